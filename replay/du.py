@@ -1,0 +1,323 @@
+"""The DU stand-in: scheduler-side link adaptation, HARQ and E2 reporting of one cell, all UEs in step, full buffer.
+
+Each slot, in this order: HARQ feedback of an earlier slot arrives and moves the native OLLA; a report is due or not; then
+every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid decision is
+at hand and at the DU's own otherwise.
+
+* **Native link adaptation**: `xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback to an MCS of
+  its own choice: an override freezes it.
+* **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS; chase
+  combining, i.e. the decoder sees the sum of the linear SINRs of all transmissions of the block. Each transmission is a
+  draw of its own against the error rate at the combined SINR. After the last failure the block is given up (residual).
+* **Decisions**: absolute MCS, offset to the native choice, or native. One that answers an older indication than the
+  latest accepted is refused as stale, one past its validity as expired; both leave the UE to the native choice.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from replay.link import Link, Luck
+from replay.trace import NO_CQI, ChannelTrace
+from xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, RESIDUAL, Decisions, IntArray, KpiReport
+from xapp.nr.bler import BlerModel
+from xapp.policy.olla import CqiOlla, OllaConfig
+
+IDLE, SENT_ACK, SENT_NACK = range(3)
+"""What became of a UE's slot: nothing sent, block decoded, block not decoded."""
+
+_FIRST_RNTI = 0x4601  # where srsRAN Project starts to hand out C-RNTIs
+_SLOTS_PER_FRAME = 20  # 30 kHz subcarrier spacing
+_SFN_MODULUS = 1024
+
+
+class DuConfig(BaseModel):
+    """Settings of the DU stand-in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    period_slots: int = Field(default=1, ge=1, description="slots between two E2 reports")
+    decision_delay_slots: int = Field(default=0, ge=0, description="from a report until its decisions take effect")
+    harq_rtt_slots: int = Field(default=8, ge=1, le=64, description="from a transmission until its feedback is usable")
+    max_transmissions: int = Field(default=4, ge=1, le=8, description="of one transport block")
+    cqi_period_slots: int = Field(default=40, ge=1, description="slots between two CQI of a UE")
+    cqi_delay_slots: int = Field(default=8, ge=0, description="from the measurement until the DU has it")
+    olla_target_bler: float = Field(default=0.1, gt=0, lt=0.5)
+    olla_step_on_nack: float = Field(default=0.1, gt=0, description="CQI steps")
+    olla_max_offset: float = Field(default=4.0, gt=0, description="CQI steps")
+
+    def olla(self) -> OllaConfig:
+        """The native OLLA's settings."""
+        return OllaConfig(
+            target_bler=self.olla_target_bler, step_on_nack=self.olla_step_on_nack, max_offset=self.olla_max_offset
+        )
+
+
+@dataclass(slots=True)
+class SlotResult:
+    """What one slot did, [ue] each: MCS used, transmission count of the block (1 = first), outcome, block given up."""
+
+    mcs: IntArray
+    attempt: IntArray
+    outcome: IntArray
+    given_up: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Override:
+    """Accepted decisions that wait for their slot; arrays over the UEs they are for."""
+
+    effective_slot: int
+    rows: IntArray
+    kind: IntArray
+    value: IntArray
+    expires_slot: int  # first slot in which they are void
+
+
+class Du:
+    """One cell with the UEs of a channel trace.
+
+    Args:
+        trace: who is there and on which channel.
+        bler: the BLER model.
+        config: settings.
+        seed: of the luck (see `replay.link`).
+        cell_id: name of the cell on E2.
+    """
+
+    def __init__(
+        self, trace: ChannelTrace, bler: BlerModel, config: DuConfig, seed: int, cell_id: str = "replay"
+    ) -> None:
+        ues = trace.meta.ues
+        count = len(ues)
+        self.config = config
+        self.cell_id = cell_id
+        self.link = Link(ues, bler)
+        self.slot_us = trace.meta.slot_us
+        self.rejected: Counter[str] = Counter()
+        self.overrides = 0
+        self._luck = Luck(seed, count)
+        self._mcs_table = np.array([ue.mcs_table for ue in ues])
+        self._cqi_table = np.array([ue.cqi_table for ue in ues])
+        self._prbs = np.array([ue.prbs for ue in ues], np.float32)
+        self._layers = np.array([ue.layers for ue in ues], np.float32)
+        self._rnti = _FIRST_RNTI + np.arange(count)
+        self._row_of_rnti = {int(rnti): row for row, rnti in enumerate(self._rnti)}
+        self._olla = CqiOlla(config.olla(), self._mcs_table, self._cqi_table)
+        self._native = self._olla.mcs()
+        # CQI of the latest slots, so that one can arrive late; a UE keeps its latest until a newer one arrives.
+        self._cqi_pipe: list[tuple[int, npt.NDArray[np.int8]]] = []
+        self._cqi: npt.NDArray[np.float32] = np.full(count, np.nan, np.float32)
+        self._cqi_slot = np.zeros(count, np.int64)
+        # UEs measure their CQI at different times, as configured by RRC.
+        self._cqi_phase = np.arange(count) % config.cqi_period_slots
+        # HARQ processes, [process, ue]; slot t uses process t % rtt, whose previous feedback arrives with slot t.
+        shape = (config.harq_rtt_slots, count)
+        self._mcs = np.zeros(shape, np.int64)
+        self._attempt = np.zeros(shape, np.int64)  # transmissions of the block in flight, 0 = empty
+        self._acked = np.zeros(shape, bool)
+        self._awaited = np.zeros(shape, bool)  # feedback of a transmission is outstanding
+        self._own = np.zeros(shape, bool)  # the MCS in flight was the native choice
+        self._sinr = np.zeros(shape, np.float32)  # linear, summed over the block's transmissions
+        # Feedback counted since the latest report, and since the start.
+        self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float32]]] = []
+        self._total_first_tx = np.zeros(count, np.float64)
+        # The decisions in force, [ue], and those on their way.
+        self._kind = np.zeros(count, np.int64)
+        self._value = np.zeros(count, np.int64)
+        self._expires = np.zeros(count, np.int64)  # first slot in which the decision is void
+        self._latest_answer = 0
+        self._sequence = 0
+        self._report_slots: dict[int, int] = {}
+        self._on_the_way: list[_Override] = []
+        self._present = np.ones(count, bool)
+
+    def receive_feedback(self, slot: int, sinr_db: npt.NDArray[np.float32], cqi: npt.NDArray[np.int8]) -> None:
+        """Start a slot: take in HARQ feedback and CQI that arrive with it.
+
+        Args:
+            slot: counted from the start of the replay.
+            sinr_db: [ue], effective SINR of this slot; NaN: the UE is not scheduled.
+            cqi: [ue], what the UE would report if asked in this slot; `NO_CQI`: nothing.
+        """
+        process = slot % self.config.harq_rtt_slots
+        attempt, mcs, acked = self._attempt[process], self._mcs[process], self._acked[process]
+        first = (attempt == 1) & self._awaited[process]
+        given_up = (attempt >= self.config.max_transmissions) & ~acked & self._awaited[process]
+        if first.any() or given_up.any():
+            ack = (first & acked).astype(np.float32)
+            nack = (first & ~acked).astype(np.float32)
+            own = self._own[process]
+            self._olla.update(mcs, ack * own, nack * own)
+            self._total_first_tx += first
+            self._count(first, mcs, ack, nack, given_up)
+        self._receive_cqi(slot, cqi)
+        self._native = self._olla.mcs()
+        self._present = ~np.isnan(sinr_db)
+
+    def _count(
+        self,
+        first: npt.NDArray[np.bool_],
+        mcs: IntArray,
+        ack: npt.NDArray[np.float32],
+        nack: npt.NDArray[np.float32],
+        given_up: npt.NDArray[np.bool_],
+    ) -> None:
+        rows = np.flatnonzero(first | given_up)
+        if len(rows):
+            counts = np.zeros((len(rows), 4), np.float32)
+            counts[:, ACK], counts[:, NACK], counts[:, RESIDUAL] = ack[rows], nack[rows], given_up[rows]
+            self._pending.append((rows, mcs[rows], counts))
+
+    def _receive_cqi(self, slot: int, cqi: npt.NDArray[np.int8]) -> None:
+        asked = slot % self.config.cqi_period_slots == self._cqi_phase
+        if asked.any():
+            self._cqi_pipe.append((slot, np.where(asked, cqi, NO_CQI)))
+        while self._cqi_pipe and self._cqi_pipe[0][0] <= slot - self.config.cqi_delay_slots:
+            measured_slot, values = self._cqi_pipe.pop(0)
+            new = values != NO_CQI
+            if new.any():
+                fresh = np.where(new, values, np.nan).astype(np.float32)
+                self._olla.observe_cqi(fresh)
+                self._cqi = np.where(new, fresh, self._cqi)
+                self._cqi_slot = np.where(new, measured_slot, self._cqi_slot)
+
+    def report_due(self, slot: int) -> bool:
+        """Whether an E2 report is due in this slot."""
+        return slot % self.config.period_slots == 0
+
+    def report(self, slot: int) -> KpiReport:
+        """The E2 report of this slot: what the DU knows, and the HARQ feedback since the previous report."""
+        rows = np.flatnonzero(self._present)
+        new_row = np.cumsum(self._present) - 1
+        if self._pending:
+            ue, mcs, counts = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
+            self._pending.clear()
+            if len(rows) < len(self._present):
+                here = self._present[ue]
+                ue, mcs, counts = new_row[ue[here]], mcs[here], counts[here]
+            if self.config.period_slots > 1:
+                ue, mcs, counts = _merge(ue, mcs, counts)
+        else:
+            ue, mcs, counts = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4), np.float32)
+        self._sequence += 1
+        self._report_slots[self._sequence] = slot
+        self._report_slots.pop(self._sequence - 4096, None)
+        measured = np.full((len(rows), len(MEASURED)), np.nan, np.float32)
+        measured[:, _CQI] = self._cqi[rows]
+        measured[:, _CQI_AGE] = np.where(np.isnan(self._cqi[rows]), np.nan, slot - self._cqi_slot[rows])
+        measured[:, _RI] = self._layers[rows]
+        measured[:, _PRBS] = self._prbs[rows]
+        measured[:, _NATIVE_MCS] = self._native[rows]
+        return KpiReport(
+            cell_id=self.cell_id,
+            sequence=self._sequence,
+            sfn=slot // _SLOTS_PER_FRAME % _SFN_MODULUS,
+            slot=slot % _SLOTS_PER_FRAME,
+            timestamp_us=int(slot * self.slot_us),
+            period_slots=self.config.period_slots,
+            rnti=self._rnti[rows],
+            ue_id=np.full(len(rows), NO_UE_ID),
+            cqi_table=self._cqi_table[rows],
+            mcs_table=self._mcs_table[rows],
+            measured=measured,
+            total_first_tx=self._total_first_tx[rows],
+            harq_ue=ue,
+            harq_mcs=mcs,
+            harq_counts=counts,
+        )
+
+    def receive(self, decisions: Decisions, slot: int) -> Counter[str]:
+        """Take a control message that reached the E2 node in this slot; it takes effect after the configured delay.
+
+        Returns:
+            UE decisions by what became of them: ``accepted``, or the cause of refusal in the words of the service model's
+            ``Cause`` (also counted in `rejected`).
+        """
+        count = len(decisions.rnti)
+        issued = self._report_slots.get(decisions.answers_sequence)
+        effective = max(slot, (issued or 0) + self.config.decision_delay_slots)
+        cause = None
+        if decisions.cell_id != self.cell_id:
+            cause = "unknown_cell"
+        elif issued is None or decisions.answers_sequence < self._latest_answer:
+            cause = "stale"
+        elif effective >= issued + decisions.valid_for_slots:
+            cause = "expired"
+        if cause is not None or issued is None:
+            outcome = Counter({cause or "stale": count})
+            self.rejected += outcome
+            return outcome
+        self._latest_answer = decisions.answers_sequence
+        rows = np.array([self._row_of_rnti.get(rnti, -1) for rnti in decisions.rnti.tolist()], np.int64)
+        kind, value = decisions.kind, decisions.value
+        known = rows >= 0
+        outside = (kind == MCS) & known & ((value < 0) | (value > self.link.max_mcs[rows]))
+        outcome = Counter()
+        if outside.any() or not known.all():
+            outcome = +Counter(unknown_ue=int((~known).sum()), mcs_out_of_range=int(outside.sum()))
+            self.rejected += outcome
+            good = known & ~outside
+            rows, kind, value = rows[good], kind[good], value[good]
+        self._on_the_way.append(_Override(effective, rows, kind, value, issued + decisions.valid_for_slots))
+        outcome["accepted"] = len(rows)
+        return outcome
+
+    def apply_decisions(self, slot: int) -> None:
+        """Put into force the decisions whose time has come."""
+        while self._on_the_way and self._on_the_way[0].effective_slot <= slot:
+            override = self._on_the_way.pop(0)
+            self._kind[override.rows] = override.kind
+            self._value[override.rows] = override.value
+            self._expires[override.rows] = override.expires_slot
+
+    def transmit(self, slot: int, sinr_db: npt.NDArray[np.float32]) -> SlotResult:
+        """Send one transport block to every UE present.
+
+        Args:
+            slot: the same as in `receive_feedback`.
+            sinr_db: [ue], effective SINR of this slot.
+        """
+        native, link = self._native, self.link
+        in_force = self._expires > slot
+        chosen = np.where(in_force & (self._kind == MCS), self._value, native)
+        offset = in_force & (self._kind == MCS_OFFSET)
+        if offset.any():
+            chosen = np.where(offset, np.clip(native + self._value, 0, link.max_mcs), chosen)
+        self.overrides += int((in_force & (self._kind != 0)).sum())
+
+        process = slot % self.config.harq_rtt_slots
+        attempt, acked = self._attempt[process], self._acked[process]
+        again = (attempt > 0) & ~acked & (attempt < self.config.max_transmissions)
+        present = self._present
+        mcs = np.where(again, self._mcs[process], chosen)
+        own = np.where(again, self._own[process], chosen == native)
+        # A UE that is away for a moment keeps its block: nothing is sent, and the process waits.
+        attempt = np.where(present, np.where(again, attempt + 1, 1), np.where(again, attempt, 0))
+        linear = np.power(np.float32(10), sinr_db * np.float32(0.1))
+        total = np.where(again, self._sinr[process], np.float32(0)) + np.where(present, linear, np.float32(0))
+        combined_db = np.where(again, np.float32(10) * np.log10(np.maximum(total, np.float32(1e-6))), sinr_db)
+        acked = (self._luck.draw(slot) >= link.tbler(mcs, combined_db)) & present
+        self._mcs[process], self._attempt[process], self._acked[process] = mcs, attempt, acked
+        self._own[process], self._sinr[process], self._awaited[process] = own, total, present
+        outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)
+        given_up = present & ~acked & (attempt >= self.config.max_transmissions)
+        return SlotResult(mcs, attempt, outcome, given_up)
+
+
+_CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
+    MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
+)
+
+
+def _merge(
+    ue: IntArray, mcs: IntArray, counts: npt.NDArray[np.float32]
+) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
+    """Add up the entries of the same UE and MCS."""
+    keys, inverse = np.unique(ue * 32 + mcs, return_inverse=True)
+    merged = np.zeros((len(keys), 4), np.float32)
+    np.add.at(merged, inverse, counts)
+    return keys // 32, keys % 32, merged

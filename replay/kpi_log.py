@@ -1,0 +1,129 @@
+"""KPI logs: what a RAN measured and which MCS it used, report by report. The input of open-loop replay.
+
+On disk a Parquet file with one row per UE and report, in time order:
+
+================= ======== ==========================================================================
+column            type     meaning
+================= ======== ==========================================================================
+timestamp_us      int64    end of the report period, on the source's clock [us]
+ue                string   name of the UE, stable over the log
+cqi               float    mean CQI reported in the period, 0..15; null: none
+sinr_db           float    effective SINR as the node estimates it [dB]; null: not measured
+ri                float    rank; null: not measured
+mcs               float    mean MCS used in the period; null: nothing was sent
+harq_ack          int64    first transmissions acknowledged in the period; null: HARQ not measured
+harq_nack         int64    first transmissions refused; null with ``harq_ack``
+harq_dtx          int64    first transmissions without detected feedback; null with ``harq_ack``
+harq_residual     int64    transport blocks given up; null with ``harq_ack``
+dl_buffer_bytes   float    downlink buffer; null: not measured
+prbs              float    PRBs of an allocation; null: not measured
+================= ======== ==========================================================================
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from replay.parquet_file import read_table, write_table
+from xapp.errors import InputError
+
+FORMAT = "distila.kpi-log/1"
+MEASURED = ["cqi", "sinr_db", "ri", "mcs", "harq_ack", "harq_nack", "harq_dtx", "harq_residual", "dl_buffer_bytes", "prbs"]
+_HARQ = [name for name in MEASURED if name.startswith("harq_")]
+
+
+class KpiLogMeta(BaseModel):
+    """What a log is and where it comes from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    source: str = Field(description="who recorded it, licence")
+    mcs_table: Literal[1, 2, 3] = 1
+    cqi_table: Literal[1, 2, 3] = 1
+    period_us: float = Field(gt=0, description="nominal report period [us]")
+    slot_us: float = Field(default=500.0, gt=0, description="slot duration of the source [us]")
+    notes: list[str] = Field(default_factory=list, description="assumptions and limits")
+    ues: list[str]
+
+
+@dataclass(frozen=True)
+class KpiLog:
+    """A KPI log in memory; one entry per row in every array, NaN where not measured.
+
+    Raises:
+        InputError: a value out of range, HARQ counts that are half measured, or rows out of time order.
+    """
+
+    meta: KpiLogMeta
+    timestamp_us: npt.NDArray[np.int64]  # [row]
+    ue: npt.NDArray[np.int32]  # [row], index into meta.ues
+    measured: dict[str, npt.NDArray[np.float64]]  # name in MEASURED -> [row]
+
+    def __post_init__(self) -> None:
+        rows = len(self.timestamp_us)
+        if rows == 0:
+            raise InputError(f"KPI log {self.meta.name}: holds no report")
+        if sorted(self.measured) != sorted(MEASURED) or any(len(a) != rows for a in self.measured.values()):
+            raise InputError(f"KPI log {self.meta.name}: needs the columns {', '.join(MEASURED)}, all {rows} long")
+        if (np.diff(self.timestamp_us) < 0).any():
+            raise InputError(f"KPI log {self.meta.name}: timestamp_us goes backwards")
+        for name, low, high in [("cqi", 0, 15), ("mcs", 0, 28), ("ri", 0, 8), ("sinr_db", -60, 80)]:
+            values = self.measured[name]
+            bad = np.flatnonzero((values < low) | (values > high))
+            if len(bad):
+                raise InputError(f"KPI log {self.meta.name}: row {bad[0]}: {name} = {values[bad[0]]} outside {low}..{high}")
+        absent = np.stack([np.isnan(self.measured[name]) for name in _HARQ])
+        if (absent.any(axis=0) != absent.all(axis=0)).any():
+            raise InputError(f"KPI log {self.meta.name}: {', '.join(_HARQ)} must be measured together or not at all")
+        for name in [*_HARQ, "dl_buffer_bytes", "prbs"]:
+            if (self.measured[name] < 0).any():
+                raise InputError(f"KPI log {self.meta.name}: {name} is negative")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of reports, over all UEs."""
+        return len(self.timestamp_us)
+
+    def save(self, path: Path) -> None:
+        """Write the log to a Parquet file; all of it or nothing."""
+        columns = {
+            "timestamp_us": pa.array(self.timestamp_us),
+            "ue": pa.DictionaryArray.from_arrays(pa.array(self.ue), pa.array(self.meta.ues)),
+        }
+        for name in MEASURED:
+            values = self.measured[name]
+            absent = np.isnan(values)
+            if name in _HARQ:
+                columns[name] = pa.array(np.where(absent, 0, values).astype(np.int64), mask=absent)
+            else:
+                columns[name] = pa.array(values, mask=absent)
+        write_table(path, pa.table(columns), FORMAT, self.meta)
+
+    @classmethod
+    def load(cls, path: Path) -> "KpiLog":
+        """Read a log.
+
+        Raises:
+            InputError: one line naming the file and what is wrong with it.
+        """
+        table, meta = read_table(path, FORMAT, KpiLogMeta, ["timestamp_us", "ue", *MEASURED])
+        index = {name: i for i, name in enumerate(meta.ues)}
+        try:
+            ue = np.array([index[name] for name in table["ue"].to_pylist()], np.int32)
+            measured = {
+                name: np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+                for name in MEASURED
+            }
+            return cls(meta, table["timestamp_us"].to_numpy().astype(np.int64), ue, measured)
+        except KeyError as error:
+            raise InputError(f"{path}: column 'ue' names {error}, which the metadata does not list") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise InputError(f"{path}: a column has the wrong type: {error}") from None

@@ -1,0 +1,84 @@
+"""Reading and writing this project's Parquet files: a table, and a JSON model beside it in the file's metadata.
+
+Every file names its format and version under the key ``distila.format``, so that a file of another kind, or of a newer
+version, is refused by name instead of being misread. Writing is atomic: a killed run leaves no half-written file behind.
+"""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from xapp.errors import InputError
+
+FORMAT_KEY = b"distila.format"
+META_KEY = b"distila.meta"
+
+Meta = TypeVar("Meta", bound=BaseModel)
+
+
+def write_table(path: Path, table: pa.Table, file_format: str, meta: BaseModel) -> None:
+    """Write ``table`` with ``meta`` to ``path``, replacing what is there only once the new file is whole."""
+    table = table.replace_schema_metadata(
+        {FORMAT_KEY: file_format.encode(), META_KEY: meta.model_dump_json(exclude_none=True).encode()}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        pq.write_table(table, partial, compression="zstd", compression_level=19)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def file_format(path: Path) -> str:
+    """The ``distila.format`` of the file.
+
+    Raises:
+        InputError: the file is missing, cut short, not Parquet, or not one of ours.
+    """
+    return _open(path)[1]
+
+
+def read_table(path: Path, expected_format: str, meta_model: type[Meta], columns: list[str]) -> tuple[pa.Table, Meta]:
+    """Read a file written by `write_table`.
+
+    Raises:
+        InputError: the file cannot be read, has another format, lacks one of ``columns``, or its metadata is wrong.
+    """
+    file, found = _open(path)
+    if found != expected_format:
+        raise InputError(f"{path}: format is {found!r}, expected {expected_format!r}")
+    missing = [name for name in columns if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing, has {', '.join(file.schema_arrow.names)}")
+    try:
+        meta = meta_model.model_validate_json(file.schema_arrow.metadata.get(META_KEY, b""))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "metadata"
+        raise InputError(f"{path}: metadata field {field}: {first['msg']}") from None
+    try:
+        return file.read(), meta
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: damaged, cannot be read: {_one_line(error)}") from None
+
+
+def _open(path: Path) -> tuple[pq.ParquetFile, str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a whole Parquet file (cut short?): {_one_line(error)}") from None
+    metadata = file.schema_arrow.metadata or {}
+    if FORMAT_KEY not in metadata:
+        raise InputError(f"{path}: a Parquet file, but not a distila trace or log; import it with `distila trace import`")
+    return file, metadata[FORMAT_KEY].decode(errors="replace")
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

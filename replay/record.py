@@ -1,0 +1,111 @@
+"""What a closed-loop run leaves behind: per UE and time bin what was sent and what arrived, and MCS against SINR."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.du import IDLE, SENT_ACK, SlotResult
+from replay.trace import ChannelTrace
+from xapp.e2.report import NUM_MCS
+
+FloatArray = npt.NDArray[np.float64]
+
+SINR_EDGES_DB: Final = np.arange(-10.0, 40.5, 1.0)
+"""Edges of the SINR bins of `RunRecord.mcs_at_sinr`; the outer bins take what lies beyond."""
+
+_SERIES: Final = ("bits", "slots", "first_tx", "first_fail", "blocks", "given_up", "mcs_sum")
+
+
+@dataclass
+class RunRecord:
+    """Totals of one run, every array [ue, time bin].
+
+    Attributes:
+        bits: transport block bits that arrived.
+        slots: slots in which something was sent.
+        first_tx, first_fail: first transmissions, and those not decoded.
+        blocks, given_up: transport blocks brought to an end, and those given up after the last transmission.
+        mcs_sum: sum of the MCS of first transmissions.
+        mcs_at_sinr: [SINR bin, MCS], first transmissions.
+        end_slot: [time bin], first slot after the bin.
+        slot_us: slot duration.
+    """
+
+    trace: ChannelTrace
+    num_slots: int
+    num_bins: int
+    bits: FloatArray = field(init=False)
+    slots: FloatArray = field(init=False)
+    first_tx: FloatArray = field(init=False)
+    first_fail: FloatArray = field(init=False)
+    blocks: FloatArray = field(init=False)
+    given_up: FloatArray = field(init=False)
+    mcs_sum: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in _SERIES:
+            setattr(self, name, np.zeros((self.trace.num_ues, self.num_bins)))
+        self.mcs_at_sinr = np.zeros((len(SINR_EDGES_DB) + 1, NUM_MCS))
+        self.slot_us = self.trace.meta.slot_us
+        self.end_slot = np.linspace(0, self.num_slots, self.num_bins + 1).round().astype(np.int64)[1:]
+
+    def add(
+        self,
+        start_slot: int,
+        results: list[SlotResult],
+        sinr_db: npt.NDArray[np.float32],
+        tbs_bits: npt.NDArray[np.int64],
+    ) -> None:
+        """Account for consecutive slots.
+
+        Args:
+            start_slot: the first of them.
+            results: one per slot.
+            sinr_db: [slot, ue].
+            tbs_bits: [ue, mcs].
+        """
+        mcs = np.stack([result.mcs for result in results])  # [slot, ue]
+        outcome = np.stack([result.outcome for result in results])
+        first = np.stack([result.attempt for result in results]) == 1
+        given_up = np.stack([result.given_up for result in results])
+        sent = outcome != IDLE
+        acked = outcome == SENT_ACK
+        first &= sent
+        series = {
+            "bits": acked * tbs_bits[np.arange(tbs_bits.shape[0]), mcs],
+            "slots": sent,
+            "first_tx": first,
+            "first_fail": first & ~acked,
+            "blocks": acked | given_up,
+            "given_up": given_up,
+            "mcs_sum": first * mcs,
+        }
+        bins = np.searchsorted(self.end_slot, np.arange(start_slot, start_slot + len(results)), side="right")
+        starts = np.flatnonzero(np.r_[True, np.diff(bins) > 0])
+        for name, values in series.items():
+            # reduceat sums runs of slots that share a bin, [run, ue].
+            sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
+            getattr(self, name)[:, bins[starts]] += sums.T
+        sinr_bin = np.searchsorted(SINR_EDGES_DB, sinr_db[first])
+        flat = np.bincount(sinr_bin * NUM_MCS + mcs[first], minlength=self.mcs_at_sinr.size)
+        self.mcs_at_sinr += flat.reshape(self.mcs_at_sinr.shape)
+
+    def goodput_mbps(self) -> float:
+        """Mean over UEs and time of what one UE gets while it is served [Mbit/s]."""
+        return _ratio(self.bits.sum(), self.slots.sum() * self.slot_us)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run, for summary.json."""
+        return {
+            "goodput_mbps": round(self.goodput_mbps(), 4),
+            "first_tx_bler": round(_ratio(self.first_fail.sum(), self.first_tx.sum()), 5),
+            "residual_bler": round(_ratio(self.given_up.sum(), self.blocks.sum()), 6),
+            "mean_mcs": round(_ratio(self.mcs_sum.sum(), self.first_tx.sum()), 3),
+            "first_transmissions": int(self.first_tx.sum()),
+        }
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else 0.0

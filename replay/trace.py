@@ -1,0 +1,214 @@
+"""Channel traces: per UE, the effective SINR over time and the CQI that the UE would report. The input of closed-loop replay.
+
+A trace is a list of UEs and, for each, a sequence of *segments*: an effective SINR, a CQI, and for how many slots both
+hold. A simulated fading channel has one segment per slot; a log with a report every second has one segment per report.
+On disk it is a Parquet file with one row per segment (any data-frame library opens it), UEs one after another:
+
+=================== ======== =================================================================================
+column              type     meaning
+=================== ======== =================================================================================
+ue                  string   name of the UE, one of ``meta.ues``
+slots               int32    how many slots the segment holds, at least 1
+sinr_db             float    effective SINR over the allocated PRBs [dB]; null: the UE is not scheduled then
+cqi                 int8     what the UE would report, 0..15; null: it reports none
+logged_mcs          int8     MCS that the source really used, where it is a log
+logged_first_tx     int32    first transmissions that the source counted in the segment
+logged_first_fail   int32    how many of those failed (NACK or DTX)
+=================== ======== =================================================================================
+
+The three ``logged_`` columns come together or not at all.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from replay.parquet_file import read_table, write_table
+from xapp.errors import InputError
+
+FORMAT = "distila.channel-trace/1"
+NO_CQI = -1
+NO_MCS = -1
+_COLUMNS = ["ue", "slots", "sinr_db", "cqi"]
+_LOGGED_COLUMNS = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
+
+
+class UeMeta(BaseModel):
+    """What is constant about one UE of a trace."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    prbs: int = Field(ge=1, le=275, description="PRBs of each allocation")
+    layers: int = Field(default=1, ge=1, le=4)
+    mcs_table: Literal[1, 2, 3] = 1
+    cqi_table: Literal[1, 2, 3] = 1
+    speed_kmh: float | None = Field(default=None, ge=0)
+
+
+class TraceMeta(BaseModel):
+    """What a trace is, where it comes from and what to keep in mind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    slot_us: float = Field(gt=0, description="duration of one slot [us]")
+    slot_is: Literal["slot", "transmission opportunity"] = "slot"
+    source: str = Field(description="who recorded or generated it, how, licence")
+    notes: list[str] = Field(default_factory=list, description="assumptions and limits")
+    ues: list[UeMeta]
+
+
+@dataclass(frozen=True)
+class LoggedOutcome:
+    """What the source of a trace counted, per segment: MCS in use, first transmissions, failures among them."""
+
+    mcs: npt.NDArray[np.int8]  # [segment], NO_MCS = not logged
+    first_tx: npt.NDArray[np.int32]  # [segment]
+    first_fail: npt.NDArray[np.int32]  # [segment]
+
+
+@dataclass(frozen=True)
+class ChannelTrace:
+    """A channel trace in memory; segments of all UEs in one array each, UE after UE.
+
+    ``offset`` [ue + 1] points into the segment arrays: UE ``u`` owns ``offset[u]:offset[u + 1]``.
+    ``sinr_db`` is NaN where the UE is not scheduled, ``cqi`` is `NO_CQI` where it reports none.
+
+    Raises:
+        InputError: arrays of different length, a UE without a segment, values out of range (names field and value).
+    """
+
+    meta: TraceMeta
+    offset: npt.NDArray[np.int64]  # [ue + 1]
+    slots: npt.NDArray[np.int32]  # [segment]
+    sinr_db: npt.NDArray[np.float32]  # [segment]
+    cqi: npt.NDArray[np.int8]  # [segment]
+    logged: LoggedOutcome | None = None
+
+    def __post_init__(self) -> None:
+        segments = len(self.slots)
+        if len(self.offset) != self.num_ues + 1 or self.offset[0] != 0 or self.offset[-1] != segments:
+            raise InputError(f"trace {self.meta.name}: offset does not span {self.num_ues} UEs and {segments} segments")
+        if self.num_ues == 0 or (np.diff(self.offset) < 1).any():
+            raise InputError(f"trace {self.meta.name}: every UE needs at least one segment")
+        arrays = [self.sinr_db, self.cqi]
+        if self.logged is not None:
+            arrays += [self.logged.mcs, self.logged.first_tx, self.logged.first_fail]
+        if any(len(array) != segments for array in arrays):
+            raise InputError(f"trace {self.meta.name}: columns have different lengths")
+        _check_range(self.meta.name, "slots", self.slots, 1, np.iinfo(np.int32).max)
+        _check_range(self.meta.name, "cqi", self.cqi, NO_CQI, 15)
+        _check_range(self.meta.name, "sinr_db", self.sinr_db[~np.isnan(self.sinr_db)], -60, 80)
+
+    @property
+    def num_ues(self) -> int:
+        """Number of UEs."""
+        return len(self.meta.ues)
+
+    @property
+    def num_slots(self) -> npt.NDArray[np.int64]:
+        """Length of each UE's trace in slots, [ue]."""
+        return np.add.reduceat(self.slots.astype(np.int64), self.offset[:-1])
+
+    def window(
+        self, start_slot: int, stop_slot: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+        """Slots ``start_slot`` to ``stop_slot`` (exclusive) as dense arrays, each [slot, ue].
+
+        Returns:
+            Effective SINR [dB] (NaN before a UE's first and after its last slot too), CQI, and the index of the segment
+            that holds (-1 where there is none).
+        """
+        count = stop_slot - start_slot
+        sinr_db = np.full((count, self.num_ues), np.nan, np.float32)
+        cqi = np.full((count, self.num_ues), NO_CQI, np.int8)
+        segment = np.full((count, self.num_ues), -1, np.int64)
+        slots = np.arange(start_slot, stop_slot)
+        for ue in range(self.num_ues):
+            first, last = self.offset[ue], self.offset[ue + 1]
+            ends = np.cumsum(self.slots[first:last], dtype=np.int64)
+            here = slots[: max(0, int(ends[-1]) - start_slot)]
+            index = first + np.searchsorted(ends, here, side="right")
+            sinr_db[: len(here), ue] = self.sinr_db[index]
+            cqi[: len(here), ue] = self.cqi[index]
+            segment[: len(here), ue] = index
+        return sinr_db, cqi, segment
+
+    def save(self, path: Path) -> None:
+        """Write the trace to a Parquet file; all of it or nothing."""
+        names = pa.array([ue.name for ue in self.meta.ues])
+        rows = np.repeat(np.arange(self.num_ues, dtype=np.int32), np.diff(self.offset))
+        columns = {
+            "ue": pa.DictionaryArray.from_arrays(pa.array(rows), names),
+            "slots": pa.array(self.slots),
+            "sinr_db": pa.array(self.sinr_db, mask=np.isnan(self.sinr_db)),
+            "cqi": pa.array(self.cqi, mask=self.cqi == NO_CQI),
+        }
+        if self.logged is not None:
+            columns["logged_mcs"] = pa.array(self.logged.mcs, mask=self.logged.mcs == NO_MCS)
+            columns["logged_first_tx"] = pa.array(self.logged.first_tx)
+            columns["logged_first_fail"] = pa.array(self.logged.first_fail)
+        write_table(path, pa.table(columns), FORMAT, self.meta)
+
+    @classmethod
+    def load(cls, path: Path) -> "ChannelTrace":
+        """Read a trace.
+
+        Raises:
+            InputError: one line naming the file and what is wrong with it.
+        """
+        table, meta = read_table(path, FORMAT, TraceMeta, _COLUMNS)
+        has_logged = [name in table.column_names for name in _LOGGED_COLUMNS]
+        if any(has_logged) and not all(has_logged):
+            raise InputError(f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing beside its siblings")
+        try:
+            names = table["ue"].cast(pa.string()).to_numpy(zero_copy_only=False)
+            logged = None
+            if all(has_logged):
+                logged = LoggedOutcome(
+                    mcs=_column(table, "logged_mcs", np.int8, NO_MCS),
+                    first_tx=_column(table, "logged_first_tx", np.int32, 0),
+                    first_fail=_column(table, "logged_first_fail", np.int32, 0),
+                )
+            return cls(
+                meta=meta,
+                offset=_offsets(path, meta, names),
+                slots=_column(table, "slots", np.int32, 0),
+                sinr_db=_column(table, "sinr_db", np.float32, np.nan),
+                cqi=_column(table, "cqi", np.int8, NO_CQI),
+                logged=logged,
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise InputError(f"{path}: a column has the wrong type: {error}") from None
+
+
+def _column(table: pa.Table, name: str, dtype: type, fill: float) -> npt.NDArray[np.generic]:
+    column = table[name].combine_chunks()
+    target = pa.from_numpy_dtype(dtype)
+    if column.type != target:
+        column = column.cast(target)
+    return np.asarray(column.fill_null(fill).to_numpy(zero_copy_only=False), dtype)
+
+
+def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]) if len(names) else np.empty(0, np.int64)
+    found = [str(names[start]) for start in starts]
+    expected = [ue.name for ue in meta.ues]
+    if found != expected:
+        odd = next((f"{a!r} instead of {b!r}" for a, b in zip(found, expected, strict=False) if a != b), "a UE is missing")
+        raise InputError(f"{path}: column 'ue' does not list the UEs of the metadata in order: {odd}")
+    return np.r_[starts, len(names)].astype(np.int64)
+
+
+def _check_range(name: str, field: str, values: npt.NDArray[np.generic], low: float, high: float) -> None:
+    bad = np.flatnonzero((values < low) | (values > high))
+    if len(bad):
+        raise InputError(f"trace {name}: {field} = {values[bad[0]]} is outside {low}..{high}")

@@ -1,0 +1,1 @@
+"""The offline workshop (torch): whatever produces the files that the runtime loads."""

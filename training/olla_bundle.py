@@ -1,0 +1,187 @@
+"""OLLA as a policy bundle: the decisions of `xapp.policy.olla.CqiOlla`, as an ONNX graph.
+
+So the baseline goes through the very path that a learned policy goes through, and an A/A replay of one against the other
+tests all of it. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
+
+    python -m training.olla_bundle --out xapp/policy/bundles/olla
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from xapp.e2.report import NUM_MCS
+from xapp.policy.bundle import Action, Bundle, write_bundle
+from xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
+
+TOP_MCS: Final = sorted({int(mcs) for mcs in cqi_to_mcs_table()[:, :, MAX_CQI].reshape(-1)})
+"""The highest MCS of each pair of tables: acknowledgements at it do not raise the offset."""
+
+COLUMNS: Final = [
+    "cqi",
+    "mcs_table",
+    "cqi_table",
+    "harq_ack",
+    "harq_nack",
+    "harq_nack_mcs_0",
+    *(f"harq_ack_mcs_{mcs}" for mcs in TOP_MCS),
+]
+MCS_TABLES: Final[list[Literal[1, 2, 3]]] = [1, 2, 3]
+
+
+class _Graph:
+    """Collects nodes and constants; every method returns the name of its result."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, value: npt.ArrayLike, dtype: type = np.float32) -> str:
+        array = np.asarray(value, dtype)
+        for known, tensor in self.constants.items():
+            stored = numpy_helper.to_array(tensor)
+            if stored.dtype == array.dtype and np.array_equal(stored, array):
+                return known
+        name = f"constant_{len(self.constants)}"
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+        name = output or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def split(self, tensor: str, *widths: int) -> list[str]:
+        names = [f"{tensor}_part_{len(self.nodes)}_{i}" for i in range(len(widths))]
+        self.nodes.append(helper.make_node("Split", [tensor, self.constant(widths, np.int64)], names, axis=1))
+        return names
+
+    def model(self, state_size: int) -> bytes:
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "olla",
+            [
+                value("report", TensorProto.FLOAT, ["n", len(COLUMNS)]),
+                value("state", TensorProto.FLOAT, ["n", state_size]),
+            ],
+            [
+                value("score", TensorProto.FLOAT, ["n", NUM_MCS]),
+                value("action", TensorProto.INT64, ["n"]),
+                value("next_state", TensorProto.FLOAT, ["n", state_size]),
+            ],
+            initializer=list(self.constants.values()),
+        )
+        # IR 9 and opset 17 are read by every ONNX Runtime since 1.17.
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
+
+def olla_graph(config: OllaConfig) -> bytes:
+    """The serialised ONNX graph of `CqiOlla` with these settings; float32 throughout, in the same order of operations."""
+    g = _Graph()
+    zero, one, max_cqi = g.constant(0.0), g.constant(1.0), g.constant(float(MAX_CQI))
+    cqi, tables, ack, nack, nack_at_zero, ack_at_top = g.split("report", 1, 2, 1, 1, 1, len(TOP_MCS))
+    offset, last_cqi, seen = g.split("state", 1, 1, 1)
+
+    # MCS of every CQI for each pair of tables, one after another. CQI 16 repeats 15, so that "the next CQI" always exists.
+    mcs_of_cqi = cqi_to_mcs_table()
+    stride = MAX_CQI + 2
+    flat_table = g.constant(np.concatenate([mcs_of_cqi, mcs_of_cqi[:, :, -1:]], axis=2).reshape(-1))
+    first = g.op("Add", g.op("MatMul", tables, g.constant([[3.0 * stride], [1.0 * stride]])), g.constant(-4.0 * stride))
+
+    def row(cqi_index: str) -> str:
+        return g.op("Cast", g.op("Add", first, cqi_index), to=TensorProto.INT64)
+
+    top = g.op("Gather", flat_table, row(max_cqi))
+    is_top = g.op("Cast", g.op("Equal", g.constant([[float(mcs) for mcs in TOP_MCS]]), top), to=TensorProto.FLOAT)
+    useless_acks = g.op("ReduceSum", g.op("Mul", ack_at_top, is_top), g.constant([1], np.int64), keepdims=1)
+    rise = g.op("Mul", g.constant(config.step_on_ack), g.op("Sub", ack, useless_acks))
+    fall = g.op("Mul", g.constant(config.step_on_nack), g.op("Sub", nack, nack_at_zero))
+    step = g.op("Sub", rise, fall)
+    moved = g.op("Add", offset, g.op("Where", g.op("IsNaN", step), zero, step))
+
+    absent = g.op("IsNaN", cqi)
+    next_cqi = g.op("Where", absent, last_cqi, cqi)
+    next_seen = g.op("Where", absent, seen, one)
+    is_seen = g.op("Greater", next_seen, zero)
+    limit = g.op("Where", is_seen, g.constant(config.max_offset), max_cqi)
+    next_offset = g.op("Min", g.op("Max", moved, g.op("Neg", limit)), limit)
+
+    base = g.op("Where", is_seen, next_cqi, g.constant(float(config.initial_cqi)))
+    effective = g.op("Min", g.op("Max", g.op("Add", base, next_offset), one), max_cqi)
+    floor = g.op("Floor", effective)
+    low_row = row(floor)
+    low = g.op("Gather", flat_table, low_row)
+    high = g.op("Gather", flat_table, g.op("Add", low_row, g.constant(1, np.int64)))
+    between = g.op("Add", low, g.op("Mul", g.op("Sub", high, low), g.op("Sub", effective, floor)))
+    mcs = g.op("Where", g.op("Equal", base, zero), zero, g.op("Floor", between))  # [n, 1]
+
+    distance = g.op("Abs", g.op("Sub", g.constant(np.arange(NUM_MCS)[None, :]), mcs))
+    score = g.op("Neg", distance, output="score")
+    g.op("ArgMax", score, axis=1, keepdims=0, output="action")
+    g.op("Concat", next_offset, next_cqi, next_seen, axis=1, output="next_state")
+    return g.model(state_size=3)
+
+
+def golden_vectors(rng: np.random.Generator, count: int = 64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Reports [count, R] and states [count, 3] that reach every branch; the first row has nothing measured at all."""
+    report = np.zeros((count, len(COLUMNS)), np.float32)
+    report[:, 0] = rng.integers(0, MAX_CQI + 1, count)
+    report[:, 1:3] = rng.integers(1, 4, (count, 2))
+    report[:, 3:] = rng.poisson(0.5, (count, len(COLUMNS) - 3))
+    report[:, 3] += report[:, 6:].sum(axis=1)
+    report[:, 4] += report[:, 5]
+    report[rng.random(count) < 0.3, 0] = np.nan
+    report[rng.random(count) < 0.2, 3:] = np.nan
+    report[0, 0], report[0, 3:] = np.nan, np.nan
+    seen = rng.random(count) < 0.7
+    state = np.stack([rng.uniform(-4, 4, count), seen * rng.integers(0, MAX_CQI + 1, count), seen], axis=1)
+    state[0] = 0
+    return report, state.astype(np.float32)
+
+
+def export_olla(config: OllaConfig, path: Path) -> Bundle:
+    """Write OLLA with these settings as a bundle."""
+    report, state = golden_vectors(np.random.default_rng(0))
+    return write_bundle(
+        path,
+        olla_graph(config),
+        name="olla",
+        version="1",
+        description="Outer-loop link adaptation in the CQI domain, after srsRAN Project; the baseline.",
+        columns=COLUMNS,
+        state_size=3,
+        actions=[Action(kind="mcs", value=mcs) for mcs in range(NUM_MCS)],
+        mcs_tables=MCS_TABLES,
+        training={
+            "kind": "classical algorithm, not trained",
+            "target_bler": config.target_bler,
+            "step_on_nack": config.step_on_nack,
+            "max_offset": config.max_offset,
+            "initial_cqi": config.initial_cqi,
+        },
+        golden_report=report,
+        golden_state=state,
+    )
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True, help="directory of the bundle")
+    for name, default in vars(OllaConfig()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    arguments = vars(parser.parse_args())
+    bundle = export_olla(OllaConfig(**{k: v for k, v in arguments.items() if k != "out"}), arguments["out"])
+    print(f"{arguments['out']}: {bundle.graph_bytes} bytes, sha256 {bundle.digest}")
+
+
+if __name__ == "__main__":
+    main()

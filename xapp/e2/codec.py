@@ -1,0 +1,330 @@
+"""E2 octet strings to `KpiReport` and `Decisions`, and back, in distila's service model (schemas/e2sm_v1.proto).
+
+Both directions of both messages live here, so that the xApp and whatever stands in for the E2 node cannot disagree.
+Decoding never trusts the sender: what cannot be read is refused as a whole (`Refused`, with a reason to count), a value
+out of its range becomes *not measured*, and both are counted by reason.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from schemas import e2sm_v1_pb2 as pb
+from xapp.e2.report import (
+    MCS,
+    MCS_OFFSET,
+    MEASURED,
+    NATIVE,
+    NO_UE_ID,
+    NUM_MCS,
+    Decisions,
+    IntArray,
+    KpiReport,
+)
+
+SERVICE_MODEL: Final = "distila-la"
+SERVICE_MODEL_VERSION: Final = "1.0"
+MAX_MESSAGE_BYTES: Final = 128 * 1024
+"""The size of e2term's buffers; a longer message cannot have come through an E2 termination."""
+
+_MAX_RNTI: Final = 0xFFFF
+_MAX_UE_ID: Final = 2**53  # the table below is float64
+_MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and would lose precision in float32
+# Range of each measured column, in the order of MEASURED.
+_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0])
+_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1])
+
+_UE_FIELDS: Final = ("rnti", "ue_id", "cqi_table", "mcs_table", "harq_total_first_tx", *MEASURED)
+_RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)
+_OPTIONAL: Final = ("harq_total_first_tx", *MEASURED)
+_HARQ_ARRAYS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
+_read_ue = attrgetter(*_UE_FIELDS)
+
+
+class Refused(Exception):
+    """A message that cannot be used. ``reason`` is a short, fixed word to count by; the text says more."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this end is; goes into the envelope of every message it sends."""
+
+    app_id: str = "distila"
+    app_instance_id: str = "distila-0"
+    e2_node_id: str = ""
+
+    def envelope(self) -> pb.Envelope:
+        """The envelope as a message."""
+        return pb.Envelope(
+            app_id=self.app_id,
+            app_instance_id=self.app_instance_id,
+            e2_node_id=self.e2_node_id,
+            service_model=pb.ServiceModel(name=SERVICE_MODEL, version=SERVICE_MODEL_VERSION),
+            encoding=pb.ENCODING_PROTO,
+        )
+
+
+def check_envelope(envelope: pb.Envelope) -> None:
+    """Refuse another service model, another major version, or another encoding.
+
+    Raises:
+        Refused: reason ``service_model`` or ``encoding``.
+    """
+    model = envelope.service_model
+    if model.name != SERVICE_MODEL or model.version.split(".")[0] != SERVICE_MODEL_VERSION.split(".")[0]:
+        wanted = f"{SERVICE_MODEL} {SERVICE_MODEL_VERSION}"
+        raise Refused("service_model", f"service model is {model.name!r} {model.version!r}, expected {wanted}")
+    if envelope.encoding != pb.ENCODING_PROTO:
+        raise Refused("encoding", f"encoding is {envelope.encoding}, expected ENCODING_PROTO")
+
+
+def decode_indication_header(data: bytes) -> pb.IndicationHeader:
+    """Parse and check a RICindicationHeader.
+
+    Raises:
+        Refused: reason ``oversized``, ``malformed_header``, ``service_model``, ``encoding`` or ``no_cell_id``.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise Refused("oversized", f"header of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+    try:
+        header = pb.IndicationHeader.FromString(data)
+    except DecodeError as error:
+        raise Refused("malformed_header", f"indication header: {error}") from None
+    check_envelope(header.envelope)
+    if not header.cell_id:
+        raise Refused("no_cell_id", "indication header: cell_id is empty")
+    return header
+
+
+def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter[str]) -> KpiReport:
+    """Parse a RICindicationMessage under its decoded header.
+
+    Args:
+        header: from `decode_indication_header`.
+        data: the octet string.
+        noticed: counts, by reason, UEs left out (``ue_...``) and values taken as not measured (``invalid_...``).
+
+    Raises:
+        Refused: reason ``oversized`` or ``malformed_message``.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise Refused("oversized", f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+    try:
+        indication = pb.IndicationMessage.FromString(data)
+    except DecodeError as error:
+        raise Refused("malformed_message", f"indication message: {error}") from None
+    ues = list(indication.ues)
+    table = np.fromiter(chain.from_iterable(map(_read_ue, ues)), np.float64, len(ues) * len(_UE_FIELDS))
+    table = table.reshape(len(ues), len(_UE_FIELDS))
+    # Only a zero can be an absent field, and zeros are few: asking HasField for each is what keeps this fast.
+    rows, columns = np.nonzero(table[:, _TOTAL:] == 0)
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        if not ues[row].HasField(_OPTIONAL[column]):
+            table[row, _TOTAL + column] = np.nan
+    harq = _harq(indication.harq, len(ues), noticed)
+    usable = _usable(table, noticed)
+    if usable is not None:
+        table, harq = _keep(usable, table, harq)
+    measured = table[:, _FIRST_MEASURED:]
+    invalid = (measured < _LOW) | (measured > _HIGH)
+    if invalid.any():
+        for name, count in zip(MEASURED, invalid.sum(axis=0).tolist(), strict=True):
+            if count:
+                noticed[f"invalid_{name}"] += count
+        measured[invalid] = np.nan
+    ue_id = table[:, _UE_ID].astype(np.int64)
+    ue_id[ue_id == 0] = NO_UE_ID
+    return KpiReport(
+        cell_id=header.cell_id,
+        sequence=header.sequence,
+        sfn=header.sfn,
+        slot=header.slot,
+        timestamp_us=header.timestamp_us,
+        period_slots=max(1, header.report_period_slots),
+        rnti=table[:, _RNTI].astype(np.int64),
+        ue_id=ue_id,
+        cqi_table=_table_index(table[:, _CQI_TABLE]),
+        mcs_table=_table_index(table[:, _MCS_TABLE]),
+        measured=measured.astype(np.float32),
+        total_first_tx=table[:, _TOTAL],
+        harq_ue=harq[0],
+        harq_mcs=harq[1],
+        harq_counts=harq[2:].T.astype(np.float32),
+    )
+
+
+def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArray[np.bool_] | None:
+    """Which UEs can be told apart, [ue]: RNTI and id in range, neither of them twice. None: all of them."""
+    rntis, ids = table[:, _RNTI].tolist(), table[:, _UE_ID].tolist()
+    known = [i for i in ids if i]
+    if (
+        len(set(rntis)) == len(rntis)
+        and len(set(known)) == len(known)
+        and (not rntis or (min(rntis) >= 1 and max(rntis) <= _MAX_RNTI and max(ids) < _MAX_UE_ID))
+    ):
+        return None
+    usable, seen_rnti, seen_id = np.zeros(len(rntis), bool), set(), set()
+    for row, (rnti, ident) in enumerate(zip(rntis, ids, strict=True)):
+        if not 1 <= rnti <= _MAX_RNTI:
+            noticed["ue_invalid_rnti"] += 1
+        elif ident >= _MAX_UE_ID:
+            noticed["ue_invalid_id"] += 1
+        elif rnti in seen_rnti or (ident and ident in seen_id):
+            noticed["ue_duplicate"] += 1
+        else:
+            usable[row] = True
+            seen_rnti.add(rnti)
+            seen_id.add(ident)
+    return usable
+
+
+def _keep(
+    usable: npt.NDArray[np.bool_], table: npt.NDArray[np.float64], harq: IntArray
+) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """The rows of the usable UEs, and the HARQ entries that are theirs with the row numbers they have then."""
+    new_row = np.cumsum(usable) - 1
+    harq = harq[:, usable[harq[0]]]
+    harq[0] = new_row[harq[0]]
+    return table[usable], harq
+
+
+def _table_index(column: npt.NDArray[np.float64]) -> IntArray:
+    """Unspecified (0) and unknown tables count as table 1, the default of RRC (TS 38.331, mcs-Table absent)."""
+    return np.where((column >= 1) & (column <= 3), column, 1).astype(np.int64)
+
+
+def _harq(counts: pb.HarqCounts, num_ues: int, noticed: Counter[str]) -> IntArray:
+    """The HARQ entries that make sense, [6, entry]: row of the UE, MCS, and the four counts."""
+    arrays = [getattr(counts, name) for name in _HARQ_ARRAYS]
+    length = len(arrays[0])
+    if any(len(array) != length for array in arrays):
+        noticed["invalid_harq"] += max(map(len, arrays))
+        return np.empty((len(arrays), 0), np.int64)
+    harq = np.array([list(array) for array in arrays], np.int64)
+    bad = (harq[0] >= num_ues) | (harq[1] >= NUM_MCS) | (harq[2:] > _MAX_COUNT).any(axis=0)
+    if bad.any():
+        noticed["invalid_harq"] += int(bad.sum())
+        harq = harq[:, ~bad]
+    return harq
+
+
+def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, bytes]:
+    """RICindicationHeader and RICindicationMessage of a report, as the E2 node sends them."""
+    header = pb.IndicationHeader(
+        envelope=identity.envelope(),
+        cell_id=report.cell_id,
+        sequence=report.sequence,
+        sfn=report.sfn,
+        slot=report.slot,
+        timestamp_us=report.timestamp_us,
+        report_period_slots=report.period_slots,
+    )
+    message = pb.IndicationMessage()
+    add = message.ues.add
+    rows = zip(
+        report.rnti.tolist(),
+        report.ue_id.tolist(),
+        report.cqi_table.tolist(),
+        report.mcs_table.tolist(),
+        report.measured.tolist(),
+        report.total_first_tx.tolist(),
+        strict=True,
+    )
+    for rnti, ue_id, cqi_table, mcs_table, measured, total in rows:
+        fields = {
+            name: value if name == "sinr_db" else int(value)
+            for name, value in zip(MEASURED, measured, strict=True)
+            if value == value
+        }
+        ue = add(rnti=rnti, cqi_table=cqi_table, mcs_table=mcs_table, **fields)
+        if ue_id != NO_UE_ID:
+            ue.ue_id = ue_id
+        if total == total:
+            ue.harq_total_first_tx = int(total)
+    arrays = [report.harq_ue, report.harq_mcs, *report.harq_counts.T.astype(np.int64)]
+    for name, array in zip(_HARQ_ARRAYS, arrays, strict=True):
+        getattr(message.harq, name).extend(array.tolist())
+    return header.SerializeToString(), message.SerializeToString()
+
+
+def encode_control(decisions: Decisions, identity: Identity) -> tuple[bytes, bytes]:
+    """RICcontrolHeader and RICcontrolMessage of a set of decisions."""
+    header = pb.ControlHeader(
+        envelope=identity.envelope(),
+        cell_id=decisions.cell_id,
+        answers_sequence=decisions.answers_sequence,
+        sfn=decisions.sfn,
+        slot=decisions.slot,
+        timestamp_us=decisions.timestamp_us,
+    )
+    message = pb.ControlMessage(
+        arms=[pb.Arm(name=name, policy_digest=digest) for name, digest in decisions.arms],
+        valid_for_slots=decisions.valid_for_slots,
+    )
+    add = message.ues.add
+    arms = [0] * len(decisions.rnti) if decisions.arm is None else decisions.arm.tolist()
+    for rnti, ue_id, kind, value, arm in zip(
+        decisions.rnti.tolist(),
+        decisions.ue_id.tolist(),
+        decisions.kind.tolist(),
+        decisions.value.tolist(),
+        arms,
+        strict=True,
+    ):
+        ue = add()
+        ue.rnti = rnti
+        if ue_id != NO_UE_ID:
+            ue.ue_id = ue_id
+        if kind == MCS:
+            ue.mcs = value
+        elif kind == MCS_OFFSET:
+            ue.mcs_offset = value
+        else:
+            ue.native.SetInParent()
+        if arm:
+            ue.arm = arm
+    return header.SerializeToString(), message.SerializeToString()
+
+
+def decode_control(header_data: bytes, message_data: bytes) -> Decisions:
+    """Parse a control message, as the E2 node does. A UE decision without an action reads as native.
+
+    Raises:
+        Refused: reason ``malformed_control``, ``service_model`` or ``encoding``.
+    """
+    try:
+        header = pb.ControlHeader.FromString(header_data)
+        message = pb.ControlMessage.FromString(message_data)
+    except DecodeError as error:
+        raise Refused("malformed_control", f"control message: {error}") from None
+    check_envelope(header.envelope)
+    ues = message.ues
+    rows = np.array(
+        [(ue.rnti, ue.ue_id, ue.mcs, ue.mcs_offset, ue.arm) for ue in ues], np.int64
+    ).reshape(len(ues), 5)
+    kinds = {"mcs": MCS, "mcs_offset": MCS_OFFSET}
+    kind = np.array([kinds.get(ue.WhichOneof("action") or "", NATIVE) for ue in ues], np.int64)
+    return Decisions(
+        cell_id=header.cell_id,
+        answers_sequence=header.answers_sequence,
+        sfn=header.sfn,
+        slot=header.slot,
+        timestamp_us=header.timestamp_us,
+        valid_for_slots=message.valid_for_slots,
+        rnti=rows[:, 0].astype(np.int64),
+        ue_id=np.where(rows[:, 1] == 0, NO_UE_ID, rows[:, 1]),
+        kind=kind,
+        value=(rows[:, 2] + rows[:, 3]).astype(np.int64),  # at most one of the two is set
+        arms=[(arm.name, arm.policy_digest) for arm in message.arms],
+        arm=rows[:, 4].astype(np.int64),
+    )

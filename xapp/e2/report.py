@@ -1,0 +1,86 @@
+"""What the loop works on: one indication and its answer, as struct-of-arrays.
+
+`KpiReport` is an indication after decoding, `Decisions` a control message before encoding. Row ``i`` of every array
+belongs to the ``i``-th UE; NaN stands for *not measured*.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+MEASURED: Final = ("cqi", "cqi_age_slots", "sinr_db", "ri", "dl_buffer_bytes", "prbs", "native_mcs")
+"""Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
+
+NUM_MCS: Final = 29
+"""MCS indices 0..28 carry new data; 29..31 are reserved for retransmissions (TS 38.214 clause 5.1.3.1)."""
+
+ACK, NACK, DTX, RESIDUAL = range(4)
+"""Columns of `KpiReport.harq_counts`."""
+
+NO_UE_ID: Final = -1
+
+NATIVE, MCS, MCS_OFFSET = range(3)
+"""Kinds of a decision: no override, absolute MCS, offset to the DU's own choice."""
+
+
+@dataclass(slots=True)
+class KpiReport:
+    """One indication of one cell, all its UEs.
+
+    HARQ feedback is sparse: ``harq_ue``, ``harq_mcs`` and ``harq_counts`` have one entry per UE *and MCS* with feedback.
+    """
+
+    cell_id: str
+    sequence: int
+    sfn: int
+    slot: int
+    timestamp_us: int
+    period_slots: int
+    rnti: IntArray  # [ue]
+    ue_id: IntArray  # [ue], NO_UE_ID = the node has none
+    cqi_table: IntArray  # [ue], 1..3
+    mcs_table: IntArray  # [ue], 1..3
+    measured: FloatArray  # [ue, len(MEASURED)]
+    total_first_tx: npt.NDArray[np.float64]  # [ue], first transmissions since attach; NaN = HARQ is not measured
+    harq_ue: IntArray  # [entry], row of the UE
+    harq_mcs: IntArray  # [entry], 0..28
+    harq_counts: FloatArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
+    harq_measured: npt.NDArray[np.bool_] = field(init=False)  # [ue]
+    harq_sums: FloatArray = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
+
+    def __post_init__(self) -> None:
+        self.harq_measured = ~np.isnan(self.total_first_tx)
+        self.harq_sums = np.zeros((len(self.rnti), 4), np.float32)
+        np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
+
+    @property
+    def num_ues(self) -> int:
+        """Number of UEs in the report."""
+        return len(self.rnti)
+
+    def ue_key(self) -> IntArray:
+        """What identifies a UE within its cell, [ue]: its stable id where there is one, otherwise its RNTI."""
+        return np.where(self.ue_id == NO_UE_ID, self.rnti, self.ue_id + 0x10000)
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The answer to one indication: what each UE's MCS shall be, for how long, and who decided."""
+
+    cell_id: str
+    answers_sequence: int
+    sfn: int
+    slot: int
+    timestamp_us: int
+    valid_for_slots: int
+    rnti: IntArray  # [ue]
+    ue_id: IntArray  # [ue], NO_UE_ID = the node has none
+    kind: IntArray  # [ue], NATIVE, MCS or MCS_OFFSET
+    value: IntArray  # [ue], the MCS or the offset; 0 where native
+    arms: list[tuple[str, str]] = field(default_factory=list)  # (name, policy digest)
+    arm: IntArray | None = None  # [ue], index into arms; None: all of arm 0

@@ -1,0 +1,218 @@
+"""The decision loop: one indication in, one control message out, all its UEs in one call of the policy.
+
+`DecisionLoop.step` takes and gives octet strings; `DecisionLoop.decide` is the same between decoding and encoding, for an
+in-process E2 node that has arrays already. Both run to completion on the caller's thread. Order is kept per cell: what
+arrives twice or late is dropped and counted, a node that restarted is recognised.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_control
+from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, Decisions, IntArray, KpiReport
+from xapp.policy.bundle import Bundle
+from xapp.policy.columns import Layout
+from xapp.policy.guard import Guard, GuardConfig
+from xapp.policy.ue_table import UeTable
+from xapp.stats import LoopStats
+
+log = logging.getLogger(__name__)
+
+_KINDS = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
+
+
+class LoopConfig(BaseModel):
+    """Settings of the decision loop."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arm: str = Field(default="policy", min_length=1, description="name of the arm that decisions carry")
+    ue_capacity: int = Field(default=8192, ge=1, le=1_000_000, description="UEs remembered; the longest unseen goes first")
+    cell_capacity: int = Field(default=1024, ge=1, description="cells remembered; the longest unseen goes first")
+    valid_for_periods: int = Field(default=2, ge=1, description="report periods that a decision outlives its indication")
+    valid_for_extra_slots: int = Field(default=16, ge=0, description="added to that, for the way there and back")
+
+
+@dataclass(slots=True)
+class _CellOrder:
+    sequence: int
+    timestamp_us: int
+
+
+class DecisionLoop:
+    """Decides for every UE of an indication.
+
+    Args:
+        bundle: the policy.
+        config: settings.
+        guard_config: limits on what may go out.
+        identity: who the control messages come from.
+        clock_ns: monotonic clock, replaced in tests.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: LoopConfig | None = None,
+        guard_config: GuardConfig | None = None,
+        identity: Identity | None = None,
+        clock_ns: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        self.config = config or LoopConfig()
+        self.bundle = bundle
+        self.stats = LoopStats()
+        self._identity = identity or Identity()
+        self._clock_ns = clock_ns
+        self._layout = Layout(bundle.manifest.columns)
+        self._guard = Guard(guard_config or GuardConfig(), list(bundle.manifest.mcs_tables))
+        self._kind_of_action = np.array([_KINDS[action.kind] for action in bundle.manifest.actions])
+        self._value_of_action = np.array([action.value for action in bundle.manifest.actions])
+        self._ues = UeTable(self.config.ue_capacity, bundle.manifest.state_size)
+        self._order: dict[str, _CellOrder] = {}
+        self._warm_up()
+
+    def step(self, header_data: bytes, message_data: bytes, received_ns: int | None = None) -> tuple[bytes, bytes] | None:
+        """Decide on one indication.
+
+        Args:
+            header_data: RICindicationHeader, the octet string.
+            message_data: RICindicationMessage.
+            received_ns: when it arrived, on the loop's clock; the deadline counts from there. None: now.
+
+        Returns:
+            RICcontrolHeader and RICcontrolMessage, or None where there is nothing to send; the reason is counted.
+        """
+        start_ns = self._clock_ns()
+        try:
+            header = decode_indication_header(header_data)
+            report = decode_indication(header, message_data, self.stats.noticed)
+        except Refused as refusal:
+            self.stats.dropped[refusal.reason] += 1
+            log.debug("indication refused: %s", refusal)
+            return None
+        decoded_ns = self._clock_ns()
+        decisions = self.decide(report, start_ns if received_ns is None else received_ns)
+        if decisions is None:
+            return None
+        decided_ns = self._clock_ns()
+        control = encode_control(decisions, self._identity)
+        end_ns = self._clock_ns()
+        latency = self.stats.latency
+        latency["decode"].add((decoded_ns - start_ns) / 1000)
+        latency["encode"].add((end_ns - decided_ns) / 1000)
+        latency["total"].add((end_ns - start_ns) / 1000)
+        return control
+
+    def decide(self, report: KpiReport, received_ns: int | None = None) -> Decisions | None:
+        """Decide on one decoded report; None where it is dropped (counted by reason)."""
+        start_ns = self._clock_ns()
+        if not self._in_order(report):
+            return None
+        if report.num_ues == 0:
+            self.stats.dropped["no_ue"] += 1
+            return None
+        if report.num_ues > self.config.ue_capacity:
+            self.stats.dropped["too_many_ues"] += 1
+            return None
+        rows = self._ues.rows(report, self.stats.noticed)
+        self._watch_counters(report, rows)
+        matrix = self._layout.matrix(report)
+        state = self._ues.state[rows]
+        state_ns = self._clock_ns()
+        score, action, next_state = self.bundle.run(matrix, state)
+        # A state that is not finite would poison every later decision of the UE: forget it instead.
+        if not np.isfinite(next_state.sum()):
+            lost = ~np.isfinite(next_state).all(axis=1)
+            next_state = np.where(lost[:, None], np.float32(0), next_state)
+            self.stats.noticed["state_not_finite"] += int(lost.sum())
+        self._ues.state[rows] = next_state
+        infer_ns = self._clock_ns()
+        kind, value = self._guard.check(
+            report,
+            score,
+            self._kind_of_action[action],
+            self._value_of_action[action],
+            self._ues,
+            rows,
+            self.stats.guarded,
+        )
+        guard_ns = self._clock_ns()
+        elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
+        if self._guard.deadline_missed(elapsed_us, report.num_ues, self.stats.guarded):
+            kind, value = np.full_like(kind, NATIVE), np.zeros_like(value)
+        stats = self.stats
+        stats.indications += 1
+        stats.decisions += report.num_ues
+        stats.native += int((kind == NATIVE).sum())
+        stats.latency["state"].add((state_ns - start_ns) / 1000)
+        stats.latency["infer"].add((infer_ns - state_ns) / 1000)
+        stats.latency["guard"].add((guard_ns - infer_ns) / 1000)
+        return Decisions(
+            cell_id=report.cell_id,
+            answers_sequence=report.sequence,
+            sfn=report.sfn,
+            slot=report.slot,
+            timestamp_us=report.timestamp_us,
+            valid_for_slots=self.config.valid_for_periods * report.period_slots + self.config.valid_for_extra_slots,
+            rnti=report.rnti,
+            ue_id=report.ue_id,
+            kind=kind,
+            value=value,
+            arms=[(self.config.arm, self.bundle.digest)],
+        )
+
+    def _in_order(self, report: KpiReport) -> bool:
+        """Whether the report is newer than the latest of its cell; drops and counts it otherwise."""
+        order = self._order.get(report.cell_id)
+        if order is None:
+            if len(self._order) >= self.config.cell_capacity:
+                # Dicts keep insertion order, and cells are re-inserted when heard: the first is the longest unheard.
+                self._order.pop(next(iter(self._order)))
+                self.stats.noticed["cell_evicted"] += 1
+            self._order[report.cell_id] = _CellOrder(report.sequence, report.timestamp_us)
+            return True
+        if report.sequence <= order.sequence:
+            if report.timestamp_us <= order.timestamp_us:
+                reason = "duplicate" if report.sequence == order.sequence else "out_of_order"
+                self.stats.dropped[reason] += 1
+                return False
+            # Time went on but the sequence began anew: the node restarted.
+            self.stats.noticed["node_restart"] += 1
+        else:
+            if report.sequence > order.sequence + 1:
+                self.stats.noticed["indications_missed"] += report.sequence - order.sequence - 1
+            if report.timestamp_us < order.timestamp_us:
+                # The sequence is the better witness; a clock may be set back.
+                self.stats.noticed["time_backwards"] += 1
+        if len(self._order) > 1:
+            del self._order[report.cell_id]
+            self._order[report.cell_id] = order
+        order.sequence, order.timestamp_us = report.sequence, report.timestamp_us
+        return True
+
+    def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
+        """Compare the UEs' running totals with what the reports add up to: shows lost feedback and new UEs on old RNTIs."""
+        total = report.total_first_tx
+        before = self._ues.total_first_tx[rows]
+        self._ues.total_first_tx[rows] = total
+        restarted = total < before
+        if restarted.any():
+            # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
+            self._ues.reset(rows[restarted])
+            self._ues.total_first_tx[rows[restarted]] = total[restarted]
+            self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
+        lost = total - before - report.harq_sums[:, :3].sum(axis=1)
+        if (lost > 0).any():
+            self.stats.noticed["harq_feedback_missed"] += int(lost[lost > 0].sum())
+
+    def _warm_up(self) -> None:
+        """Run the graph once: ONNX Runtime plans its memory on first use, which the first UE should not wait for."""
+        manifest = self.bundle.manifest
+        self.bundle.run(
+            np.zeros((1, len(manifest.columns)), np.float32), np.zeros((1, manifest.state_size), np.float32)
+        )

@@ -1,0 +1,316 @@
+"""Policy bundles: raw KPIs in, MCS out. A directory with ``policy.onnx`` and ``manifest.json``.
+
+All feature engineering, normalisation and state update live inside the graph, so that training and serving cannot drift
+apart. The graph's contract, version `CONTRACT`:
+
+==================  ==================  ==========================================================================
+tensor              shape               meaning
+==================  ==================  ==========================================================================
+in ``report``       float32 [n, R]      raw units, NaN = not measured; columns named in the manifest
+in ``state``        float32 [n, S]      opaque memory of each UE; zeros for a new UE
+out ``score``       float32 [n, M]      one value per action
+out ``action``      int64 [n]           index of the greedy action
+out ``next_state``  float32 [n, S]      to be handed back with the UE's next report
+==================  ==================  ==========================================================================
+
+`load_bundle` trusts nothing: digest, contract, tensor names and shapes, and the manifest's golden vectors are all checked
+before a policy is let near a UE. Each refusal is one line: which file, what is wrong.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from xapp.e2.report import NUM_MCS, FloatArray, IntArray
+from xapp.errors import InputError
+from xapp.policy.columns import UNITS, Layout
+
+CONTRACT: Final = "distila-policy/1"
+GRAPH_FILE: Final = "policy.onnx"
+MANIFEST_FILE: Final = "manifest.json"
+MAX_GRAPH_BYTES: Final = 125_000
+"""1 Mbit, the memory that arXiv 2511.06563 grants a policy on baseband hardware."""
+
+_SCORE_TOLERANCE: Final = 1e-4
+
+
+class Action(BaseModel):
+    """What one action of the policy means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mcs", "mcs_offset", "native"]
+    value: int = Field(default=0, ge=-(NUM_MCS - 1), le=NUM_MCS - 1)
+
+
+class Golden(BaseModel):
+    """Inputs with the outputs that the graph must give, so that a damaged graph or runtime shows at load time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    report: list[list[float | None]]
+    state: list[list[float]]
+    score: list[list[float]]
+    action: list[int]
+
+
+class Manifest(BaseModel):
+    """``manifest.json``. Everything a person or a program needs to know about a policy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    contract: str = CONTRACT
+    name: str = Field(min_length=1, max_length=80)
+    version: str = Field(min_length=1, max_length=40)
+    description: str = ""
+    columns: list[str] = Field(min_length=1, description="columns of `report`")
+    units: dict[str, str] = Field(description="unit of each column")
+    state_size: int = Field(ge=0, le=4096)
+    actions: list[Action] = Field(min_length=1)
+    mcs_tables: list[Literal[1, 2, 3]] = Field(min_length=1, description="MCS tables (TS 38.214) it was made for")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of policy.onnx")
+    training: dict[str, Any] = Field(description="how it was made: configuration, commit, seed")
+    benchmark: dict[str, Any] = Field(default_factory=dict, description="measured figures")
+    latency_us: dict[str, float] = Field(default_factory=dict, description="measured session.run times")
+    golden: Golden
+
+    @field_validator("contract")
+    @classmethod
+    def _known_contract(cls, value: str) -> str:
+        if value != CONTRACT:
+            raise ValueError(f"contract is {value!r}, this version reads {CONTRACT!r}")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: list[str]) -> list[str]:
+        Layout(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked policy bundle with its session. ``path`` is where it was read from."""
+
+    path: Path
+    manifest: Manifest
+    session: ort.InferenceSession
+    graph_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the graph, hex: what a decision carries to say who made it."""
+        return self.manifest.sha256
+
+    def run(self, report: FloatArray, state: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
+        """One batch through the graph: score [n, M], action [n], next_state [n, S]."""
+        score, action, next_state = self.session.run(
+            ["score", "action", "next_state"], {"report": report, "state": state}
+        )
+        return score, action, next_state
+
+
+def bundled(name: str) -> Path:
+    """Where a bundle that ships with distila lies.
+
+    Raises:
+        InputError: there is none of that name; lists those there are.
+    """
+    root = Path(str(files("xapp.policy"))) / "bundles"
+    if not (root / name / MANIFEST_FILE).is_file():
+        known = sorted(entry.parent.name for entry in root.glob(f"*/{MANIFEST_FILE}"))
+        raise InputError(f"no shipped policy {name!r}; there are {', '.join(known) or 'none'}")
+    return root / name
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check a policy bundle.
+
+    Raises:
+        InputError: one line naming the file and what is wrong with it.
+    """
+    manifest_path, graph_path = path / MANIFEST_FILE, path / GRAPH_FILE
+    for needed in (manifest_path, graph_path):
+        if not needed.is_file():
+            raise InputError(f"{path}: no policy bundle, {needed.name} is missing")
+    try:
+        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{manifest_path}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+    graph = graph_path.read_bytes()
+    if len(graph) > MAX_GRAPH_BYTES:
+        raise InputError(f"{graph_path}: {len(graph)} bytes, a policy has at most {MAX_GRAPH_BYTES} (1 Mbit)")
+    digest = hashlib.sha256(graph).hexdigest()
+    if digest != manifest.sha256:
+        raise InputError(f"{graph_path}: sha256 is {digest[:12]}..., {MANIFEST_FILE} says {manifest.sha256[:12]}...")
+    session = _session(graph_path, graph)
+    _check_tensors(graph_path, session, manifest)
+    bundle = Bundle(path, manifest, session, len(graph))
+    _check_golden(bundle)
+    return bundle
+
+
+def write_bundle(
+    path: Path,
+    graph: bytes,
+    *,
+    name: str,
+    version: str,
+    columns: list[str],
+    state_size: int,
+    actions: list[Action],
+    mcs_tables: list[Literal[1, 2, 3]],
+    training: dict[str, Any],
+    golden_report: FloatArray,
+    golden_state: FloatArray,
+    description: str = "",
+    benchmark: dict[str, Any] | None = None,
+    latency_us: dict[str, float] | None = None,
+) -> Bundle:
+    """Write a bundle and read it back; nothing is left behind unless the whole of it loads.
+
+    Args:
+        path: the directory to create; one that exists is replaced.
+        graph: the serialised ONNX model.
+        golden_report: [g, R], reports to freeze as golden vectors; include rows with NaN.
+        golden_state: [g, S], the states that go with them.
+        name, version, columns, state_size, actions, mcs_tables, training, description, benchmark, latency_us:
+            see `Manifest`.
+
+    Raises:
+        InputError: the graph does not keep the contract.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        score, action, _ = _session(path / GRAPH_FILE, graph).run(
+            ["score", "action", "next_state"],
+            {"report": golden_report.astype(np.float32), "state": golden_state.astype(np.float32)},
+        )
+        manifest = Manifest(
+            name=name,
+            version=version,
+            description=description,
+            columns=columns,
+            units={column: UNITS.get(column, "") for column in columns},
+            state_size=state_size,
+            actions=actions,
+            mcs_tables=mcs_tables,
+            sha256=hashlib.sha256(graph).hexdigest(),
+            training=training,
+            benchmark=benchmark or {},
+            latency_us=latency_us or {},
+            golden=Golden(
+                report=[[None if math.isnan(x) else x for x in row] for row in golden_report.tolist()],
+                state=golden_state.tolist(),
+                score=np.asarray(score).tolist(),
+                action=np.asarray(action).tolist(),
+            ),
+        )
+        (partial / GRAPH_FILE).write_bytes(graph)
+        text = json.dumps(manifest.model_dump(mode="json"), indent=1)
+        (partial / MANIFEST_FILE).write_text(text + "\n")
+        load_bundle(partial)
+        partial.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _session(graph_path: Path, graph: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # One thread: a policy of a few thousand weights is faster than the hand-over to a second one.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # errors reach the caller as exceptions
+    try:
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
+        raise InputError(f"{graph_path}: not a graph that ONNX Runtime can run: {_one_line(error)}") from None
+
+
+def _check_tensors(graph_path: Path, session: ort.InferenceSession, manifest: Manifest) -> None:
+    columns, state, actions = len(manifest.columns), manifest.state_size, len(manifest.actions)
+    expected = {
+        "report": ("tensor(float)", columns),
+        "state": ("tensor(float)", state),
+        "score": ("tensor(float)", actions),
+        "action": ("tensor(int64)", None),
+        "next_state": ("tensor(float)", state),
+    }
+    found = {node.name: node for node in [*session.get_inputs(), *session.get_outputs()]}
+    if sorted(found) != sorted(expected):
+        raise InputError(f"{graph_path}: tensors are {', '.join(sorted(found))}; expected {', '.join(sorted(expected))}")
+    for name, (dtype, width) in expected.items():
+        node = found[name]
+        shape = list(node.shape)
+        rank = 1 if width is None else 2
+        # A dimension that is no number is free, which the batch must be and the width must not.
+        if (
+            node.type != dtype
+            or len(shape) != rank
+            or isinstance(shape[0], int)
+            or (width is not None and shape[1] != width)
+        ):
+            wanted = "[n]" if width is None else f"[n, {width}]"
+            raise InputError(f"{graph_path}: tensor {name!r} is {node.type} {shape}, expected {dtype} {wanted}")
+
+
+def _check_golden(bundle: Bundle) -> None:
+    graph_path, golden, manifest = bundle.path / GRAPH_FILE, bundle.manifest.golden, bundle.manifest
+    report, state = _array(golden.report), _array(golden.state)
+    count = len(golden.action)
+    shapes = {
+        "report": (report, (count, len(manifest.columns))),
+        "state": (state.reshape(count, -1), (count, manifest.state_size)),
+        "score": (_array(golden.score), (count, len(manifest.actions))),
+    }
+    for name, (array, shape) in shapes.items():
+        if count == 0 or array.shape != shape:
+            raise InputError(f"{bundle.path / MANIFEST_FILE}: golden.{name} is {list(array.shape)}, expected {list(shape)}")
+    try:
+        score, action, next_state = bundle.run(report, state.reshape(count, manifest.state_size))
+    except Exception as error:  # see _session
+        raise InputError(f"{graph_path}: fails on the golden vectors: {_one_line(error)}") from None
+    for name, array in (("score", score), ("next_state", next_state)):
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+            raise InputError(f"{graph_path}: {name} is not finite on golden vector {row}")
+    if not np.array_equal(action, golden.action):
+        row = int(np.flatnonzero(action != golden.action)[0])
+        raise InputError(
+            f"{graph_path}: action is {action[row]} on golden vector {row}, {MANIFEST_FILE} says {golden.action[row]}"
+        )
+    if not np.allclose(score, golden.score, rtol=_SCORE_TOLERANCE, atol=_SCORE_TOLERANCE):
+        raise InputError(f"{graph_path}: score differs from the golden vectors by {np.abs(score - golden.score).max():.2g}")
+    if not np.array_equal(np.argmax(score, axis=1), action):
+        raise InputError(f"{graph_path}: action is not the argmax of score")
+
+
+def _array(rows: list[list[float | None]] | list[list[float]]) -> npt.NDArray[np.float32]:
+    width = {len(row) for row in rows}
+    if len(width) > 1:
+        return np.empty((0, 0), np.float32)
+    return np.array([[math.nan if x is None else x for x in row] for row in rows], np.float32)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

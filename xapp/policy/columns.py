@@ -1,0 +1,86 @@
+"""The vocabulary of report columns: what a policy bundle may ask for, and how a report is laid out for it.
+
+A bundle names its columns in its manifest; `Layout` turns a `KpiReport` into the float32 matrix [ue, column] that its
+graph expects, in raw units, NaN where not measured. Adding a column here is the only way to give policies a new input.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from xapp.e2.report import ACK, DTX, MEASURED, NACK, NUM_MCS, RESIDUAL, FloatArray, KpiReport
+from xapp.errors import InputError
+
+UNITS: Final[dict[str, str]] = {
+    "cqi": "index 0..15 of the UE's CQI table",
+    "cqi_age_slots": "slots since the UE measured it",
+    "sinr_db": "dB, effective, as the node estimates it",
+    "ri": "rank 1..8",
+    "dl_buffer_bytes": "bytes",
+    "prbs": "PRBs of the latest allocation",
+    "native_mcs": "MCS that the DU would use now",
+    "cqi_table": "TS 38.214 CQI table 1..3",
+    "mcs_table": "TS 38.214 MCS table 1..3",
+    "period_slots": "slots that the report covers",
+    "harq_ack": "first transmissions acknowledged in the period",
+    "harq_nack": "first transmissions refused in the period",
+    "harq_dtx": "first transmissions without detected feedback in the period",
+    "harq_residual": "transport blocks given up in the period",
+    **{f"harq_ack_mcs_{m}": f"first transmissions at MCS {m} acknowledged in the period" for m in range(NUM_MCS)},
+    **{f"harq_nack_mcs_{m}": f"first transmissions at MCS {m} refused in the period" for m in range(NUM_MCS)},
+}
+"""Every column a bundle may name, with its unit."""
+
+_SUMS: Final = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
+
+
+class Layout:
+    """The columns of one bundle.
+
+    Args:
+        columns: names out of `UNITS`, in the order of the graph's ``report`` input.
+
+    Raises:
+        InputError: an unknown or repeated column.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        for name in columns:
+            if name not in UNITS:
+                raise InputError(f"column {name!r} is unknown, known are {', '.join(list(UNITS)[:14])}, harq_*_mcs_*")
+        if len(set(columns)) != len(columns):
+            raise InputError("a column is named twice")
+        self.columns = tuple(columns)
+        where = {name: index for index, name in enumerate(columns)}
+        # Pairs (where the matrix takes it, where the source has it); plain lists make the cheapest fancy index.
+        self._measured = [(where[name], i) for i, name in enumerate(MEASURED) if name in where]
+        self._sums = [(where[name], i) for name, i in _SUMS.items() if name in where]
+        self._others = [(where[name], name) for name in ("cqi_table", "mcs_table", "period_slots") if name in where]
+        self._per_mcs = []
+        for name, count in (("ack", ACK), ("nack", NACK)):
+            target = np.array([where.get(f"harq_{name}_mcs_{m}", -1) for m in range(NUM_MCS)])
+            if (target >= 0).any():
+                self._per_mcs.append((count, target))
+        self._harq = [c for c, _ in self._sums] + [int(c) for _, t in self._per_mcs for c in t if c >= 0]
+
+    def matrix(self, report: KpiReport) -> FloatArray:
+        """The report as the graph expects it, float32 [ue, column]."""
+        matrix = np.zeros((report.num_ues, len(self.columns)), np.float32)
+        for column, source in self._measured:
+            matrix[:, column] = report.measured[:, source]
+        for column, name in self._others:
+            matrix[:, column] = getattr(report, name)
+        if self._sums:
+            for column, source in self._sums:
+                matrix[:, column] = report.harq_sums[:, source]
+        for count, target in self._per_mcs:
+            column_of_entry = target[report.harq_mcs]
+            if (column_of_entry < 0).any():
+                wanted = column_of_entry >= 0
+                np.add.at(matrix, (report.harq_ue[wanted], column_of_entry[wanted]), report.harq_counts[wanted, count])
+            else:
+                np.add.at(matrix, (report.harq_ue, column_of_entry), report.harq_counts[:, count])
+        if self._harq and not report.harq_measured.all():
+            matrix[np.ix_(~report.harq_measured, self._harq)] = np.nan
+        return matrix

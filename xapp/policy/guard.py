@@ -1,0 +1,165 @@
+"""The guard between policy and wire: whatever the policy says, the DU gets something sane, or is left alone.
+
+Every intervention is counted by reason; `native` means that the DU's own link adaptation decides.
+
+=================== ==========================================================================================
+reason              what happens
+=================== ==========================================================================================
+not_finite          a score is NaN or infinite: native
+no_measurement      the report holds neither channel quality nor HARQ: native
+stale_cqi           the CQI is older than ``max_cqi_age_slots`` and nothing else was measured: native
+mcs_table           the UE uses an MCS table that the policy was not made for: native
+breaker             too many first transmissions failed lately: native for ``breaker_hold_reports`` reports
+clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
+deadline            the decision took longer than ``deadline_us``: native, for all UEs of the indication
+=================== ==========================================================================================
+"""
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from xapp.e2.report import DTX, MCS, MEASURED, NACK, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
+from xapp.nr.mcs import MCS_TABLES
+from xapp.policy.ue_table import UeTable
+
+_CQI = MEASURED.index("cqi")
+_CQI_AGE = MEASURED.index("cqi_age_slots")
+_SINR = MEASURED.index("sinr_db")
+
+
+class GuardConfig(BaseModel):
+    """Limits that the guard enforces."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_mcs: int = Field(default=0, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS sent")
+    max_mcs: int = Field(default=NUM_MCS - 1, ge=0, le=NUM_MCS - 1, description="highest absolute MCS sent")
+    max_offset: int = Field(default=6, ge=0, le=NUM_MCS - 1, description="largest MCS offset sent, either way")
+    deadline_us: float = Field(default=10_000, gt=0, description="from receipt to decision; later is no decision")
+    max_cqi_age_slots: int = Field(default=1000, ge=1, description="an older CQI alone is no ground for a decision")
+    breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
+    breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
+    breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
+    breaker_hold_reports: int = Field(default=100, ge=1, description="reports that a tripped UE stays on native")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "GuardConfig":
+        if self.min_mcs > self.max_mcs:
+            raise ValueError(f"min_mcs = {self.min_mcs} exceeds max_mcs = {self.max_mcs}")
+        if self.breaker_min_tx > self.breaker_window_tx:
+            raise ValueError(f"breaker_min_tx = {self.breaker_min_tx} exceeds breaker_window_tx, it could never trip")
+        return self
+
+
+class Guard:
+    """The guard of one decision loop.
+
+    Args:
+        config: the limits.
+        mcs_tables: MCS tables that the policy was made for.
+    """
+
+    def __init__(self, config: GuardConfig, mcs_tables: list[int]) -> None:
+        self.config = config
+        self._fits = np.array([table in mcs_tables for table in range(4)])
+        self._max_mcs = np.array([0, *(min(config.max_mcs, MCS_TABLES[t].num_mcs - 1) for t in (1, 2, 3))])
+
+    def check(
+        self,
+        report: KpiReport,
+        score: FloatArray,
+        kind: IntArray,
+        value: IntArray,
+        table: UeTable,
+        rows: IntArray,
+        guarded: Counter[str],
+    ) -> tuple[IntArray, IntArray]:
+        """Pass the decisions that may go out; turn the others to native, or clamp them.
+
+        Args:
+            report: what was decided on, [ue].
+            score: [ue, action], the policy's scores.
+            kind, value: [ue], the policy's decisions.
+            table, rows: the UEs' memory, for the breaker.
+            guarded: counts interventions by reason; a UE counts once, under the first reason that applies.
+
+        Returns:
+            kind and value, [ue], as they may be sent.
+        """
+        config = self.config
+        bad: npt.NDArray[np.bool_] = np.zeros(len(kind), bool)
+        # One look at the whole array is cheap; only where it shows trouble is the culprit searched.
+        if not np.isfinite(score.sum()):
+            bad = self._veto("not_finite", ~np.isfinite(score).all(axis=1), bad, guarded)
+        blind = np.isnan(report.measured[:, _CQI]) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
+        if blind.any():
+            bad = self._veto("no_measurement", blind, bad, guarded)
+        age = report.measured[:, _CQI_AGE]
+        stale = (age > config.max_cqi_age_slots) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
+        if stale.any():
+            bad = self._veto("stale_cqi", stale, bad, guarded)
+        fits = self._fits[report.mcs_table]
+        if not fits.all():
+            bad = self._veto("mcs_table", ~fits, bad, guarded)
+        held = self._breaker(report, table, rows, guarded)
+        if held.any():
+            bad = self._veto("breaker", held, bad, guarded)
+        if bad.any():
+            kind = np.where(bad, NATIVE, kind)
+            value = np.where(bad, 0, value)
+        absolute = kind == MCS
+        low = np.where(absolute, config.min_mcs, -config.max_offset)
+        high = np.where(absolute, self._max_mcs[report.mcs_table], config.max_offset)
+        clamped = np.minimum(np.maximum(value, low), high)
+        outside = (clamped != value) & (kind != NATIVE)
+        if outside.any():
+            guarded["clamped"] += int(outside.sum())
+            value = np.where(outside, clamped, value)
+        return kind, value
+
+    def deadline_missed(self, elapsed_us: float, num_ues: int, guarded: Counter[str]) -> bool:
+        """Whether the decision comes too late to be sent; counts all its UEs if so."""
+        if elapsed_us <= self.config.deadline_us:
+            return False
+        guarded["deadline"] += num_ues
+        return True
+
+    @staticmethod
+    def _veto(
+        reason: str, new: npt.NDArray[np.bool_], bad: npt.NDArray[np.bool_], guarded: Counter[str]
+    ) -> npt.NDArray[np.bool_]:
+        count = int((new & ~bad).sum())
+        if count:
+            guarded[reason] += count
+        return bad | new
+
+    def _breaker(
+        self, report: KpiReport, table: UeTable, rows: IntArray, guarded: Counter[str]
+    ) -> npt.NDArray[np.bool_]:
+        """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
+        config = self.config
+        sums = report.harq_sums
+        failed = sums[:, NACK] + sums[:, DTX]
+        sent = sums[:, 0] + failed
+        keep = np.maximum(np.float32(0), 1 - sent / np.float32(config.breaker_window_tx))
+        recent_tx = table.recent_tx[rows] * keep + sent
+        recent_failed = table.recent_failed[rows] * keep + failed
+        held_reports = np.maximum(table.held_reports[rows] - 1, 0)
+        tripped = (
+            (recent_tx >= config.breaker_min_tx)
+            & (recent_failed > config.breaker_failure_rate * recent_tx)
+            & (held_reports == 0)
+        )
+        if tripped.any():
+            guarded["breaker_tripped"] += int(tripped.sum())
+            held_reports[tripped] = config.breaker_hold_reports
+            # What failed before must not trip it again the moment the UE is let go.
+            recent_tx[tripped] = 0
+            recent_failed[tripped] = 0
+        table.recent_tx[rows] = recent_tx
+        table.recent_failed[rows] = recent_failed
+        table.held_reports[rows] = held_reports
+        return held_reports > 0

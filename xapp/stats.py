@@ -1,0 +1,79 @@
+"""What a decision loop did: counts by reason, and latency by stage. Nothing that is dropped goes uncounted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
+"""Stages of one decision; ``total`` is from the first byte in to the last byte out."""
+
+
+class LatencyRecorder:
+    """The latest samples of one duration [us] in a ring, with the maximum over all of them.
+
+    Args:
+        capacity: how many samples percentiles are taken over.
+    """
+
+    def __init__(self, capacity: int = 1 << 17) -> None:
+        self._ring = np.zeros(capacity, np.float32)
+        self.count = 0
+        self.max_us = 0.0
+
+    def add(self, duration_us: float) -> None:
+        """Record one duration."""
+        self._ring[self.count % len(self._ring)] = duration_us
+        self.count += 1
+        if duration_us > self.max_us:
+            self.max_us = duration_us
+
+    def samples_us(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """The samples kept, in no particular order."""
+        return self._ring[: min(self.count, len(self._ring))].copy()
+
+    def summary(self) -> dict[str, float | None]:
+        """``p50``, ``p99`` and ``max`` in microseconds; None where nothing was recorded."""
+        if self.count == 0:
+            return {"p50": None, "p99": None, "max": None}
+        p50, p99 = np.percentile(self.samples_us(), [50, 99])
+        return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(self.max_us, 1)}
+
+
+@dataclass
+class LoopStats:
+    """Counters of one decision loop.
+
+    Attributes:
+        indications: indications decided on.
+        decisions: UE decisions sent, native ones included.
+        native: those of them that left the UE to the DU.
+        dropped: indications not decided on, by reason.
+        guarded: UE decisions the guard changed, by reason (see `xapp.policy.guard`), and trips of its breaker.
+        noticed: what was odd but no ground to drop an indication, by reason: UEs left out, values out of range, gaps.
+        outcomes: UE decisions by what the E2 node said became of them.
+        latency: by stage.
+    """
+
+    indications: int = 0
+    decisions: int = 0
+    native: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    guarded: Counter[str] = field(default_factory=Counter)
+    noticed: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    latency: dict[str, LatencyRecorder] = field(default_factory=lambda: {stage: LatencyRecorder() for stage in STAGES})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "indications": self.indications,
+            "decisions": self.decisions,
+            "native": self.native,
+            "dropped": dict(sorted(self.dropped.items())),
+            "guarded": dict(sorted(self.guarded.items())),
+            "noticed": dict(sorted(self.noticed.items())),
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "latency_us": {stage: recorder.summary() for stage, recorder in self.latency.items()},
+        }
