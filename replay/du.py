@@ -1,11 +1,11 @@
-"""The DU stand-in: scheduler-side link adaptation, HARQ and E2 reporting of one cell, all UEs in step, full buffer.
+"""The DU stand-in: one cell's link adaptation, HARQ and E2 reporting, all UEs in step, full buffer.
 
-Each slot, in this order: HARQ feedback of an earlier slot arrives and moves the native OLLA; a report is due or not; then
-every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid decision is
-at hand and at the DU's own otherwise.
+Each slot, in this order: HARQ feedback of an earlier slot arrives and moves the native OLLA; a report is due or not;
+then every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid
+decision is at hand and at the DU's own otherwise.
 
-* **Native link adaptation**: `xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback to an MCS of
-  its own choice: an override freezes it.
+* **Native link adaptation**: `xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback to an
+  MCS of its own choice: an override freezes it.
 * **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS; chase
   combining, i.e. the decoder sees the sum of the linear SINRs of all transmissions of the block. Each transmission is a
   draw of its own against the error rate at the combined SINR. After the last failure the block is given up (residual).
@@ -173,7 +173,7 @@ class Du:
             self._pending.append((rows, mcs[rows], counts))
 
     def _receive_cqi(self, slot: int, cqi: npt.NDArray[np.int8]) -> None:
-        asked = slot % self.config.cqi_period_slots == self._cqi_phase
+        asked = self._cqi_phase == slot % self.config.cqi_period_slots
         if asked.any():
             self._cqi_pipe.append((slot, np.where(asked, cqi, NO_CQI)))
         while self._cqi_pipe and self._cqi_pipe[0][0] <= slot - self.config.cqi_delay_slots:
@@ -234,8 +234,8 @@ class Du:
         """Take a control message that reached the E2 node in this slot; it takes effect after the configured delay.
 
         Returns:
-            UE decisions by what became of them: ``accepted``, or the cause of refusal in the words of the service model's
-            ``Cause`` (also counted in `rejected`).
+            UE decisions by what became of them: ``accepted``, or the cause of refusal in the words of the service
+            model's ``Cause`` (also counted in `rejected`).
         """
         count = len(decisions.rnti)
         issued = self._report_slots.get(decisions.answers_sequence)

@@ -33,7 +33,18 @@ from replay.parquet_file import read_table, write_table
 from xapp.errors import InputError
 
 FORMAT = "distila.kpi-log/1"
-MEASURED = ["cqi", "sinr_db", "ri", "mcs", "harq_ack", "harq_nack", "harq_dtx", "harq_residual", "dl_buffer_bytes", "prbs"]
+MEASURED = [
+    "cqi",
+    "sinr_db",
+    "ri",
+    "mcs",
+    "harq_ack",
+    "harq_nack",
+    "harq_dtx",
+    "harq_residual",
+    "dl_buffer_bytes",
+    "prbs",
+]
 _HARQ = [name for name in MEASURED if name.startswith("harq_")]
 
 
@@ -77,7 +88,9 @@ class KpiLog:
             values = self.measured[name]
             bad = np.flatnonzero((values < low) | (values > high))
             if len(bad):
-                raise InputError(f"KPI log {self.meta.name}: row {bad[0]}: {name} = {values[bad[0]]} outside {low}..{high}")
+                raise InputError(
+                    f"KPI log {self.meta.name}: row {bad[0]}: {name} = {values[bad[0]]} outside {low}..{high}"
+                )
         absent = np.stack([np.isnan(self.measured[name]) for name in _HARQ])
         if (absent.any(axis=0) != absent.all(axis=0)).any():
             raise InputError(f"KPI log {self.meta.name}: {', '.join(_HARQ)} must be measured together or not at all")

@@ -1,8 +1,9 @@
 """The link between DU and UE: given MCS and effective SINR, whether a transport block arrives.
 
-`Link` freezes any BLER model into a table over SINR for the UEs at hand, so that a slot costs two look-ups and the model
-can be swapped. Luck is common: the draw of UE ``u`` in slot ``t`` depends on nothing but the seed, ``u`` and ``t``, so two
-policies that choose the same MCS in the same slot meet the same fate, and differences between policies are their own.
+`Link` freezes any BLER model into a table over SINR for the UEs at hand, so that a slot costs two look-ups and the
+model can be swapped. Luck is common: the draw of UE ``u`` in slot ``t`` depends on nothing but the seed, ``u`` and
+``t``, so two policies that choose the same MCS in the same slot meet the same fate, and differences between policies
+are their own.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Link:
         lower = position.astype(np.int64)
         index = (self._base + mcs) * (self._steps + 1) + lower
         low = self._table[index]
-        rate: FloatArray = low + (self._table[index + 1] - low) * (position - lower)
+        rate: FloatArray = low + (self._table[index + 1] - low) * (position - lower).astype(np.float32)
         return rate
 
 

@@ -1,7 +1,7 @@
 """Reading and writing this project's Parquet files: a table, and a JSON model beside it in the file's metadata.
 
 Every file names its format and version under the key ``distila.format``, so that a file of another kind, or of a newer
-version, is refused by name instead of being misread. Writing is atomic: a killed run leaves no half-written file behind.
+version, is refused by name instead of being misread. Writing is atomic: a killed run leaves no half-written file.
 """
 
 import os
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from xapp.errors import InputError
+from xapp.errors import InputError, first_error
 
 FORMAT_KEY = b"distila.format"
 META_KEY = b"distila.meta"
@@ -58,9 +58,7 @@ def read_table(path: Path, expected_format: str, meta_model: type[Meta], columns
     try:
         meta = meta_model.model_validate_json(file.schema_arrow.metadata.get(META_KEY, b""))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "metadata"
-        raise InputError(f"{path}: metadata field {field}: {first['msg']}") from None
+        raise InputError(f"{path}: metadata: {first_error(error)}") from None
     try:
         return file.read(), meta
     except (OSError, pa.ArrowException) as error:
@@ -76,7 +74,9 @@ def _open(path: Path) -> tuple[pq.ParquetFile, str]:
         raise InputError(f"{path}: not a whole Parquet file (cut short?): {_one_line(error)}") from None
     metadata = file.schema_arrow.metadata or {}
     if FORMAT_KEY not in metadata:
-        raise InputError(f"{path}: a Parquet file, but not a distila trace or log; import it with `distila trace import`")
+        raise InputError(
+            f"{path}: a Parquet file, but not a distila trace or log; import it with `distila trace import`"
+        )
     return file, metadata[FORMAT_KEY].decode(errors="replace")
 
 

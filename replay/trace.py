@@ -1,4 +1,4 @@
-"""Channel traces: per UE, the effective SINR over time and the CQI that the UE would report. The input of closed-loop replay.
+"""Channel traces: per UE, effective SINR over time and the CQI it would report. The input of closed-loop replay.
 
 A trace is a list of UEs and, for each, a sequence of *segments*: an effective SINR, a CQI, and for how many slots both
 hold. A simulated fading channel has one segment per slot; a log with a report every second has one segment per report.
@@ -20,8 +20,9 @@ The three ``logged_`` columns come together or not at all.
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ class ChannelTrace:
             raise InputError(f"trace {self.meta.name}: offset does not span {self.num_ues} UEs and {segments} segments")
         if self.num_ues == 0 or (np.diff(self.offset) < 1).any():
             raise InputError(f"trace {self.meta.name}: every UE needs at least one segment")
-        arrays = [self.sinr_db, self.cqi]
+        arrays: list[npt.NDArray[Any]] = [self.sinr_db, self.cqi]
         if self.logged is not None:
             arrays += [self.logged.mcs, self.logged.first_tx, self.logged.first_fail]
         if any(len(array) != segments for array in arrays):
@@ -166,7 +167,9 @@ class ChannelTrace:
         table, meta = read_table(path, FORMAT, TraceMeta, _COLUMNS)
         has_logged = [name in table.column_names for name in _LOGGED_COLUMNS]
         if any(has_logged) and not all(has_logged):
-            raise InputError(f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing beside its siblings")
+            raise InputError(
+                f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing beside its siblings"
+            )
         try:
             names = table["ue"].cast(pa.string()).to_numpy(zero_copy_only=False)
             logged = None
@@ -190,7 +193,12 @@ class ChannelTrace:
             raise InputError(f"{path}: a column has the wrong type: {error}") from None
 
 
-def _column(table: pa.Table, name: str, dtype: type, fill: float) -> npt.NDArray[np.generic]:
+def bundled_trace() -> Path:
+    """Where the channel trace that ships with distila lies (see training/bundled_trace.py)."""
+    return Path(str(files("replay"))) / "traces" / "urban.trace"
+
+
+def _column(table: pa.Table, name: str, dtype: type, fill: float) -> npt.NDArray[Any]:
     column = table[name].combine_chunks()
     target = pa.from_numpy_dtype(dtype)
     if column.type != target:
@@ -203,12 +211,14 @@ def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt
     found = [str(names[start]) for start in starts]
     expected = [ue.name for ue in meta.ues]
     if found != expected:
-        odd = next((f"{a!r} instead of {b!r}" for a, b in zip(found, expected, strict=False) if a != b), "a UE is missing")
+        odd = next(
+            (f"{a!r} instead of {b!r}" for a, b in zip(found, expected, strict=False) if a != b), "a UE is missing"
+        )
         raise InputError(f"{path}: column 'ue' does not list the UEs of the metadata in order: {odd}")
-    return np.r_[starts, len(names)].astype(np.int64)
+    return np.append(starts, len(names)).astype(np.int64)
 
 
-def _check_range(name: str, field: str, values: npt.NDArray[np.generic], low: float, high: float) -> None:
+def _check_range(name: str, field: str, values: npt.NDArray[Any], low: float, high: float) -> None:
     bad = np.flatnonzero((values < low) | (values > high))
     if len(bad):
         raise InputError(f"trace {name}: {field} = {values[bad[0]]} is outside {low}..{high}")

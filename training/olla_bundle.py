@@ -1,7 +1,7 @@
 """OLLA as a policy bundle: the decisions of `xapp.policy.olla.CqiOlla`, as an ONNX graph.
 
-So the baseline goes through the very path that a learned policy goes through, and an A/A replay of one against the other
-tests all of it. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
+So the baseline goes through the very path that a learned policy goes through, and an A/A replay of one against the
+other tests all of it. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
 
     python -m training.olla_bundle --out xapp/policy/bundles/olla
 """
@@ -42,7 +42,7 @@ class _Graph:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, value: npt.ArrayLike, dtype: type = np.float32) -> str:
-        array = np.asarray(value, dtype)
+        array: npt.NDArray[np.generic] = np.asarray(value, dtype)
         for known, tensor in self.constants.items():
             stored = numpy_helper.to_array(tensor)
             if stored.dtype == array.dtype and np.array_equal(stored, array):
@@ -84,13 +84,13 @@ class _Graph:
 
 
 def olla_graph(config: OllaConfig) -> bytes:
-    """The serialised ONNX graph of `CqiOlla` with these settings; float32 throughout, in the same order of operations."""
+    """The serialised ONNX graph of `CqiOlla` with these settings: float32, in the same order of operations."""
     g = _Graph()
     zero, one, max_cqi = g.constant(0.0), g.constant(1.0), g.constant(float(MAX_CQI))
     cqi, tables, ack, nack, nack_at_zero, ack_at_top = g.split("report", 1, 2, 1, 1, 1, len(TOP_MCS))
     offset, last_cqi, seen = g.split("state", 1, 1, 1)
 
-    # MCS of every CQI for each pair of tables, one after another. CQI 16 repeats 15, so that "the next CQI" always exists.
+    # MCS of every CQI for each pair of tables, one after another. CQI 16 repeats 15, so that there is always a next.
     mcs_of_cqi = cqi_to_mcs_table()
     stride = MAX_CQI + 2
     flat_table = g.constant(np.concatenate([mcs_of_cqi, mcs_of_cqi[:, :, -1:]], axis=2).reshape(-1))
@@ -130,7 +130,9 @@ def olla_graph(config: OllaConfig) -> bytes:
     return g.model(state_size=3)
 
 
-def golden_vectors(rng: np.random.Generator, count: int = 64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def golden_vectors(
+    rng: np.random.Generator, count: int = 64
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Reports [count, R] and states [count, 3] that reach every branch; the first row has nothing measured at all."""
     report = np.zeros((count, len(COLUMNS)), np.float32)
     report[:, 0] = rng.integers(0, MAX_CQI + 1, count)

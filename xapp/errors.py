@@ -3,6 +3,15 @@
 The command line prints it without a traceback and exits with status 2.
 """
 
+from pydantic import ValidationError
+
 
 class InputError(ValueError):
     """Bad input from outside: names the file or message, the field, the value, and what would be right."""
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, as ``field: what``."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{field}: {first['msg'].removeprefix('Value error, ')}"

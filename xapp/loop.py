@@ -1,8 +1,8 @@
 """The decision loop: one indication in, one control message out, all its UEs in one call of the policy.
 
-`DecisionLoop.step` takes and gives octet strings; `DecisionLoop.decide` is the same between decoding and encoding, for an
-in-process E2 node that has arrays already. Both run to completion on the caller's thread. Order is kept per cell: what
-arrives twice or late is dropped and counted, a node that restarted is recognised.
+`DecisionLoop.step` takes and gives octet strings; `DecisionLoop.decide` is the same between decoding and encoding, for
+an in-process E2 node that has arrays already. Both run to completion on the caller's thread. Order is kept per cell:
+what arrives twice or late is dropped and counted, a node that restarted is recognised.
 """
 
 import logging
@@ -32,9 +32,13 @@ class LoopConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arm: str = Field(default="policy", min_length=1, description="name of the arm that decisions carry")
-    ue_capacity: int = Field(default=8192, ge=1, le=1_000_000, description="UEs remembered; the longest unseen goes first")
+    ue_capacity: int = Field(
+        default=8192, ge=1, le=1_000_000, description="UEs remembered; the longest unseen goes first"
+    )
     cell_capacity: int = Field(default=1024, ge=1, description="cells remembered; the longest unseen goes first")
-    valid_for_periods: int = Field(default=2, ge=1, description="report periods that a decision outlives its indication")
+    valid_for_periods: int = Field(
+        default=2, ge=1, description="report periods that a decision outlives its indication"
+    )
     valid_for_extra_slots: int = Field(default=16, ge=0, description="added to that, for the way there and back")
 
 
@@ -76,7 +80,9 @@ class DecisionLoop:
         self._order: dict[str, _CellOrder] = {}
         self._warm_up()
 
-    def step(self, header_data: bytes, message_data: bytes, received_ns: int | None = None) -> tuple[bytes, bytes] | None:
+    def step(
+        self, header_data: bytes, message_data: bytes, received_ns: int | None = None
+    ) -> tuple[bytes, bytes] | None:
         """Decide on one indication.
 
         Args:
@@ -127,7 +133,7 @@ class DecisionLoop:
         score, action, next_state = self.bundle.run(matrix, state)
         # A state that is not finite would poison every later decision of the UE: forget it instead.
         if not np.isfinite(next_state.sum()):
-            lost = ~np.isfinite(next_state).all(axis=1)
+            lost = np.asarray(~np.isfinite(next_state).all(axis=1))
             next_state = np.where(lost[:, None], np.float32(0), next_state)
             self.stats.noticed["state_not_finite"] += int(lost.sum())
         self._ues.state[rows] = next_state
@@ -196,11 +202,11 @@ class DecisionLoop:
         return True
 
     def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
-        """Compare the UEs' running totals with what the reports add up to: shows lost feedback and new UEs on old RNTIs."""
+        """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
         before = self._ues.total_first_tx[rows]
         self._ues.total_first_tx[rows] = total
-        restarted = total < before
+        restarted = np.asarray(total < before)
         if restarted.any():
             # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
             self._ues.reset(rows[restarted])

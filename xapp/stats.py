@@ -29,6 +29,11 @@ class LatencyRecorder:
         if duration_us > self.max_us:
             self.max_us = duration_us
 
+    def clear(self) -> None:
+        """Forget all samples, as after a warm-up."""
+        self.count = 0
+        self.max_us = 0.0
+
     def samples_us(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """The samples kept, in no particular order."""
         return self._ring[: min(self.count, len(self._ring))].copy()

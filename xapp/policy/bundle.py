@@ -13,8 +13,8 @@ out ``action``      int64 [n]           index of the greedy action
 out ``next_state``  float32 [n, S]      to be handed back with the UE's next report
 ==================  ==================  ==========================================================================
 
-`load_bundle` trusts nothing: digest, contract, tensor names and shapes, and the manifest's golden vectors are all checked
-before a policy is let near a UE. Each refusal is one line: which file, what is wrong.
+`load_bundle` trusts nothing: digest, contract, tensor names and shapes, and the manifest's golden vectors are all
+checked before a policy is let near a UE. Each refusal is one line: which file, what is wrong.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from xapp.e2.report import NUM_MCS, FloatArray, IntArray
-from xapp.errors import InputError
+from xapp.errors import InputError, first_error
 from xapp.policy.columns import UNITS, Layout
 
 CONTRACT: Final = "distila-policy/1"
@@ -131,8 +131,20 @@ def bundled(name: str) -> Path:
     root = Path(str(files("xapp.policy"))) / "bundles"
     if not (root / name / MANIFEST_FILE).is_file():
         known = sorted(entry.parent.name for entry in root.glob(f"*/{MANIFEST_FILE}"))
-        raise InputError(f"no shipped policy {name!r}; there are {', '.join(known) or 'none'}")
+        raise InputError(
+            f"{name}: neither a policy bundle's directory nor one that ships ({', '.join(known) or 'none'})"
+        )
     return root / name
+
+
+def resolve_bundle(policy: str) -> Bundle:
+    """Load a policy given as a directory or as the name of one that ships with distila.
+
+    Raises:
+        InputError: see `load_bundle` and `bundled`.
+    """
+    path = Path(policy)
+    return load_bundle(path if path.is_dir() else bundled(policy))
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -148,9 +160,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         manifest = Manifest.model_validate_json(manifest_path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{manifest_path}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise InputError(f"{manifest_path}: {first_error(error)}") from None
     graph = graph_path.read_bytes()
     if len(graph) > MAX_GRAPH_BYTES:
         raise InputError(f"{graph_path}: {len(graph)} bytes, a policy has at most {MAX_GRAPH_BYTES} (1 Mbit)")
@@ -258,7 +268,9 @@ def _check_tensors(graph_path: Path, session: ort.InferenceSession, manifest: Ma
     }
     found = {node.name: node for node in [*session.get_inputs(), *session.get_outputs()]}
     if sorted(found) != sorted(expected):
-        raise InputError(f"{graph_path}: tensors are {', '.join(sorted(found))}; expected {', '.join(sorted(expected))}")
+        raise InputError(
+            f"{graph_path}: tensors are {', '.join(sorted(found))}; expected {', '.join(sorted(expected))}"
+        )
     for name, (dtype, width) in expected.items():
         node = found[name]
         shape = list(node.shape)
@@ -285,7 +297,9 @@ def _check_golden(bundle: Bundle) -> None:
     }
     for name, (array, shape) in shapes.items():
         if count == 0 or array.shape != shape:
-            raise InputError(f"{bundle.path / MANIFEST_FILE}: golden.{name} is {list(array.shape)}, expected {list(shape)}")
+            raise InputError(
+                f"{bundle.path / MANIFEST_FILE}: golden.{name} is {list(array.shape)}, expected {list(shape)}"
+            )
     try:
         score, action, next_state = bundle.run(report, state.reshape(count, manifest.state_size))
     except Exception as error:  # see _session
@@ -300,7 +314,9 @@ def _check_golden(bundle: Bundle) -> None:
             f"{graph_path}: action is {action[row]} on golden vector {row}, {MANIFEST_FILE} says {golden.action[row]}"
         )
     if not np.allclose(score, golden.score, rtol=_SCORE_TOLERANCE, atol=_SCORE_TOLERANCE):
-        raise InputError(f"{graph_path}: score differs from the golden vectors by {np.abs(score - golden.score).max():.2g}")
+        raise InputError(
+            f"{graph_path}: score differs from the golden vectors by {np.abs(score - golden.score).max():.2g}"
+        )
     if not np.array_equal(np.argmax(score, axis=1), action):
         raise InputError(f"{graph_path}: action is not the argmax of score")
 

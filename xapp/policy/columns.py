@@ -82,5 +82,5 @@ class Layout:
             else:
                 np.add.at(matrix, (report.harq_ue, column_of_entry), report.harq_counts[:, count])
         if self._harq and not report.harq_measured.all():
-            matrix[np.ix_(~report.harq_measured, self._harq)] = np.nan
+            matrix[np.flatnonzero(~report.harq_measured)[:, None], self._harq] = np.nan
         return matrix

@@ -93,12 +93,14 @@ class Guard:
         bad: npt.NDArray[np.bool_] = np.zeros(len(kind), bool)
         # One look at the whole array is cheap; only where it shows trouble is the culprit searched.
         if not np.isfinite(score.sum()):
-            bad = self._veto("not_finite", ~np.isfinite(score).all(axis=1), bad, guarded)
+            bad = self._veto("not_finite", np.asarray(~np.isfinite(score).all(axis=1)), bad, guarded)
         blind = np.isnan(report.measured[:, _CQI]) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
         if blind.any():
             bad = self._veto("no_measurement", blind, bad, guarded)
         age = report.measured[:, _CQI_AGE]
-        stale = (age > config.max_cqi_age_slots) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
+        stale: npt.NDArray[np.bool_] = (
+            (age > config.max_cqi_age_slots) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
+        )
         if stale.any():
             bad = self._veto("stale_cqi", stale, bad, guarded)
         fits = self._fits[report.mcs_table]

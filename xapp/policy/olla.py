@@ -1,11 +1,11 @@
-"""Outer-loop link adaptation, the baseline that every RAN has: an offset steered by ACK and NACK on top of an inner loop.
+"""Outer-loop link adaptation, the baseline that every RAN has: an offset steered by ACK and NACK over an inner loop.
 
 On a NACK the offset falls by a step, on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the
 first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997). Two forms:
 
 * `CqiOlla`: the offset is added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU
   runs this one, and `training.olla_bundle` exports it as an ONNX bundle that takes the same decisions.
-* `SinrOlla`: the offset is added to an effective SINR [dB]; the MCS is the highest whose BLER stays below the target,
+* `SinrOlla`: the offset is added to an effective SINR [dB]; the MCS is the highest whose BLER is below the target,
   as Sionna's ``OuterLoopLinkAdaptation`` does.
 
 All arithmetic is float32, because the exported graph's is: a decision on the edge falls the same way in both.
@@ -57,14 +57,16 @@ class OllaConfig:
 
 def cqi_to_mcs_table() -> npt.NDArray[np.float32]:
     """MCS of every CQI, [mcs_table - 1, cqi_table - 1, cqi]: `mcs_for_cqi` for all nine pairs of tables."""
-    return np.array([[mcs_for_cqi(cqi_table, mcs_table) for cqi_table in (1, 2, 3)] for mcs_table in (1, 2, 3)], np.float32)
+    return np.array(
+        [[mcs_for_cqi(cqi_table, mcs_table) for cqi_table in (1, 2, 3)] for mcs_table in (1, 2, 3)], np.float32
+    )
 
 
 class CqiOlla:
     """OLLA in the CQI domain, for a set of UEs, after srsRAN Project.
 
-    The MCS between two CQI is interpolated linearly and rounded down. At the highest MCS of the CQI table an ACK does not
-    raise the offset, and at MCS 0 a NACK does not lower it: there the offset would run away without effect. A UE that has
+    The MCS between two CQI is interpolated linearly and rounded down. At the highest MCS of the CQI table an ACK does
+    not raise the offset, and at MCS 0 a NACK does not lower it: there it would run away without effect. A UE that has
     never reported a CQI starts at ``initial_cqi`` and is steered by HARQ alone. CQI 0 (out of range) means MCS 0.
 
     Args:
@@ -156,7 +158,7 @@ class SinrInnerLoop:
 
 
 class SinrOlla:
-    """OLLA in the SINR domain, for a set of UEs (Sionna's ``OuterLoopLinkAdaptation``, with the sign of the offset turned).
+    """OLLA in the SINR domain, for a set of UEs: Sionna's ``OuterLoopLinkAdaptation``, the offset's sign turned.
 
     Args:
         config: steps, target, bounds [dB]; ``initial_cqi`` is not used.
@@ -179,5 +181,3 @@ class SinrOlla:
     def mcs(self, sinr_db: FloatArray) -> IntArray:
         """The MCS of every UE, [ue], for its reported effective SINR [ue] in dB."""
         return self._inner(sinr_db + self.offset_db)
-
-

@@ -1,7 +1,7 @@
 """Per-UE memory as struct-of-arrays: one row per UE, bounded, the UE unseen for longest makes room.
 
-A row holds what must survive from one report to the next: the policy's state and the guard's breaker. Rows are handed out
-by (cell, UE key); a UE that returns after it was evicted starts as a new one.
+A row holds what must survive from one report to the next: the policy's state and the guard's breaker. Rows are handed
+out by (cell, UE key); a UE that returns after it was evicted starts as a new one.
 """
 
 from collections import Counter

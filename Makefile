@@ -1,0 +1,61 @@
+# Everything a newcomer needs: `make demo` shows it, `make test` proves it. Both work on a fresh clone.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOBUF_3 := .cache/protobuf-3.20.3
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test test-fast lint types check format proto bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of packages, so that a second `make` installs nothing.
+$(VENV)/.runtime: setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[replay]'
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[replay,training,test,dev]'
+	@touch $@ $(VENV)/.runtime
+
+# ricxappframe pins protobuf 3.20; a test loads the generated code on it.
+$(PROTOBUF_3): | $(BIN)/python
+	$(PIP) --no-deps --target $@ protobuf==3.20.3
+
+demo: $(VENV)/.runtime  ## replay the bundled trace over gRPC, policy against native OLLA; writes out/demo
+	$(BIN)/distila replay --trace replay/traces/urban.trace --transport grpc --out out/demo
+
+test: $(VENV)/.test $(PROTOBUF_3)  ## run all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.test $(PROTOBUF_3)  ## run the tests that take less than a few seconds each
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: $(VENV)/.test  ## format, lint rules, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.test  ## type checker
+	$(BIN)/mypy
+
+check: test lint types  ## all of the above
+
+format: $(VENV)/.test  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(VENV)/.test  ## generate code from schemas/*.proto
+	$(BIN)/protoc -I. --python_out=. --pyi_out=. schemas/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. schemas/e2_service_v1.proto
+
+bench: $(VENV)/.runtime  ## measure the decision loop on this machine
+	$(BIN)/distila bench loop --ues 100
+	$(BIN)/distila bench loop --ues 100 --transport grpc
+
+clean:  ## remove what can be made again
+	rm -rf $(VENV) .cache out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

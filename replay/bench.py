@@ -1,0 +1,127 @@
+"""How fast the decision loop is, measured on indications that a real replay produced."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from replay.du import Du, DuConfig
+from replay.e2_node import E2Node
+from replay.trace import ChannelTrace, TraceMeta
+from replay.xapp_process import XappProcess
+from xapp.e2.codec import Identity, encode_indication
+from xapp.errors import InputError
+from xapp.loop import DecisionLoop
+from xapp.nr.bler import SmoothBler
+from xapp.policy.bundle import Bundle
+from xapp.stats import LatencyRecorder
+
+_WARM_UP: Final = 200
+_ANSWER_TIMEOUT_S: Final = 2.0
+
+Progress = Callable[[int, int], None]
+
+
+def widen(trace: ChannelTrace, num_ues: int) -> ChannelTrace:
+    """The trace's UEs over and over until there are ``num_ues`` of them."""
+    pick = [i % trace.num_ues for i in range(num_ues)]
+    ues = [trace.meta.ues[i].model_copy(update={"name": f"ue{n}"}) for n, i in enumerate(pick)]
+    rows = [np.arange(trace.offset[i], trace.offset[i + 1]) for i in pick]
+    index = np.concatenate(rows)
+    meta = TraceMeta.model_validate({**trace.meta.model_dump(), "ues": [ue.model_dump() for ue in ues]})
+    offset = np.cumsum([0, *(len(row) for row in rows)])
+    return ChannelTrace(meta, offset, trace.slots[index], trace.sinr_db[index], trace.cqi[index])
+
+
+def indications(trace: ChannelTrace, num_ues: int, count: int) -> list[tuple[bytes, bytes]]:
+    """Header and message of ``count`` consecutive reports of a cell with ``num_ues`` UEs, one report each slot."""
+    wide = widen(trace, num_ues)
+    du = Du(wide, SmoothBler.load(), DuConfig(), seed=0)
+    identity = Identity(app_id="distila-bench", e2_node_id="bench")
+    length = int(wide.num_slots.min())
+    encoded = []
+    sinr_db, cqi, _ = wide.window(0, min(length, count))
+    for slot in range(count):
+        # A trace that is too short starts again; the sequence of reports goes on.
+        row = slot % len(sinr_db)
+        du.receive_feedback(slot, sinr_db[row], cqi[row])
+        encoded.append(encode_indication(du.report(slot), identity))
+        du.transmit(slot, sinr_db[row])
+    return encoded
+
+
+def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+    """Time `DecisionLoop.step`, indication bytes to control bytes, on one thread."""
+    loop = DecisionLoop(bundle)
+    for header, message in encoded[:_WARM_UP]:
+        loop.step(header, message)
+    for recorder in loop.stats.latency.values():
+        recorder.clear()
+    decided_before = loop.stats.decisions
+    gc.collect()
+    gc.freeze()
+    start = time.perf_counter()
+    for done, (header, message) in enumerate(encoded[_WARM_UP:]):
+        loop.step(header, message)
+        if done % 1024 == 0:
+            progress(done, len(encoded) - _WARM_UP)
+    elapsed_s = time.perf_counter() - start
+    gc.unfreeze()
+    stats = loop.stats.as_dict()
+    total = stats["latency_us"].pop("total")
+    return {
+        "stages_us": stats["latency_us"],
+        "p50_us": total["p50"],
+        "p99_us": total["p99"],
+        "max_us": total["max"],
+        "ue_decisions_per_s": round((loop.stats.decisions - decided_before) / elapsed_s),
+        "dropped": stats["dropped"],
+        "guarded": stats["guarded"],
+    }
+
+
+def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+    """Time the round trip to an xApp in another process over gRPC on loopback, one indication at a time.
+
+    Raises:
+        InputError: the xApp did not answer.
+    """
+    node = E2Node()
+    process = XappProcess(node, policy)
+    latency = LatencyRecorder()
+    answered = 0
+    try:
+        start = time.perf_counter()
+        for done, (header, message) in enumerate(encoded):
+            sent_ns = time.perf_counter_ns()
+            node.publish(header, message)
+            answer = node.receive(_ANSWER_TIMEOUT_S)
+            if answer is None:
+                raise InputError(f"no answer to indication {done} within {_ANSWER_TIMEOUT_S} s")
+            answer.accept()
+            if done == _WARM_UP:
+                latency.clear()
+                answered, start = 0, time.perf_counter()
+            latency.add((answer.arrived_ns - sent_ns) / 1000)
+            answered += len(answer.decisions.rnti)
+            if done % 1024 == 0:
+                progress(done, len(encoded))
+        elapsed_s = time.perf_counter() - start
+        node.end()
+        stats = process.finish()
+    except BaseException:
+        process.kill()
+        node.end(grace_s=0)
+        raise
+    total = latency.summary()
+    return {
+        "stages_us": stats["latency_us"],
+        "p50_us": total["p50"],
+        "p99_us": total["p99"],
+        "max_us": total["max"],
+        "ue_decisions_per_s": round(answered / elapsed_s),
+        "dropped": stats["dropped"],
+        "guarded": stats["guarded"],
+    }

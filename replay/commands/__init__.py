@@ -1,0 +1,1 @@
+"""Subcommands of `distila` that need the replay: replay, trace, bench."""

@@ -1,0 +1,54 @@
+"""`distila bench`: measure on this machine what the documentation claims."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from replay.bench import bench_in_process, bench_over_grpc, indications
+from replay.trace import ChannelTrace, bundled_trace
+from xapp.commands.terminal import print_json, print_table, progress_bar
+from xapp.policy.bundle import resolve_bundle
+
+app = typer.Typer(help="Measure on this machine: the decision loop, stage by stage.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure on this machine."""
+
+
+@app.command()
+def loop(
+    ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in each indication.")] = 100,
+    reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 10_000,
+    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    transport: Annotated[
+        Literal["inproc", "grpc"], typer.Option(help="In process, or round trip over gRPC.")
+    ] = "inproc",
+    trace: Annotated[
+        Path | None, typer.Option(help="Channel trace to take reports from; default: the bundled one.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time the decision loop from indication bytes to control bytes."""
+    bundle = resolve_bundle(policy)
+    encoded = indications(ChannelTrace.load(trace or bundled_trace()), ues, reports)
+    with progress_bar("decisions", "indications") as progress:
+        if transport == "inproc":
+            result = bench_in_process(bundle, encoded, progress)
+        else:
+            result = bench_over_grpc(policy, encoded, progress)
+    result = {"ues": ues, "reports": reports, "policy": bundle.manifest.name, "transport": transport, **result}
+    if json:
+        print_json(result)
+        return
+    rows = [
+        [stage, *(f"{times[key]:.1f}" if times[key] is not None else "" for key in ("p50", "p99", "max"))]
+        for stage, times in result["stages_us"].items()
+    ]
+    rows.append(["bytes to bytes" if transport == "inproc" else "round trip"])
+    rows[-1] += [f"{result[key]:.1f}" for key in ("p50_us", "p99_us", "max_us")]
+    title = f"{ues} UEs, {reports} indications, policy {bundle.manifest.name}, {transport}"
+    print_table(title, ["stage [us]", "p50", "p99", "max"], rows)
+    print(f"{result['ue_decisions_per_s']} UE decisions/s")

@@ -1,0 +1,142 @@
+"""`distila replay`: yesterday's channel, today's policy."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from replay import kpi_log
+from replay.comparison import NATIVE_OLLA, Settings, replay_channel, replay_log
+from replay.du import DuConfig
+from replay.kpi_log import KpiLog
+from replay.parquet_file import file_format
+from replay.trace import ChannelTrace
+from xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
+from xapp.errors import InputError
+
+app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA; write a report.")
+
+
+@app.command()
+def replay(
+    trace: Annotated[Path, typer.Option(help="Channel trace (closed loop) or KPI log (open loop).")],
+    out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
+    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    against: Annotated[str, typer.Option(help="`olla`: the DU's native OLLA; or another bundle.")] = NATIVE_OLLA,
+    period: Annotated[int, typer.Option(min=1, help="Slots between two E2 reports.")] = 1,
+    delay: Annotated[int, typer.Option(min=0, help="Slots from a report until its decisions take effect.")] = 0,
+    transport: Annotated[Literal["inproc", "grpc"], typer.Option(help="How the xApp is reached.")] = "inproc",
+    speed: Annotated[str, typer.Option(help="`max`, or N times real time.")] = "max",
+    slots: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the luck that decides what arrives.")] = 1,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="gRPC endpoint; port 0 takes a free one.")
+    ] = "127.0.0.1:0",
+    external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
+    olla_target: Annotated[float, typer.Option(help="BLER target of the native OLLA.")] = 0.1,
+    olla_step: Annotated[float, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = 0.1,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
+) -> None:
+    """Replay a trace: the policy through the whole xApp, then what it is compared with, on one channel and one luck."""
+    if external and transport != "grpc":
+        raise InputError("--external needs --transport grpc")
+    if not 0 < olla_target < 0.5:
+        raise InputError(f"--olla-target {olla_target}: expected a number between 0 and 0.5")
+    if not olla_step > 0:
+        raise InputError(f"--olla-step {olla_step}: expected a positive number")
+    if file_format(trace) == kpi_log.FORMAT:
+        with progress_bar("open loop", "reports") as progress:
+            summary = replay_log(trace, KpiLog.load(trace), policy, out, progress)
+    else:
+        settings = Settings(
+            du=DuConfig(
+                period_slots=period,
+                decision_delay_slots=delay,
+                olla_target_bler=olla_target,
+                olla_step_on_nack=olla_step,
+            ),
+            seed=seed,
+            max_slots=slots,
+            speed=_speed(speed),
+            transport=transport,
+            listen=listen,
+            external=(lambda port: _ask_for_xapp(listen, port)) if external else None,
+        )
+        channel = ChannelTrace.load(trace)
+        with _progress_bars() as bars:
+            summary = replay_channel(trace, channel, policy, against, settings, out, bars)
+    if json:
+        print_json(summary)
+        return
+    _print_closed_loop(summary) if summary["kind"] == "closed-loop" else _print_open_loop(summary)
+    _print_counts(summary)
+    stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Gives a progress bar for each thing that is run, one after another."""
+    with ExitStack() as stack:
+
+        def bar(title: str) -> Callable[[int, int], None]:
+            stack.close()
+            return stack.enter_context(progress_bar(title, "slots"))
+
+        yield bar
+
+
+def _ask_for_xapp(listen: str, port: int) -> None:
+    host = listen.rsplit(":", 1)[0]
+    stderr.print(f"waiting for an xApp: distila run --e2 {host}:{port} --exit-on-end", soft_wrap=True)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--speed {text}: expected `max` or a positive number")
+    return value
+
+
+def _print_closed_loop(summary: dict[str, Any]) -> None:
+    policy, against, gain, trace = (summary[name] for name in ("policy", "against", "gain_pct", "trace"))
+    figures = [
+        ("goodput per UE [Mbit/s]", "goodput_mbps", "{:.3f}"),
+        ("first-transmission BLER", "first_tx_bler", "{:.4f}"),
+        ("residual BLER", "residual_bler", "{:.5f}"),
+        ("mean MCS", "mean_mcs", "{:.2f}"),
+    ]
+    print_table(
+        f"{trace['name']}: {trace['ues']} UEs, {trace['slots']} slots",
+        ["", f"policy {policy['name']}", str(against["name"])],
+        [[label, form.format(policy[key]), form.format(against[key])] for label, key, form in figures],
+    )
+    low, high = gain["ci95"]
+    interval = "" if low is None else f" (95 % interval {low:+.2f} to {high:+.2f} %, paired by {gain['unit']})"
+    stdout.print(f"gain: {gain['mean']:+.2f} % goodput{interval}", soft_wrap=True)
+
+
+def _print_open_loop(summary: dict[str, Any]) -> None:
+    print_table(
+        f"{summary['trace']['name']}: decisions beside the log's MCS",
+        ["", "value"],
+        [[name.replace("_", " "), str(value)] for name, value in summary["agreement"].items()],
+    )
+
+
+def _print_counts(summary: dict[str, Any]) -> None:
+    counts = [f"{summary[name]} {name}" for name in ("indications", "decisions") if summary[name] is not None]
+    for group in ("dropped", "guarded", "noticed", "lost"):
+        found = ", ".join(f"{reason} {count}" for reason, count in summary[group].items())
+        counts.append(f"{group}: {found or 'nothing'}")
+    stdout.print("; ".join(counts), soft_wrap=True)
+    latency = summary["latency_us"]
+    if latency["p50"] is not None:
+        figures = f"p50 {latency['p50']}, p99 {latency['p99']}, max {latency['max']}"
+        stdout.print(f"latency [us]: {figures} ({latency['what']})", soft_wrap=True)

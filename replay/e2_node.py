@@ -1,0 +1,212 @@
+"""The E2 node's end of gRPC: serves `E2Service` to one xApp, and hands the replay its answers.
+
+`E2Node` is the server, `OverGrpc` the `Controller` on top of it: a report goes out as octet strings, the decisions that
+come back are decoded here, and what became of them is told to the xApp as a ControlOutcome.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+
+from schemas import e2_service_v1_pb2 as service_pb
+from schemas import e2sm_v1_pb2 as pb
+from schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServicer_to_server
+from xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
+from xapp.e2.report import Decisions, KpiReport
+from xapp.e2.tls import TlsConfig
+from xapp.errors import InputError
+from xapp.stats import LatencyRecorder
+
+_OUTCOME_WAIT_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """A control message that waits for its outcome."""
+
+    decisions: Decisions
+    arrived_ns: int
+    outcome: "futures.Future[Counter[str]]" = field(default_factory=futures.Future)
+
+    def accept(self) -> None:
+        """Answer that every decision was taken over."""
+        self.outcome.set_result(Counter(accepted=len(self.decisions.rnti)))
+
+
+class E2Node(E2ServiceServicer):
+    """A gRPC server that stands in for an E2 node, for one subscribed xApp at a time.
+
+    Args:
+        endpoint: ``host:port`` to listen on; port 0 takes a free one.
+        tls: None for plain text.
+
+    Raises:
+        InputError: the port cannot be had.
+    """
+
+    def __init__(self, endpoint: str = "127.0.0.1:0", tls: TlsConfig | None = None) -> None:
+        self._indications: queue.SimpleQueue[service_pb.Indication | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._subscribed = threading.Event()
+        self._busy = threading.Lock()
+        self.refused: Counter[str] = Counter()
+        # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+        add_E2ServiceServicer_to_server(self, self._server)
+        try:
+            if tls is None:
+                self.port = self._server.add_insecure_port(endpoint)
+            else:
+                self.port = self._server.add_secure_port(endpoint, tls.server_credentials())
+        except RuntimeError:
+            raise InputError(f"cannot listen on {endpoint}: in use, or not an address of this machine") from None
+        self._server.start()
+
+    def Subscribe(  # noqa: N802  # the name is the service's
+        self, request: service_pb.SubscribeRequest, context: grpc.ServicerContext
+    ) -> Iterator[service_pb.Indication]:
+        """Stream indications until `end`."""
+        try:
+            check_envelope(request.envelope)
+        except Refused as refusal:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
+        if not self._busy.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another xApp is subscribed")
+        try:
+            self._subscribed.set()
+            while (indication := self._indications.get()) is not None:
+                yield indication
+        finally:
+            self._subscribed.clear()
+            self._busy.release()
+
+    def Control(  # noqa: N802
+        self, request_iterator: Iterator[service_pb.ControlRequest], context: grpc.ServicerContext
+    ) -> Iterator[service_pb.ControlResponse]:
+        """Take control messages; answer each with its outcome, once the DU has looked at it."""
+        for request in request_iterator:
+            arrived_ns = time.perf_counter_ns()
+            try:
+                answer = Answer(decode_control(request.header, request.message), arrived_ns)
+            except Refused as refusal:
+                self.refused[refusal.reason] += 1
+                cause: pb.Cause = (
+                    pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED
+                    if refusal.reason in ("service_model", "encoding")
+                    else pb.CAUSE_MALFORMED
+                )
+                outcome = pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
+                yield service_pb.ControlResponse(outcome=outcome.SerializeToString())
+                continue
+            self._answers.put(answer)
+            try:
+                counted = answer.outcome.result(_OUTCOME_WAIT_S)
+            except futures.TimeoutError:
+                counted = Counter(not_ready=len(answer.decisions.rnti))
+            yield service_pb.ControlResponse(outcome=_outcome(answer.decisions, counted).SerializeToString())
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool:
+        """Whether an xApp has subscribed in time."""
+        return self._subscribed.wait(timeout_s)
+
+    @property
+    def has_subscriber(self) -> bool:
+        """Whether an xApp is subscribed now."""
+        return self._subscribed.is_set()
+
+    def publish(self, header: bytes, message: bytes) -> None:
+        """Send an indication to the subscriber."""
+        self._indications.put(service_pb.Indication(header=header, message=message))
+
+    def receive(self, timeout_s: float) -> Answer | None:
+        """The next control message, or None if none comes in time."""
+        try:
+            return self._answers.get(timeout=timeout_s) if timeout_s > 0 else self._answers.get_nowait()
+        except queue.Empty:
+            return None
+
+    def end(self, grace_s: float = 2.0) -> None:
+        """End the stream of indications in good order, then stop the server."""
+        self._indications.put(None)
+        self._server.stop(grace_s).wait()
+
+
+def _outcome(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
+    return pb.ControlOutcome(
+        cell_id=decisions.cell_id,
+        answers_sequence=decisions.answers_sequence,
+        accepted=counted["accepted"],
+        rejections=[
+            pb.Rejection(cause=f"CAUSE_{reason.upper()}", ues=count)
+            for reason, count in sorted(counted.items())
+            if reason != "accepted"
+        ],
+    )
+
+
+class OverGrpc:
+    """The xApp at the other end of gRPC, as a `replay.closed_loop.Controller`.
+
+    Args:
+        node: the server that the xApp is subscribed to.
+        lockstep: wait for the answer to each report, as a replay at full speed must; otherwise take what has arrived.
+        answer_timeout_s: in lockstep, how long to wait before the report counts as ``unanswered``.
+    """
+
+    def __init__(self, node: E2Node, lockstep: bool, answer_timeout_s: float = 2.0) -> None:
+        self._node = node
+        self._lockstep = lockstep
+        self._answer_timeout_s = answer_timeout_s
+        self._identity = Identity(app_id="distila-replay", e2_node_id="replay")
+        self._sent_ns: dict[int, int] = {}
+        self._open: dict[int, Answer] = {}
+        self.unanswered = 0
+        self.latency = LatencyRecorder()
+
+    def exchange(self, report: KpiReport) -> Iterable[Decisions]:
+        """See `Controller`.
+
+        Raises:
+            InputError: the xApp is gone.
+        """
+        header, message = encode_indication(report, self._identity)
+        self._sent_ns[report.sequence] = time.perf_counter_ns()
+        self._node.publish(header, message)
+        if not self._lockstep:
+            while (answer := self._node.receive(0)) is not None:
+                yield self._arrived(answer)
+            return
+        deadline = time.monotonic() + self._answer_timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            answer = self._node.receive(min(left_s, 0.1))
+            if answer is not None:
+                yield self._arrived(answer)
+                if answer.decisions.answers_sequence >= report.sequence:
+                    return
+            elif not self._node.has_subscriber:
+                raise InputError("the xApp ended its subscription in the middle of the replay")
+        self.unanswered += 1
+
+    def outcome(self, decisions: Decisions, outcome: Counter[str]) -> None:
+        """See `Controller`."""
+        answer = self._open.pop(id(decisions), None)
+        if answer is not None:
+            answer.outcome.set_result(outcome)
+
+    def _arrived(self, answer: Answer) -> Decisions:
+        sent_ns = self._sent_ns.pop(answer.decisions.answers_sequence, None)
+        if sent_ns is not None:
+            self.latency.add((answer.arrived_ns - sent_ns) / 1000)
+        # Reports that were dropped on the way are never answered; forget them.
+        for sequence in [s for s in self._sent_ns if s < answer.decisions.answers_sequence]:
+            del self._sent_ns[sequence]
+            self.unanswered += 1
+        self._open[id(answer.decisions)] = answer
+        return answer.decisions

@@ -1,0 +1,105 @@
+"""What an import read, used and left out: `ImportReport`, returned by every importer beside its trace or log.
+
+The books balance: every row that looks like data is either used or counted in ``skipped`` under one reason,
+so that ``rows_found == rows_used + sum(skipped.values())``. What is worth knowing but costs no row (a file
+cut short, a segment whose SINR is only bounded) is counted in ``noted``. ::
+
+    trace, report = import_ranalyzer(Path("logs"), bler=SmoothBler.load())
+    for line in report.lines():
+        print(line)
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(files_done, files_total)`` after every file."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One UE of one file, or the part of it that one trace UE holds; a line of the import's table.
+
+    ``reports`` counts the rows of the run that could be used, ``first_tx`` and ``first_fail`` the first
+    transmissions in them and the failures among these (``first_fail`` is None where the source does not count
+    failures). ``skipped`` says why the run is not in the result; None where it is.
+    """
+
+    file: str
+    ue: str
+    reports: int
+    first_tx: int
+    first_fail: int | None
+    skipped: str | None = None
+
+
+@dataclass
+class ImportReport:
+    """The books of one import.
+
+    Attributes:
+        files_read: files opened, also those without any data.
+        rows_found: rows (lines, reports) that look like data.
+        rows_used: rows that are in the result.
+        skipped: rows that are not, by reason.
+        noted: what else should be known, by reason.
+        examples: reason -> where it was met first, as "file: line n".
+        runs: one entry per file and UE, used or not.
+    """
+
+    files_read: int = 0
+    rows_found: int = 0
+    rows_used: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+
+    def skip(self, reason: str, count: int = 1, where: str = "") -> None:
+        """Count ``count`` rows that are not used, and remember where the first of them is."""
+        self._count(self.skipped, reason, count, where)
+
+    def note(self, reason: str, count: int = 1, where: str = "") -> None:
+        """Count something that costs no row."""
+        self._count(self.noted, reason, count, where)
+
+    def _count(self, counter: Counter[str], reason: str, count: int, where: str) -> None:
+        if count:
+            counter[reason] += count
+            if where:
+                self.examples.setdefault(reason, where)
+
+    @property
+    def used_runs(self) -> list[Run]:
+        """The runs that are in the result."""
+        return [run for run in self.runs if run.skipped is None]
+
+    def lines(self) -> list[str]:
+        """The books as lines of text: totals, then each reason with its count and where it was met first."""
+        used = self.used_runs
+        first_tx = sum(run.first_tx for run in used)
+        text = (
+            f"{self.files_read} files, {self.rows_found} rows found, {self.rows_used} used;"
+            f" {len(used)} of {len(self.runs)} runs used, {first_tx} first transmissions"
+        )
+        counted = [run for run in used if run.first_fail is not None]
+        if counted and first_tx:
+            failed = sum(run.first_fail or 0 for run in counted)
+            text += f", {failed} failed ({failed / first_tx:.2%})"
+        return [
+            text,
+            *(self._line("skipped", reason, count) for reason, count in self.skipped.most_common()),
+            *(self._line("noted", reason, count) for reason, count in self.noted.most_common()),
+        ]
+
+    def why_nothing(self) -> str:
+        """The most frequent reasons in one line, for the error message of an import that yields nothing."""
+        reasons = self.skipped.most_common(3) or self.noted.most_common(3)
+        if not reasons:
+            return "no line looks like data"
+        return "; ".join(self._line("", reason, count).strip() for reason, count in reasons)
+
+    def _line(self, kind: str, reason: str, count: int) -> str:
+        where = f" (first: {self.examples[reason]})" if reason in self.examples else ""
+        return f"{kind} {count} x {reason}{where}"

@@ -1,0 +1,96 @@
+"""Open-loop replay: a KPI log goes through the decision loop, and its decisions are written beside what was done.
+
+The decisions are never scored as if they had been applied: the log knows only what happened with the MCS that was used.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.kpi_log import KpiLog
+from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
+from xapp.loop import DecisionLoop
+from xapp.stats import LatencyRecorder
+
+_FIRST_RNTI = 0x4601
+_PROGRESS_ROWS = 1024
+_COUNTS = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
+
+
+def run(
+    log: KpiLog, loop: DecisionLoop, progress: Callable[[int, int], None] | None = None
+) -> tuple[npt.NDArray[np.float64], LatencyRecorder]:
+    """Put every report of the log through the loop, in order; rows with one timestamp go in one indication.
+
+    Returns:
+        The MCS decided in answer to each row, [row], NaN where the UE was left to the DU; and how long each took.
+    """
+    decided = np.full(log.num_rows, np.nan)
+    latency = LatencyRecorder()
+    total_first_tx = np.zeros(len(log.meta.ues))
+    for sequence, rows in enumerate(_indications(log), start=1):
+        report = _report(log, rows, sequence, total_first_tx)
+        start_ns = time.perf_counter_ns()
+        decisions = loop.decide(report)
+        latency.add((time.perf_counter_ns() - start_ns) / 1000)
+        if decisions is not None:
+            logged = log.measured["mcs"][rows]
+            offset = np.where(decisions.kind == MCS_OFFSET, logged + decisions.value, np.nan)
+            decided[rows] = np.where(decisions.kind == MCS, decisions.value, offset)
+        if progress is not None and sequence % _PROGRESS_ROWS == 0:
+            progress(int(rows[-1]) + 1, log.num_rows)
+    return decided, latency
+
+
+def _indications(log: KpiLog) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of each indication: those of one timestamp, a UE at most once."""
+    starts = np.flatnonzero(np.r_[True, np.diff(log.timestamp_us) > 0])
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), log.num_rows], strict=True):
+        rows = np.arange(start, stop)
+        while len(rows):
+            _, first = np.unique(log.ue[rows], return_index=True)
+            yield rows[np.sort(first)]
+            rows = np.delete(rows, first)
+
+
+def _report(
+    log: KpiLog, rows: npt.NDArray[np.int64], sequence: int, total_first_tx: npt.NDArray[np.float64]
+) -> KpiReport:
+    """One indication from rows of the log; ``total_first_tx`` [ue] runs on from report to report."""
+    ue = log.ue[rows].astype(np.int64)
+    measured = np.full((len(rows), len(MEASURED)), np.nan, np.float32)
+    for column, name in enumerate(MEASURED):
+        if name == "native_mcs":
+            measured[:, column] = np.round(log.measured["mcs"][rows])
+        elif name in log.measured:
+            values = log.measured[name][rows]
+            # A mean CQI or rank of a period becomes the nearest index, as a report carries one.
+            measured[:, column] = values if name in ("sinr_db", "dl_buffer_bytes") else np.round(values)
+    counts = np.zeros((len(rows), 4), np.float32)
+    for name, column in _COUNTS.items():
+        counts[:, column] = log.measured[name][rows]
+    known = ~np.isnan(counts[:, ACK])
+    total_first_tx[ue[known]] += counts[known][:, [ACK, NACK, DTX]].sum(axis=1)
+    # The log gives a mean MCS per period: the counts go to the nearest one. Without an MCS there was no feedback.
+    mcs = np.round(log.measured["mcs"][rows])
+    entry = np.flatnonzero(known & ~np.isnan(mcs) & (counts.sum(axis=1) > 0))
+    tables = len(rows)
+    return KpiReport(
+        cell_id=log.meta.name,
+        sequence=sequence,
+        sfn=int(log.timestamp_us[rows[0]] // 10_000 % 1024),
+        slot=0,
+        timestamp_us=int(log.timestamp_us[rows[0]]),
+        period_slots=max(1, round(log.meta.period_us / log.meta.slot_us)),
+        rnti=_FIRST_RNTI + ue,
+        ue_id=np.full(len(rows), NO_UE_ID),
+        cqi_table=np.full(tables, log.meta.cqi_table),
+        mcs_table=np.full(tables, log.meta.mcs_table),
+        measured=measured,
+        total_first_tx=np.where(known, total_first_tx[ue], np.nan),
+        harq_ue=entry,
+        harq_mcs=np.clip(mcs[entry], 0, NUM_MCS - 1).astype(np.int64),
+        harq_counts=counts[entry],
+    )

@@ -1,0 +1,84 @@
+"""What the words mean that dropped indications, changed decisions and their outcomes are counted by.
+
+    explain("guarded", "clamped")   # "outside the MCS range or offset allowed: set to its edge"
+
+The groups are those of summary.json; the words are those of `xapp.e2.codec`, `xapp.e2.inbox`, `xapp.loop`,
+`xapp.policy.guard`, `xapp.e2.grpc_client` and `replay.du`.
+"""
+
+from typing import Final
+
+REASONS: Final[dict[str, dict[str, str]]] = {
+    "dropped": {
+        "duplicate": "the same sequence number came twice",
+        "encoding": "the envelope names an encoding other than protobuf",
+        "internal_error": "the xApp failed on it; its log holds the traceback",
+        "malformed_header": "the indication header is not valid protobuf",
+        "malformed_message": "the indication message is not valid protobuf",
+        "no_cell_id": "the header does not say which cell it is from",
+        "no_ue": "it holds no UE that can be decided on",
+        "out_of_order": "older than one that was already decided on",
+        "oversized": "longer than any message that passes an E2 termination",
+        "service_model": "another service model, or another major version of ours",
+        "superseded": "a newer one of the same cell came before it was its turn",
+        "too_many_cells": "more cells waiting than the inbox holds",
+        "too_many_ues": "more UEs than the loop has memory for",
+    },
+    "guarded": {
+        "breaker": "held on the DU's own choice after too many failed first transmissions",
+        "breaker_tripped": "how often a UE's breaker tripped and began such a hold",
+        "clamped": "outside the MCS range or offset allowed: set to its edge",
+        "deadline": "the decision took too long: the whole indication left to the DU",
+        "mcs_table": "the UE uses an MCS table that the policy was not made for: left to the DU",
+        "no_measurement": "neither channel quality nor HARQ feedback was reported: left to the DU",
+        "not_finite": "the policy gave a score that is not a number: left to the DU",
+        "stale_cqi": "the CQI was too old and nothing else was measured: left to the DU",
+    },
+    "noticed": {
+        "cell_evicted": "a cell was forgotten to make room for another",
+        "harq_feedback_missed": "first transmissions that the running total counts but no report described",
+        "indications_missed": "gaps in the sequence numbers: sent by the node, never seen",
+        "invalid_harq": "HARQ entries that make no sense: ignored",
+        "node_restart": "the sequence began anew: the E2 node restarted",
+        "state_not_finite": "a UE's memory was no longer a number and was cleared",
+        "time_backwards": "the node's clock was set back",
+        "ue_counter_restart": "a UE's total fell: a new UE on an old RNTI; its memory was cleared",
+        "ue_duplicate": "a UE listed twice in one report: the second entry left out",
+        "ue_evicted": "a UE was forgotten to make room for another",
+        "ue_invalid_id": "a UE left out because its id is out of range",
+        "ue_invalid_rnti": "a UE left out because its RNTI is out of range",
+        "ue_new": "a UE seen for the first time",
+    },
+    "outcomes": {
+        "accepted": "taken over by the E2 node",
+        "expired": "arrived after the time it was valid for",
+        "malformed": "the node could not read the message",
+        "mcs_out_of_range": "not in the UE's MCS table, or more than the node allows",
+        "not_ready": "the node had no time for it",
+        "service_model_not_supported": "the node speaks another service model or version",
+        "stale": "answers an older indication than one already answered",
+        "unknown_cell": "the node does not have this cell",
+        "unknown_ue": "the UE is gone, or never was",
+        "unspecified": "the node gave no cause",
+    },
+    "lost": {
+        "control_queue_full": "a control message not sent: too many were waiting",
+        "malformed_outcome": "the node's outcome is not valid protobuf",
+        "stream_ended": "the node ended the subscription and it was renewed",
+        "unanswered": "a report to which no decision came in time",
+    },
+}
+"""One line on every reason that loop, guard, inbox, transport and DU count by, in the groups of summary.json."""
+
+_PREFIXES: Final = {
+    "invalid_": "reported {} out of range: taken as not measured",
+    "connection_": "the connection to the node broke ({}) and was set up again",
+}
+
+
+def explain(group: str, reason: str) -> str:
+    """One line on a reason of a group; empty if it is not known."""
+    known = REASONS.get(group, {}).get(reason)
+    if known is not None:
+        return known
+    return next((text.format(reason.removeprefix(p)) for p, text in _PREFIXES.items() if reason.startswith(p)), "")

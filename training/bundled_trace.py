@@ -1,0 +1,322 @@
+"""Makes the channel trace that comes with distila: three seconds of an urban cell, to replay. ::
+
+    python -m training.bundled_trace --out replay/traces/urban.trace --seed 1
+
+or, from Python, ``urban_trace(BundledTraceConfig(...), seed=1)``. Needs the ``training`` extra (Sionna,
+torch).
+
+What a UE's effective SINR is made of, slot by slot:
+
+1. *Mean SNR* after combining (ensemble mean over the fading), evenly over 0 to 28 dB in every speed class.
+2. *Shadowing drift* around that mean: TR 38.901 UMa, Table 7.5-6, with the exponential autocorrelation of
+   clause 7.4.4 over the distance travelled. A pedestrian sees next to nothing of it, a car several dB.
+3. *Fast fading* by Sionna: TDL-A to TDL-D of TR 38.901 clause 7.7.2 with isotropic scattering at the UE:
+   Jakes' Doppler spectrum per tap, up to the maximum Doppler of the UE's speed. TDL-D adds a line of sight.
+   One transmit antenna, two uncorrelated receive antennas, maximum ratio combining.
+4. *Inter-cell interference* for a third of the UEs: a neighbour that transmits in bursts lifts the noise
+   floor.
+5. *Effective SINR* of the PRBs by the exponential mapping; see `effective_sinr_db` for its beta.
+
+The CQI of a slot is what the UE would report from that slot's effective SINR, measured with one error that
+is constant per UE and one that is fresh per report: the imperfection that an outer loop exists to remove.
+The DU stand-in samples the CQI with its own period and delay. The thresholds come from the shipped BLER
+curves: make the trace anew when these are refitted.
+
+Randomness: the fading comes from Sionna's own generators, seeded through ``sionna.phy.config.seed`` (which
+holds for the whole process); everything else from four numpy generators spawned from the same seed: UE
+layout, shadowing, interference, CQI. Same seed and configuration, same arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+from sionna.phy import config as sionna_config
+from sionna.phy.channel.tr38901 import TDL
+
+from replay.trace import ChannelTrace, TraceMeta, UeMeta
+from xapp.nr.bler import SmoothBler
+from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+
+FloatArray = NDArray[np.float64]
+
+_CQI_TABLE = 1
+# Least-squares line of ln(beta) over the MCS' SINR in dB; see `effective_sinr_db`.
+_BETA_AT_0_DB = 2.19
+_BETA_SLOPE_PER_DB = 0.155
+_BETA_MIN = 1.6
+
+
+@dataclass(frozen=True)
+class BundledTraceConfig:
+    """What the bundled trace consists of; the defaults are the file in the repository."""
+
+    name: str = "urban"
+    """name of the trace"""
+    num_slots: int = 6000
+    """length of the trace [slots]"""
+    slot_us: float = 500.0
+    """slot duration [us]; 500 is 30 kHz subcarrier spacing"""
+    carrier_ghz: float = 3.5
+    """carrier frequency [GHz]"""
+    subcarrier_khz: float = 30.0
+    """subcarrier spacing [kHz]"""
+    prbs: int = 52
+    """PRBs of every allocation, contiguous"""
+    num_rx: int = 2
+    """receive antennas, uncorrelated, combined by maximum ratio"""
+    speeds_kmh: tuple[float, ...] = (0.5, 3.0, 10.0, 30.0, 60.0, 120.0)
+    """speed classes [km/h]; 0.5 is a standing user amid slow scatterers"""
+    ues_per_speed: tuple[int, ...] = (10, 12, 12, 10, 10, 10)
+    """UEs of each speed class"""
+    tdl_profiles: str = "ABCD"
+    """TDL profiles dealt out within each speed class"""
+    delay_spread_ns: tuple[float, float] = (30.0, 300.0)
+    """range of the RMS delay spread [ns], log-uniform"""
+    mean_snr_db: tuple[float, float] = (0.0, 28.0)
+    """range of the mean SNR after combining [dB], evenly covered by each speed class"""
+    shadowing_db: tuple[float, float] = (6.0, 4.0)
+    """standard deviation of the shadowing, NLOS and LOS [dB] (UMa)"""
+    decorrelation_m: tuple[float, float] = (50.0, 37.0)
+    """distance over which the shadowing's autocorrelation falls to 1/e, NLOS and LOS [m] (UMa)"""
+    interfered_every: int = 3
+    """one in so many UEs suffers bursts of inter-cell interference"""
+    interference_rise_db: tuple[float, float] = (3.0, 9.0)
+    """rise of noise plus interference during a burst [dB], constant per UE, uniform"""
+    burst_slots: tuple[float, float] = (10.0, 200.0)
+    """range of a UE's mean burst length [slots], log-uniform; the lengths themselves are geometric"""
+    gap_per_burst: tuple[float, float] = (1.0, 3.0)
+    """range of the mean gap between bursts, in mean burst lengths, uniform"""
+    cqi_bias_db: float = 0.7
+    """standard deviation over UEs of the constant error of the CQI measurement [dB]"""
+    cqi_error_db: float = 0.5
+    """standard deviation of the fresh error of each CQI measurement [dB]"""
+
+    def __post_init__(self) -> None:
+        if len(self.speeds_kmh) != len(self.ues_per_speed):
+            raise ValueError(
+                f"ues_per_speed has {len(self.ues_per_speed)} entries; must have one per speed, {len(self.speeds_kmh)}"
+            )
+        if min(self.num_slots, self.num_rx, self.interfered_every, *self.ues_per_speed) < 1:
+            raise ValueError("num_slots, num_rx, interfered_every and every entry of ues_per_speed must be at least 1")
+
+
+@dataclass(frozen=True)
+class Ue:
+    """What is drawn once per UE."""
+
+    name: str
+    speed_kmh: float
+    tdl_profile: str
+    delay_spread_ns: float
+    mean_snr_db: float
+    interfered: bool
+
+    @property
+    def line_of_sight(self) -> bool:
+        """Whether the profile has a specular component."""
+        return self.tdl_profile in "DE"
+
+
+def draw_ues(config: BundledTraceConfig, rng: np.random.Generator) -> list[Ue]:
+    """The UEs of the cell, speeds in turn, so that the first few of a trace are already a mix."""
+    by_speed: list[list[Ue]] = []
+    low, high = config.mean_snr_db
+    for speed_kmh, count in zip(config.speeds_kmh, config.ues_per_speed, strict=True):
+        # One UE per stratum: a class of ten UEs covers the cell from edge to centre whatever the seed.
+        mean_snr_db = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
+        delay_spread_ns = _log_uniform(config.delay_spread_ns, count, rng)
+        # The speeds start the deal at different profiles and victims, or small classes would all look alike.
+        start = len(by_speed)
+        by_speed.append(
+            [
+                Ue(
+                    name="",
+                    speed_kmh=speed_kmh,
+                    tdl_profile=config.tdl_profiles[(start + i) % len(config.tdl_profiles)],
+                    delay_spread_ns=float(delay_spread_ns[i]),
+                    mean_snr_db=float(mean_snr_db[i]),
+                    interfered=(start + i) % config.interfered_every == 0,
+                )
+                for i in range(count)
+            ]
+        )
+    turns = [ues[i] for i in range(max(config.ues_per_speed)) for ues in by_speed if i < len(ues)]
+    return [
+        replace(ue, name=f"ue{i:02d}-tdl{ue.tdl_profile.lower()}-{ue.speed_kmh:g}kmh") for i, ue in enumerate(turns)
+    ]
+
+
+def _log_uniform(bounds: tuple[float, float], count: int, rng: np.random.Generator) -> FloatArray:
+    return np.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1]), count))
+
+
+def fading_gain(config: BundledTraceConfig, ue: Ue) -> FloatArray:
+    """Power gain of a UE's fading channel after maximum ratio combining, mean 1, float64 [slot, prb].
+
+    The channel holds over a slot and over a PRB (its centre is taken). In a slot, a UE at 120 km/h moves
+    by 0.2 of a wavelength.
+    Draws from Sionna's generators.
+    """
+    tdl = TDL(
+        ue.tdl_profile,
+        delay_spread=ue.delay_spread_ns * 1e-9,
+        carrier_frequency=config.carrier_ghz * 1e9,
+        min_speed=ue.speed_kmh / 3.6,
+        num_rx_ant=config.num_rx,
+        precision="double",  # the phase of the fastest UE grows to 10^4 rad
+        device="cpu",
+    )
+    coefficients, delays = tdl(batch_size=1, num_time_steps=config.num_slots, sampling_frequency=1e6 / config.slot_us)
+    taps = coefficients[0, 0, :, 0, 0].numpy()  # [rx, path, slot]
+    delay_s = delays[0, 0, 0].numpy()  # [path]
+    frequency_hz = (np.arange(config.prbs) - (config.prbs - 1) / 2) * 12 * config.subcarrier_khz * 1e3
+    phasor = np.exp(-2j * np.pi * delay_s[:, None] * frequency_hz)  # [path, prb]
+    response = taps.transpose(0, 2, 1) @ phasor  # [rx, slot, prb]
+    return np.asarray(np.mean(np.abs(response) ** 2, axis=0))
+
+
+def shadowing_drift_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> FloatArray:
+    """Shadowing around its mean over the trace [dB], float64 [slot, ue]; Ornstein-Uhlenbeck in distance.
+
+    Source: TR 38.901, clause 7.4.4 (exponential autocorrelation) and Table 7.5-6 (UMa).
+    """
+    kind = np.array([int(ue.line_of_sight) for ue in ues])
+    sigma_db = np.array(config.shadowing_db)[kind]
+    step_m = np.array([ue.speed_kmh for ue in ues]) / 3.6 * config.slot_us * 1e-6
+    rho = np.exp(-step_m / np.array(config.decorrelation_m)[kind])
+    innovation = rng.standard_normal((config.num_slots, len(ues)))
+    innovation[1:] *= np.sqrt(1 - rho**2)
+    drift = np.empty_like(innovation)
+    state = np.zeros(len(ues))
+    for slot in range(config.num_slots):
+        state = rho * state + innovation[slot]
+        drift[slot] = state
+    return np.asarray(sigma_db * (drift - drift.mean(axis=0)))
+
+
+def interference_rise_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> FloatArray:
+    """Noise plus interference over noise alone [dB], float64 [slot, ue]: a two-state Markov chain per UE."""
+    count = len(ues)
+    rise_db = rng.uniform(*config.interference_rise_db, count)
+    rise_db[[not ue.interfered for ue in ues]] = 0.0
+    burst = _log_uniform(config.burst_slots, count, rng)
+    gap = burst * rng.uniform(*config.gap_per_burst, count)
+    on = rng.random(count) < burst / (burst + gap)  # stationary from the first slot on
+    chance = rng.random((config.num_slots, count))
+    states = np.empty((config.num_slots, count), bool)
+    for slot in range(config.num_slots):
+        states[slot] = on
+        on ^= chance[slot] < 1 / np.where(on, burst, gap)
+    return states * rise_db
+
+
+def effective_sinr_db(sinr: FloatArray) -> FloatArray:
+    """Effective SINR by the exponential mapping (EESM) over the last axis [dB], float64 of the leading shape.
+
+    ::
+
+        sinr_eff = -beta ln mean_prb exp(-sinr_prb / beta),   beta = max(1.6, 2.19 exp(0.155 sinr_eff_db))
+
+    The beta of a slot is that of the MCS which the slot's own effective SINR asks for (the fixed point of
+    the two equations), because one beta cannot serve QPSK (1.6) and 64QAM (up to 34). The line is fitted to
+    the 29 betas of MCS table 1 in ``sionna.sys.EESM``, each at the SINR 1.5 dB above its MCS' Shannon
+    limit. The same values stand in 5G-LENA (Lagen et al., "New Radio Physical Layer Abstraction for
+    System-Level Simulations of 5G Networks", IEEE ICC 2020). The line smooths over the steps between
+    modulations and stays within a factor of two of every value.
+
+    Args:
+        sinr: SINR of each PRB, linear, [..., prb].
+    """
+    lowest = sinr.min(axis=-1)
+    exponent = 10 / np.log(10) * _BETA_SLOPE_PER_DB
+    effective_db = 10 * np.log10(sinr).mean(axis=-1)
+    moved_db = np.inf
+    # ln(sinr_eff) rises at most as fast as ln(beta): a round shrinks the error to 0.67 (`exponent`) or less.
+    while moved_db > 1e-3:
+        beta = np.maximum(_BETA_MIN, _BETA_AT_0_DB * 10 ** (effective_db / 10 * exponent))
+        # Relative to the weakest PRB, so that no exponential underflows.
+        mean = np.exp(-(sinr - lowest[..., None]) / beta[..., None]).mean(axis=-1)
+        previous_db, effective_db = effective_db, 10 * np.log10(lowest - beta * np.log(mean))
+        moved_db = np.max(np.abs(effective_db - previous_db))
+    return np.asarray(effective_db)
+
+
+def urban_trace(config: BundledTraceConfig, seed: int, progress: bool = False) -> ChannelTrace:
+    """Generate the trace; one segment per slot, effective SINR rounded to 0.1 dB so that the file packs well.
+
+    Args:
+        config: what it consists of.
+        seed: seeds every generator, Sionna's included; at least 0.
+        progress: show a progress bar on the terminal.
+    """
+    layout_rng, shadow_rng, interference_rng, cqi_rng = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    )
+    sionna_config.seed = seed
+    ues = draw_ues(config, layout_rng)
+    level_db = np.array([ue.mean_snr_db for ue in ues]) + shadowing_drift_db(config, ues, shadow_rng)
+    level_db -= interference_rise_db(config, ues, interference_rng)  # [slot, ue]
+    sinr_db = np.empty((len(ues), config.num_slots))
+    for index, ue in enumerate(track(ues, "fading channels", disable=not progress)):
+        gain = fading_gain(config, ue)
+        sinr_db[index] = effective_sinr_db(gain * 10 ** (level_db[:, index, None] / 10))
+    bias_db = config.cqi_bias_db * cqi_rng.standard_normal((len(ues), 1))
+    error_db = config.cqi_error_db * cqi_rng.standard_normal(sinr_db.shape)
+    thresholds_db = cqi_thresholds_db(_CQI_TABLE, SmoothBler.load())
+    cqi = cqi_for_sinr_db(sinr_db + bias_db + error_db, thresholds_db)
+    return ChannelTrace(
+        meta=_meta(config, ues, seed),
+        offset=np.arange(len(ues) + 1, dtype=np.int64) * config.num_slots,
+        slots=np.ones(sinr_db.size, np.int32),
+        sinr_db=np.round(sinr_db, 1).astype(np.float32).ravel(),
+        cqi=cqi.astype(np.int8).ravel(),
+    )
+
+
+def _meta(config: BundledTraceConfig, ues: list[Ue], seed: int) -> TraceMeta:
+    low, high = config.mean_snr_db
+    cell = f"{config.carrier_ghz:g} GHz, {config.subcarrier_khz:g} kHz subcarriers, {config.prbs} PRBs"
+    return TraceMeta(
+        name=config.name,
+        slot_us=config.slot_us,
+        source=(
+            f"simulated by distila's training/bundled_trace.py (Apache-2.0), seed {seed},"
+            f" TDL channels of Sionna {version('sionna-no-rt')}"
+        ),
+        notes=[
+            f"{cell}; 1 transmit and {config.num_rx} uncorrelated receive antennas, MRC, 1 layer",
+            "one independent TR 38.901 TDL channel per UE: no geometry, beams, precoding or handover",
+            f"mean SNR evenly over {low:g} to {high:g} dB in every speed class: no real cell's distribution",
+            "shadowing drifts around its mean as in UMa, over the distance that the UE travels",
+            f"one UE in {config.interfered_every} hears a neighbour go on and off, white over PRBs",
+            "effective SINR by EESM, beta following the SINR; rounded to 0.1 dB",
+            f"CQI at 10 % BLER, measured with N(0, {config.cqi_bias_db:g} dB) per UE and"
+            f" N(0, {config.cqi_error_db:g} dB) per report; undelayed, the DU adds period and delay",
+            "the allocation is fixed: frequency-selective scheduling is not represented",
+        ],
+        ues=[UeMeta(name=ue.name, prbs=config.prbs, cqi_table=_CQI_TABLE, speed_kmh=ue.speed_kmh) for ue in ues],
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Generate the channel trace that comes with distila.")
+    parser.add_argument("--out", type=Path, default=Path("replay/traces/urban.trace"), help="file to write")
+    parser.add_argument("--seed", type=int, default=1, help="seeds every generator (default 1)")
+    parser.add_argument("--slots", type=int, default=BundledTraceConfig.num_slots, help="length [slots]")
+    args = parser.parse_args()
+    trace = urban_trace(BundledTraceConfig(num_slots=args.slots), args.seed, progress=True)
+    trace.save(args.out)
+    print(f"{args.out}: {trace.num_ues} UEs x {args.slots} slots, {args.out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The running xApp: transport, inbox and decision loop put together, until it is told to stop."""
+
+import logging
+import threading
+from typing import Any, Final
+
+from xapp.config import RunConfig
+from xapp.e2.codec import Identity
+from xapp.e2.grpc_client import GrpcClient
+from xapp.e2.inbox import Inbox
+from xapp.errors import InputError
+from xapp.loop import DecisionLoop
+from xapp.policy.bundle import resolve_bundle
+
+log = logging.getLogger(__name__)
+
+_IDLE_S: Final = 0.2
+
+
+class Xapp:
+    """One xApp.
+
+    Args:
+        config: settings.
+        exit_on_end: end when the E2 node ends its stream in good order, as a replay does.
+
+    Raises:
+        InputError: the policy or the settings cannot be used.
+    """
+
+    def __init__(self, config: RunConfig, exit_on_end: bool = False) -> None:
+        identity = Identity(app_instance_id=config.instance_id)
+        self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
+        self._inbox = Inbox(config.loop.cell_capacity)
+        self._transport = GrpcClient(config.e2.endpoint, identity, config.e2.tls, config.e2.cells, exit_on_end)
+
+    def run(self, stop: threading.Event) -> None:
+        """Decide until ``stop`` is set or the E2 node is done.
+
+        Raises:
+            InputError: the E2 node refused the subscription for good.
+        """
+        self._transport.start(self._inbox)
+        try:
+            while not stop.is_set() and not self._inbox.closed:
+                received = self._inbox.take(_IDLE_S)
+                if received is None:
+                    continue
+                try:
+                    control = self.loop.step(received.header, received.message, received.received_ns)
+                except Exception:
+                    # A fault in one indication must not end the service of all the others.
+                    self.loop.stats.dropped["internal_error"] += 1
+                    log.exception("indication dropped: internal error")
+                    continue
+                if control is not None:
+                    self._transport.send(*control)
+        finally:
+            self._transport.close()
+        if self._transport.failure is not None:
+            raise InputError(self._transport.failure)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of loop, inbox and transport together."""
+        stats = self.loop.stats.as_dict()
+        stats["dropped"] = dict(sorted((self.loop.stats.dropped + self._inbox.dropped).items()))
+        stats["outcomes"] = dict(sorted(self._transport.outcomes.items()))
+        stats["lost"] = dict(sorted(self._transport.lost.items()))
+        return stats

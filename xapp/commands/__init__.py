@@ -1,0 +1,1 @@
+"""Subcommands of `distila` that the runtime brings: run, policy."""

@@ -1,0 +1,86 @@
+"""`distila policy`: look at a policy bundle, and check it."""
+
+import time
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from xapp.commands.terminal import print_json, print_table
+from xapp.policy.bundle import Bundle, resolve_bundle
+
+app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
+
+_Bundle = Annotated[str, typer.Argument(help="Directory of a bundle, or the name of one that ships with distila.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def info(bundle: _Bundle, json: _Json = False) -> None:
+    """Print what a bundle says about itself."""
+    loaded = resolve_bundle(bundle)
+    facts = _facts(loaded)
+    if json:
+        print_json({**facts, "manifest": loaded.manifest.model_dump(mode="json", exclude={"golden"})})
+        return
+    manifest = loaded.manifest
+    rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
+    rows += [[f"training: {name}", str(value)] for name, value in manifest.training.items()]
+    rows += [[f"benchmark: {name}", str(value)] for name, value in manifest.benchmark.items()]
+    rows += [[f"latency [us]: {name}", str(value)] for name, value in manifest.latency_us.items()]
+    print_table(f"{manifest.name} {manifest.version}: {manifest.description}", ["what", "value"], rows)
+
+
+@app.command()
+def check(
+    bundle: _Bundle,
+    json: _Json = False,
+    runs: Annotated[int, typer.Option(min=10, help="Timed calls of the graph for each batch size.")] = 2000,
+) -> None:
+    """Check digest, contract, shapes and golden vectors, and time the graph on this machine.
+
+    Exit status 2 and one line saying what is wrong, if anything is.
+    """
+    loaded = resolve_bundle(bundle)
+    latency = {f"{ues}_ue": _time_us(loaded, ues, runs) for ues in (1, 10, 100)}
+    checks = ["sha256", "contract", "tensor shapes", f"{len(loaded.manifest.golden.action)} golden vectors"]
+    if json:
+        print_json({**_facts(loaded), "checks_passed": checks, "latency_us": latency})
+        return
+    rows = [[name, "passed"] for name in checks]
+    rows += [
+        [f"session.run, {name.replace('_ue', ' UE')}", f"p50 {us['p50']:.1f} us, p99 {us['p99']:.1f} us"]
+        for name, us in latency.items()
+    ]
+    print_table(f"{loaded.path}", ["check", "result"], rows)
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "contract": manifest.contract,
+        "graph_bytes": bundle.graph_bytes,
+        "sha256": manifest.sha256,
+        "columns": len(manifest.columns),
+        "state_size": manifest.state_size,
+        "actions": len(manifest.actions),
+        "mcs_tables": list(manifest.mcs_tables),
+    }
+
+
+def _time_us(bundle: Bundle, ues: int, runs: int) -> dict[str, float]:
+    """p50 and p99 of one call of the graph [us], on the golden reports repeated to the batch size."""
+    golden = bundle.manifest.golden
+    report = np.array([[np.nan if x is None else x for x in row] for row in golden.report], np.float32)
+    state = np.array(golden.state, np.float32).reshape(len(report), -1)
+    pick = np.arange(ues) % len(report)
+    report, state = report[pick], state[pick]
+    durations = np.empty(runs)
+    for run in range(-10, runs):
+        start_ns = time.perf_counter_ns()
+        bundle.run(report, state)
+        if run >= 0:
+            durations[run] = (time.perf_counter_ns() - start_ns) / 1000
+    p50, p99 = np.percentile(durations, [50, 99])
+    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}

@@ -1,0 +1,52 @@
+"""`distila run`: the xApp itself."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xapp.app import Xapp
+from xapp.commands.terminal import print_json, print_table
+from xapp.config import RunConfig, load_config
+
+app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its indications.")
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option(help="YAML file with all settings; options below override it.")] = None,
+    e2: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="gRPC endpoint of the E2 node.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")
+    ] = None,
+    exit_on_end: Annotated[bool, typer.Option(help="End when the E2 node ends its stream, as a replay does.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the counters as JSON at the end.")] = False,
+) -> None:
+    """Run the xApp until SIGTERM or SIGINT; print what it counted at the end."""
+    settings = load_config(config) if config is not None else RunConfig()
+    if e2 is not None:
+        settings = RunConfig.model_validate(
+            {**settings.model_dump(), "e2": {**settings.e2.model_dump(), "endpoint": e2}}
+        )
+    if policy is not None:
+        settings = settings.model_copy(update={"policy": policy})
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    xapp = Xapp(settings, exit_on_end)
+    xapp.run(stop)
+    stats = xapp.stats()
+    if json:
+        print_json(stats)
+        return
+    rows = [[name, str(stats[name])] for name in ("indications", "decisions", "native")]
+    for group in ("dropped", "guarded", "noticed", "outcomes", "lost"):
+        rows += [[f"{group}: {reason}", str(count)] for reason, count in stats[group].items()]
+    total = stats["latency_us"]["total"]
+    if total["p50"] is not None:
+        rows.append(["latency p50 / p99 / max [us]", f"{total['p50']} / {total['p99']} / {total['max']}"])
+    print_table(f"distila run, policy {xapp.loop.bundle.manifest.name}", ["what", "count"], rows)

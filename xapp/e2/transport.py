@@ -1,0 +1,34 @@
+"""What the xApp asks of a transport, whichever wire it is: gRPC (`xapp.e2.grpc_client`); RMR will stand beside it."""
+
+from collections import Counter
+from typing import Protocol
+
+from xapp.e2.inbox import Inbox
+
+
+class Transport(Protocol):
+    """Brings indications into an inbox and takes control messages out.
+
+    Attributes:
+        outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of refusal.
+        lost: control messages that could not be sent, and lost connections, by reason.
+    """
+
+    outcomes: Counter[str]
+    lost: Counter[str]
+
+    def start(self, inbox: Inbox) -> None:
+        """Connect and begin to fill the inbox, on threads of the transport's own. Closes the inbox when it is over.
+
+        Raises:
+            InputError: the settings cannot work.
+        """
+        ...
+
+    def send(self, header: bytes, message: bytes) -> None:
+        """Send RICcontrolHeader and RICcontrolMessage; never blocks the caller."""
+        ...
+
+    def close(self) -> None:
+        """Send what is still queued, then disconnect."""
+        ...
