@@ -123,7 +123,7 @@ class Du:
         self._own = np.zeros(shape, bool)  # the MCS in flight was the native choice
         self._sinr = np.zeros(shape, np.float32)  # linear, summed over the block's transmissions
         # Feedback counted since the latest report, and since the start.
-        self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float32]]] = []
+        self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float64]]] = []
         self._total_first_tx = np.zeros(count, np.float64)
         # The decisions in force, [ue], and those on their way.
         self._kind = np.zeros(count, np.int64)
@@ -168,7 +168,7 @@ class Du:
     ) -> None:
         rows = np.flatnonzero(first | given_up)
         if len(rows):
-            counts = np.zeros((len(rows), 4), np.float32)
+            counts = np.zeros((len(rows), 4))
             counts[:, ACK], counts[:, NACK], counts[:, RESIDUAL] = ack[rows], nack[rows], given_up[rows]
             self._pending.append((rows, mcs[rows], counts))
 
@@ -202,11 +202,11 @@ class Du:
             if self.config.period_slots > 1:
                 ue, mcs, counts = _merge(ue, mcs, counts)
         else:
-            ue, mcs, counts = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4), np.float32)
+            ue, mcs, counts = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4))
         self._sequence += 1
         self._report_slots[self._sequence] = slot
         self._report_slots.pop(self._sequence - 4096, None)
-        measured = np.full((len(rows), len(MEASURED)), np.nan, np.float32)
+        measured = np.full((len(rows), len(MEASURED)), np.nan)
         measured[:, _CQI] = self._cqi[rows]
         measured[:, _CQI_AGE] = np.where(np.isnan(self._cqi[rows]), np.nan, slot - self._cqi_slot[rows])
         measured[:, _RI] = self._layers[rows]
@@ -314,10 +314,10 @@ _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
 
 
 def _merge(
-    ue: IntArray, mcs: IntArray, counts: npt.NDArray[np.float32]
-) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
+    ue: IntArray, mcs: IntArray, counts: npt.NDArray[np.float64]
+) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
     """Add up the entries of the same UE and MCS."""
     keys, inverse = np.unique(ue * 32 + mcs, return_inverse=True)
-    merged = np.zeros((len(keys), 4), np.float32)
+    merged = np.zeros((len(keys), 4))
     np.add.at(merged, inverse, counts)
     return keys // 32, keys % 32, merged

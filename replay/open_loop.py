@@ -60,7 +60,7 @@ def _report(
 ) -> KpiReport:
     """One indication from rows of the log; ``total_first_tx`` [ue] runs on from report to report."""
     ue = log.ue[rows].astype(np.int64)
-    measured = np.full((len(rows), len(MEASURED)), np.nan, np.float32)
+    measured = np.full((len(rows), len(MEASURED)), np.nan)
     for column, name in enumerate(MEASURED):
         if name == "native_mcs":
             measured[:, column] = np.round(log.measured["mcs"][rows])
@@ -68,7 +68,7 @@ def _report(
             values = log.measured[name][rows]
             # A mean CQI or rank of a period becomes the nearest index, as a report carries one.
             measured[:, column] = values if name in ("sinr_db", "dl_buffer_bytes") else np.round(values)
-    counts = np.zeros((len(rows), 4), np.float32)
+    counts = np.zeros((len(rows), 4))
     for name, column in _COUNTS.items():
         counts[:, column] = log.measured[name][rows]
     known = ~np.isnan(counts[:, ACK])

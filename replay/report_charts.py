@@ -88,8 +88,8 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
         _level(bler, 100 * target_bler, f"rgb({_GREY})", "target of the DU's own OLLA", legend=True)
         aim += f" The DU's own OLLA aims at {100 * target_bler:g} %; a policy may find another trade to be better."
     return [
-        Chart("goodput", "Goodput over time", each, goodput),
-        Chart("bler", "First-transmission BLER over time", aim, bler),
+        Chart("goodput", "Goodput over time", each, goodput, wide=False),
+        Chart("bler", "First-transmission BLER over time", aim, bler, wide=False),
     ]
 
 
@@ -108,7 +108,11 @@ def mcs_at_sinr(names: tuple[str, str], policy: RunRecord, against: RunRecord) -
         y=np.arange(NUM_MCS),
         z=np.where(share > 0, share, np.nan).T,
         colorscale=[[0, f"rgba({_GREY},0.06)"], [1, f"rgba({_GREY},0.95)"]],
-        colorbar={"title": {"text": "share [%]", "side": "right"}, "thickness": 10, "outlinewidth": 0},
+        colorbar={
+            "title": {"text": "share [%]", "side": "right", "font": {"size": 13}},
+            "thickness": 10,
+            "outlinewidth": 0,
+        },
         hoverongaps=False,
         hovertemplate="%{x} dB, MCS %{y}: %{z:.2f} %<extra></extra>",
     )
@@ -384,7 +388,7 @@ def _level(figure: go.Figure, value: float, colour: str, name: str, legend: bool
 
 def _figure(x_title: str, y_title: str) -> go.Figure:
     axis = {"gridcolor": f"rgba({_GREY},0.2)", "zerolinecolor": f"rgba({_GREY},0.6)", "zeroline": False}
-    axis |= {"linecolor": f"rgba({_GREY},0.6)", "automargin": True, "title_standoff": 10}
+    axis |= {"linecolor": f"rgba({_GREY},0.6)", "automargin": True, "title_standoff": 10, "title_font_size": 13}
     layout = {
         "template": None,
         "height": 340,

@@ -100,8 +100,8 @@ def olla_graph(config: OllaConfig) -> bytes:
         return g.op("Cast", g.op("Add", first, cqi_index), to=TensorProto.INT64)
 
     top = g.op("Gather", flat_table, row(max_cqi))
-    is_top = g.op("Cast", g.op("Equal", g.constant([[float(mcs) for mcs in TOP_MCS]]), top), to=TensorProto.FLOAT)
-    useless_acks = g.op("ReduceSum", g.op("Mul", ack_at_top, is_top), g.constant([1], np.int64), keepdims=1)
+    is_top = g.op("Equal", g.constant([[float(mcs) for mcs in TOP_MCS]]), top)
+    useless_acks = g.op("ReduceSum", g.op("Where", is_top, ack_at_top, zero), g.constant([1], np.int64), keepdims=1)
     rise = g.op("Mul", g.constant(config.step_on_ack), g.op("Sub", ack, useless_acks))
     fall = g.op("Mul", g.constant(config.step_on_nack), g.op("Sub", nack, nack_at_zero))
     step = g.op("Sub", rise, fall)
@@ -115,17 +115,16 @@ def olla_graph(config: OllaConfig) -> bytes:
     next_offset = g.op("Min", g.op("Max", moved, g.op("Neg", limit)), limit)
 
     base = g.op("Where", is_seen, next_cqi, g.constant(float(config.initial_cqi)))
-    effective = g.op("Min", g.op("Max", g.op("Add", base, next_offset), one), max_cqi)
+    effective = g.op("Clip", g.op("Add", base, next_offset), one, max_cqi)
     floor = g.op("Floor", effective)
     low_row = row(floor)
     low = g.op("Gather", flat_table, low_row)
     high = g.op("Gather", flat_table, g.op("Add", low_row, g.constant(1, np.int64)))
     between = g.op("Add", low, g.op("Mul", g.op("Sub", high, low), g.op("Sub", effective, floor)))
-    mcs = g.op("Where", g.op("Equal", base, zero), zero, g.op("Floor", between))  # [n, 1]
-
-    distance = g.op("Abs", g.op("Sub", g.constant(np.arange(NUM_MCS)[None, :]), mcs))
-    score = g.op("Neg", distance, output="score")
-    g.op("ArgMax", score, axis=1, keepdims=0, output="action")
+    in_range = g.op("Where", g.op("Equal", base, zero), zero, between)
+    # Truncation is rounding down, as an MCS is never negative.
+    action = g.op("Reshape", g.op("Cast", in_range, to=TensorProto.INT64), g.constant([-1], np.int64), output="action")
+    g.op("OneHot", action, g.constant(NUM_MCS, np.int64), g.constant([0.0, 1.0]), output="score", axis=-1)
     g.op("Concat", next_offset, next_cqi, next_seen, axis=1, output="next_state")
     return g.model(state_size=3)
 

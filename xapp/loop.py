@@ -13,7 +13,7 @@ from time import perf_counter_ns
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_control
+from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
 from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, Decisions, IntArray, KpiReport
 from xapp.policy.bundle import Bundle
 from xapp.policy.columns import Layout
@@ -70,7 +70,7 @@ class DecisionLoop:
         self.config = config or LoopConfig()
         self.bundle = bundle
         self.stats = LoopStats()
-        self._identity = identity or Identity()
+        self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
         self._layout = Layout(bundle.manifest.columns)
         self._guard = Guard(guard_config or GuardConfig(), list(bundle.manifest.mcs_tables))
@@ -106,7 +106,7 @@ class DecisionLoop:
         if decisions is None:
             return None
         decided_ns = self._clock_ns()
-        control = encode_control(decisions, self._identity)
+        control = self._encoder.encode(decisions)
         end_ns = self._clock_ns()
         latency = self.stats.latency
         latency["decode"].add((decoded_ns - start_ns) / 1000)
@@ -206,15 +206,18 @@ class DecisionLoop:
         total = report.total_first_tx
         before = self._ues.total_first_tx[rows]
         self._ues.total_first_tx[rows] = total
+        lost = total - before - report.first_tx
+        if (lost == 0).all():
+            return
         restarted = np.asarray(total < before)
         if restarted.any():
             # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
             self._ues.reset(rows[restarted])
             self._ues.total_first_tx[rows[restarted]] = total[restarted]
             self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
-        lost = total - before - report.harq_sums[:, :3].sum(axis=1)
-        if (lost > 0).any():
-            self.stats.noticed["harq_feedback_missed"] += int(lost[lost > 0].sum())
+        missed = int(lost[lost > 0].sum())
+        if missed:
+            self.stats.noticed["harq_feedback_missed"] += missed
 
     def _warm_up(self) -> None:
         """Run the graph once: ONNX Runtime plans its memory on first use, which the first UE should not wait for."""

@@ -7,8 +7,6 @@ out of its range becomes *not measured*, and both are counted by reason.
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -27,6 +25,7 @@ from xapp.e2.report import (
     IntArray,
     KpiReport,
 )
+from xapp.e2.ue_reports import FIELDS, read_by_protobuf, read_varints
 
 SERVICE_MODEL: Final = "distila-la"
 SERVICE_MODEL_VERSION: Final = "1.0"
@@ -40,11 +39,10 @@ _MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and
 _LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0])
 _HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1])
 
-_UE_FIELDS: Final = ("rnti", "ue_id", "cqi_table", "mcs_table", "harq_total_first_tx", *MEASURED)
-_RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)
-_OPTIONAL: Final = ("harq_total_first_tx", *MEASURED)
+_RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
+_SINR: Final = MEASURED.index("sinr_db")
+_MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
 _HARQ_ARRAYS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
-_read_ue = attrgetter(*_UE_FIELDS)
 
 
 class Refused(Exception):  # noqa: N818  # it is the message that is refused, not an error of ours
@@ -120,23 +118,15 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     if len(data) > MAX_MESSAGE_BYTES:
         raise Refused("oversized", f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
-        indication = pb.IndicationMessage.FromString(data)
+        table, counts = _read(data)
     except DecodeError as error:
         raise Refused("malformed_message", f"indication message: {error}") from None
-    ues = list(indication.ues)
-    table = np.fromiter(chain.from_iterable(map(_read_ue, ues)), np.float64, len(ues) * len(_UE_FIELDS))
-    table = table.reshape(len(ues), len(_UE_FIELDS))
-    # Only a zero can be an absent field: asking HasField where it matters, and not everywhere, is what keeps this fast.
-    for column, name in enumerate(_OPTIONAL, start=_TOTAL):
-        zeros = np.flatnonzero(table[:, column] == 0).tolist()
-        if zeros:
-            absent = [row for row in zeros if not ues[row].HasField(name)]
-            table[absent, column] = np.nan
-    harq = _harq(indication.harq, len(ues), noticed)
+    harq = _harq(counts, len(table), noticed)
     usable = _usable(table, noticed)
     if usable is not None:
         table, harq = _keep(usable, table, harq)
     measured = table[:, _FIRST_MEASURED:]
+    measured[:, _SINR] /= 100
     invalid = (measured < _LOW) | (measured > _HIGH)
     if invalid.any():
         for name, count in zip(MEASURED, invalid.sum(axis=0).tolist(), strict=True):
@@ -156,24 +146,37 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         ue_id=ue_id,
         cqi_table=_table_index(table[:, _CQI_TABLE]),
         mcs_table=_table_index(table[:, _MCS_TABLE]),
-        measured=measured.astype(np.float32),
+        measured=measured,
         total_first_tx=table[:, _TOTAL],
         harq_ue=harq[0],
         harq_mcs=harq[1],
-        harq_counts=harq[2:].T.astype(np.float32),
+        harq_counts=harq[2:].T.astype(np.float64),
     )
+
+
+def _read(data: bytes) -> tuple[npt.NDArray[np.float64], pb.HarqCounts]:
+    """The table of UEs (see `xapp.e2.ue_reports`) and the HARQ counts of an IndicationMessage."""
+    fast = read_varints(data)
+    if fast is not None:
+        table, stop = fast
+        rest = pb.IndicationMessage.FromString(data[stop:])
+        if not rest.ues:
+            return table, rest.harq
+    indication = pb.IndicationMessage.FromString(data)
+    return read_by_protobuf(list(indication.ues)), indication.harq
 
 
 def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArray[np.bool_] | None:
     """Which UEs can be told apart, [ue]: RNTI and id in range, neither of them twice. None: all of them."""
-    rntis, ids = table[:, _RNTI].tolist(), table[:, _UE_ID].tolist()
-    known = [i for i in ids if i]
-    if (
-        len(set(rntis)) == len(rntis)
-        and len(set(known)) == len(known)
-        and (not rntis or (min(rntis) >= 1 and max(rntis) <= _MAX_RNTI and max(ids) < _MAX_UE_ID))
-    ):
+    rnti, ident = table[:, _RNTI], table[:, _UE_ID]
+    if len(table) == 0:
         return None
+    # Most nodes list their UEs in the order of their RNTIs, and either all of them have an id or none.
+    if rnti[0] >= 1 and rnti[-1] <= _MAX_RNTI and (np.diff(rnti) > 0).all():
+        known = ident[ident != 0]
+        if len(known) == 0 or (len(np.unique(known)) == len(known) and known.max() < _MAX_UE_ID):
+            return None
+    rntis, ids = rnti.tolist(), ident.tolist()
     usable, seen_rnti, seen_id = np.zeros(len(rntis), bool), set(), set()
     for row, (rnti, ident) in enumerate(zip(rntis, ids, strict=True)):
         if not 1 <= rnti <= _MAX_RNTI:
@@ -231,22 +234,20 @@ def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, byt
         report_period_slots=report.period_slots,
     )
     message = pb.IndicationMessage()
+    measured_table = report.measured.copy()
+    measured_table[:, _SINR] = np.round(measured_table[:, _SINR] * 100)
     add = message.ues.add
     rows = zip(
         report.rnti.tolist(),
         report.ue_id.tolist(),
         report.cqi_table.tolist(),
         report.mcs_table.tolist(),
-        report.measured.tolist(),
+        measured_table.tolist(),
         report.total_first_tx.tolist(),
         strict=True,
     )
     for rnti, ue_id, cqi_table, mcs_table, measured, total in rows:
-        fields = {
-            name: value if name == "sinr_db" else int(value)
-            for name, value in zip(MEASURED, measured, strict=True)
-            if value == value
-        }
+        fields = {name: int(value) for name, value in zip(_MEASURED_FIELDS, measured, strict=True) if value == value}
         ue = add(rnti=rnti, cqi_table=cqi_table, mcs_table=mcs_table, **fields)
         if ue_id != NO_UE_ID:
             ue.ue_id = ue_id
@@ -258,43 +259,64 @@ def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, byt
     return header.SerializeToString(), message.SerializeToString()
 
 
-def encode_control(decisions: Decisions, identity: Identity) -> tuple[bytes, bytes]:
-    """RICcontrolHeader and RICcontrolMessage of a set of decisions."""
-    header = pb.ControlHeader(
-        envelope=identity.envelope(),
-        cell_id=decisions.cell_id,
-        answers_sequence=decisions.answers_sequence,
-        sfn=decisions.sfn,
-        slot=decisions.slot,
-        timestamp_us=decisions.timestamp_us,
-    )
-    message = pb.ControlMessage(
-        arms=[pb.Arm(name=name, policy_digest=digest) for name, digest in decisions.arms],
-        valid_for_slots=decisions.valid_for_slots,
-    )
-    add = message.ues.add
+class ControlEncoder:
+    """Writes control messages.
+
+    The UEs of a cell are mostly those of its previous message, so the message of each cell is kept and only what
+    changed is set anew.
+
+    Args:
+        identity: who the messages come from.
+        max_cells: cells whose message is kept.
+    """
+
+    def __init__(self, identity: Identity, max_cells: int = 1024) -> None:
+        self._header = pb.ControlHeader(envelope=identity.envelope())
+        self._max_cells = max_cells
+        self._latest: dict[str, tuple[object, pb.ControlMessage, list[pb.UeDecision]]] = {}
+
+    def encode(self, decisions: Decisions) -> tuple[bytes, bytes]:
+        """RICcontrolHeader and RICcontrolMessage of a set of decisions."""
+        header = self._header
+        header.cell_id = decisions.cell_id
+        header.answers_sequence = decisions.answers_sequence
+        header.sfn = decisions.sfn
+        header.slot = decisions.slot
+        header.timestamp_us = decisions.timestamp_us
+        arm = b"" if decisions.arm is None else decisions.arm.tobytes()
+        who = (decisions.rnti.tobytes(), decisions.ue_id.tobytes(), arm, tuple(decisions.arms))
+        latest = self._latest.get(decisions.cell_id)
+        if latest is None or latest[0] != who:
+            if len(self._latest) >= self._max_cells:
+                self._latest.clear()
+            latest = (who, *_addressed(decisions))
+            self._latest[decisions.cell_id] = latest
+        _, message, ues = latest
+        message.valid_for_slots = decisions.valid_for_slots
+        kinds = decisions.kind
+        if (kinds == MCS).all():
+            for ue, value in zip(ues, decisions.value.tolist(), strict=True):
+                ue.mcs = value
+        else:
+            for ue, kind, value in zip(ues, kinds.tolist(), decisions.value.tolist(), strict=True):
+                if kind == MCS:
+                    ue.mcs = value
+                elif kind == MCS_OFFSET:
+                    ue.mcs_offset = value
+                else:
+                    ue.native.SetInParent()
+        return header.SerializeToString(), message.SerializeToString()
+
+
+def _addressed(decisions: Decisions) -> tuple[pb.ControlMessage, list[pb.UeDecision]]:
+    """A control message that says whom it is for, but not yet what; and its UEs."""
+    message = pb.ControlMessage(arms=[pb.Arm(name=name, policy_digest=digest) for name, digest in decisions.arms])
     arms = [0] * len(decisions.rnti) if decisions.arm is None else decisions.arm.tolist()
-    for rnti, ue_id, kind, value, arm in zip(
-        decisions.rnti.tolist(),
-        decisions.ue_id.tolist(),
-        decisions.kind.tolist(),
-        decisions.value.tolist(),
-        arms,
-        strict=True,
-    ):
-        ue = add()
-        ue.rnti = rnti
+    for rnti, ue_id, arm in zip(decisions.rnti.tolist(), decisions.ue_id.tolist(), arms, strict=True):
+        ue = message.ues.add(rnti=rnti, arm=arm)
         if ue_id != NO_UE_ID:
             ue.ue_id = ue_id
-        if kind == MCS:
-            ue.mcs = value
-        elif kind == MCS_OFFSET:
-            ue.mcs_offset = value
-        else:
-            ue.native.SetInParent()
-        if arm:
-            ue.arm = arm
-    return header.SerializeToString(), message.SerializeToString()
+    return message, list(message.ues)
 
 
 def decode_control(header_data: bytes, message_data: bytes) -> Decisions:

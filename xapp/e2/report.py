@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MEASURED: Final = ("cqi", "cqi_age_slots", "sinr_db", "ri", "dl_buffer_bytes", "prbs", "native_mcs")
@@ -45,18 +46,22 @@ class KpiReport:
     ue_id: IntArray  # [ue], NO_UE_ID = the node has none
     cqi_table: IntArray  # [ue], 1..3
     mcs_table: IntArray  # [ue], 1..3
-    measured: FloatArray  # [ue, len(MEASURED)]
-    total_first_tx: npt.NDArray[np.float64]  # [ue], first transmissions since attach; NaN = HARQ is not measured
+    measured: DoubleArray  # [ue, len(MEASURED)]
+    total_first_tx: DoubleArray  # [ue], first transmissions since attach; NaN = HARQ is not measured
     harq_ue: IntArray  # [entry], row of the UE
     harq_mcs: IntArray  # [entry], 0..28
-    harq_counts: FloatArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
+    harq_counts: DoubleArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
     harq_measured: npt.NDArray[np.bool_] = field(init=False)  # [ue]
-    harq_sums: FloatArray = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
+    harq_sums: DoubleArray = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
+    first_tx: DoubleArray = field(init=False)  # [ue], first transmissions with an outcome in the period
+    first_failed: DoubleArray = field(init=False)  # [ue], those of them that failed: NACK or DTX
 
     def __post_init__(self) -> None:
         self.harq_measured = ~np.isnan(self.total_first_tx)
-        self.harq_sums = np.zeros((len(self.rnti), 4), np.float32)
+        self.harq_sums = np.zeros((len(self.rnti), 4))
         np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
+        self.first_failed = self.harq_sums[:, NACK] + self.harq_sums[:, DTX]
+        self.first_tx = self.harq_sums[:, ACK] + self.first_failed
 
     @property
     def num_ues(self) -> int:

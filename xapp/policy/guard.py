@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xapp.e2.report import DTX, MCS, MEASURED, NACK, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
+from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
 from xapp.nr.mcs import MCS_TABLES
 from xapp.policy.ue_table import UeTable
 
@@ -94,15 +94,12 @@ class Guard:
         # One look at the whole array is cheap; only where it shows trouble is the culprit searched.
         if not np.isfinite(score.sum()):
             bad = self._veto("not_finite", np.asarray(~np.isfinite(score).all(axis=1)), bad, guarded)
-        blind = np.isnan(report.measured[:, _CQI]) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
-        if blind.any():
-            bad = self._veto("no_measurement", blind, bad, guarded)
-        age = report.measured[:, _CQI_AGE]
-        stale: npt.NDArray[np.bool_] = (
-            (age > config.max_cqi_age_slots) & np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
-        )
-        if stale.any():
-            bad = self._veto("stale_cqi", stale, bad, guarded)
+        if not report.harq_measured.all():
+            # Where HARQ is measured there is always something fresh to go by.
+            no_sinr = np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
+            bad = self._veto("no_measurement", no_sinr & np.isnan(report.measured[:, _CQI]), bad, guarded)
+            too_old = report.measured[:, _CQI_AGE] > config.max_cqi_age_slots
+            bad = self._veto("stale_cqi", no_sinr & too_old, bad, guarded)
         fits = self._fits[report.mcs_table]
         if not fits.all():
             bad = self._veto("mcs_table", ~fits, bad, guarded)
@@ -143,10 +140,8 @@ class Guard:
     ) -> npt.NDArray[np.bool_]:
         """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
         config = self.config
-        sums = report.harq_sums
-        failed = sums[:, NACK] + sums[:, DTX]
-        sent = sums[:, 0] + failed
-        keep = np.maximum(np.float32(0), 1 - sent / np.float32(config.breaker_window_tx))
+        sent, failed = report.first_tx, report.first_failed
+        keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent_tx = table.recent_tx[rows] * keep + sent
         recent_failed = table.recent_failed[rows] * keep + failed
         held_reports = np.maximum(table.held_reports[rows] - 1, 0)
