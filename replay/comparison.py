@@ -23,6 +23,7 @@ from replay.xapp_process import XappProcess
 from xapp.loop import DecisionLoop
 from xapp.nr.bler import SmoothBler
 from xapp.policy.bundle import Bundle, resolve_bundle
+from xapp.policy.guard import GuardConfig
 from xapp.stats import LatencyRecorder
 
 Progress = Callable[[int, int], None]
@@ -139,7 +140,7 @@ def replay_log(
         InputError: the bundle cannot be used.
     """
     bundle = resolve_bundle(policy)
-    loop = DecisionLoop(bundle)
+    loop = _loop(bundle, speed=None)
     decided, latency = open_loop.run(log, loop, progress)
     summary = {
         "kind": "open-loop",
@@ -166,10 +167,15 @@ def _native(channel: ChannelTrace, settings: Settings, progress: Progress) -> _S
 
 
 def _in_process(channel: ChannelTrace, bundle: Bundle, settings: Settings, progress: Progress) -> _Side:
-    loop = DecisionLoop(bundle)
+    loop = _loop(bundle, settings.speed)
     controller = closed_loop.InProcess(loop)
     record = _closed_loop(channel, settings, controller, progress, settings.speed)
     return _Side(record, _counters(loop.stats.as_dict()), controller.latency)
+
+
+def _loop(bundle: Bundle, speed: float | None) -> DecisionLoop:
+    """A decision loop. At full speed the RAN waits for it, so no decision is late, and a run repeats exactly."""
+    return DecisionLoop(bundle, guard_config=GuardConfig(deadline_us=None) if speed is None else GuardConfig())
 
 
 def _over_grpc(channel: ChannelTrace, policy: str, settings: Settings, progress: Progress) -> _Side:
@@ -177,7 +183,7 @@ def _over_grpc(channel: ChannelTrace, policy: str, settings: Settings, progress:
     process = None
     try:
         if settings.external is None:
-            process = XappProcess(node, policy)
+            process = XappProcess(node, policy, deadline=settings.speed is not None)
         else:
             settings.external(node.port)
             while not node.wait_for_subscriber(1.0):

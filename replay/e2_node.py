@@ -25,6 +25,7 @@ from xapp.errors import InputError
 from xapp.stats import LatencyRecorder
 
 _OUTCOME_WAIT_S: Final = 5.0
+_MAX_UNANSWERED: Final = 3
 
 
 @dataclass(slots=True)
@@ -168,13 +169,14 @@ class OverGrpc:
         self._sent_ns: dict[int, int] = {}
         self._open: dict[int, Answer] = {}
         self.unanswered = 0
+        self._unanswered_in_a_row = 0
         self.latency = LatencyRecorder()
 
     def exchange(self, report: KpiReport) -> Iterable[Decisions]:
         """See `Controller`.
 
         Raises:
-            InputError: the xApp is gone.
+            InputError: the xApp is gone, or has stopped answering.
         """
         header, message = encode_indication(report, self._identity)
         self._sent_ns[report.sequence] = time.perf_counter_ns()
@@ -193,6 +195,10 @@ class OverGrpc:
             elif not self._node.has_subscriber:
                 raise InputError("the xApp ended its subscription in the middle of the replay")
         self.unanswered += 1
+        self._unanswered_in_a_row += 1
+        if self._unanswered_in_a_row >= _MAX_UNANSWERED:
+            waited_s = _MAX_UNANSWERED * self._answer_timeout_s
+            raise InputError(f"the xApp has not answered a report for {waited_s:.0f} s; its log says why")
 
     def outcome(self, decisions: Decisions, outcome: Counter[str]) -> None:
         """See `Controller`."""
@@ -201,6 +207,7 @@ class OverGrpc:
             answer.outcome.set_result(outcome)
 
     def _arrived(self, answer: Answer) -> Decisions:
+        self._unanswered_in_a_row = 0
         sent_ns = self._sent_ns.pop(answer.decisions.answers_sequence, None)
         if sent_ns is not None:
             self.latency.add((answer.arrived_ns - sent_ns) / 1000)

@@ -29,9 +29,9 @@ def run(
     """
     decided = np.full(log.num_rows, np.nan)
     latency = LatencyRecorder()
-    total_first_tx = np.zeros(len(log.meta.ues))
+    total_first_tx, latest_mcs = np.zeros(len(log.meta.ues)), np.zeros(len(log.meta.ues))
     for sequence, rows in enumerate(_indications(log), start=1):
-        report = _report(log, rows, sequence, total_first_tx)
+        report = _report(log, rows, sequence, total_first_tx, latest_mcs)
         start_ns = time.perf_counter_ns()
         decisions = loop.decide(report)
         latency.add((time.perf_counter_ns() - start_ns) / 1000)
@@ -56,9 +56,13 @@ def _indications(log: KpiLog) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def _report(
-    log: KpiLog, rows: npt.NDArray[np.int64], sequence: int, total_first_tx: npt.NDArray[np.float64]
+    log: KpiLog,
+    rows: npt.NDArray[np.int64],
+    sequence: int,
+    total_first_tx: npt.NDArray[np.float64],
+    latest_mcs: npt.NDArray[np.float64],
 ) -> KpiReport:
-    """One indication from rows of the log; ``total_first_tx`` [ue] runs on from report to report."""
+    """One indication from rows of the log; ``total_first_tx`` and ``latest_mcs``, [ue], run on from one to the next."""
     ue = log.ue[rows].astype(np.int64)
     measured = np.full((len(rows), len(MEASURED)), np.nan)
     for column, name in enumerate(MEASURED):
@@ -73,9 +77,12 @@ def _report(
         counts[:, column] = log.measured[name][rows]
     known = ~np.isnan(counts[:, ACK])
     total_first_tx[ue[known]] += counts[known][:, [ACK, NACK, DTX]].sum(axis=1)
-    # The log gives a mean MCS per period: the counts go to the nearest one. Without an MCS there was no feedback.
+    # The log gives a mean MCS per period: the counts go to the nearest one. Feedback can outlast the transmissions it
+    # is for; where a period has counts but no MCS, they belong to the latest one known.
     mcs = np.round(log.measured["mcs"][rows])
-    entry = np.flatnonzero(known & ~np.isnan(mcs) & (counts.sum(axis=1) > 0))
+    mcs = np.where(np.isnan(mcs), latest_mcs[ue], mcs)
+    latest_mcs[ue] = mcs
+    entry = np.flatnonzero(known & (counts.sum(axis=1) > 0))
     tables = len(rows)
     return KpiReport(
         cell_id=log.meta.name,

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 from replay.e2_node import E2Node
@@ -18,23 +20,32 @@ class XappProcess:
     Args:
         node: where it shall subscribe.
         policy: its policy, as `distila run --policy` takes it.
+        deadline: whether it drops late decisions; a replay that waits for every answer has no use for that.
 
     Raises:
         InputError: it did not come up; carries what it said.
     """
 
-    def __init__(self, node: E2Node, policy: str) -> None:
+    def __init__(self, node: E2Node, policy: str, deadline: bool = True) -> None:
         command = [sys.executable, "-m", "xapp.cli", "run", "--e2", f"127.0.0.1:{node.port}", "--policy", policy]
+        # Files, not pipes: nobody reads while the replay runs, and a full pipe would stop the xApp.
+        self._out, self._err = TemporaryFile("w+"), TemporaryFile("w+")  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
-            [*command, "--exit-on-end", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--exit-on-end", "--json", "--deadline" if deadline else "--no-deadline"],
+            stdout=self._out,
+            stderr=self._err,
         )
-        waited_s = 0.0
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
         while not node.wait_for_subscriber(0.2):
-            waited_s += 0.2
-            if self._process.poll() is not None or waited_s > _START_TIMEOUT_S:
-                self._process.kill()
-                said = self._process.communicate()[1].strip().splitlines()
-                raise InputError(f"the xApp did not start: {said[-1] if said else 'it said nothing'}")
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                self.kill()
+                raise InputError(f"the xApp did not start: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line that it logged."""
+        self._err.seek(0)
+        lines = self._err.read().strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     def finish(self) -> dict[str, Any]:
         """Wait until it is done, after the node has ended the stream; its counters.
@@ -43,14 +54,14 @@ class XappProcess:
             InputError: it ended badly, or not at all.
         """
         try:
-            out, err = self._process.communicate(timeout=_END_TIMEOUT_S)
+            status = self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise InputError(f"the xApp did not end within {_END_TIMEOUT_S:.0f} s of the stream") from None
-        if self._process.returncode != 0:
-            said = err.strip().splitlines()
-            raise InputError(f"the xApp failed: {said[-1] if said else f'status {self._process.returncode}'}")
-        stats: dict[str, Any] = json.loads(out)
+        if status != 0:
+            raise InputError(f"the xApp failed with status {status}: {self.last_words()}")
+        self._out.seek(0)
+        stats: dict[str, Any] = json.load(self._out)
         return stats
 
     def kill(self) -> None:

@@ -28,8 +28,8 @@ COLUMNS: Final = [
     "cqi_table",
     "harq_ack",
     "harq_nack",
-    "harq_nack_mcs_0",
     *(f"harq_ack_mcs_{mcs}" for mcs in TOP_MCS),
+    "harq_nack_mcs_0",
 ]
 MCS_TABLES: Final[list[Literal[1, 2, 3]]] = [1, 2, 3]
 
@@ -87,24 +87,30 @@ def olla_graph(config: OllaConfig) -> bytes:
     """The serialised ONNX graph of `CqiOlla` with these settings: float32, in the same order of operations."""
     g = _Graph()
     zero, one, max_cqi = g.constant(0.0), g.constant(1.0), g.constant(float(MAX_CQI))
-    cqi, tables, ack, nack, nack_at_zero, ack_at_top = g.split("report", 1, 2, 1, 1, 1, len(TOP_MCS))
+    cqi, tables, counts, saturated = g.split("report", 1, 2, 2, len(TOP_MCS) + 1)
     offset, last_cqi, seen = g.split("state", 1, 1, 1)
 
-    # MCS of every CQI for each pair of tables, one after another. CQI 16 repeats 15, so that there is always a next.
-    mcs_of_cqi = cqi_to_mcs_table()
-    stride = MAX_CQI + 2
-    flat_table = g.constant(np.concatenate([mcs_of_cqi, mcs_of_cqi[:, :, -1:]], axis=2).reshape(-1))
-    first = g.op("Add", g.op("MatMul", tables, g.constant([[3.0 * stride], [1.0 * stride]])), g.constant(-4.0 * stride))
+    # Per pair of tables and CQI: its MCS, and how far the next CQI's MCS is above it; the rows of a pair are together.
+    mcs_of_cqi = cqi_to_mcs_table().reshape(-1, MAX_CQI + 1)
+    above = np.diff(mcs_of_cqi, append=mcs_of_cqi[:, -1:])
+    mcs_and_above = g.constant(np.stack([mcs_of_cqi, above], axis=2).reshape(-1, 2))
+    first_row = g.op(
+        "Add",
+        g.op("MatMul", tables, g.constant([[3.0 * (MAX_CQI + 1)], [MAX_CQI + 1.0]])),
+        g.constant(-4.0 * (MAX_CQI + 1)),
+    )
 
-    def row(cqi_index: str) -> str:
-        return g.op("Cast", g.op("Add", first, cqi_index), to=TensorProto.INT64)
+    def look_up(table: str, cqi_index: str) -> str:
+        row = g.op("Cast", g.op("Add", first_row, cqi_index), to=TensorProto.INT64)
+        return g.op("Gather", table, g.op("Reshape", row, g.constant([-1], np.int64)))
 
-    top = g.op("Gather", flat_table, row(max_cqi))
-    is_top = g.op("Equal", g.constant([[float(mcs) for mcs in TOP_MCS]]), top)
-    useless_acks = g.op("ReduceSum", g.op("Where", is_top, ack_at_top, zero), g.constant([1], np.int64), keepdims=1)
-    rise = g.op("Mul", g.constant(config.step_on_ack), g.op("Sub", ack, useless_acks))
-    fall = g.op("Mul", g.constant(config.step_on_nack), g.op("Sub", nack, nack_at_zero))
-    step = g.op("Sub", rise, fall)
+    # What does not count: acknowledgements at the top MCS of the UE's pair of tables, refusals at MCS 0.
+    is_top = mcs_of_cqi[:, -1:] == np.array(TOP_MCS)
+    does_not_count = np.concatenate([is_top, np.ones((len(is_top), 1), bool)], axis=1)
+    mask = look_up(g.constant(np.repeat(does_not_count, MAX_CQI + 1, axis=0)), zero)
+    excluded = g.op("MatMul", g.op("Mul", saturated, mask), g.constant([[1.0, 0.0]] * len(TOP_MCS) + [[0.0, 1.0]]))
+    steps = g.op("Mul", g.op("Sub", counts, excluded), g.constant([[config.step_on_ack, -config.step_on_nack]]))
+    step = g.op("ReduceSum", steps, g.constant([1], np.int64), keepdims=1)
     moved = g.op("Add", offset, g.op("Where", g.op("IsNaN", step), zero, step))
 
     absent = g.op("IsNaN", cqi)
@@ -117,10 +123,8 @@ def olla_graph(config: OllaConfig) -> bytes:
     base = g.op("Where", is_seen, next_cqi, g.constant(float(config.initial_cqi)))
     effective = g.op("Clip", g.op("Add", base, next_offset), one, max_cqi)
     floor = g.op("Floor", effective)
-    low_row = row(floor)
-    low = g.op("Gather", flat_table, low_row)
-    high = g.op("Gather", flat_table, g.op("Add", low_row, g.constant(1, np.int64)))
-    between = g.op("Add", low, g.op("Mul", g.op("Sub", high, low), g.op("Sub", effective, floor)))
+    low, rise = g.split(look_up(mcs_and_above, floor), 1, 1)
+    between = g.op("Add", low, g.op("Mul", rise, g.op("Sub", effective, floor)))
     in_range = g.op("Where", g.op("Equal", base, zero), zero, between)
     # Truncation is rounding down, as an MCS is never negative.
     action = g.op("Reshape", g.op("Cast", in_range, to=TensorProto.INT64), g.constant([-1], np.int64), output="action")
@@ -137,8 +141,8 @@ def golden_vectors(
     report[:, 0] = rng.integers(0, MAX_CQI + 1, count)
     report[:, 1:3] = rng.integers(1, 4, (count, 2))
     report[:, 3:] = rng.poisson(0.5, (count, len(COLUMNS) - 3))
-    report[:, 3] += report[:, 6:].sum(axis=1)
-    report[:, 4] += report[:, 5]
+    report[:, 3] += report[:, 5:-1].sum(axis=1)
+    report[:, 4] += report[:, -1]
     report[rng.random(count) < 0.3, 0] = np.nan
     report[rng.random(count) < 0.2, 3:] = np.nan
     report[0, 0], report[0, 3:] = np.nan, np.nan

@@ -15,6 +15,7 @@ from xapp.policy.bundle import resolve_bundle
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 0.2
+_LOGGED_ERRORS: Final = 10
 
 
 class Xapp:
@@ -51,7 +52,9 @@ class Xapp:
                 except Exception:
                     # A fault in one indication must not end the service of all the others.
                     self.loop.stats.dropped["internal_error"] += 1
-                    log.exception("indication dropped: internal error")
+                    # The same fault in every indication must not fill the disk either.
+                    if self.loop.stats.dropped["internal_error"] <= _LOGGED_ERRORS:
+                        log.exception("indication dropped: internal error")
                     continue
                 if control is not None:
                     self._transport.send(*control)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 
 import numpy as np
+from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field
 
 from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
@@ -154,7 +155,7 @@ class DecisionLoop:
         stats = self.stats
         stats.indications += 1
         stats.decisions += report.num_ues
-        stats.native += int((kind == NATIVE).sum())
+        stats.native += int(count_nonzero(kind == NATIVE))
         stats.latency["state"].add((state_ns - start_ns) / 1000)
         stats.latency["infer"].add((infer_ns - state_ns) / 1000)
         stats.latency["guard"].add((guard_ns - infer_ns) / 1000)
@@ -207,7 +208,7 @@ class DecisionLoop:
         before = self._ues.total_first_tx[rows]
         self._ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
-        if (lost == 0).all():
+        if not count_nonzero(lost):
             return
         restarted = np.asarray(total < before)
         if restarted.any():

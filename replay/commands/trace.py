@@ -82,7 +82,7 @@ def info(file: Annotated[Path, typer.Argument(help="Channel trace or KPI log.")]
     notes = facts.pop("notes")
     print_table(str(file), ["what", "value"], [[name.replace("_", " "), str(value)] for name, value in facts.items()])
     for note in notes:
-        stdout.print(f"- {note}", soft_wrap=True, markup=False)
+        stdout.print(f"- {note}", soft_wrap=True)
 
 
 def _import(out: Path, json: bool, read: Callable[[Progress], Imported]) -> None:
@@ -114,8 +114,8 @@ def _import(out: Path, json: bool, read: Callable[[Progress], Imported]) -> None
     ]
     print_table("runs", ["file and UE", "reports", "first tx", "failed", ""], rows)
     for line in report.lines():
-        stdout.print(line, soft_wrap=True, markup=False)
-    stdout.print(f"wrote {out} ({out.stat().st_size / 1e3:.0f} kB)", soft_wrap=True, markup=False)
+        stdout.print(line, soft_wrap=True)
+    stdout.print(f"wrote {out} ({out.stat().st_size / 1e3:.0f} kB)", soft_wrap=True)
 
 
 def _channel_facts(channel: ChannelTrace) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def run(
     policy: Annotated[
         str | None, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")
     ] = None,
+    deadline: Annotated[bool, typer.Option(help="Leave a UE to the DU when its decision is late.")] = True,
     exit_on_end: Annotated[bool, typer.Option(help="End when the E2 node ends its stream, as a replay does.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the counters as JSON at the end.")] = False,
 ) -> None:
@@ -33,6 +34,9 @@ def run(
         )
     if policy is not None:
         settings = settings.model_copy(update={"policy": policy})
+    if not deadline:
+        guard = settings.guard.model_copy(update={"deadline_us": None})
+        settings = settings.model_copy(update={"guard": guard})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

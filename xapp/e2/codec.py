@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
+from numpy import count_nonzero
 
 from schemas import e2sm_v1_pb2 as pb
 from xapp.e2.report import (
@@ -43,6 +44,7 @@ _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # col
 _SINR: Final = MEASURED.index("sinr_db")
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
 _HARQ_ARRAYS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
+_FIRST_COUNT: Final = 2
 
 
 class Refused(Exception):  # noqa: N818  # it is the message that is refused, not an error of ours
@@ -128,13 +130,14 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     measured = table[:, _FIRST_MEASURED:]
     measured[:, _SINR] /= 100
     invalid = (measured < _LOW) | (measured > _HIGH)
-    if invalid.any():
+    if count_nonzero(invalid):
         for name, count in zip(MEASURED, invalid.sum(axis=0).tolist(), strict=True):
             if count:
                 noticed[f"invalid_{name}"] += count
         measured[invalid] = np.nan
     ue_id = table[:, _UE_ID].astype(np.int64)
     ue_id[ue_id == 0] = NO_UE_ID
+    tables = _table_indices(table[:, _CQI_TABLE : _MCS_TABLE + 1])
     return KpiReport(
         cell_id=header.cell_id,
         sequence=header.sequence,
@@ -144,8 +147,8 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         period_slots=max(1, header.report_period_slots),
         rnti=table[:, _RNTI].astype(np.int64),
         ue_id=ue_id,
-        cqi_table=_table_index(table[:, _CQI_TABLE]),
-        mcs_table=_table_index(table[:, _MCS_TABLE]),
+        cqi_table=tables[:, 0],
+        mcs_table=tables[:, 1],
         measured=measured,
         total_first_tx=table[:, _TOTAL],
         harq_ue=harq[0],
@@ -171,10 +174,11 @@ def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArra
     rnti, ident = table[:, _RNTI], table[:, _UE_ID]
     if len(table) == 0:
         return None
-    # Most nodes list their UEs in the order of their RNTIs, and either all of them have an id or none.
-    if rnti[0] >= 1 and rnti[-1] <= _MAX_RNTI and (np.diff(rnti) > 0).all():
-        known = ident[ident != 0]
-        if len(known) == 0 or (len(np.unique(known)) == len(known) and known.max() < _MAX_UE_ID):
+    # Most nodes list their UEs in order, and either all of them have an id or none.
+    if rnti[0] >= 1 and rnti[-1] <= _MAX_RNTI and not count_nonzero(rnti[1:] <= rnti[:-1]):
+        if not count_nonzero(ident):
+            return None
+        if ident[0] >= 1 and ident[-1] < _MAX_UE_ID and not count_nonzero(ident[1:] <= ident[:-1]):
             return None
     rntis, ids = rnti.tolist(), ident.tolist()
     usable, seen_rnti, seen_id = np.zeros(len(rntis), bool), set(), set()
@@ -202,22 +206,30 @@ def _keep(
     return table[usable], harq
 
 
-def _table_index(column: npt.NDArray[np.float64]) -> IntArray:
+def _table_indices(columns: npt.NDArray[np.float64]) -> IntArray:
     """Unspecified (0) and unknown tables count as table 1, the default of RRC (TS 38.331, mcs-Table absent)."""
-    return np.where((column >= 1) & (column <= 3), column, 1).astype(np.int64)
+    tables = columns.astype(np.int64)
+    unknown = (tables < 1) | (tables > 3)
+    if count_nonzero(unknown):
+        tables[unknown] = 1
+    return tables
 
 
 def _harq(counts: pb.HarqCounts, num_ues: int, noticed: Counter[str]) -> IntArray:
     """The HARQ entries that make sense, [6, entry]: row of the UE, MCS, and the four counts."""
-    arrays = [getattr(counts, name) for name in _HARQ_ARRAYS]
+    arrays = [getattr(counts, name)[:] for name in _HARQ_ARRAYS]
     length = len(arrays[0])
-    if any(len(array) != length for array in arrays):
-        noticed["invalid_harq"] += max(map(len, arrays))
-        return np.empty((len(arrays), 0), np.int64)
-    harq = np.array([list(array) for array in arrays], np.int64)
-    bad = (harq[0] >= num_ues) | (harq[1] >= NUM_MCS) | (harq[2:] > _MAX_COUNT).any(axis=0)
-    if bad.any():
-        noticed["invalid_harq"] += int(bad.sum())
+    harq = np.zeros((len(arrays), length), np.int64)
+    for row, array in enumerate(arrays):
+        if len(array) == length:
+            harq[row] = array
+        elif array or row < _FIRST_COUNT:
+            noticed["invalid_harq"] += max(map(len, arrays))
+            return np.empty((len(arrays), 0), np.int64)
+    too_high = harq >= np.array([[num_ues], [NUM_MCS], *[[_MAX_COUNT]] * 4])
+    if count_nonzero(too_high):
+        bad = too_high.any(axis=0)
+        noticed["invalid_harq"] += int(count_nonzero(bad))
         harq = harq[:, ~bad]
     return harq
 
@@ -255,7 +267,8 @@ def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, byt
             ue.harq_total_first_tx = int(total)
     arrays = [report.harq_ue, report.harq_mcs, *report.harq_counts.T.astype(np.int64)]
     for name, array in zip(_HARQ_ARRAYS, arrays, strict=True):
-        getattr(message.harq, name).extend(array.tolist())
+        if array.any() or name in _HARQ_ARRAYS[:_FIRST_COUNT]:
+            getattr(message.harq, name).extend(array.tolist())
     return header.SerializeToString(), message.SerializeToString()
 
 
@@ -294,7 +307,7 @@ class ControlEncoder:
         _, message, ues = latest
         message.valid_for_slots = decisions.valid_for_slots
         kinds = decisions.kind
-        if (kinds == MCS).all():
+        if not count_nonzero(kinds != MCS):
             for ue, value in zip(ues, decisions.value.tolist(), strict=True):
                 ue.mcs = value
         else:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy import count_nonzero
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -59,7 +60,11 @@ class KpiReport:
     def __post_init__(self) -> None:
         self.harq_measured = ~np.isnan(self.total_first_tx)
         self.harq_sums = np.zeros((len(self.rnti), 4))
-        np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
+        if count_nonzero(self.harq_ue[1:] <= self.harq_ue[:-1]):
+            np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
+        else:
+            # One entry per UE at most, as when a report covers one slot.
+            self.harq_sums[self.harq_ue] = self.harq_counts
         self.first_failed = self.harq_sums[:, NACK] + self.harq_sums[:, DTX]
         self.first_tx = self.harq_sums[:, ACK] + self.first_failed
 

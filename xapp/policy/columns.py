@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy import count_nonzero
 
 from xapp.e2.report import ACK, DTX, MEASURED, NACK, NUM_MCS, RESIDUAL, FloatArray, KpiReport
 from xapp.errors import InputError
@@ -57,30 +58,31 @@ class Layout:
         self._measured = [(where[name], i) for i, name in enumerate(MEASURED) if name in where]
         self._sums = [(where[name], i) for name, i in _SUMS.items() if name in where]
         self._others = [(where[name], name) for name in ("cqi_table", "mcs_table", "period_slots") if name in where]
-        self._per_mcs = []
-        for name, count in (("ack", ACK), ("nack", NACK)):
-            target = np.array([where.get(f"harq_{name}_mcs_{m}", -1) for m in range(NUM_MCS)])
-            if (target >= 0).any():
-                self._per_mcs.append((count, target))
-        self._harq = [c for c, _ in self._sums] + [int(c) for _, t in self._per_mcs for c in t if c >= 0]
+        # Matrix column of (count, MCS) ; the column after the last stands for what is not asked for.
+        self._per_mcs = np.array(
+            [where.get(f"harq_{name}_mcs_{mcs}", len(columns)) for name in ("ack", "nack") for mcs in range(NUM_MCS)]
+        ).reshape(2, NUM_MCS)
+        per_mcs = self._per_mcs[self._per_mcs < len(columns)].tolist()
+        self._has_per_mcs = bool(per_mcs)
+        self._harq = [column for column, _ in self._sums] + per_mcs
 
     def matrix(self, report: KpiReport) -> FloatArray:
         """The report as the graph expects it, float32 [ue, column]."""
-        matrix = np.zeros((report.num_ues, len(self.columns)), np.float32)
+        width = len(self.columns)
+        matrix = np.zeros((report.num_ues, width), np.float32)
         for column, source in self._measured:
             matrix[:, column] = report.measured[:, source]
         for column, name in self._others:
             matrix[:, column] = getattr(report, name)
-        if self._sums:
-            for column, source in self._sums:
-                matrix[:, column] = report.harq_sums[:, source]
-        for count, target in self._per_mcs:
-            column_of_entry = target[report.harq_mcs]
-            if (column_of_entry < 0).any():
-                wanted = column_of_entry >= 0
-                np.add.at(matrix, (report.harq_ue[wanted], column_of_entry[wanted]), report.harq_counts[wanted, count])
-            else:
-                np.add.at(matrix, (report.harq_ue, column_of_entry), report.harq_counts[:, count])
-        if self._harq and not report.harq_measured.all():
+        for column, source in self._sums:
+            matrix[:, column] = report.harq_sums[:, source]
+        if self._has_per_mcs:
+            for count, targets in zip((ACK, NACK), self._per_mcs, strict=True):
+                column_of_entry = targets[report.harq_mcs]
+                entries = np.flatnonzero(column_of_entry < width)
+                if len(entries):
+                    where = (report.harq_ue[entries], column_of_entry[entries])
+                    np.add.at(matrix, where, report.harq_counts[entries, count])
+        if self._harq and count_nonzero(report.harq_measured) < report.num_ues:
             matrix[np.flatnonzero(~report.harq_measured)[:, None], self._harq] = np.nan
         return matrix

@@ -9,7 +9,8 @@ not_finite          a score is NaN or infinite: native
 no_measurement      the report holds neither channel quality nor HARQ: native
 stale_cqi           the CQI is older than ``max_cqi_age_slots`` and nothing else was measured: native
 mcs_table           the UE uses an MCS table that the policy was not made for: native
-breaker             too many first transmissions failed lately: native for ``breaker_hold_reports`` reports
+breaker             too many first transmissions failed lately, and the DU would use a lower MCS: native for
+                    ``breaker_hold_slots``
 clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
 deadline            the decision took longer than ``deadline_us``: native, for all UEs of the indication
 =================== ==========================================================================================
@@ -19,6 +20,7 @@ from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
+from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
@@ -28,6 +30,7 @@ from xapp.policy.ue_table import UeTable
 _CQI = MEASURED.index("cqi")
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
+_NATIVE_MCS = MEASURED.index("native_mcs")
 
 
 class GuardConfig(BaseModel):
@@ -38,12 +41,14 @@ class GuardConfig(BaseModel):
     min_mcs: int = Field(default=0, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS sent")
     max_mcs: int = Field(default=NUM_MCS - 1, ge=0, le=NUM_MCS - 1, description="highest absolute MCS sent")
     max_offset: int = Field(default=6, ge=0, le=NUM_MCS - 1, description="largest MCS offset sent, either way")
-    deadline_us: float = Field(default=10_000, gt=0, description="from receipt to decision; later is no decision")
+    deadline_us: float | None = Field(
+        default=10_000, gt=0, description="from receipt to decision, later is no decision; None: no deadline"
+    )
     max_cqi_age_slots: int = Field(default=1000, ge=1, description="an older CQI alone is no ground for a decision")
     breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
     breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
     breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
-    breaker_hold_reports: int = Field(default=100, ge=1, description="reports that a tripped UE stays on native")
+    breaker_hold_slots: int = Field(default=400, ge=1, description="slots that a tripped UE stays on native")
 
     @model_validator(mode="after")
     def _ordered(self) -> "GuardConfig":
@@ -65,6 +70,7 @@ class Guard:
     def __init__(self, config: GuardConfig, mcs_tables: list[int]) -> None:
         self.config = config
         self._fits = np.array([table in mcs_tables for table in range(4)])
+        self._fits_all = bool(self._fits[1:].all())
         self._max_mcs = np.array([0, *(min(config.max_mcs, MCS_TABLES[t].num_mcs - 1) for t in (1, 2, 3))])
 
     def check(
@@ -94,34 +100,38 @@ class Guard:
         # One look at the whole array is cheap; only where it shows trouble is the culprit searched.
         if not np.isfinite(score.sum()):
             bad = self._veto("not_finite", np.asarray(~np.isfinite(score).all(axis=1)), bad, guarded)
-        if not report.harq_measured.all():
+        if count_nonzero(report.harq_measured) < report.num_ues:
             # Where HARQ is measured there is always something fresh to go by.
             no_sinr = np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
             bad = self._veto("no_measurement", no_sinr & np.isnan(report.measured[:, _CQI]), bad, guarded)
             too_old = report.measured[:, _CQI_AGE] > config.max_cqi_age_slots
             bad = self._veto("stale_cqi", no_sinr & too_old, bad, guarded)
-        fits = self._fits[report.mcs_table]
-        if not fits.all():
-            bad = self._veto("mcs_table", ~fits, bad, guarded)
-        held = self._breaker(report, table, rows, guarded)
-        if held.any():
+        if not self._fits_all:
+            bad = self._veto("mcs_table", ~self._fits[report.mcs_table], bad, guarded)
+        held = self._breaker(report, kind, value, table, rows, guarded)
+        if count_nonzero(held):
             bad = self._veto("breaker", held, bad, guarded)
-        if bad.any():
+        if count_nonzero(bad):
             kind = np.where(bad, NATIVE, kind)
             value = np.where(bad, 0, value)
+        return kind, self._clamp(report, kind, value, guarded)
+
+    def _clamp(self, report: KpiReport, kind: IntArray, value: IntArray, guarded: Counter[str]) -> IntArray:
         absolute = kind == MCS
-        low = np.where(absolute, config.min_mcs, -config.max_offset)
-        high = np.where(absolute, self._max_mcs[report.mcs_table], config.max_offset)
-        clamped = np.minimum(np.maximum(value, low), high)
-        outside = (clamped != value) & (kind != NATIVE)
-        if outside.any():
-            guarded["clamped"] += int(outside.sum())
-            value = np.where(outside, clamped, value)
-        return kind, value
+        max_mcs = self._max_mcs[report.mcs_table]
+        if not count_nonzero(~absolute | (value > max_mcs) | (value < self.config.min_mcs)):
+            return value
+        low = np.where(absolute, self.config.min_mcs, -self.config.max_offset)
+        high = np.where(absolute, max_mcs, self.config.max_offset)
+        clamped = np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
+        outside = int((clamped != value).sum())
+        if outside:
+            guarded["clamped"] += outside
+        return clamped
 
     def deadline_missed(self, elapsed_us: float, num_ues: int, guarded: Counter[str]) -> bool:
         """Whether the decision comes too late to be sent; counts all its UEs if so."""
-        if elapsed_us <= self.config.deadline_us:
+        if self.config.deadline_us is None or elapsed_us <= self.config.deadline_us:
             return False
         guarded["deadline"] += num_ues
         return True
@@ -136,7 +146,13 @@ class Guard:
         return bad | new
 
     def _breaker(
-        self, report: KpiReport, table: UeTable, rows: IntArray, guarded: Counter[str]
+        self,
+        report: KpiReport,
+        kind: IntArray,
+        value: IntArray,
+        table: UeTable,
+        rows: IntArray,
+        guarded: Counter[str],
     ) -> npt.NDArray[np.bool_]:
         """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
         config = self.config
@@ -144,19 +160,20 @@ class Guard:
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent_tx = table.recent_tx[rows] * keep + sent
         recent_failed = table.recent_failed[rows] * keep + failed
-        held_reports = np.maximum(table.held_reports[rows] - 1, 0)
-        tripped = (
-            (recent_tx >= config.breaker_min_tx)
-            & (recent_failed > config.breaker_failure_rate * recent_tx)
-            & (held_reports == 0)
-        )
-        if tripped.any():
-            guarded["breaker_tripped"] += int(tripped.sum())
-            held_reports[tripped] = config.breaker_hold_reports
+        held_slots = np.maximum(table.held_slots[rows] - report.period_slots, 0)
+        failing = (recent_tx >= config.breaker_min_tx) & (recent_failed > config.breaker_failure_rate * recent_tx)
+        if count_nonzero(failing):
+            # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
+            native = report.measured[:, _NATIVE_MCS]
+            higher = np.where(kind == MCS, ~(native <= value), value > 0)
+            tripped = failing & higher & (held_slots == 0)
+            if count_nonzero(tripped):
+                guarded["breaker_tripped"] += int(count_nonzero(tripped))
+            held_slots[tripped] = config.breaker_hold_slots
             # What failed before must not trip it again the moment the UE is let go.
             recent_tx[tripped] = 0
             recent_failed[tripped] = 0
         table.recent_tx[rows] = recent_tx
         table.recent_failed[rows] = recent_failed
-        table.held_reports[rows] = held_reports
-        return held_reports > 0
+        table.held_slots[rows] = held_slots
+        return held_slots > 0

@@ -19,7 +19,7 @@ class UeTable:
     Attributes:
         state: [capacity, state_size], the policy's memory.
         recent_tx, recent_failed: [capacity], the breaker's fading counts of first transmissions and failures.
-        held_reports: [capacity], for how many more reports the breaker holds the UE on native.
+        held_slots: [capacity], for how many more slots the breaker holds the UE on native.
         total_first_tx: [capacity], the UE's counter at its latest report, NaN = never measured.
     """
 
@@ -28,13 +28,13 @@ class UeTable:
     state: FloatArray = field(init=False)
     recent_tx: FloatArray = field(init=False)
     recent_failed: FloatArray = field(init=False)
-    held_reports: IntArray = field(init=False)
+    held_slots: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = np.zeros((self.capacity, self.state_size), np.float32)
         self.recent_tx = np.zeros(self.capacity, np.float32)
         self.recent_failed = np.zeros(self.capacity, np.float32)
-        self.held_reports = np.zeros(self.capacity, np.int64)
+        self.held_slots = np.zeros(self.capacity, np.int64)
         self.total_first_tx = np.full(self.capacity, np.nan)
         self._last_seen = np.full(self.capacity, -1, np.int64)
         self._row: dict[tuple[str, int], int] = {}
@@ -59,14 +59,13 @@ class UeTable:
         if report.num_ues > self.capacity:
             raise ValueError(f"{report.num_ues} UEs in one report, the table holds {self.capacity}")
         self._clock += 1
-        keys = report.ue_key()
-        fingerprint = keys.tobytes()
+        fingerprint = report.rnti.tobytes() + report.ue_id.tobytes()
         latest = self._latest.get(report.cell_id)
         if latest is not None and latest[0] == fingerprint:
             rows = latest[1]
             self._last_seen[rows] = self._clock
             return rows
-        owners = [(report.cell_id, key) for key in keys.tolist()]
+        owners = [(report.cell_id, key) for key in report.ue_key().tolist()]
         found = [self._row.get(owner, -1) for owner in owners]
         rows = np.array(found, np.int64)
         self._last_seen[rows[rows >= 0]] = self._clock
@@ -90,7 +89,7 @@ class UeTable:
         self.state[rows] = 0
         self.recent_tx[rows] = 0
         self.recent_failed[rows] = 0
-        self.held_reports[rows] = 0
+        self.held_slots[rows] = 0
         self.total_first_tx[rows] = np.nan
 
     def _make_room(self, count: int, noticed: Counter[str]) -> None:
