@@ -90,4 +90,5 @@ class Luck:
             rng = np.random.default_rng([self._seed, index])
             self._block = rng.random((self.BLOCK_SLOTS, self._num_ues), np.float32)
             self._block_index = index
-        return self._block[slot % self.BLOCK_SLOTS]
+        row: FloatArray = self._block[slot % self.BLOCK_SLOTS]
+        return row

@@ -108,11 +108,11 @@ def _import(out: Path, json: bool, read: Callable[[Progress], Imported]) -> None
             str(run.reports),
             str(run.first_tx),
             f"{run.first_fail / run.first_tx:.2%}" if run.first_fail is not None and run.first_tx else "",
-            run.skipped or "used",
         ]
-        for run in report.runs
+        for run in report.used_runs
     ]
-    print_table("runs", ["file and UE", "reports", "first tx", "failed", ""], rows)
+    title = f"runs used, {len(rows)} of {len(report.runs)}"
+    print_table(title, ["file and UE", "reports", "first tx", "failed"], rows)
     for line in report.lines():
         stdout.print(line, soft_wrap=True)
     stdout.print(f"wrote {out} ({out.stat().st_size / 1e3:.0f} kB)", soft_wrap=True)

@@ -52,13 +52,15 @@ CUT_LINE = "row cut short"
 NOT_A_NUMBER = "a needed cell is not a number"
 BAD_VALUE = "a value is out of range"
 GAP = "gap in time of more than two periods"
+BLOCKS_LEFT_OUT = "transport block beyond those that one row contributes"
 
 _CQI_NOTES = [
     "CQI table of LTE taken as NR CQI table 1: same rows (TS 36.213 7.2.3-1, TS 38.214 5.2.2.1-2).",
     "CQI k stands for the middle between the 10 % BLER thresholds of k and k + 1; fractional means are"
     " interpolated. The modem's own thresholds are not known.",
     "cqi is the mean, rounded: what a UE at that SINR would report.",
-    "Slots are transport blocks sent; the time without any is left out.",
+    "Slots are transport blocks sent, at most 50 a row; the time without any is left out.",
+    "A UE is a stretch of 600 busy rows of one recording.",
     "No HARQ outcome was logged, and LTE MCS indices are not NR's: the trace holds no logged behaviour.",
 ]
 _COLUMNS = (
@@ -173,16 +175,25 @@ def _in_range(values: tuple[float, ...]) -> bool:
 
 
 def import_tractor(
-    path: Path, *, bler: BlerModel, min_blocks: int = 100, progress: Progress | None = None
+    path: Path,
+    *,
+    bler: BlerModel,
+    min_blocks: int = 100,
+    max_blocks_per_row: int = 50,
+    rows_per_ue: int = 600,
+    progress: Progress | None = None,
 ) -> tuple[ChannelTrace, ImportReport]:
     """A channel trace from the CQI of a metrics file or a folder of them (``.csv``, ``.csv.gz``).
 
-    One UE per file, one segment per row that sent transport blocks and has a CQI; ``slots`` is the number of
-    blocks. ``prbs`` of a UE is the median over its rows of granted PRBs per block.
+    One segment per row that sent transport blocks and has a CQI; ``slots`` is the number of blocks. A recording is
+    cut into stretches, each a UE of the trace: a replay runs UEs side by side, but cannot run one UE's time so.
+    ``prbs`` of a UE is the median over its rows of granted PRBs per block.
 
     Args:
         bler: the curves behind the CQI thresholds; replay the trace with the same ones.
         min_blocks: files with fewer transport blocks are skipped, counted.
+        max_blocks_per_row: blocks beyond are left out, counted: within a row the channel does not change.
+        rows_per_ue: length of a stretch; 600 busy rows are two and a half minutes.
 
     Raises:
         InputError: no such path, a missing column, or no file left.
@@ -202,11 +213,15 @@ def import_tractor(
         if reason is not None:
             report.skip(reason, len(used.text), metrics.file)
             continue
-        prbs = int(np.clip(np.round(np.median(used.granted_prbs / used.blocks)), 1, 275))
-        ues.append(UeMeta(name=metrics.file, prbs=prbs))
-        sinr_db.append(sinr_db_for_mean_cqi(used.cqi, bler, 1, prbs))
-        cqi.append(np.minimum(np.floor(used.cqi + 0.5), 15))
-        slots.append(used.blocks)
+        report.note(BLOCKS_LEFT_OUT, int(np.maximum(used.blocks - max_blocks_per_row, 0).sum()), metrics.file)
+        for start in range(0, len(used.text), rows_per_ue):
+            rows = slice(start, start + rows_per_ue)
+            blocks, mean_cqi = used.blocks[rows], used.cqi[rows]
+            prbs = int(np.clip(np.round(np.median(used.granted_prbs[rows] / blocks)), 1, 275))
+            ues.append(UeMeta(name=f"{metrics.file}.{start // rows_per_ue + 1}", prbs=prbs))
+            sinr_db.append(sinr_db_for_mean_cqi(mean_cqi, bler, 1, prbs))
+            cqi.append(np.minimum(np.floor(mean_cqi + 0.5), 15))
+            slots.append(np.minimum(blocks, max_blocks_per_row))
     if not ues:
         raise InputError(f"{path}: no file that can be used: {report.why_nothing()}")
     report.rows_used = sum(len(rows) for rows in slots)

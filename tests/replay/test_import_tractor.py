@@ -13,6 +13,7 @@ from replay.importers.counts import ImportReport
 from replay.importers.source_file import CUT_SHORT
 from replay.importers.tractor import (
     BAD_VALUE,
+    BLOCKS_LEFT_OUT,
     CQI_OUT_OF_RANGE,
     CUT_LINE,
     GAP,
@@ -60,8 +61,9 @@ def test_a_segment_per_row_with_blocks_whose_sinr_gives_back_the_cqi(tmp_path):
     text = HEADER + "".join(row(250 * cqi, cqi=cqi, blocks=10 * cqi) for cqi in range(1, 16))
     trace, report = import_tractor(write(tmp_path, text), bler=BLER)
     (ue,) = trace.meta.ues
-    assert (ue.name, ue.cqi_table, ue.mcs_table) == ("ue7_metrics", 1, 1)
-    assert trace.slots.tolist() == [10 * cqi for cqi in range(1, 16)]
+    assert (ue.name, ue.cqi_table, ue.mcs_table) == ("ue7_metrics.1", 1, 1)
+    assert trace.slots.tolist() == [min(10 * cqi, 50) for cqi in range(1, 16)]
+    assert report.noted[BLOCKS_LEFT_OUT] == sum(max(0, 10 * cqi - 50) for cqi in range(1, 16))
     assert trace.cqi.tolist() == list(range(1, 16))
     thresholds = cqi_thresholds_db(1, BLER, num_re=num_re(ue.prbs))
     assert cqi_for_sinr_db(trace.sinr_db, thresholds).tolist() == list(range(1, 16))
@@ -132,7 +134,7 @@ def test_a_repeated_recording_counts_once_for_the_file_with_most_rows(tmp_path):
     trace, report = import_tractor(tmp_path, bler=BLER)
     names = [ue.name for ue in trace.meta.ues]
     lengths = dict(zip(names, np.diff(trace.offset).tolist(), strict=True))
-    assert lengths == {"long": 60, "other_tail": 5, "other_ue": 50}
+    assert lengths == {"long.1": 60, "other_tail.1": 5, "other_ue.1": 50}
     assert report.skipped == {REPEATED: 100}
     assert {run.file: run.skipped for run in report.runs}["copy"] is not None
     assert books_balance(report)
@@ -142,8 +144,18 @@ def test_files_with_hardly_any_traffic_are_skipped_with_the_reason(tmp_path):
     write(tmp_path, HEADER + rows(3, blocks=10), "small.csv")
     write(tmp_path, HEADER + rows(3, imsi=9), "big.csv")
     trace, report = import_tractor(tmp_path, bler=BLER)
-    assert [ue.name for ue in trace.meta.ues] == ["big"]
+    assert [ue.name for ue in trace.meta.ues] == ["big.1"]
     assert report.skipped == {"recording with fewer than 100 transport blocks": 3}
+
+
+def test_a_long_recording_becomes_ues_side_by_side_and_loses_no_row(tmp_path):
+    path = write(tmp_path, HEADER + rows(25))
+    whole, _ = import_tractor(path, bler=BLER)
+    cut, report = import_tractor(path, bler=BLER, rows_per_ue=10)
+    assert [ue.name for ue in cut.meta.ues] == ["ue7_metrics.1", "ue7_metrics.2", "ue7_metrics.3"]
+    assert np.diff(cut.offset).tolist() == [10, 10, 5]
+    np.testing.assert_array_equal(cut.sinr_db, whole.sinr_db)
+    assert report.rows_used == 25
 
 
 def test_errors_name_the_file_and_what_is_wrong(tmp_path):
@@ -223,7 +235,7 @@ class TestRealMetrics:
         assert report.skipped[REPEATED] == 2 * 5342
         assert report.skipped[NO_CQI_YET] > 0
         assert trace.cqi.min() >= 1
-        holders = [ue.name for ue in trace.meta.ues if ue.name.endswith("002_metrics")]
+        holders = {ue.name.split(".")[0] for ue in trace.meta.ues if "002_metrics" in ue.name}
         assert len(holders) == 1, "of the three recordings, one is whole; the others hold too little that is new"
 
     def test_kpi_log(self):
