@@ -36,7 +36,7 @@ def replay(
     ] = "127.0.0.1:0",
     external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
     olla_target: Annotated[float, typer.Option(help="BLER target of the native OLLA.")] = 0.1,
-    olla_step: Annotated[float, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = 0.1,
+    olla_step: Annotated[float, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = 0.02,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
 ) -> None:
     """Replay a trace: the policy through the whole xApp, then what it is compared with, on one channel and one luck."""

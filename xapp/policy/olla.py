@@ -34,7 +34,7 @@ class OllaConfig:
 
     target_bler: float = 0.1
     """First-transmission BLER at which the offset rests."""
-    step_on_nack: float = 0.1
+    step_on_nack: float = 0.02
     """How far the offset falls on a NACK."""
     max_offset: float = 4.0
     """The offset stays within plus and minus this."""

@@ -1,0 +1,163 @@
+"""Shared by the tests of E2: a report to send, certificates, and an xApp that runs in a thread."""
+
+import datetime
+import ipaddress
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from xapp.app import Xapp
+from xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
+
+PATIENCE_S = 30.0
+
+
+def _report(cell_id="cell", sequence=1, timestamp_us=None, ues=2, period_slots=1, cqi=9):
+    """A report of UEs with RNTIs from 0x4601 that have measured a CQI and nothing else."""
+    measured = np.full((ues, len(MEASURED)), np.nan)
+    measured[:, MEASURED.index("cqi")] = cqi
+    return KpiReport(
+        cell_id=cell_id,
+        sequence=sequence,
+        sfn=sequence % 1024,
+        slot=sequence % 20,
+        timestamp_us=1000 * sequence if timestamp_us is None else timestamp_us,
+        period_slots=period_slots,
+        rnti=0x4601 + np.arange(ues),
+        ue_id=np.full(ues, NO_UE_ID),
+        cqi_table=np.ones(ues, np.int64),
+        mcs_table=np.ones(ues, np.int64),
+        measured=measured,
+        total_first_tx=np.full(ues, np.nan),
+        harq_ue=np.empty(0, np.int64),
+        harq_mcs=np.empty(0, np.int64),
+        harq_counts=np.empty((0, 4)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_report():
+    return _report
+
+
+class Running:
+    """An xApp in a thread. ``error`` is what `Xapp.run` raised."""
+
+    def __init__(self, config):
+        self.xapp = Xapp(config, exit_on_end=config.loop.arm != "stays")
+        self.stop = threading.Event()
+        self.error = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            self.xapp.run(self.stop)
+        except Exception as error:
+            self.error = error
+
+    def stats(self):
+        return self.xapp.stats()
+
+    def ended(self):
+        """Wait for the end of the run; its counters."""
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        return self.stats()
+
+
+@pytest.fixture
+def start():
+    """Starts xApps; those that still run at the end of the test are stopped."""
+    started = []
+
+    def run(config):
+        started.append(Running(config))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.stop.set()
+        running.ended()
+
+
+@pytest.fixture
+def nodes():
+    """Starts E2 nodes; those that still run at the end of the test are ended."""
+    from replay.e2_node import E2Node
+
+    started = []
+
+    def run(*args, **kwargs):
+        started.append(E2Node(*args, **kwargs))
+        return started[-1]
+
+    yield run
+    for node in started:
+        node.end(0)
+
+
+@pytest.fixture(scope="session")
+def eventually():
+    """Wait until something that another thread brings about is so."""
+
+    def wait(condition):
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            threading.Event().wait(0.01)
+
+    return wait
+
+
+def _name(text):
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+
+@contextmanager
+def _authority(folder, name):
+    """A certificate authority in ``folder``; gives a function that issues certificates."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+
+    def issue(subject, ca=False):
+        subject_key = key if ca else ec.generate_private_key(ec.SECP256R1())
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_name(subject))
+            .issuer_name(_name(name))
+            .public_key(subject_key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(address, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        (folder / f"{subject}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{subject}.key").write_bytes(
+            subject_key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+    issue(name, ca=True)
+    yield issue
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder with PEM files: authority ``ca`` that signed ``node`` and ``xapp``; a stranger, ``other``, and ``spy``."""
+    folder = tmp_path_factory.mktemp("certificates")
+    with _authority(folder, "ca") as issue:
+        issue("node")
+        issue("xapp")
+    with _authority(folder, "other") as issue:
+        issue("spy")
+    return folder
