@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.parquet_file import read_table, write_table
+from replay.parquet_file import column, read_table, text_column, write_table
 from xapp.errors import InputError
 
 FORMAT = "distila.kpi-log/1"
@@ -128,15 +128,10 @@ class KpiLog:
         table, meta = read_table(path, FORMAT, KpiLogMeta, ["timestamp_us", "ue", *MEASURED])
         index = {name: i for i, name in enumerate(meta.ues)}
         try:
-            ue = np.array([index[name] for name in table["ue"].to_pylist()], np.int32)
-            measured = {
-                name: np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-                for name in MEASURED
-            }
-            return cls(meta, table["timestamp_us"].to_numpy().astype(np.int64), ue, measured)
+            ue = np.array([index[name] for name in text_column(table, "ue")], np.int32)
+            measured = {name: column(table, name, np.float64, np.nan) for name in MEASURED}
+            return cls(meta, column(table, "timestamp_us", np.int64, None), ue, measured)
         except KeyError as error:
             raise InputError(f"{path}: column 'ue' names {error}, which the metadata does not list") from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise InputError(f"{path}: a column has the wrong type: {error}") from None

@@ -6,8 +6,10 @@ version, is refused by name instead of being misread. Writing is atomic: a kille
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
@@ -63,6 +65,35 @@ def read_table(path: Path, expected_format: str, meta_model: type[Meta], columns
         return file.read(), meta
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: damaged, cannot be read: {_one_line(error)}") from None
+
+
+def column(table: pa.Table, name: str, dtype: type, fill: float | None) -> npt.NDArray[Any]:
+    """A column as numpy array, nulls replaced by ``fill``; ``fill`` None: there must be no null.
+
+    Raises:
+        InputError: the column cannot be read as ``dtype``, or has a null that it must not have.
+    """
+    values = table[name].combine_chunks()
+    if fill is None and values.null_count:
+        raise InputError(f"column {name!r}: row {values.is_null().index(True).as_py()} is empty")
+    values = _cast(values, name, pa.from_numpy_dtype(dtype))
+    return np.asarray(values.fill_null(fill if fill is not None else 0).to_numpy(zero_copy_only=False), dtype)
+
+
+def text_column(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
+    """A column of strings as numpy array; None where it is empty.
+
+    Raises:
+        InputError: the column holds no strings.
+    """
+    return np.asarray(_cast(table[name].combine_chunks(), name, pa.string()).to_numpy(zero_copy_only=False), object)
+
+
+def _cast(values: pa.Array, name: str, target: pa.DataType) -> pa.Array:
+    try:
+        return values if values.type == target else values.cast(target)
+    except pa.ArrowException:
+        raise InputError(f"column {name!r} has the wrong type: {values.type}, expected {target}") from None
 
 
 def _open(path: Path) -> tuple[pq.ParquetFile, str]:

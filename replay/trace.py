@@ -29,7 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.parquet_file import read_table, write_table
+from replay.parquet_file import column, read_table, text_column, write_table
+from xapp.e2.report import NUM_MCS
 from xapp.errors import InputError
 
 FORMAT = "distila.channel-trace/1"
@@ -94,6 +95,10 @@ class ChannelTrace:
 
     def __post_init__(self) -> None:
         segments = len(self.slots)
+        names = [ue.name for ue in self.meta.ues]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"trace {self.meta.name}: two UEs are named {twice!r}")
         if len(self.offset) != self.num_ues + 1 or self.offset[0] != 0 or self.offset[-1] != segments:
             raise InputError(f"trace {self.meta.name}: offset does not span {self.num_ues} UEs and {segments} segments")
         if self.num_ues == 0 or (np.diff(self.offset) < 1).any():
@@ -105,6 +110,10 @@ class ChannelTrace:
             raise InputError(f"trace {self.meta.name}: columns have different lengths")
         _check_range(self.meta.name, "slots", self.slots, 1, np.iinfo(np.int32).max)
         _check_range(self.meta.name, "cqi", self.cqi, NO_CQI, 15)
+        if self.logged is not None:
+            _check_range(self.meta.name, "logged_mcs", self.logged.mcs, NO_MCS, NUM_MCS - 1)
+            _check_range(self.meta.name, "logged_first_tx", self.logged.first_tx, 0, np.iinfo(np.int32).max)
+            _check_range(self.meta.name, "logged_first_fail", self.logged.first_fail, 0, self.logged.first_tx)
         _check_range(self.meta.name, "sinr_db", self.sinr_db[~np.isnan(self.sinr_db)], -60, 80)
 
     @property
@@ -171,39 +180,29 @@ class ChannelTrace:
                 f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing beside its siblings"
             )
         try:
-            names = table["ue"].cast(pa.string()).to_numpy(zero_copy_only=False)
+            names = text_column(table, "ue")
             logged = None
             if all(has_logged):
                 logged = LoggedOutcome(
-                    mcs=_column(table, "logged_mcs", np.int8, NO_MCS),
-                    first_tx=_column(table, "logged_first_tx", np.int32, 0),
-                    first_fail=_column(table, "logged_first_fail", np.int32, 0),
+                    mcs=column(table, "logged_mcs", np.int8, NO_MCS),
+                    first_tx=column(table, "logged_first_tx", np.int32, 0),
+                    first_fail=column(table, "logged_first_fail", np.int32, 0),
                 )
             return cls(
                 meta=meta,
                 offset=_offsets(path, meta, names),
-                slots=_column(table, "slots", np.int32, 0),
-                sinr_db=_column(table, "sinr_db", np.float32, np.nan),
-                cqi=_column(table, "cqi", np.int8, NO_CQI),
+                slots=column(table, "slots", np.int32, 0),
+                sinr_db=column(table, "sinr_db", np.float32, np.nan),
+                cqi=column(table, "cqi", np.int8, NO_CQI),
                 logged=logged,
             )
         except InputError as error:
             raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise InputError(f"{path}: a column has the wrong type: {error}") from None
 
 
 def bundled_trace() -> Path:
     """Where the channel trace that ships with distila lies (see training/bundled_trace.py)."""
     return Path(str(files("replay"))) / "traces" / "urban.trace"
-
-
-def _column(table: pa.Table, name: str, dtype: type, fill: float) -> npt.NDArray[Any]:
-    column = table[name].combine_chunks()
-    target = pa.from_numpy_dtype(dtype)
-    if column.type != target:
-        column = column.cast(target)
-    return np.asarray(column.fill_null(fill).to_numpy(zero_copy_only=False), dtype)
 
 
 def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
@@ -218,7 +217,8 @@ def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt
     return np.append(starts, len(names)).astype(np.int64)
 
 
-def _check_range(name: str, field: str, values: npt.NDArray[Any], low: float, high: float) -> None:
+def _check_range(name: str, field: str, values: npt.NDArray[Any], low: float, high: float | npt.NDArray[Any]) -> None:
     bad = np.flatnonzero((values < low) | (values > high))
     if len(bad):
-        raise InputError(f"trace {name}: {field} = {values[bad[0]]} is outside {low}..{high}")
+        most = np.broadcast_to(high, values.shape)[bad[0]]
+        raise InputError(f"trace {name}: {field} = {values[bad[0]]} is outside {low}..{most}")

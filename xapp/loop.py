@@ -133,8 +133,9 @@ class DecisionLoop:
         state_ns = self._clock_ns()
         score, action, next_state = self.bundle.run(matrix, state)
         # A state that is not finite would poison every later decision of the UE: forget it instead.
-        if not np.isfinite(next_state.sum()):
-            lost = np.asarray(~np.isfinite(next_state).all(axis=1))
+        finite = np.isfinite(next_state)
+        if count_nonzero(finite) < finite.size:
+            lost = np.asarray(~finite.all(axis=1))
             next_state = np.where(lost[:, None], np.float32(0), next_state)
             self.stats.noticed["state_not_finite"] += int(lost.sum())
         self._ues.state[rows] = next_state

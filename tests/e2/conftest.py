@@ -4,7 +4,6 @@ import datetime
 import ipaddress
 import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from replay.e2_node import E2Node
 from xapp.app import Xapp
 from xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
 
@@ -49,8 +49,8 @@ def make_report():
 class Running:
     """An xApp in a thread. ``error`` is what `Xapp.run` raised."""
 
-    def __init__(self, config):
-        self.xapp = Xapp(config, exit_on_end=config.loop.arm != "stays")
+    def __init__(self, config, exit_on_end):
+        self.xapp = Xapp(config, exit_on_end)
         self.stop = threading.Event()
         self.error = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -77,8 +77,8 @@ def start():
     """Starts xApps; those that still run at the end of the test are stopped."""
     started = []
 
-    def run(config):
-        started.append(Running(config))
+    def run(config, exit_on_end=True):
+        started.append(Running(config, exit_on_end))
         return started[-1]
 
     yield run
@@ -90,8 +90,6 @@ def start():
 @pytest.fixture
 def nodes():
     """Starts E2 nodes; those that still run at the end of the test are ended."""
-    from replay.e2_node import E2Node
-
     started = []
 
     def run(*args, **kwargs):
@@ -107,8 +105,8 @@ def nodes():
 def eventually():
     """Wait until something that another thread brings about is so."""
 
-    def wait(condition):
-        end = time.monotonic() + PATIENCE_S
+    def wait(condition, patience_s=PATIENCE_S):
+        end = time.monotonic() + patience_s
         while not condition():
             assert time.monotonic() < end, "it did not happen"
             threading.Event().wait(0.01)
@@ -120,9 +118,8 @@ def _name(text):
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
-@contextmanager
 def _authority(folder, name):
-    """A certificate authority in ``folder``; gives a function that issues certificates."""
+    """A certificate authority in ``folder``; gives the function that issues certificates."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
 
     def issue(subject, ca=False):
@@ -148,16 +145,15 @@ def _authority(folder, name):
         )
 
     issue(name, ca=True)
-    yield issue
+    return issue
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    """A folder with PEM files: authority ``ca`` that signed ``node`` and ``xapp``; a stranger, ``other``, and ``spy``."""
+    """A folder with PEM files: ``ca`` signed ``node`` and ``xapp``, ``other`` signed ``spy``."""
     folder = tmp_path_factory.mktemp("certificates")
-    with _authority(folder, "ca") as issue:
-        issue("node")
-        issue("xapp")
-    with _authority(folder, "other") as issue:
-        issue("spy")
+    issue = _authority(folder, "ca")
+    issue("node")
+    issue("xapp")
+    _authority(folder, "other")("spy")
     return folder

@@ -240,7 +240,6 @@ def test_a_column_of_a_wrong_type_is_refused(trace_file, column):
     refused(ChannelTrace.load, trace_file, "wrong type")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the refusal of a wrong type does not say which column")
 def test_a_column_of_a_wrong_type_is_named(trace_file, log_file):
     rewrite(trace_file, {"sinr_db": WRONG["sinr_db"]})
     refused(ChannelTrace.load, trace_file, "sinr_db")
@@ -271,14 +270,12 @@ def test_a_segment_needs_its_length(trace_file):
     refused(ChannelTrace.load, trace_file, "slots")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the logged_ columns are not checked; using them fails with a traceback")
 @pytest.mark.parametrize(("column", "value"), [("logged_mcs", 100), ("logged_first_tx", -1), ("logged_first_fail", 99)])
 def test_logged_values_out_of_range_are_refused(trace_file, column, value):
     rewrite(trace_file, {column: [value] + [0] * 5})
     refused(ChannelTrace.load, trace_file, column)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: two UEs of one name are accepted and saved, but then cannot be loaded")
 def test_a_trace_that_can_be_made_can_be_loaded(tmp_path):
     try:
         trace = make_trace(RAGGED, names=["twin", "twin", "other"])
@@ -306,7 +303,6 @@ def test_a_bad_value_in_a_log_is_named(log_file, column, values, words):
     refused(KpiLog.load, log_file, *words)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a null timestamp is cast from NaN (RuntimeWarning), not refused")
 def test_a_report_without_a_timestamp_is_refused(log_file):
     rewrite(log_file, {"timestamp_us": [None, 1, 2, 3, 4, 5]})
     refused(KpiLog.load, log_file, "timestamp_us")

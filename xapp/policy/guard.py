@@ -54,8 +54,11 @@ class GuardConfig(BaseModel):
     def _ordered(self) -> "GuardConfig":
         if self.min_mcs > self.max_mcs:
             raise ValueError(f"min_mcs = {self.min_mcs} exceeds max_mcs = {self.max_mcs}")
-        if self.breaker_min_tx > self.breaker_window_tx:
-            raise ValueError(f"breaker_min_tx = {self.breaker_min_tx} exceeds breaker_window_tx, it could never trip")
+        if self.breaker_min_tx >= self.breaker_window_tx:
+            raise ValueError(
+                f"breaker_min_tx = {self.breaker_min_tx} must be below breaker_window_tx = {self.breaker_window_tx},"
+                " which the fading count approaches but never reaches"
+            )
         return self
 
 
@@ -97,9 +100,9 @@ class Guard:
         """
         config = self.config
         bad: npt.NDArray[np.bool_] = np.zeros(len(kind), bool)
-        # One look at the whole array is cheap; only where it shows trouble is the culprit searched.
-        if not np.isfinite(score.sum()):
-            bad = self._veto("not_finite", np.asarray(~np.isfinite(score).all(axis=1)), bad, guarded)
+        finite = np.isfinite(score)
+        if count_nonzero(finite) < finite.size:
+            bad = self._veto("not_finite", np.asarray(~finite.all(axis=1)), bad, guarded)
         if count_nonzero(report.harq_measured) < report.num_ues:
             # Where HARQ is measured there is always something fresh to go by.
             no_sinr = np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
@@ -165,7 +168,7 @@ class Guard:
         if count_nonzero(failing):
             # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
             native = report.measured[:, _NATIVE_MCS]
-            higher = np.where(kind == MCS, ~(native <= value), value > 0)
+            higher = np.where(kind == MCS, ~(native >= value), value > 0)
             tripped = failing & higher & (held_slots == 0)
             if count_nonzero(tripped):
                 guarded["breaker_tripped"] += int(count_nonzero(tripped))
