@@ -89,10 +89,11 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
         InputError: the xApp did not answer.
     """
     node = E2Node()
-    process = XappProcess(node, policy)
+    process = None
     latency = LatencyRecorder()
     answered = 0
     try:
+        process = XappProcess(node, policy)
         start = time.perf_counter()
         for done, (header, message) in enumerate(encoded):
             sent_ns = time.perf_counter_ns()
@@ -112,10 +113,12 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
         node.end()
         stats = process.finish()
     except BaseException:
-        process.kill()
+        if process is not None:
+            process.kill()
         node.end(grace_s=0)
         raise
     total = latency.summary()
+    del stats["latency_us"]["total"]
     return {
         "stages_us": stats["latency_us"],
         "p50_us": total["p50"],

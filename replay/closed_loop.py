@@ -25,8 +25,8 @@ _MAX_BINS = 200
 class Controller(Protocol):
     """Whoever answers the DU's reports: the xApp, by whatever transport."""
 
-    def exchange(self, report: KpiReport) -> Iterable[Decisions]:
-        """Hand over a report and collect the decisions that have arrived by now."""
+    def exchange(self, report: KpiReport | None) -> Iterable[Decisions]:
+        """Hand over the slot's report, if there is one, and collect the decisions that have arrived by now."""
         ...
 
     def outcome(self, decisions: Decisions, outcome: Counter[str]) -> None:
@@ -41,8 +41,10 @@ class InProcess:
         self._loop = loop
         self.latency = LatencyRecorder()
 
-    def exchange(self, report: KpiReport) -> Iterable[Decisions]:
+    def exchange(self, report: KpiReport | None) -> Iterable[Decisions]:
         """See `Controller`."""
+        if report is None:
+            return ()
         start_ns = time.perf_counter_ns()
         decisions = self._loop.decide(report)
         self.latency.add((time.perf_counter_ns() - start_ns) / 1000)
@@ -93,11 +95,9 @@ def run(
             row = slot - first_slot
             du.receive_feedback(slot, sinr_db[row], cqi[row])
             if controller is not None:
-                if du.report_due(slot):
-                    report = du.report(slot)
-                    if report.num_ues:
-                        for decisions in controller.exchange(report):
-                            controller.outcome(decisions, du.receive(decisions, slot))
+                report = du.report(slot) if du.report_due(slot) else None
+                for decisions in controller.exchange(report):
+                    controller.outcome(decisions, du.receive(decisions, slot))
                 du.apply_decisions(slot)
             results.append(du.transmit(slot, sinr_db[row]))
             if speed is not None:

@@ -102,7 +102,7 @@ def replay_channel(
     else:
         theirs, facts = _in_process(channel, other, settings, progress(f"against {against}")), _facts(other)
     gain = paired_gain(ours.record, theirs.record, np.random.default_rng(settings.seed))
-    interval = [round(x, 3) if np.isfinite(x) else None for x in (gain.low_pct, gain.high_pct)]
+    mean, *interval = (round(x, 3) if np.isfinite(x) else None for x in (gain.mean_pct, gain.low_pct, gain.high_pct))
     meta = channel.meta
     summary = {
         "kind": "closed-loop",
@@ -122,7 +122,7 @@ def replay_channel(
         },
         "policy": {**_facts(bundle), **ours.record.summary()},
         "against": {**facts, **theirs.record.summary()},
-        "gain_pct": {"mean": round(gain.mean_pct, 3), "ci95": interval, "unit": gain.unit},
+        "gain_pct": {"mean": mean, "ci95": interval, "unit": gain.unit},
         "latency_us": {**ours.latency.summary(), "what": _LATENCY_IS[settings.transport]},
         **ours.stats,
     }
@@ -190,9 +190,13 @@ def _over_grpc(channel: ChannelTrace, policy: str, settings: Settings, progress:
                 pass
         controller = OverGrpc(node, lockstep=settings.speed is None)
         record = _closed_loop(channel, settings, controller, progress, settings.speed)
+        controller.finish()
         node.end()
-        # An xApp started by hand prints its counters itself; then only this end's are known here.
-        stats = _counters(process.finish() if process is not None else {})
+        if process is not None:
+            stats = _counters(process.finish())
+        else:
+            # An xApp started by hand prints its counters itself; here is known what it answered.
+            stats = _counters({"indications": controller.answered, "decisions": controller.decisions, "native": 0})
     except BaseException:
         if process is not None:
             process.kill()
@@ -228,8 +232,8 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def _counters(stats: dict[str, Any]) -> dict[str, Any]:
-    """The xApp's counters as the summary holds them; None where an xApp kept them to itself."""
-    counts = {name: stats.get(name) for name in ("indications", "decisions", "native")}
+    """The xApp's counters as the summary holds them."""
+    counts = {name: stats[name] for name in ("indications", "decisions", "native")}
     return {**counts, **{name: stats.get(name, {}) for name in ("dropped", "guarded", "noticed", "outcomes", "lost")}}
 
 

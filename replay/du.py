@@ -13,7 +13,7 @@ decision is at hand and at the DU's own otherwise.
   latest accepted is refused as stale, one past its validity as expired; both leave the UE to the native choice.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from replay.link import Link, Luck
 from replay.trace import NO_CQI, ChannelTrace
-from xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, RESIDUAL, Decisions, IntArray, KpiReport
+from xapp.e2.report import (
+    ACK,
+    MCS,
+    MCS_OFFSET,
+    MEASURED,
+    NACK,
+    NO_UE_ID,
+    NUM_MCS,
+    RESIDUAL,
+    Decisions,
+    IntArray,
+    KpiReport,
+)
 from xapp.nr.bler import BlerModel
 from xapp.policy.olla import CqiOlla, OllaConfig
 
@@ -98,18 +110,17 @@ class Du:
         self.link = Link(ues, bler)
         self.slot_us = trace.meta.slot_us
         self.rejected: Counter[str] = Counter()
-        self.overrides = 0
+        self.accepted = 0
         self._luck = Luck(seed, count)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
         self._cqi_table = np.array([ue.cqi_table for ue in ues])
         self._prbs = np.array([ue.prbs for ue in ues], np.float32)
         self._layers = np.array([ue.layers for ue in ues], np.float32)
         self._rnti = _FIRST_RNTI + np.arange(count)
-        self._row_of_rnti = {int(rnti): row for row, rnti in enumerate(self._rnti)}
         self._olla = CqiOlla(config.olla(), self._mcs_table, self._cqi_table)
         self._native = self._olla.mcs()
         # CQI of the latest slots, so that one can arrive late; a UE keeps its latest until a newer one arrives.
-        self._cqi_pipe: list[tuple[int, npt.NDArray[np.int8]]] = []
+        self._cqi_pipe: deque[tuple[int, IntArray, npt.NDArray[np.int8]]] = deque()
         self._cqi: npt.NDArray[np.float32] = np.full(count, np.nan, np.float32)
         self._cqi_slot = np.zeros(count, np.int64)
         # UEs measure their CQI at different times, as configured by RRC.
@@ -132,7 +143,7 @@ class Du:
         self._latest_answer = 0
         self._sequence = 0
         self._report_slots: dict[int, int] = {}
-        self._on_the_way: list[_Override] = []
+        self._on_the_way: deque[_Override] = deque()
         self._present = np.ones(count, bool)
 
     def receive_feedback(self, slot: int, sinr_db: npt.NDArray[np.float32], cqi: npt.NDArray[np.int8]) -> None:
@@ -173,36 +184,32 @@ class Du:
             self._pending.append((rows, mcs[rows], counts))
 
     def _receive_cqi(self, slot: int, cqi: npt.NDArray[np.int8]) -> None:
-        asked = self._cqi_phase == slot % self.config.cqi_period_slots
-        if asked.any():
-            self._cqi_pipe.append((slot, np.where(asked, cqi, NO_CQI)))
+        asked = np.flatnonzero(self._cqi_phase == slot % self.config.cqi_period_slots)
+        asked = asked[cqi[asked] != NO_CQI]
+        if len(asked):
+            self._cqi_pipe.append((slot, asked, cqi[asked]))
         while self._cqi_pipe and self._cqi_pipe[0][0] <= slot - self.config.cqi_delay_slots:
-            measured_slot, values = self._cqi_pipe.pop(0)
-            new = values != NO_CQI
-            if new.any():
-                fresh = np.where(new, values, np.nan).astype(np.float32)
-                self._olla.observe_cqi(fresh)
-                self._cqi = np.where(new, fresh, self._cqi)
-                self._cqi_slot = np.where(new, measured_slot, self._cqi_slot)
+            measured_slot, ues, values = self._cqi_pipe.popleft()
+            self._cqi[ues] = values
+            self._cqi_slot[ues] = measured_slot
+            fresh = np.full(len(self._cqi), np.nan, np.float32)
+            fresh[ues] = values
+            self._olla.observe_cqi(fresh)
 
     def report_due(self, slot: int) -> bool:
-        """Whether an E2 report is due in this slot."""
-        return slot % self.config.period_slots == 0
+        """Whether an E2 report is due in this slot; a cell without UEs has none to give."""
+        return slot % self.config.period_slots == 0 and bool(self._present.any())
 
     def report(self, slot: int) -> KpiReport:
         """The E2 report of this slot: what the DU knows, and the HARQ feedback since the previous report."""
         rows = np.flatnonzero(self._present)
-        new_row = np.cumsum(self._present) - 1
-        if self._pending:
-            ue, mcs, counts = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
-            self._pending.clear()
-            if len(rows) < len(self._present):
-                here = self._present[ue]
-                ue, mcs, counts = new_row[ue[here]], mcs[here], counts[here]
-            if self.config.period_slots > 1:
-                ue, mcs, counts = _merge(ue, mcs, counts)
-        else:
-            ue, mcs, counts = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4))
+        ue, mcs, counts = self._feedback_since_report()
+        if len(rows) < len(self._present):
+            here = self._present[ue]
+            if not here.all():
+                # What came in of a UE that is away now waits for its next report.
+                self._pending.append((ue[~here], mcs[~here], counts[~here]))
+            ue, mcs, counts = (np.cumsum(self._present) - 1)[ue[here]], mcs[here], counts[here]
         self._sequence += 1
         self._report_slots[self._sequence] = slot
         self._report_slots.pop(self._sequence - 4096, None)
@@ -230,6 +237,19 @@ class Du:
             harq_counts=counts,
         )
 
+    def _feedback_since_report(self) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
+        """UE, MCS and counts of the HARQ feedback since the previous report, one entry per UE and MCS; forgets it."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4))
+        if len(pending) == 1:
+            return pending[0]
+        ue, mcs, counts = (np.concatenate(parts) for parts in zip(*pending, strict=True))
+        keys, inverse = np.unique(ue * NUM_MCS + mcs, return_inverse=True)
+        merged = np.zeros((len(keys), 4))
+        np.add.at(merged, inverse, counts)
+        return keys // NUM_MCS, keys % NUM_MCS, merged
+
     def receive(self, decisions: Decisions, slot: int) -> Counter[str]:
         """Take a control message that reached the E2 node in this slot; it takes effect after the configured delay.
 
@@ -252,24 +272,24 @@ class Du:
             self.rejected += outcome
             return outcome
         self._latest_answer = decisions.answers_sequence
-        rows = np.array([self._row_of_rnti.get(rnti, -1) for rnti in decisions.rnti.tolist()], np.int64)
-        kind, value = decisions.kind, decisions.value
-        known = rows >= 0
-        outside = (kind == MCS) & known & ((value < 0) | (value > self.link.max_mcs[rows]))
+        rows, kind, value = decisions.rnti - _FIRST_RNTI, decisions.kind, decisions.value
+        known = (rows >= 0) & (rows < len(self._rnti))
+        outside = (kind == MCS) & known & ((value < 0) | (value > self.link.max_mcs[np.where(known, rows, 0)]))
         outcome = Counter()
-        if outside.any() or not known.all():
+        if np.count_nonzero(outside | ~known):
             outcome = +Counter(unknown_ue=int((~known).sum()), mcs_out_of_range=int(outside.sum()))
             self.rejected += outcome
             good = known & ~outside
             rows, kind, value = rows[good], kind[good], value[good]
         self._on_the_way.append(_Override(effective, rows, kind, value, issued + decisions.valid_for_slots))
         outcome["accepted"] = len(rows)
+        self.accepted += len(rows)
         return outcome
 
     def apply_decisions(self, slot: int) -> None:
         """Put into force the decisions whose time has come."""
         while self._on_the_way and self._on_the_way[0].effective_slot <= slot:
-            override = self._on_the_way.pop(0)
+            override = self._on_the_way.popleft()
             self._kind[override.rows] = override.kind
             self._value[override.rows] = override.value
             self._expires[override.rows] = override.expires_slot
@@ -287,7 +307,6 @@ class Du:
         offset = in_force & (self._kind == MCS_OFFSET)
         if offset.any():
             chosen = np.where(offset, np.clip(native + self._value, 0, link.max_mcs), chosen)
-        self.overrides += int((in_force & (self._kind != 0)).sum())
 
         process = slot % self.config.harq_rtt_slots
         attempt, acked = self._attempt[process], self._acked[process]
@@ -311,13 +330,3 @@ class Du:
 _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
     MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
 )
-
-
-def _merge(
-    ue: IntArray, mcs: IntArray, counts: npt.NDArray[np.float64]
-) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
-    """Add up the entries of the same UE and MCS."""
-    keys, inverse = np.unique(ue * 32 + mcs, return_inverse=True)
-    merged = np.zeros((len(keys), 4))
-    np.add.at(merged, inverse, counts)
-    return keys // 32, keys % 32, merged

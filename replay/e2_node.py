@@ -5,9 +5,10 @@ come back are decoded here, and what became of them is told to the xApp as a Con
 """
 
 import queue
+import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from xapp.stats import LatencyRecorder
 
 _OUTCOME_WAIT_S: Final = 5.0
 _MAX_UNANSWERED: Final = 3
+_IDLE_S: Final = 0.1
+_SWITCH_INTERVAL_S: Final = 0.0002
 
 
 @dataclass(slots=True)
@@ -53,13 +56,18 @@ class E2Node(E2ServiceServicer):
     """
 
     def __init__(self, endpoint: str = "127.0.0.1:0", tls: TlsConfig | None = None) -> None:
-        self._indications: queue.SimpleQueue[service_pb.Indication | None] = queue.SimpleQueue()
+        # What was not sent yet, the newest of each cell.
+        self._unsent: OrderedDict[str, service_pb.Indication] = OrderedDict()
+        self._published = threading.Condition()
+        self._over = False
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._subscribed = threading.Event()
         self._busy = threading.Lock()
         self.refused: Counter[str] = Counter()
+        # The streams' threads must get their turn while the DU computes.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
         add_E2ServiceServicer_to_server(self, self._server)
         try:
             if tls is None:
@@ -82,8 +90,12 @@ class E2Node(E2ServiceServicer):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another xApp is subscribed")
         try:
             self._subscribed.set()
-            while (indication := self._indications.get()) is not None:
-                yield indication
+            while context.is_active():
+                indication = self._next_unsent()
+                if indication is not None:
+                    yield indication
+                elif self._over:
+                    return
         finally:
             self._subscribed.clear()
             self._busy.release()
@@ -122,9 +134,20 @@ class E2Node(E2ServiceServicer):
         """Whether an xApp is subscribed now."""
         return self._subscribed.is_set()
 
-    def publish(self, header: bytes, message: bytes) -> None:
-        """Send an indication to the subscriber."""
-        self._indications.put(service_pb.Indication(header=header, message=message))
+    def publish(self, header: bytes, message: bytes, cell_id: str = "") -> None:
+        """Send an indication to the subscriber; an unsent one of the same cell gives way to it, and is counted."""
+        with self._published:
+            if cell_id in self._unsent:
+                self.refused["overtaken"] += 1
+            self._unsent[cell_id] = service_pb.Indication(header=header, message=message)
+            self._published.notify()
+
+    def _next_unsent(self) -> service_pb.Indication | None:
+        """The indication that waits longest to be sent; None if there is none for a while."""
+        with self._published:
+            if not self._unsent and not self._over:
+                self._published.wait(_IDLE_S)
+            return self._unsent.popitem(last=False)[1] if self._unsent else None
 
     def receive(self, timeout_s: float) -> Answer | None:
         """The next control message, or None if none comes in time."""
@@ -135,7 +158,9 @@ class E2Node(E2ServiceServicer):
 
     def end(self, grace_s: float = 2.0) -> None:
         """End the stream of indications in good order, then stop the server."""
-        self._indications.put(None)
+        with self._published:
+            self._over = True
+            self._published.notify_all()
         self._server.stop(grace_s).wait()
 
 
@@ -169,19 +194,24 @@ class OverGrpc:
         self._sent_ns: dict[int, int] = {}
         self._open: dict[int, Answer] = {}
         self.unanswered = 0
+        self.answered = 0
+        self.decisions = 0
         self._unanswered_in_a_row = 0
         self.latency = LatencyRecorder()
 
-    def exchange(self, report: KpiReport) -> Iterable[Decisions]:
+    def exchange(self, report: KpiReport | None) -> Iterable[Decisions]:
         """See `Controller`.
 
         Raises:
             InputError: the xApp is gone, or has stopped answering.
         """
-        header, message = encode_indication(report, self._identity)
-        self._sent_ns[report.sequence] = time.perf_counter_ns()
-        self._node.publish(header, message)
-        if not self._lockstep:
+        if report is not None:
+            header, message = encode_indication(report, self._identity)
+            self._sent_ns[report.sequence] = time.perf_counter_ns()
+            self._node.publish(header, message, report.cell_id)
+        if report is None or not self._lockstep:
+            if not self._node.has_subscriber:
+                raise InputError("the xApp ended its subscription in the middle of the replay")
             while (answer := self._node.receive(0)) is not None:
                 yield self._arrived(answer)
             return
@@ -194,11 +224,17 @@ class OverGrpc:
                     return
             elif not self._node.has_subscriber:
                 raise InputError("the xApp ended its subscription in the middle of the replay")
+        del self._sent_ns[report.sequence]
         self.unanswered += 1
         self._unanswered_in_a_row += 1
         if self._unanswered_in_a_row >= _MAX_UNANSWERED:
             waited_s = _MAX_UNANSWERED * self._answer_timeout_s
             raise InputError(f"the xApp has not answered a report for {waited_s:.0f} s; its log says why")
+
+    def finish(self) -> None:
+        """The replay is over: what was not answered yet never will be."""
+        self.unanswered += len(self._sent_ns)
+        self._sent_ns.clear()
 
     def outcome(self, decisions: Decisions, outcome: Counter[str]) -> None:
         """See `Controller`."""
@@ -208,6 +244,8 @@ class OverGrpc:
 
     def _arrived(self, answer: Answer) -> Decisions:
         self._unanswered_in_a_row = 0
+        self.answered += 1
+        self.decisions += len(answer.decisions.rnti)
         sent_ns = self._sent_ns.pop(answer.decisions.answers_sequence, None)
         if sent_ns is not None:
             self.latency.add((answer.arrived_ns - sent_ns) / 1000)

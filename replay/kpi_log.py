@@ -78,6 +78,8 @@ class KpiLog:
 
     def __post_init__(self) -> None:
         rows = len(self.timestamp_us)
+        if len(set(self.meta.ues)) < len(self.meta.ues):
+            raise InputError(f"KPI log {self.meta.name}: two UEs have one name")
         if rows == 0:
             raise InputError(f"KPI log {self.meta.name}: holds no report")
         if sorted(self.measured) != sorted(MEASURED) or any(len(a) != rows for a in self.measured.values()):
@@ -95,8 +97,8 @@ class KpiLog:
         if (absent.any(axis=0) != absent.all(axis=0)).any():
             raise InputError(f"KPI log {self.meta.name}: {', '.join(_HARQ)} must be measured together or not at all")
         for name in [*_HARQ, "dl_buffer_bytes", "prbs"]:
-            if (self.measured[name] < 0).any():
-                raise InputError(f"KPI log {self.meta.name}: {name} is negative")
+            if ((self.measured[name] < 0) | np.isinf(self.measured[name])).any():
+                raise InputError(f"KPI log {self.meta.name}: {name} is negative or infinite")
 
     @property
     def num_rows(self) -> int:

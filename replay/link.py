@@ -21,7 +21,7 @@ from xapp.nr.tbs import num_re, transport_block_size_bits
 FloatArray = npt.NDArray[np.float32]
 
 _LOW_DB: Final = -30.0
-_HIGH_DB: Final = 45.0
+_HIGH_DB: Final = 60.0
 # Wide allocations have many code blocks, hence steep curves: with this step interpolation stays within 0.006 of them.
 _STEP_DB: Final = 0.02
 
@@ -57,7 +57,7 @@ class Link:
         self.max_mcs = np.array([MCS_TABLES[ue.mcs_table].num_mcs - 1 for ue in ues])
 
     def tbler(self, mcs: IntArray, sinr_db: npt.NDArray[np.floating]) -> FloatArray:
-        """Transport block error rate of one transmission per UE, [ue]; NaN SINR gives 1."""
+        """Transport block error rate of one transmission per UE, [ue]; outside -30..60 dB, or NaN, as at the edge."""
         position = (sinr_db - _LOW_DB) * (1 / _STEP_DB)
         position = np.fmin(np.fmax(position, 0.0), self._steps - 1)
         lower = position.astype(np.int64)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from replay.kpi_log import KpiLog
 from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
 from xapp.loop import DecisionLoop
+from xapp.nr.mcs import MCS_TABLES
 from xapp.stats import LatencyRecorder
 
 _FIRST_RNTI = 0x4601
@@ -36,8 +37,9 @@ def run(
         decisions = loop.decide(report)
         latency.add((time.perf_counter_ns() - start_ns) / 1000)
         if decisions is not None:
-            logged = log.measured["mcs"][rows]
-            offset = np.where(decisions.kind == MCS_OFFSET, logged + decisions.value, np.nan)
+            logged = np.round(log.measured["mcs"][rows])
+            moved = np.clip(logged + decisions.value, 0, MCS_TABLES[log.meta.mcs_table].num_mcs - 1)
+            offset = np.where(decisions.kind == MCS_OFFSET, moved, np.nan)
             decided[rows] = np.where(decisions.kind == MCS, decisions.value, offset)
         if progress is not None and sequence % _PROGRESS_ROWS == 0:
             progress(int(rows[-1]) + 1, log.num_rows)

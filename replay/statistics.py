@@ -1,5 +1,6 @@
 """How much better, and how sure: the paired gain of one run over another with its bootstrap interval."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,7 @@ _TIME_BLOCKS: Final = 20
 
 @dataclass(frozen=True)
 class Gain:
-    """Relative gain in goodput [%], its 95 % interval, and what was resampled to find it."""
+    """Relative gain in goodput [%], its 95 % interval, and what was resampled to find it; NaN over nothing."""
 
     mean_pct: float
     low_pct: float
@@ -36,13 +37,14 @@ def paired_gain(policy: RunRecord, against: RunRecord, rng: np.random.Generator)
         ours, theirs, unit = _blocks(policy.bits), _blocks(against.bits), "UE and stretch of time"
     used = (ours > 0) | (theirs > 0)
     ours, theirs = ours[used], theirs[used]
-    if len(ours) == 0 or theirs.sum() == 0:
-        return Gain(0.0, float("nan"), float("nan"), unit)
+    if theirs.sum() == 0:
+        return Gain(math.nan, math.nan, math.nan, unit)
     picks = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
     baseline = theirs[picks].sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gains = 100 * (ours[picks].sum(axis=1) / baseline - 1)
-    low, high = np.nanpercentile(gains, [2.5, 97.5])
+    # A resample in which the other side has nothing says nothing about the ratio.
+    defined = baseline > 0
+    gains = 100 * (ours[picks].sum(axis=1)[defined] / baseline[defined] - 1)
+    low, high = np.percentile(gains, [2.5, 97.5])
     return Gain(float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high), unit)
 
 

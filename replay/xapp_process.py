@@ -38,11 +38,13 @@ class XappProcess:
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while not node.wait_for_subscriber(0.2):
             if self._process.poll() is not None or time.monotonic() > deadline_s:
-                self.kill()
-                raise InputError(f"the xApp did not start: {self.last_words()}")
+                self._process.kill()
+                self._process.wait()
+                said = self._last_words()
+                self._close()
+                raise InputError(f"the xApp did not start: {said}")
 
-    def last_words(self) -> str:
-        """The last line that it logged."""
+    def _last_words(self) -> str:
         self._err.seek(0)
         lines = self._err.read().strip().splitlines()
         return lines[-1] if lines else "it said nothing"
@@ -58,13 +60,21 @@ class XappProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise InputError(f"the xApp did not end within {_END_TIMEOUT_S:.0f} s of the stream") from None
-        if status != 0:
-            raise InputError(f"the xApp failed with status {status}: {self.last_words()}")
-        self._out.seek(0)
-        stats: dict[str, Any] = json.load(self._out)
-        return stats
+        try:
+            if status != 0:
+                raise InputError(f"the xApp failed with status {status}: {self._last_words()}")
+            self._out.seek(0)
+            stats: dict[str, Any] = json.load(self._out)
+            return stats
+        finally:
+            self._close()
 
     def kill(self) -> None:
-        """Stop it at once."""
+        """Stop it at once, if it still runs."""
         self._process.kill()
         self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._out.close()
+        self._err.close()

@@ -150,9 +150,6 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
     assert f"{tmp_path / 'policy.onnx'}: sha256" in refusal("policy", "check", tmp_path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: `distila run --e2` lets pydantic's ValidationError out: traceback, status 1"
-)
 @pytest.mark.parametrize("endpoint", ["nowhere", "host:123456"])
 def test_a_wrong_endpoint_on_the_command_line(endpoint: str) -> None:
     assert "endpoint" in refusal("run", "--e2", endpoint)

@@ -159,16 +159,25 @@ def test_a_counter_that_jumps_back_is_a_new_ue():
     assert mcs(loop, report(11, [5, 6], total=[3, 190], cqi=9))[1] < fresh[1], "the other UE is still the old one"
 
 
-def test_an_evicted_ue_starts_anew():
+@pytest.mark.parametrize("cell", ["cell", "other"])
+def test_an_evicted_ue_starts_anew(cell):
     loop = make_loop(ue_capacity=2)
     fresh = mcs(loop, report(1, [5], cqi=9))
     for sequence in range(2, 10):
         punished = mcs(loop, report(sequence, [5], cqi=9, total=9 * sequence, nack=4, ack=5))
     assert punished < fresh
     assert mcs(loop, report(10, [5], cqi=9)) == punished
-    loop.decide(report(11, [6, 7]))
+    loop.decide(report(11, [6, 7], cell=cell))
     assert loop.stats.noticed["ue_evicted"] == 1
     assert mcs(loop, report(12, [5], cqi=9)) == fresh
+    assert loop.stats.noticed["ue_new"] == 4
+
+
+def test_the_ue_unseen_for_longest_makes_room():
+    loop = make_loop(ue_capacity=2)
+    for sequence, cell in enumerate(["a", "b", "a", "c", "a"], start=1):
+        loop.decide(report(sequence, [5], cell=cell))
+    assert loop.stats.noticed["ue_new"] == 3, "b's UE made room for c's; a's was seen after it"
 
 
 def test_a_ue_with_a_stable_id_keeps_its_memory_when_its_rnti_changes():
@@ -294,7 +303,6 @@ def test_every_indication_is_answered_or_counted_as_dropped(data):
         assert ((answer.value >= 0) & (answer.value <= 28)).all()
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="bug: valid_for_slots overflows uint32, after it was counted")
 def test_a_report_period_that_no_decision_can_outlive_is_answered_or_dropped():
     loop = make_loop()
     header = pb.IndicationHeader.FromString(wire(report())[0])

@@ -19,8 +19,9 @@ from xapp.e2.report import NUM_MCS
 from xapp.policy.bundle import Action, Bundle, write_bundle
 from xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
 
-TOP_MCS: Final = sorted({int(mcs) for mcs in cqi_to_mcs_table()[:, :, MAX_CQI].reshape(-1)})
-"""The highest MCS of each pair of tables: acknowledgements at it do not raise the offset."""
+_TOP_MCS: Final = cqi_to_mcs_table()[:, :, MAX_CQI]  # [mcs_table - 1, cqi_table - 1]
+HIGH_MCS: Final = range(int(_TOP_MCS.min()), NUM_MCS)
+"""MCS that are the top, or above it, of some pair of tables: acknowledgements there do not raise the offset."""
 
 COLUMNS: Final = [
     "cqi",
@@ -28,7 +29,7 @@ COLUMNS: Final = [
     "cqi_table",
     "harq_ack",
     "harq_nack",
-    *(f"harq_ack_mcs_{mcs}" for mcs in TOP_MCS),
+    *(f"harq_ack_mcs_{mcs}" for mcs in HIGH_MCS),
     "harq_nack_mcs_0",
 ]
 MCS_TABLES: Final[list[Literal[1, 2, 3]]] = [1, 2, 3]
@@ -87,7 +88,7 @@ def olla_graph(config: OllaConfig) -> bytes:
     """The serialised ONNX graph of `CqiOlla` with these settings: float32, in the same order of operations."""
     g = _Graph()
     zero, one, max_cqi = g.constant(0.0), g.constant(1.0), g.constant(float(MAX_CQI))
-    cqi, tables, counts, saturated = g.split("report", 1, 2, 2, len(TOP_MCS) + 1)
+    cqi, tables, counts, saturated = g.split("report", 1, 2, 2, len(HIGH_MCS) + 1)
     offset, last_cqi, seen = g.split("state", 1, 1, 1)
 
     # Per pair of tables and CQI: its MCS, and how far the next CQI's MCS is above it; the rows of a pair are together.
@@ -104,11 +105,11 @@ def olla_graph(config: OllaConfig) -> bytes:
         row = g.op("Cast", g.op("Add", first_row, cqi_index), to=TensorProto.INT64)
         return g.op("Gather", table, g.op("Reshape", row, g.constant([-1], np.int64)))
 
-    # What does not count: acknowledgements at the top MCS of the UE's pair of tables, refusals at MCS 0.
-    is_top = mcs_of_cqi[:, -1:] == np.array(TOP_MCS)
-    does_not_count = np.concatenate([is_top, np.ones((len(is_top), 1), bool)], axis=1)
+    # What does not count: acknowledgements from the top MCS of the UE's pair of tables up, refusals at MCS 0.
+    from_top = mcs_of_cqi[:, -1:] <= np.array(HIGH_MCS)
+    does_not_count = np.concatenate([from_top, np.ones((len(from_top), 1), bool)], axis=1)
     mask = look_up(g.constant(np.repeat(does_not_count, MAX_CQI + 1, axis=0)), zero)
-    excluded = g.op("MatMul", g.op("Mul", saturated, mask), g.constant([[1.0, 0.0]] * len(TOP_MCS) + [[0.0, 1.0]]))
+    excluded = g.op("MatMul", g.op("Mul", saturated, mask), g.constant([[1.0, 0.0]] * len(HIGH_MCS) + [[0.0, 1.0]]))
     steps = g.op("Mul", g.op("Sub", counts, excluded), g.constant([[config.step_on_ack, -config.step_on_nack]]))
     step = g.op("ReduceSum", steps, g.constant([1], np.int64), keepdims=1)
     moved = g.op("Add", offset, g.op("Where", g.op("IsNaN", step), zero, step))

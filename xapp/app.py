@@ -1,6 +1,8 @@
 """The running xApp: transport, inbox and decision loop put together, until it is told to stop."""
 
+import gc
 import logging
+import sys
 import threading
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from xapp.policy.bundle import resolve_bundle
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 0.2
+_SWITCH_INTERVAL_S: Final = 0.0002
 _LOGGED_ERRORS: Final = 10
 
 
@@ -41,6 +44,12 @@ class Xapp:
         Raises:
             InputError: the E2 node refused the subscription for good.
         """
+        # The receive thread must get its turn while a decision is computed, or old indications pile up where the inbox
+        # cannot replace them.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        # What start-up made lives as long as the process: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         self._transport.start(self._inbox)
         try:
             while not stop.is_set() and not self._inbox.closed:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from xapp.e2.tls import TlsConfig
 from xapp.errors import InputError, first_error
@@ -18,9 +18,17 @@ class E2Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transport: Literal["grpc"] = "grpc"
-    endpoint: str = Field(default="127.0.0.1:36421", pattern=r"^\S+:\d{1,5}$", description="host:port")
+    endpoint: str = Field(default="127.0.0.1:36421", description="host:port")
     tls: TlsConfig | None = None
     cells: list[str] = Field(default_factory=list, description="subscribe to these only; empty: all")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 0x10000:
+            raise ValueError("expected host:port")
+        return value
 
 
 class RunConfig(BaseModel):
@@ -34,6 +42,20 @@ class RunConfig(BaseModel):
     loop: LoopConfig = LoopConfig()
     guard: GuardConfig = GuardConfig()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def replaced(self, *path: str, value: Any) -> "RunConfig":
+        """A copy with one field, named by its path, set to ``value`` and everything checked again.
+
+        Raises:
+            InputError: the value is not allowed there.
+        """
+        data = self.model_dump()
+        *sections, field = path
+        place = data
+        for section in sections:
+            place = place[section]
+        place[field] = value
+        return _checked(data, f"--{field}" if len(path) == 1 else f"--{path[0]}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -57,7 +79,11 @@ def load_config(path: Path) -> RunConfig:
         InputError: one line naming file, field and what is wrong.
     """
     data = read_yaml(path)
+    return _checked({} if data is None else data, str(path))
+
+
+def _checked(data: Any, where: str) -> RunConfig:
     try:
-        return RunConfig.model_validate({} if data is None else data)
+        return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+        raise InputError(f"{where}: {first_error(error)}") from None

@@ -11,7 +11,9 @@ class InputError(ValueError):
 
 
 def first_error(error: ValidationError) -> str:
-    """The first thing pydantic found wrong, as ``field: what``."""
+    """The first thing pydantic found wrong, as ``field = value: what``."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{field}: {first['msg'].removeprefix('Value error, ')}"
+    value = first["input"]
+    given = f" = {value!r}" if isinstance(value, str | int | float) else ""
+    return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}"

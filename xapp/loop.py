@@ -38,9 +38,11 @@ class LoopConfig(BaseModel):
     )
     cell_capacity: int = Field(default=1024, ge=1, description="cells remembered; the longest unseen goes first")
     valid_for_periods: int = Field(
-        default=2, ge=1, description="report periods that a decision outlives its indication"
+        default=2, ge=1, le=1000, description="report periods that a decision outlives its indication"
     )
-    valid_for_extra_slots: int = Field(default=16, ge=0, description="added to that, for the way there and back")
+    valid_for_extra_slots: int = Field(
+        default=16, ge=0, le=1_000_000, description="added to that, for the way there and back"
+    )
 
 
 @dataclass(slots=True)
@@ -151,7 +153,7 @@ class DecisionLoop:
         )
         guard_ns = self._clock_ns()
         elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
-        if self._guard.deadline_missed(elapsed_us, report.num_ues, self.stats.guarded):
+        if self._guard.deadline_missed(elapsed_us, kind, self.stats.guarded):
             kind, value = np.full_like(kind, NATIVE), np.zeros_like(value)
         stats = self.stats
         stats.indications += 1
@@ -207,6 +209,9 @@ class DecisionLoop:
         """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
         before = self._ues.total_first_tx[rows]
+        if count_nonzero(report.harq_measured) < report.num_ues:
+            # A report without HARQ says nothing about the total: the one known stays.
+            total = np.where(report.harq_measured, total, before)
         self._ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
         if not count_nonzero(lost):

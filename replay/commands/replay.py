@@ -118,8 +118,10 @@ def _print_closed_loop(summary: dict[str, Any]) -> None:
         [[label, form.format(policy[key]), form.format(against[key])] for label, key, form in figures],
     )
     low, high = gain["ci95"]
-    interval = "" if low is None else f" (95 % interval {low:+.2f} to {high:+.2f} %, paired by {gain['unit']})"
-    stdout.print(f"gain: {gain['mean']:+.2f} % goodput{interval}", soft_wrap=True)
+    known = low is not None and high is not None
+    interval = f" (95 % interval {low:+.2f} to {high:+.2f} %, paired by {gain['unit']})" if known else ""
+    mean = "not defined, nothing arrived" if gain["mean"] is None else f"{gain['mean']:+.2f} % goodput"
+    stdout.print(f"gain: {mean}{interval}", soft_wrap=True)
 
 
 def _print_open_loop(summary: dict[str, Any]) -> None:
@@ -131,7 +133,7 @@ def _print_open_loop(summary: dict[str, Any]) -> None:
 
 
 def _print_counts(summary: dict[str, Any]) -> None:
-    counts = [f"{summary[name]} {name}" for name in ("indications", "decisions") if summary[name] is not None]
+    counts = [f"{summary[name]} {name}" for name in ("indications", "decisions")]
     for group in ("dropped", "guarded", "noticed", "lost"):
         found = ", ".join(f"{reason} {count}" for reason, count in summary[group].items())
         counts.append(f"{group}: {found or 'nothing'}")

@@ -155,6 +155,8 @@ def outcome(data):
 
 @given(damaged() | st.binary(max_size=300))
 @example(message_of([b"\x08\x01\x20\xff\xff\xff\xff\x0f"]))  # cqi_table = 2^32 - 1, which protobuf reads as -1
+@example(message_of([b"\x08" + varint(2**32 + 5)]))  # of a number too long for its field, protobuf keeps the lower bits
+@example(message_of([b"\x08\x05"]) + HARQ + message_of([b"\x08\x06"]))  # fields may come in any order
 def test_damaged_octets_mean_the_same_to_both_readers(data):
     """Whichever reader takes it, the same report, the same counts, or the same refusal; and never another exception."""
     fast, fast_noticed = outcome(data)
@@ -176,7 +178,6 @@ def test_the_fast_reader_gives_up_on_what_is_not_for_it_or_is_right(data):
         np.testing.assert_array_equal(table, read_by_protobuf(list(pb.IndicationMessage.FromString(data[:stop]).ues)))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: an enum of 32 bits is unsigned to read_varints, signed to protobuf")
 def test_the_readers_agree_on_an_unknown_enum_value_with_the_top_bit_set():
     data = message_of([b"\x08\x01\x20\xff\xff\xff\xff\x0f"])
     table, _ = read_varints(data)
@@ -338,7 +339,6 @@ def test_a_ue_decision_without_an_action_reads_as_native():
     assert read.kind.tolist() == [NATIVE, MCS, MCS_OFFSET]
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="bug: decode_control cannot hold a ue_id of 2^63 or more")
 def test_a_control_message_with_an_impossible_ue_id_is_refused_or_read():
     header = pb.ControlHeader(envelope=IDENTITY.envelope(), cell_id="cell").SerializeToString()
     message = pb.ControlMessage(ues=[pb.UeDecision(rnti=1, ue_id=2**64 - 1)]).SerializeToString()

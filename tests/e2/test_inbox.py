@@ -49,7 +49,6 @@ def test_of_a_cell_the_newest_waits_and_the_others_are_counted():
     assert inbox.dropped == {"superseded": 2}
 
 
-@pytest.mark.xfail(strict=True, reason="bug: an indication overtaken on the way replaces the newer one that waits")
 def test_an_older_indication_does_not_replace_a_newer_one():
     inbox = Inbox()
     put(inbox, "a", 2)

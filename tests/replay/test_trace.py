@@ -20,9 +20,8 @@ def make_trace(segments, *, logged=False, names=None):
     """``segments``: per UE a list of (slots, SINR or NaN, CQI)."""
     flat = [segment for ue in segments for segment in ue]
     names = names or [f"ue{u}" for u in range(len(segments))]
-    meta = TraceMeta(
-        name="made up", slot_us=500, source="the test", ues=[UeMeta(name=name, prbs=20 + u) for u, name in enumerate(names)]
-    )  # fmt: skip
+    ues = [UeMeta(name=name, prbs=20 + u) for u, name in enumerate(names)]
+    meta = TraceMeta(name="made up", slot_us=500, source="the test", ues=ues)
     outcome = None
     if logged:
         mcs = np.array([NO_MCS if i % 3 == 0 else i % 28 for i in range(len(flat))], np.int8)

@@ -29,14 +29,11 @@ def run(
     """Run the xApp until SIGTERM or SIGINT; print what it counted at the end."""
     settings = load_config(config) if config is not None else RunConfig()
     if e2 is not None:
-        settings = RunConfig.model_validate(
-            {**settings.model_dump(), "e2": {**settings.e2.model_dump(), "endpoint": e2}}
-        )
+        settings = settings.replaced("e2", "endpoint", value=e2)
     if policy is not None:
-        settings = settings.model_copy(update={"policy": policy})
+        settings = settings.replaced("policy", value=policy)
     if not deadline:
-        guard = settings.guard.model_copy(update={"deadline_us": None})
-        settings = settings.model_copy(update={"guard": guard})
+        settings = settings.replaced("guard", "deadline_us", value=None)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

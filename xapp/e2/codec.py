@@ -35,6 +35,8 @@ MAX_MESSAGE_BYTES: Final = 128 * 1024
 
 _MAX_RNTI: Final = 0xFFFF
 _MAX_UE_ID: Final = 2**53  # the table below is float64
+_MAX_PERIOD_SLOTS: Final = 1_000_000
+_MAX_TOTAL: Final = 2**48
 _MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and would lose precision in float32
 # Range of each measured column, in the order of MEASURED.
 _LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0])
@@ -135,6 +137,14 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
             if count:
                 noticed[f"invalid_{name}"] += count
         measured[invalid] = np.nan
+    total = table[:, _TOTAL]
+    if count_nonzero(total > _MAX_TOTAL):
+        noticed["invalid_harq_total"] += int(count_nonzero(total > _MAX_TOTAL))
+        total[total > _MAX_TOTAL] = np.nan
+    period_slots = max(1, header.report_period_slots)
+    if period_slots > _MAX_PERIOD_SLOTS:
+        noticed["invalid_period"] += 1
+        period_slots = 1
     ue_id = table[:, _UE_ID].astype(np.int64)
     ue_id[ue_id == 0] = NO_UE_ID
     tables = _table_indices(table[:, _CQI_TABLE : _MCS_TABLE + 1])
@@ -144,13 +154,13 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         sfn=header.sfn,
         slot=header.slot,
         timestamp_us=header.timestamp_us,
-        period_slots=max(1, header.report_period_slots),
+        period_slots=period_slots,
         rnti=table[:, _RNTI].astype(np.int64),
         ue_id=ue_id,
         cqi_table=tables[:, 0],
         mcs_table=tables[:, 1],
         measured=measured,
-        total_first_tx=table[:, _TOTAL],
+        total_first_tx=total,
         harq_ue=harq[0],
         harq_mcs=harq[1],
         harq_counts=harq[2:].T.astype(np.float64),
@@ -345,6 +355,8 @@ def decode_control(header_data: bytes, message_data: bytes) -> Decisions:
         raise Refused("malformed_control", f"control message: {error}") from None
     check_envelope(header.envelope)
     ues = message.ues
+    if any(ue.ue_id >= _MAX_UE_ID for ue in ues):
+        raise Refused("malformed_control", f"control message: a ue_id is {_MAX_UE_ID} or more")
     rows = np.array([(ue.rnti, ue.ue_id, ue.mcs, ue.mcs_offset, ue.arm) for ue in ues], np.int64).reshape(len(ues), 5)
     kinds = {"mcs": MCS, "mcs_offset": MCS_OFFSET}
     kind = np.array([kinds.get(ue.WhichOneof("action") or "", NATIVE) for ue in ues], np.int64)

@@ -29,8 +29,10 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _FLUSH_S: Final = 1.0
 _CHANNEL_OPTIONS: Final = [
-    # A longer message would only be refused by the codec; here it does not even take the memory.
-    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES + 1024),
+    # Oversized messages get as far as the codec, which counts them; only absurd ones break the stream.
+    ("grpc.max_receive_message_length", 64 * MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", int(1000 * _FIRST_PAUSE_S)),
+    ("grpc.max_reconnect_backoff_ms", int(1000 * _LONGEST_PAUSE_S)),
     ("grpc.keepalive_time_ms", 10_000),
 ]
 # Statuses that trying again will not change.
@@ -70,6 +72,7 @@ class GrpcClient:
         self._cells = cells or []
         self._exit_on_end = exit_on_end
         self._stop = threading.Event()
+        self._connected = threading.Event()
         self._controls: Controls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._call: grpc.Call | None = None
@@ -89,6 +92,9 @@ class GrpcClient:
 
     def send(self, header: bytes, message: bytes) -> None:
         """See `Transport.send`."""
+        if not self._connected.is_set():
+            self.lost["control_not_sent"] += 1
+            return
         if self._controls.qsize() >= _QUEUED_CONTROLS:
             self.lost["control_queue_full"] += 1
             return
@@ -138,8 +144,11 @@ class GrpcClient:
         request = service_pb.SubscribeRequest(envelope=self._identity.envelope(), cell_ids=self._cells)
         indications = stub.Subscribe(request)
         self._call = indications
-        # Controls for a connection that is gone are void; the new one starts with an empty queue.
+        if self._stop.is_set():
+            # `close` came before there was a call that it could cancel.
+            self._call.cancel()
         self._controls = queue.SimpleQueue()
+        self._connected.set()
         responses = stub.Control(_until_none(self._controls))
         reader = threading.Thread(target=self._read_outcomes, args=(responses,), name="e2-outcomes", daemon=True)
         reader.start()
@@ -147,9 +156,14 @@ class GrpcClient:
             for indication in indications:
                 inbox.put(indication.header, indication.message, time.perf_counter_ns())
         finally:
+            self._connected.clear()
             self._controls.put(None)
             reader.join(_FLUSH_S)
             responses.cancel()
+            # Decisions for a connection that is gone are void.
+            while not self._controls.empty():
+                if self._controls.get_nowait() is not None:
+                    self.lost["control_not_sent"] += 1
 
     def _read_outcomes(self, responses: Iterator[service_pb.ControlResponse]) -> None:
         try:
@@ -161,10 +175,18 @@ class GrpcClient:
                     continue
                 self.outcomes["accepted"] += outcome.accepted
                 for rejection in outcome.rejections:
-                    self.outcomes[pb.Cause.Name(rejection.cause).removeprefix("CAUSE_").lower()] += rejection.ues
+                    self.outcomes[_cause(rejection.cause)] += rejection.ues
         except grpc.RpcError as error:
             # The subscription's stream breaks with it and is what reconnects.
             log.debug("control stream ended: %s", error)
+
+
+def _cause(cause: pb.Cause) -> str:
+    """The word of a cause; a newer minor version of the service model may have some that are unknown here."""
+    try:
+        return pb.Cause.Name(cause).removeprefix("CAUSE_").lower()
+    except ValueError:
+        return "unknown_cause"
 
 
 def _until_none(controls: Controls) -> Iterator[service_pb.ControlRequest]:

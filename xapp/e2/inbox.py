@@ -14,6 +14,12 @@ class Received:
     header: bytes
     message: bytes
     received_ns: int
+    sequence: int = 0
+    timestamp_us: int = 0
+
+    def is_older_than(self, other: "Received") -> bool:
+        """Whether ``other`` of the same cell is newer; a restarted node counts anew, but at a later time."""
+        return self.sequence < other.sequence and self.timestamp_us <= other.timestamp_us
 
 
 class Inbox:
@@ -36,18 +42,22 @@ class Inbox:
     def put(self, header: bytes, message: bytes, received_ns: int) -> None:
         """Store an indication; called by the receive thread, never blocks for long."""
         try:
-            cell_id = decode_indication_header(header).cell_id
+            decoded = decode_indication_header(header)
         except Refused as refusal:
             with self._condition:
                 self.dropped[refusal.reason] += 1
             return
+        received = Received(header, message, received_ns, decoded.sequence, decoded.timestamp_us)
         with self._condition:
-            if cell_id in self._waiting:
+            waiting = self._waiting.get(decoded.cell_id)
+            if waiting is not None:
                 self.dropped["superseded"] += 1
+                if received.is_older_than(waiting):
+                    return
             elif len(self._waiting) >= self._max_cells:
                 self.dropped["too_many_cells"] += 1
                 return
-            self._waiting[cell_id] = Received(header, message, received_ns)
+            self._waiting[decoded.cell_id] = received
             self._condition.notify()
 
     def take(self, timeout_s: float) -> Received | None:

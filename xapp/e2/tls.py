@@ -1,5 +1,6 @@
 """TLS and mutual TLS for gRPC, from files."""
 
+import ssl
 from pathlib import Path
 
 import grpc
@@ -29,9 +30,8 @@ class TlsConfig(BaseModel):
         Raises:
             InputError: a file cannot be read.
         """
-        return grpc.ssl_channel_credentials(
-            _read("ca_file", self.ca_file), _read("key_file", self.key_file), _read("cert_file", self.cert_file)
-        )
+        ca, key, certificate = self._checked()
+        return grpc.ssl_channel_credentials(ca, key, certificate)
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Credentials of the end that listens; with ``ca_file`` every client must show a certificate it signed.
@@ -39,11 +39,30 @@ class TlsConfig(BaseModel):
         Raises:
             InputError: a file cannot be read, or there is no certificate.
         """
-        certificate, key = _read("cert_file", self.cert_file), _read("key_file", self.key_file)
+        ca, key, certificate = self._checked()
         if certificate is None or key is None:
             raise InputError("tls: a server needs cert_file and key_file")
-        ca = _read("ca_file", self.ca_file)
         return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=ca is not None)
+
+    def _checked(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """What ``ca_file``, ``key_file`` and ``cert_file`` hold; gRPC itself would not say what is wrong with it."""
+        contents = tuple(_read(field, getattr(self, field)) for field in ("ca_file", "key_file", "cert_file"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.ca_file is not None:
+            try:
+                context.load_verify_locations(self.ca_file)
+            except ssl.SSLError:
+                raise InputError(f"tls.ca_file: {self.ca_file}: holds no certificate in PEM format") from None
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except ssl.SSLError as error:
+                files = f"{self.cert_file} and {self.key_file}"
+                raise InputError(
+                    f"tls.cert_file, tls.key_file: {files}: no pair in PEM format ({error.reason})"
+                ) from None
+        ca, key, certificate = contents
+        return ca, key, certificate
 
 
 def _read(field: str, path: Path | None) -> bytes | None:

@@ -46,6 +46,7 @@ _UE_KEY: Final = pb.IndicationMessage.DESCRIPTOR.fields_by_name["ues"].number <<
 _HARQ_KEY: Final = pb.IndicationMessage.DESCRIPTOR.fields_by_name["harq"].number << 3 | 2
 _WIDE: Final = [index for index, field in enumerate(_DESCRIPTORS) if field.cpp_type == field.CPPTYPE_UINT64]
 _IS_WIDE: Final = np.isin(np.arange(len(FIELDS) + 1), _WIDE)
+_ENUMS: Final = [index for index, field in enumerate(_DESCRIPTORS) if field.cpp_type == field.CPPTYPE_ENUM]
 _MAX_VARINT_BYTES: Final = 8  # longer ones are valid up to 10, but hold no value of ours
 _read_ue = attrgetter(*FIELDS)
 
@@ -115,6 +116,10 @@ def read_varints(data: bytes) -> tuple[Table, int] | None:
         return None
     # A field given twice counts with its last value, in numpy's assignment as in protobuf.
     table[target] = values
+    if longest > 4:
+        # Enums are signed, as protobuf reads them.
+        enums = table[:, _ENUMS]
+        table[:, _ENUMS] = np.where(enums > 0x7FFFFFFF, enums - 2.0**32, enums)
     zigzag = table[:, _SINR]
     if count_nonzero(zigzag == zigzag):  # NaN differs from itself
         table[:, _SINR] = np.where(zigzag % 2 == 0, zigzag / 2, -(zigzag + 1) / 2)

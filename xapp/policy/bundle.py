@@ -207,11 +207,7 @@ def write_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        score, action, _ = _session(path / GRAPH_FILE, graph).run(
-            ["score", "action", "next_state"],
-            {"report": golden_report.astype(np.float32), "state": golden_state.astype(np.float32)},
-        )
-        manifest = Manifest(
+        manifest = _manifest(
             name=name,
             version=version,
             description=description,
@@ -224,24 +220,57 @@ def write_bundle(
             training=training,
             benchmark=benchmark or {},
             latency_us=latency_us or {},
-            golden=Golden(
-                report=[[None if math.isnan(x) else x for x in row] for row in golden_report.tolist()],
-                state=golden_state.tolist(),
-                score=np.asarray(score).tolist(),
-                action=np.asarray(action).tolist(),
-            ),
+            golden=Golden(report=[], state=[], score=[], action=[]),
         )
+        manifest.golden = _golden(path / GRAPH_FILE, graph, manifest, golden_report, golden_state)
         (partial / GRAPH_FILE).write_bytes(graph)
         text = json.dumps(manifest.model_dump(mode="json"), indent=1)
         (partial / MANIFEST_FILE).write_text(text + "\n")
         load_bundle(partial)
         partial.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _replace(path, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load_bundle(path)
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Put the directory ``new`` where ``path`` is; what was there goes only once the new one has its place."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file, a bundle is a directory")
+    if not path.exists():
+        os.replace(new, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.replace(path, old / "bundle")
+    os.replace(new, path)
+    shutil.rmtree(old)
+
+
+def _manifest(**fields: Any) -> Manifest:
+    try:
+        return Manifest(**fields)
+    except ValidationError as error:
+        raise InputError(f"{MANIFEST_FILE}: {first_error(error)}") from None
+
+
+def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: FloatArray, state: FloatArray) -> Golden:
+    """The golden vectors: the given inputs with what the graph makes of them."""
+    session = _session(graph_path, graph)
+    _check_tensors(graph_path, session, manifest)
+    try:
+        score, action, _ = session.run(
+            ["score", "action", "next_state"],
+            {"report": report.astype(np.float32), "state": state.astype(np.float32)},
+        )
+    except Exception as error:  # see _session
+        raise InputError(f"{graph_path}: fails on the golden reports: {_one_line(error)}") from None
+    return Golden(
+        report=[[None if math.isnan(x) else x for x in row] for row in report.tolist()],
+        state=state.tolist(),
+        score=np.asarray(score).tolist(),
+        action=np.asarray(action).tolist(),
+    )
 
 
 def _session(graph_path: Path, graph: bytes) -> ort.InferenceSession:
@@ -288,20 +317,22 @@ def _check_tensors(graph_path: Path, session: ort.InferenceSession, manifest: Ma
 
 def _check_golden(bundle: Bundle) -> None:
     graph_path, golden, manifest = bundle.path / GRAPH_FILE, bundle.manifest.golden, bundle.manifest
-    report, state = _array(golden.report), _array(golden.state)
     count = len(golden.action)
+    if count == 0:
+        raise InputError(f"{bundle.path / MANIFEST_FILE}: golden.action is empty, at least one vector is needed")
+    report, state = _array(golden.report), _array(golden.state)
     shapes = {
         "report": (report, (count, len(manifest.columns))),
-        "state": (state.reshape(count, -1), (count, manifest.state_size)),
+        "state": (state, (count, manifest.state_size)),
         "score": (_array(golden.score), (count, len(manifest.actions))),
     }
     for name, (array, shape) in shapes.items():
-        if count == 0 or array.shape != shape:
+        if array.shape != shape:
             raise InputError(
                 f"{bundle.path / MANIFEST_FILE}: golden.{name} is {list(array.shape)}, expected {list(shape)}"
             )
     try:
-        score, action, next_state = bundle.run(report, state.reshape(count, manifest.state_size))
+        score, action, next_state = bundle.run(report, state)
     except Exception as error:  # see _session
         raise InputError(f"{graph_path}: fails on the golden vectors: {_one_line(error)}") from None
     for name, array in (("score", score), ("next_state", next_state)):
@@ -322,10 +353,11 @@ def _check_golden(bundle: Bundle) -> None:
 
 
 def _array(rows: list[list[float | None]] | list[list[float]]) -> npt.NDArray[np.float32]:
-    width = {len(row) for row in rows}
-    if len(width) > 1:
+    widths = {len(row) for row in rows}
+    if len(widths) != 1:
         return np.empty((0, 0), np.float32)
-    return np.array([[math.nan if x is None else x for x in row] for row in rows], np.float32)
+    flat = [math.nan if x is None else x for row in rows for x in row]
+    return np.array(flat, np.float32).reshape(len(rows), widths.pop())
 
 
 def _one_line(error: Exception) -> str:

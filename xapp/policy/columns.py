@@ -50,8 +50,9 @@ class Layout:
         for name in columns:
             if name not in UNITS:
                 raise InputError(f"column {name!r} is unknown, known are {', '.join(list(UNITS)[:14])}, harq_*_mcs_*")
-        if len(set(columns)) != len(columns):
-            raise InputError("a column is named twice")
+        twice = next((name for name in columns if list(columns).count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"column {twice!r} is named twice")
         self.columns = tuple(columns)
         where = {name: index for index, name in enumerate(columns)}
         # Pairs (where the matrix takes it, where the source has it); plain lists make the cheapest fancy index.

@@ -13,6 +13,7 @@ breaker             too many first transmissions failed lately, and the DU would
                     ``breaker_hold_slots``
 clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
 deadline            the decision took longer than ``deadline_us``: native, for all UEs of the indication
+breaker_tripped     no intervention of its own: how often a breaker tripped
 =================== ==========================================================================================
 """
 
@@ -111,32 +112,32 @@ class Guard:
             bad = self._veto("stale_cqi", no_sinr & too_old, bad, guarded)
         if not self._fits_all:
             bad = self._veto("mcs_table", ~self._fits[report.mcs_table], bad, guarded)
-        held = self._breaker(report, kind, value, table, rows, guarded)
+        allowed = self._clamp(report, kind, value)
+        held = self._breaker(report, kind, allowed, bad, table, rows, guarded)
         if count_nonzero(held):
             bad = self._veto("breaker", held, bad, guarded)
         if count_nonzero(bad):
             kind = np.where(bad, NATIVE, kind)
-            value = np.where(bad, 0, value)
-        return kind, self._clamp(report, kind, value, guarded)
+            value, allowed = np.where(bad, 0, value), np.where(bad, 0, allowed)
+        clamped = int(count_nonzero(allowed != value))
+        if clamped:
+            guarded["clamped"] += clamped
+        return kind, allowed
 
-    def _clamp(self, report: KpiReport, kind: IntArray, value: IntArray, guarded: Counter[str]) -> IntArray:
+    def _clamp(self, report: KpiReport, kind: IntArray, value: IntArray) -> IntArray:
         absolute = kind == MCS
         max_mcs = self._max_mcs[report.mcs_table]
         if not count_nonzero(~absolute | (value > max_mcs) | (value < self.config.min_mcs)):
             return value
         low = np.where(absolute, self.config.min_mcs, -self.config.max_offset)
         high = np.where(absolute, max_mcs, self.config.max_offset)
-        clamped = np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
-        outside = int((clamped != value).sum())
-        if outside:
-            guarded["clamped"] += outside
-        return clamped
+        return np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
 
-    def deadline_missed(self, elapsed_us: float, num_ues: int, guarded: Counter[str]) -> bool:
-        """Whether the decision comes too late to be sent; counts all its UEs if so."""
+    def deadline_missed(self, elapsed_us: float, kind: IntArray, guarded: Counter[str]) -> bool:
+        """Whether the decisions come too late to be sent; counts those that were to override the DU if so."""
         if self.config.deadline_us is None or elapsed_us <= self.config.deadline_us:
             return False
-        guarded["deadline"] += num_ues
+        guarded["deadline"] += int(count_nonzero(kind != NATIVE))
         return True
 
     @staticmethod
@@ -153,6 +154,7 @@ class Guard:
         report: KpiReport,
         kind: IntArray,
         value: IntArray,
+        bad: npt.NDArray[np.bool_],
         table: UeTable,
         rows: IntArray,
         guarded: Counter[str],
@@ -169,7 +171,7 @@ class Guard:
             # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
             native = report.measured[:, _NATIVE_MCS]
             higher = np.where(kind == MCS, ~(native >= value), value > 0)
-            tripped = failing & higher & (held_slots == 0)
+            tripped = failing & higher & ~bad & (held_slots == 0)
             if count_nonzero(tripped):
                 guarded["breaker_tripped"] += int(count_nonzero(tripped))
             held_slots[tripped] = config.breaker_hold_slots

@@ -76,6 +76,8 @@ class CqiOlla:
     """
 
     def __init__(self, config: OllaConfig, mcs_table: IntArray, cqi_table: IntArray) -> None:
+        if config.max_offset > MAX_CQI:
+            raise InputError(f"OLLA: max_offset = {config.max_offset} CQI steps, there are only {MAX_CQI}")
         self.config = config
         self._mcs_of_cqi = cqi_to_mcs_table()[mcs_table - 1, cqi_table - 1]  # [ue, cqi]
         self.max_mcs = self._mcs_of_cqi[:, MAX_CQI].astype(np.int64)  # [ue]
