@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
 """Stages of one decision; ``total`` is from the first byte in to the last byte out."""
@@ -34,9 +35,9 @@ class LatencyRecorder:
         self.count = 0
         self.max_us = 0.0
 
-    def samples_us(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def samples_us(self) -> npt.NDArray[np.float64]:
         """The samples kept, in no particular order."""
-        return self._ring[: min(self.count, len(self._ring))].copy()
+        return self._ring[: min(self.count, len(self._ring))].astype(np.float64)
 
     def summary(self) -> dict[str, float | None]:
         """``p50``, ``p99`` and ``max`` in microseconds; None where nothing was recorded."""

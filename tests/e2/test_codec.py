@@ -60,14 +60,14 @@ def reports(draw):
     measured = [[draw(st.just(np.nan) | st.integers(*limits)) for limits in RANGES] for _ in rnti]
     measured = np.array(measured, np.float64).reshape(count, len(MEASURED))
     measured[:, MEASURED.index("sinr_db")] /= 100
-    total = [draw(st.just(np.nan) | st.integers(0, 2**53)) for _ in rnti]
+    total = [draw(st.just(np.nan) | st.integers(0, 2**48)) for _ in rnti]
     table = st.lists(st.integers(1, 3), min_size=count, max_size=count)
     counts = st.tuples(*[st.integers(0, 2**24 - 1)] * 4)
     entry = st.tuples(st.integers(0, max(count - 1, 0)), st.integers(0, NUM_MCS - 1), counts)
     harq = draw(st.lists(entry, max_size=12 if count else 0))
     return KpiReport(
         draw(st.text(min_size=1, max_size=8)),
-        *draw(st.tuples(UINT64, UINT32, UINT32, UINT64, UINT32.filter(bool))),
+        *draw(st.tuples(UINT64, UINT32, UINT32, UINT64, st.integers(1, 1_000_000))),
         rnti=np.array(rnti, np.int64),
         ue_id=np.where(np.array(has_id, bool), np.array(ident, np.int64), NO_UE_ID),
         cqi_table=np.array(draw(table), np.int64),
@@ -344,3 +344,13 @@ def test_a_control_message_with_an_impossible_ue_id_is_refused_or_read():
     message = pb.ControlMessage(ues=[pb.UeDecision(rnti=1, ue_id=2**64 - 1)]).SerializeToString()
     with suppress(Refused):
         codec.decode_control(header, message)
+
+
+def test_a_period_or_a_total_that_cannot_be_is_counted_and_not_believed():
+    header = pb.IndicationHeader(cell_id="cell", report_period_slots=2**32 - 1)
+    noticed = Counter()
+    data = indication({"rnti": 1, "harq_total_first_tx": 2**48 + 1}, {"rnti": 2, "harq_total_first_tx": 2**48})
+    report = codec.decode_indication(header, data.SerializeToString(), noticed)
+    assert report.period_slots == 1
+    assert np.isnan(report.total_first_tx).tolist() == [True, False]
+    assert noticed == {"invalid_period": 1, "invalid_harq_total": 1}

@@ -79,9 +79,8 @@ def read_varints(data: bytes) -> tuple[Table, int] | None:
     keys = octets[starts[::2]]
     harq = np.flatnonzero(keys == _HARQ_KEY)
     pairs = int(harq[0]) if len(harq) else len(ends) // 2
-    keys, key_starts, value_starts, value_ends = (
-        part[:pairs] for part in (keys, starts[::2], starts[1::2], ends[1::2])
-    )
+    keys, key_starts = keys[:pairs], starts[: 2 * pairs : 2]
+    value_starts, value_ends = starts[1 : 2 * pairs : 2], ends[1 : 2 * pairs : 2]
     lengths = value_ends - value_starts + 1
     longest = int(lengths.max())
     if longest > _MAX_VARINT_BYTES or count_nonzero(ends[: 2 * pairs : 2] != key_starts):
