@@ -130,17 +130,18 @@ def test_a_measured_field_that_is_absent_is_not_zero(name):
     assert pb.UeReport.FromString(pb.UeReport(**{name: 0}).SerializeToString()).HasField(name)
 
 
-def test_the_fast_reader_finds_only_integers_with_one_octet_keys_in_a_ue():
-    integers = {
-        FieldDescriptor.TYPE_UINT32,
-        FieldDescriptor.TYPE_UINT64,
-        FieldDescriptor.TYPE_SINT32,
-        FieldDescriptor.TYPE_ENUM,
+def test_the_fast_reader_finds_records_of_one_length_and_keys_of_one_octet():
+    octets = {
+        FieldDescriptor.TYPE_FIXED32: 4,
+        FieldDescriptor.TYPE_SFIXED32: 4,
+        FieldDescriptor.TYPE_FIXED64: 8,
+        FieldDescriptor.TYPE_ENUM: 1,
     }
     for field in UE_REPORT.fields:
-        assert field.type in integers, field.name
+        assert field.type in octets, field.name
         assert not getattr(field, "is_repeated", False), field.name
         assert 1 <= field.number <= 15, field.name
+    assert sum(1 + octets[field.type] for field in UE_REPORT.fields) < 128, "so that the length is one octet too"
 
 
 @pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))

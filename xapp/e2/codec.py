@@ -26,7 +26,7 @@ from xapp.e2.report import (
     IntArray,
     KpiReport,
 )
-from xapp.e2.ue_reports import FIELDS, read_by_protobuf, read_varints
+from xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, HarqArrays, read_by_protobuf, read_records
 
 SERVICE_MODEL: Final = "distila-la"
 SERVICE_MODEL_VERSION: Final = "1.0"
@@ -45,7 +45,6 @@ _HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1])
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
-_HARQ_ARRAYS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
 _FIRST_COUNT: Final = 2
 
 
@@ -122,10 +121,10 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     if len(data) > MAX_MESSAGE_BYTES:
         raise Refused("oversized", f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
-        table, counts = _read(data)
+        table, arrays = read_records(data) or read_by_protobuf(data)
     except DecodeError as error:
         raise Refused("malformed_message", f"indication message: {error}") from None
-    harq = _harq(counts, len(table), noticed)
+    harq = _harq(arrays, len(table), noticed)
     usable = _usable(table, noticed)
     if usable is not None:
         table, harq = _keep(usable, table, harq)
@@ -165,18 +164,6 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         harq_mcs=harq[1],
         harq_counts=harq[2:].T.astype(np.float64),
     )
-
-
-def _read(data: bytes) -> tuple[npt.NDArray[np.float64], pb.HarqCounts]:
-    """The table of UEs (see `xapp.e2.ue_reports`) and the HARQ counts of an IndicationMessage."""
-    fast = read_varints(data)
-    if fast is not None:
-        table, stop = fast
-        rest = pb.IndicationMessage.FromString(data[stop:])
-        if not rest.ues:
-            return table, rest.harq
-    indication = pb.IndicationMessage.FromString(data)
-    return read_by_protobuf(list(indication.ues)), indication.harq
 
 
 def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArray[np.bool_] | None:
@@ -225,15 +212,14 @@ def _table_indices(columns: npt.NDArray[np.float64]) -> IntArray:
     return tables
 
 
-def _harq(counts: pb.HarqCounts, num_ues: int, noticed: Counter[str]) -> IntArray:
+def _harq(arrays: HarqArrays, num_ues: int, noticed: Counter[str]) -> IntArray:
     """The HARQ entries that make sense, [6, entry]: row of the UE, MCS, and the four counts."""
-    arrays = [getattr(counts, name)[:] for name in _HARQ_ARRAYS]
     length = len(arrays[0])
     harq = np.zeros((len(arrays), length), np.int64)
     for row, array in enumerate(arrays):
         if len(array) == length:
             harq[row] = array
-        elif array or row < _FIRST_COUNT:
+        elif len(array) or row < _FIRST_COUNT:
             noticed["invalid_harq"] += max(map(len, arrays))
             return np.empty((len(arrays), 0), np.int64)
     too_high = harq >= np.array([[num_ues], [NUM_MCS], *[[_MAX_COUNT]] * 4])
@@ -276,8 +262,8 @@ def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, byt
         if total == total:
             ue.harq_total_first_tx = int(total)
     arrays = [report.harq_ue, report.harq_mcs, *report.harq_counts.T.astype(np.int64)]
-    for name, array in zip(_HARQ_ARRAYS, arrays, strict=True):
-        if array.any() or name in _HARQ_ARRAYS[:_FIRST_COUNT]:
+    for name, array in zip(HARQ_FIELDS, arrays, strict=True):
+        if array.any() or name in HARQ_FIELDS[:_FIRST_COUNT]:
             getattr(message.harq, name).extend(array.tolist())
     return header.SerializeToString(), message.SerializeToString()
 

@@ -1,17 +1,18 @@
-"""Reading the UEs of an indication: a list of UeReport messages to one table, absent fields as NaN.
+"""Reading the UEs and HARQ counts of an indication: protobuf to arrays, absent fields as NaN.
 
-Two readers give the same table. `read_by_protobuf` asks the protobuf library field by field and is the reference.
-`read_varints` is for the hot path, nearly twice as fast: UeReport holds nothing but integers, so its bytes are a row of
-varints, alternately key and value, which numpy takes apart at once for all UEs. It gives up (None) on whatever is not
-exactly of that form, unknown fields and damaged bytes included, and leaves the judgement to protobuf.
+Two readers give the same. `read_by_protobuf` asks the protobuf library field by field and is the reference.
+`read_records` is for the hot path, several times as fast: the fields of UeReport have fixed widths, so UEs that report the
+same fields are records of one length, which numpy reads as one structured array. It gives up (None) on whatever is not
+exactly of that form, UEs with different fields and damaged bytes included, and leaves it to protobuf.
 """
 
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.descriptor import FieldDescriptor
 from numpy import count_nonzero
 
 from schemas import e2sm_v1_pb2 as pb
@@ -30,29 +31,48 @@ FIELDS: Final = (
     "prbs",
     "native_mcs",
 )
-"""Columns of the table. An absent field is NaN, but an absent ue_id 0, which no UE has."""
+"""Columns of the table of UEs. An absent field is NaN, but an absent ue_id 0, which no UE has."""
+
+HARQ_FIELDS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
+"""The HARQ arrays, in order."""
 
 Table = npt.NDArray[np.float64]
+HarqArrays = list[npt.NDArray[np.uint32]]
+"""One array for each of `HARQ_FIELDS`; not necessarily of one length."""
 
 _DESCRIPTORS: Final = [pb.UeReport.DESCRIPTOR.fields_by_name[name] for name in FIELDS]
 _MAY_BE_ABSENT: Final = [field.has_presence and field.name != "ue_id" for field in _DESCRIPTORS]
-_NO_COLUMN: Final = len(FIELDS)  # where the lengths of the UEs go, to be cut off
-_ABSENT: Final = np.where([*_MAY_BE_ABSENT, False], np.nan, 0.0)
-_SINR: Final = FIELDS.index("sinr_cdb")
-# Key of a varint field on the wire: field number shifted by three (protobuf encoding guide).
-_COLUMN_OF_KEY: Final = np.full(128, -1)
-_COLUMN_OF_KEY[[field.number << 3 for field in _DESCRIPTORS]] = range(len(FIELDS))
+_ABSENT: Final = np.where(_MAY_BE_ABSENT, np.nan, 0.0)
+# What follows the key of each kind of field: how many octets, and how numpy reads them (protobuf encoding guide). An
+# enum is a varint; ours fit one octet, whose top bit is then clear.
+_WIRE: Final = {
+    FieldDescriptor.TYPE_ENUM: (0, 1, "u1"),
+    FieldDescriptor.TYPE_FIXED64: (1, 8, "<u8"),
+    FieldDescriptor.TYPE_FIXED32: (5, 4, "<u4"),
+    FieldDescriptor.TYPE_SFIXED32: (5, 4, "<i4"),
+}
+# Key on the wire -> (column, octets, numpy type).
+_OF_KEY: Final = {
+    field.number << 3 | _WIRE[field.type][0]: (column, *_WIRE[field.type][1:])
+    for column, field in enumerate(_DESCRIPTORS)
+}
 _UE_KEY: Final = pb.IndicationMessage.DESCRIPTOR.fields_by_name["ues"].number << 3 | 2
 _HARQ_KEY: Final = pb.IndicationMessage.DESCRIPTOR.fields_by_name["harq"].number << 3 | 2
-_WIDE: Final = [index for index, field in enumerate(_DESCRIPTORS) if field.cpp_type == field.CPPTYPE_UINT64]
-_IS_WIDE: Final = np.isin(np.arange(len(FIELDS) + 1), _WIDE)
-_ENUMS: Final = [index for index, field in enumerate(_DESCRIPTORS) if field.cpp_type == field.CPPTYPE_ENUM]
-_MAX_VARINT_BYTES: Final = 8  # longer ones are valid up to 10, but hold no value of ours
+_HARQ_ROW: Final = {
+    pb.HarqCounts.DESCRIPTOR.fields_by_name[name].number << 3 | 2: row for row, name in enumerate(HARQ_FIELDS)
+}
+_MAX_LAYOUTS: Final = 64
 _read_ue = attrgetter(*FIELDS)
 
 
-def read_by_protobuf(ues: list[pb.UeReport]) -> Table:
-    """The table [ue, field], NaN where an optional field is absent."""
+def read_by_protobuf(data: bytes) -> tuple[Table, HarqArrays]:
+    """The table of UEs [ue, field], NaN where an optional field is absent, and the HARQ arrays.
+
+    Raises:
+        DecodeError: the bytes are no IndicationMessage.
+    """
+    message = pb.IndicationMessage.FromString(data)
+    ues = list(message.ues)
     flat = np.fromiter(chain.from_iterable(map(_read_ue, ues)), np.float64, len(ues) * len(FIELDS))
     table = flat.reshape(len(ues), len(FIELDS))
     for column in np.flatnonzero(_MAY_BE_ABSENT):
@@ -60,66 +80,122 @@ def read_by_protobuf(ues: list[pb.UeReport]) -> Table:
         zeros = np.flatnonzero(table[:, column] == 0).tolist()
         name = FIELDS[column]
         table[[row for row in zeros if not ues[row].HasField(name)], column] = np.nan
-    return table
+    return table, [np.array(getattr(message.harq, name)[:], np.uint32) for name in HARQ_FIELDS]
 
 
-def read_varints(data: bytes) -> tuple[Table, int] | None:
-    """The table [ue, field] of the UEs at the start of an IndicationMessage, and where in ``data`` they end.
+class _Layout:
+    """Where the fields lie in a record that begins with these octets.
 
-    None where the bytes are not of the expected form.
+    Attributes:
+        columns: column of each field.
+        names: its name in ``dtype``.
+        keys: offsets of what all records must share: the key of the UE, its length, the keys of its fields.
+        enums: offsets of the octets that must have a clear top bit.
+        dtype: a record as numpy reads it.
     """
-    octets = np.frombuffer(data, np.uint8)
-    # A varint ends with the first octet whose top bit is clear; the lower seven bits of each are its value.
-    ends = np.flatnonzero(octets < 0x80)
-    if len(ends) < 2 or data[0] != _UE_KEY:
-        return None
-    starts = np.empty_like(ends)
-    starts[0] = 0
-    starts[1:] = ends[:-1] + 1
-    keys = octets[starts[::2]]
-    harq = np.flatnonzero(keys == _HARQ_KEY)
-    pairs = int(harq[0]) if len(harq) else len(ends) // 2
-    keys, key_starts = keys[:pairs], starts[: 2 * pairs : 2]
-    value_starts, value_ends = starts[1 : 2 * pairs : 2], ends[1 : 2 * pairs : 2]
-    lengths = value_ends - value_starts + 1
-    longest = int(lengths.max())
-    if longest > _MAX_VARINT_BYTES or count_nonzero(ends[: 2 * pairs : 2] != key_starts):
-        return None
-    values = (octets[value_starts] & 0x7F).astype(np.int64)
-    for octet in range(1, longest):
-        longer = np.flatnonzero(lengths > octet)
-        values[longer] |= (octets[value_starts[longer] + octet] & 0x7F).astype(np.int64) << (7 * octet)
 
-    ues = np.flatnonzero(keys == _UE_KEY)
-    stop = int(value_ends[-1]) + 1
-    # Each UE must end where the next begins; that holds only if every key and value was read as what it is.
-    begins = np.empty_like(ues)
-    begins[:-1] = key_starts[ues[1:]]
-    begins[-1] = stop
-    if count_nonzero(value_ends[ues] + 1 + values[ues] != begins):
+    def __init__(self, record: bytes) -> None:
+        self.columns: list[int] = []
+        self.keys, self.enums, formats, offsets = [0, 1], [], [], []
+        at = 2
+        while at < len(record):
+            column, width, kind = _OF_KEY[record[at]]
+            self.columns.append(column)
+            self.keys.append(at)
+            formats.append(kind)
+            offsets.append(at + 1)
+            if kind == "u1":
+                self.enums.append(at + 1)
+            at += 1 + width
+        if at != len(record) or len(set(self.columns)) < len(self.columns):
+            raise KeyError("a field is cut short, or there twice")
+        self.names = [FIELDS[column] for column in self.columns]
+        self.dtype = np.dtype(
+            {"names": self.names, "formats": formats, "offsets": offsets, "itemsize": len(record)}  # type: ignore[call-overload]
+        )
+
+
+_layouts: dict[tuple[int, ...], _Layout] = {}
+
+
+def _layout(record: bytes) -> _Layout | None:
+    """The layout of a record, from what was worked out before where possible; None where it has an unknown form."""
+    # The keys alone tell layouts apart, but where they lie is what is asked; the octets of fixed width are skipped.
+    shape, at = [len(record)], 2
+    try:
+        while at < len(record):
+            shape.append(record[at])
+            at += 1 + _OF_KEY[record[at]][1]
+        found = _layouts.get(tuple(shape))
+        if found is None:
+            found = _Layout(record)
+            if len(_layouts) >= _MAX_LAYOUTS:
+                _layouts.clear()
+            _layouts[tuple(shape)] = found
+    except KeyError:
         return None
-    table = np.empty((len(ues), len(FIELDS) + 1))
+    return found
+
+
+def read_records(data: bytes) -> tuple[Table, HarqArrays] | None:
+    """As `read_by_protobuf`, for UEs that all report the same fields; None where the bytes are not of that form."""
+    if len(data) < 2 or data[0] != _UE_KEY or data[1] >= 0x80:
+        return None
+    length = 2 + data[1]
+    layout = _layout(data[:length]) if length <= len(data) else None
+    if layout is None:
+        return None
+    most = len(data) // length
+    octets = np.frombuffer(data, np.uint8, most * length).reshape(most, length)
+    shared = octets[:, layout.keys]
+    # Records end where the keys differ from those of the first.
+    others = np.flatnonzero((shared != shared[0]).any(axis=1))
+    count = int(others[0]) if len(others) else most
+    if count_nonzero(octets[:count, layout.enums] >= 0x80):
+        return None
+    harq = _read_harq(data, count * length)
+    if harq is None:
+        return None
+    records = np.frombuffer(data, layout.dtype, count)
+    table = np.empty((count, len(FIELDS)))
     table[:] = _ABSENT
-    per_ue = pairs // len(ues)
-    if pairs == per_ue * len(ues) and not count_nonzero(keys.reshape(-1, per_ue) != keys[:per_ue]):
-        # The UEs of a cell mostly report the same fields in the same order: then whole columns are set at once.
-        columns = _COLUMN_OF_KEY[keys[:per_ue]]
-        columns[0] = _NO_COLUMN
-        target: tuple[Any, ...] = (slice(None), columns)
-        values = values.reshape(-1, per_ue)
-    else:
-        columns = _COLUMN_OF_KEY[keys]
-        columns[ues] = _NO_COLUMN
-        target = (np.repeat(np.arange(len(ues)), np.diff(ues, append=pairs)), columns)
-    if count_nonzero(columns < 0) or (longest > 4 and count_nonzero((values > 0xFFFFFFFF) & ~_IS_WIDE[columns])):
+    for column, name in zip(layout.columns, layout.names, strict=True):
+        table[:, column] = records[name]
+    return table, harq
+
+
+def _read_harq(data: bytes, start: int) -> HarqArrays | None:
+    """The HARQ arrays, which must be all that ``data`` holds from ``start`` on; None where it is anything else."""
+    arrays: HarqArrays = [_NO_HARQ] * len(HARQ_FIELDS)
+    if start == len(data):
+        return arrays
+    if data[start] != _HARQ_KEY:
         return None
-    # A field given twice counts with its last value, in numpy's assignment as in protobuf.
-    table[target] = values
-    if longest > 4:
-        # Enums are signed, as protobuf reads them.
-        enums = table[:, _ENUMS]
-        table[:, _ENUMS] = np.where(enums > 0x7FFFFFFF, enums - 2.0**32, enums)
-    zigzag = table[:, _SINR]
-    if count_nonzero(zigzag == zigzag):  # NaN differs from itself
-        table[:, _SINR] = np.where(zigzag % 2 == 0, zigzag / 2, -(zigzag + 1) / 2)
-    return table[:, :_NO_COLUMN], stop
+    length, at = _varint(data, start + 1)
+    if at + length != len(data):
+        return None
+    while at < len(data):
+        row = _HARQ_ROW.get(data[at])
+        length, at = _varint(data, at + 1)
+        if row is None or length % 4 or at + length > len(data) or len(arrays[row]):
+            return None
+        arrays[row] = np.frombuffer(data, "<u4", length // 4, at)
+        at += length
+    return arrays
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A length of up to 2 ** 21 and where it ends; a length beyond ``data`` where there is none."""
+    value = 0
+    for shift in range(0, 21, 7):
+        if at >= len(data):
+            break
+        octet = data[at]
+        at += 1
+        value |= (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, at
+    return len(data) + 1, at
+
+
+_NO_HARQ: Final = np.empty(0, np.uint32)
