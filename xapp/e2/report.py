@@ -34,7 +34,7 @@ NATIVE, MCS, MCS_OFFSET = range(3)
 class KpiReport:
     """One indication of one cell, all its UEs.
 
-    HARQ feedback is sparse: ``harq_ue``, ``harq_mcs`` and ``harq_counts`` have one entry per UE *and MCS* with feedback.
+    HARQ feedback is sparse: ``harq_ue``, ``harq_mcs``, ``harq_counts`` have one entry per UE *and MCS* with feedback.
     """
 
     cell_id: str

@@ -1,9 +1,9 @@
 """Reading the UEs and HARQ counts of an indication: protobuf to arrays, absent fields as NaN.
 
 Two readers give the same. `read_by_protobuf` asks the protobuf library field by field and is the reference.
-`read_records` is for the hot path, several times as fast: the fields of UeReport have fixed widths, so UEs that report the
-same fields are records of one length, which numpy reads as one structured array. It gives up (None) on whatever is not
-exactly of that form, UEs with different fields and damaged bytes included, and leaves it to protobuf.
+`read_records` is for the hot path, several times as fast: the fields of UeReport have fixed widths, so UEs that report
+the same fields are records of one length, which numpy reads as one structured array. It gives up (None) on whatever is
+not exactly of that form, UEs with different fields and damaged bytes included, and leaves it to protobuf.
 """
 
 from itertools import chain
@@ -110,9 +110,7 @@ class _Layout:
         if at != len(record) or len(set(self.columns)) < len(self.columns):
             raise KeyError("a field is cut short, or there twice")
         self.names = [FIELDS[column] for column in self.columns]
-        self.dtype = np.dtype(
-            {"names": self.names, "formats": formats, "offsets": offsets, "itemsize": len(record)}  # type: ignore[call-overload]
-        )
+        self.dtype = np.dtype({"names": self.names, "formats": formats, "offsets": offsets, "itemsize": len(record)})
 
 
 _layouts: dict[tuple[int, ...], _Layout] = {}
