@@ -56,6 +56,7 @@ proto: $(VENV)/.test  ## generate code from schemas/*.proto
 bench: $(VENV)/.runtime  ## measure the decision loop on this machine
 	$(BIN)/distila bench loop --ues 100
 	$(BIN)/distila bench loop --ues 100 --transport grpc
+	$(BIN)/distila bench replay --ues 100
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) .cache out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

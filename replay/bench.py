@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from replay.closed_loop import InProcess, run
 from replay.du import Du, DuConfig
 from replay.e2_node import E2Node
 from replay.trace import ChannelTrace, TraceMeta
@@ -16,6 +17,7 @@ from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.nr.bler import SmoothBler
 from xapp.policy.bundle import Bundle
+from xapp.policy.guard import GuardConfig
 from xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
@@ -128,3 +130,19 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
         "dropped": stats["dropped"],
         "guarded": stats["guarded"],
     }
+
+
+def bench_replay(bundle: Bundle, trace: ChannelTrace, num_ues: int, slots: int, progress: Progress) -> dict[str, Any]:
+    """Time a closed-loop replay in process, a decision every slot; beside it the DU alone, without the xApp."""
+    wide = widen(trace, num_ues)
+    result = {}
+    for name in ("policy", "du_alone"):
+        loop = DecisionLoop(bundle, guard_config=GuardConfig(deadline_us=None))
+        controller = InProcess(loop) if name == "policy" else None
+        start = time.perf_counter()
+        record, _ = run(
+            wide, SmoothBler.load(), DuConfig(), seed=0, controller=controller, max_slots=slots, progress=progress
+        )
+        elapsed_s = time.perf_counter() - start
+        result[name] = {"ue_slots_per_s": round(record.slots.sum() / elapsed_s), "elapsed_s": round(elapsed_s, 3)}
+    return result

@@ -5,17 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from replay.bench import bench_in_process, bench_over_grpc, indications
+from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications
 from replay.trace import ChannelTrace, bundled_trace
 from xapp.commands.terminal import print_json, print_table, progress_bar
 from xapp.policy.bundle import resolve_bundle
 
-app = typer.Typer(help="Measure on this machine: the decision loop, stage by stage.", no_args_is_help=True)
-
-
-@app.callback()
-def bench() -> None:
-    """Measure on this machine."""
+app = typer.Typer(help="Measure on this machine: the decision loop, and replay.", no_args_is_help=True)
 
 
 @app.command()
@@ -52,3 +47,26 @@ def loop(
     title = f"{ues} UEs, {reports} indications, policy {bundle.manifest.name}, {transport}"
     print_table(title, ["stage [us]", "p50", "p99", "max"], rows)
     print(f"{result['ue_decisions_per_s']} UE decisions/s")
+
+
+@app.command()
+def replay(
+    ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in the cell.")] = 100,
+    slots: Annotated[int, typer.Option(min=100, help="Slots to replay.")] = 3000,
+    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time a closed-loop replay in process with a decision every slot."""
+    bundle = resolve_bundle(policy)
+    channel = ChannelTrace.load(trace or bundled_trace())
+    with progress_bar("replay", "slots") as progress:
+        result = bench_replay(bundle, channel, ues, slots, progress)
+    if json:
+        print_json({"ues": ues, "slots": slots, "policy": bundle.manifest.name, **result})
+        return
+    rows = [
+        [name, str(result[key]["ue_slots_per_s"]), f"{result[key]['elapsed_s']:.2f}"]
+        for name, key in (("with the xApp in process", "policy"), ("DU alone", "du_alone"))
+    ]
+    print_table(f"{ues} UEs, {slots} slots, a decision every slot", ["replay", "UE-slots/s", "seconds"], rows)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.bench import bench_in_process, bench_over_grpc, indications, widen
+from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications, widen
 from replay.du import IDLE, SENT_ACK, SENT_NACK, SlotResult
 from replay.record import SINR_EDGES_DB, RunRecord
 from replay.statistics import paired_gain
@@ -214,3 +214,10 @@ def test_bench_over_grpc(encoded):
 def test_bench_with_a_policy_that_does_not_exist(encoded):
     with pytest.raises(InputError, match="nonesuch"):
         bench_over_grpc("nonesuch", encoded, lambda *_: None)
+
+
+def test_replay_is_timed_with_the_xapp_and_without():
+    trace = ChannelTrace.load(bundled_trace())
+    result = bench_replay(load_bundle(bundled("olla")), trace, 3, 200, lambda done, total: None)
+    assert set(result) == {"policy", "du_alone"}
+    assert all(row["ue_slots_per_s"] > 0 and row["elapsed_s"] > 0 for row in result.values())

@@ -41,11 +41,13 @@ _MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and
 # Range of each measured column, in the order of MEASURED.
 _LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0])
 _HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1])
+_MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
 _FIRST_COUNT: Final = 2
+_HARQ_LIMITS: Final = np.array([[0], [NUM_MCS], *[[_MAX_COUNT]] * 4])  # the first is the number of UEs
 
 
 class Refused(Exception):  # noqa: N818  # it is the message that is refused, not an error of ours
@@ -130,7 +132,7 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         table, harq = _keep(usable, table, harq)
     measured = table[:, _FIRST_MEASURED:]
     measured[:, _SINR] /= 100
-    invalid = (measured < _LOW) | (measured > _HIGH)
+    invalid = np.abs(measured - _MIDDLE) > _HALF_RANGE  # NaN is not
     if count_nonzero(invalid):
         for name, count in zip(MEASURED, invalid.sum(axis=0).tolist(), strict=True):
             if count:
@@ -222,7 +224,9 @@ def _harq(arrays: HarqArrays, num_ues: int, noticed: Counter[str]) -> IntArray:
         elif len(array) or row < _FIRST_COUNT:
             noticed["invalid_harq"] += max(map(len, arrays))
             return np.empty((len(arrays), 0), np.int64)
-    too_high = harq >= np.array([[num_ues], [NUM_MCS], *[[_MAX_COUNT]] * 4])
+    limits = _HARQ_LIMITS.copy()
+    limits[0] = num_ues
+    too_high = harq >= limits
     if count_nonzero(too_high):
         bad = too_high.any(axis=0)
         noticed["invalid_harq"] += int(count_nonzero(bad))

@@ -54,17 +54,18 @@ class KpiReport:
     harq_counts: DoubleArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
     harq_measured: npt.NDArray[np.bool_] = field(init=False)  # [ue]
     harq_sums: DoubleArray = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
+    one_entry_per_ue: bool = field(init=False)  # as when a report covers one slot; then nothing has to be added up
     first_tx: DoubleArray = field(init=False)  # [ue], first transmissions with an outcome in the period
     first_failed: DoubleArray = field(init=False)  # [ue], those of them that failed: NACK or DTX
 
     def __post_init__(self) -> None:
         self.harq_measured = ~np.isnan(self.total_first_tx)
         self.harq_sums = np.zeros((len(self.rnti), 4))
-        if count_nonzero(self.harq_ue[1:] <= self.harq_ue[:-1]):
-            np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
-        else:
-            # One entry per UE at most, as when a report covers one slot.
+        self.one_entry_per_ue = not count_nonzero(self.harq_ue[1:] <= self.harq_ue[:-1])
+        if self.one_entry_per_ue:
             self.harq_sums[self.harq_ue] = self.harq_counts
+        else:
+            np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
         self.first_failed = self.harq_sums[:, NACK] + self.harq_sums[:, DTX]
         self.first_tx = self.harq_sums[:, ACK] + self.first_failed
 

@@ -145,11 +145,11 @@ def read_records(data: bytes) -> tuple[Table, HarqArrays] | None:
         return None
     most = len(data) // length
     octets = np.frombuffer(data, np.uint8, most * length).reshape(most, length)
-    shared = octets[:, layout.keys]
-    # Records end where the keys differ from those of the first.
-    others = np.flatnonzero((shared != shared[0]).any(axis=1))
+    # The records end where key and length of a UE no longer follow.
+    others = np.flatnonzero((octets[:, 0] != _UE_KEY) | (octets[:, 1] != data[1]))
     count = int(others[0]) if len(others) else most
-    if count_nonzero(octets[:count, layout.enums] >= 0x80):
+    shared = octets[:count, layout.keys]
+    if count_nonzero(shared != shared[0]) or count_nonzero(octets[:count, layout.enums] >= 0x80):
         return None
     harq = _read_harq(data, count * length)
     if harq is None:

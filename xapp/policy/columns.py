@@ -83,7 +83,10 @@ class Layout:
                 entries = np.flatnonzero(column_of_entry < width)
                 if len(entries):
                     where = (report.harq_ue[entries], column_of_entry[entries])
-                    np.add.at(matrix, where, report.harq_counts[entries, count])
+                    if report.one_entry_per_ue:
+                        matrix[where] = report.harq_counts[entries, count]
+                    else:
+                        np.add.at(matrix, where, report.harq_counts[entries, count])
         if self._harq and count_nonzero(report.harq_measured) < report.num_ues:
             matrix[np.flatnonzero(~report.harq_measured)[:, None], self._harq] = np.nan
         return matrix
