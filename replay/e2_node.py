@@ -91,8 +91,10 @@ class E2Node(E2ServiceServicer):
         try:
             self._subscribed.set()
             while context.is_active():
-                indication = self._next_unsent()
-                if indication is not None:
+                cell_id, indication = self._next_unsent()
+                if indication is not None and request.cell_ids and cell_id not in request.cell_ids:
+                    self.refused["not_subscribed"] += 1
+                elif indication is not None:
                     yield indication
                 elif self._over:
                     return
@@ -142,12 +144,12 @@ class E2Node(E2ServiceServicer):
             self._unsent[cell_id] = service_pb.Indication(header=header, message=message)
             self._published.notify()
 
-    def _next_unsent(self) -> service_pb.Indication | None:
-        """The indication that waits longest to be sent; None if there is none for a while."""
+    def _next_unsent(self) -> tuple[str, service_pb.Indication | None]:
+        """Cell and indication that wait longest to be sent; None if there is none for a while."""
         with self._published:
             if not self._unsent and not self._over:
                 self._published.wait(_IDLE_S)
-            return self._unsent.popitem(last=False)[1] if self._unsent else None
+            return self._unsent.popitem(last=False) if self._unsent else ("", None)
 
     def receive(self, timeout_s: float) -> Answer | None:
         """The next control message, or None if none comes in time."""

@@ -19,6 +19,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "no_ue": "it holds no UE that can be decided on",
         "overtaken": "not sent before a newer one was there: the wire or the xApp is too slow for the report period",
         "out_of_order": "older than one that was already decided on",
+        "not_subscribed": "of a cell that the xApp did not subscribe to",
         "oversized": "longer than any message that passes an E2 termination",
         "service_model": "another service model, or another major version of ours",
         "superseded": "a newer one of the same cell came before it was its turn",

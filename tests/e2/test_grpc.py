@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -35,7 +36,7 @@ def config(port, **e2):
 def ask(node, report):
     """Send a report; the answer to it, which still waits for its outcome."""
     assert node.wait_for_subscriber(PATIENCE_S)
-    node.publish(*encode_indication(report, NODE))
+    node.publish(*encode_indication(report, NODE), report.cell_id)
     answer = node.receive(PATIENCE_S)
     assert answer is not None, "the xApp did not answer"
     return answer
@@ -43,6 +44,20 @@ def ask(node, report):
 
 def tell(answer, **outcome):
     answer.outcome.set_result(Counter(outcome))
+
+
+def test_a_subscription_to_some_cells_brings_only_those(nodes, start, make_report):
+    node = nodes()
+    start(config(node.port, cells=["mine"]))
+    assert node.wait_for_subscriber(PATIENCE_S)
+    for sequence, cell_id in enumerate(["other", "mine"], start=1):
+        report = replace(make_report(sequence=sequence), cell_id=cell_id)
+        node.publish(*encode_indication(report, NODE), cell_id)
+    answer = node.receive(PATIENCE_S)
+    assert answer is not None
+    assert answer.decisions.cell_id == "mine"
+    assert node.refused == {"not_subscribed": 1}
+    tell(answer, accepted=1)
 
 
 def test_an_indication_goes_out_its_decision_comes_back_and_the_outcome_is_counted(nodes, start, make_report):
