@@ -6,24 +6,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import closed_loop, open_loop
-from replay.du import DuConfig
+from replay.du import Du, DuConfig
 from replay.e2_node import E2Node, OverGrpc
 from replay.kpi_log import KpiLog
+from replay.link import load_bler
 from replay.record import RunRecord
 from replay.report import write_closed_loop_report, write_open_loop_report
 from replay.statistics import paired_gain
 from replay.trace import ChannelTrace
 from replay.xapp_process import XappProcess
+from xapp.config import RunConfig, load_config
+from xapp.errors import InputError
 from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
 from xapp.policy.bundle import Bundle, resolve_bundle
-from xapp.policy.guard import GuardConfig
 from xapp.stats import LatencyRecorder
 
 Progress = Callable[[int, int], None]
@@ -51,6 +53,10 @@ class Settings:
     transport: Literal["inproc", "grpc"] = "inproc"
     listen: str = "127.0.0.1:0"
     """Where the E2 node listens, for gRPC; port 0 takes a free one."""
+    config: Path | None = None
+    """Configuration of the xApp, as `distila run --config` takes it; its guard and loop apply, its policy does not."""
+    bler: str = "smooth"
+    """Name of the BLER model, see `replay.link.load_bler`."""
     external: Callable[[int], None] | None = None
     """Called with the port when an xApp started by hand is awaited; None: one is started."""
 
@@ -60,8 +66,11 @@ class _Side:
     """One side of a comparison."""
 
     record: RunRecord
+    du: Du
     stats: dict[str, Any]
     latency: LatencyRecorder
+    policy: dict[str, Any]
+    """What decided."""
 
 
 def replay_channel(
@@ -92,15 +101,23 @@ def replay_channel(
     """
     bundle = resolve_bundle(policy)
     other = None if against == NATIVE_OLLA else resolve_bundle(against)
+    loop_config = _run_config(settings.config).loop
+    valid_slots = loop_config.valid_for_periods * settings.du.period_slots + loop_config.valid_for_extra_slots
+    if settings.du.decision_delay_slots >= valid_slots:
+        raise InputError(
+            f"a delay of {settings.du.decision_delay_slots} slots: decisions are valid for {valid_slots}, none would"
+            " ever take effect; raise loop.valid_for_extra_slots in the xApp's configuration"
+        )
+    _writable(out)
     title = f"policy {bundle.manifest.name}"
     if settings.transport == "inproc":
         ours = _in_process(channel, bundle, settings, progress(title))
     else:
-        ours = _over_grpc(channel, policy, settings, progress(title))
+        ours = _over_grpc(channel, policy, bundle, settings, progress(title))
     if other is None:
-        theirs, facts = _native(channel, settings, progress("native OLLA")), {"name": "native OLLA"}
+        theirs = _native(channel, settings, progress("native OLLA"))
     else:
-        theirs, facts = _in_process(channel, other, settings, progress(f"against {against}")), _facts(other)
+        theirs = _in_process(channel, other, settings, progress(f"against {against}"))
     gain = paired_gain(ours.record, theirs.record, np.random.default_rng(settings.seed))
     mean, *interval = (round(x, 3) if np.isfinite(x) else None for x in (gain.mean_pct, gain.low_pct, gain.high_pct))
     meta = channel.meta
@@ -117,12 +134,14 @@ def replay_channel(
             "decision_delay_slots": settings.du.decision_delay_slots,
             "seed": settings.seed,
             "transport": settings.transport,
+            "bler": settings.bler,
             "speed": "max" if settings.speed is None else settings.speed,
             "du": settings.du.model_dump(),
         },
-        "policy": {**_facts(bundle), **ours.record.summary()},
-        "against": {**facts, **theirs.record.summary()},
+        "policy": {**ours.policy, **ours.record.summary()},
+        "against": {**theirs.policy, **theirs.record.summary()},
         "gain_pct": {"mean": mean, "ci95": interval, "unit": gain.unit},
+        "applied_share": round(ours.du.accepted / ours.du.reported, 4) if ours.du.reported else None,
         "latency_us": {**ours.latency.summary(), "what": _LATENCY_IS[settings.transport]},
         **ours.stats,
     }
@@ -132,7 +151,12 @@ def replay_channel(
 
 
 def replay_log(
-    path: Path, log: KpiLog, policy: str, out: Path, progress: Progress = lambda done, total: None
+    path: Path,
+    log: KpiLog,
+    policy: str,
+    out: Path,
+    config: Path | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Open-loop replay of a KPI log; writes summary and report into ``out``, returns the summary.
 
@@ -140,7 +164,8 @@ def replay_log(
         InputError: the bundle cannot be used.
     """
     bundle = resolve_bundle(policy)
-    loop = _loop(bundle, speed=None)
+    _writable(out)
+    loop = _loop(bundle, config, speed=None)
     decided, latency = open_loop.run(log, loop, progress)
     summary = {
         "kind": "open-loop",
@@ -162,48 +187,75 @@ def replay_log(
 
 def _native(channel: ChannelTrace, settings: Settings, progress: Progress) -> _Side:
     # Nobody has to keep up with the DU alone, so it runs through at full speed.
-    record = _closed_loop(channel, settings, None, progress, speed=None)
-    return _Side(record, {}, LatencyRecorder(1))
+    record, du = _closed_loop(channel, settings, None, progress, speed=None)
+    return _Side(record, du, {}, LatencyRecorder(1), {"name": "native OLLA"})
 
 
 def _in_process(channel: ChannelTrace, bundle: Bundle, settings: Settings, progress: Progress) -> _Side:
-    loop = _loop(bundle, settings.speed)
+    loop = _loop(bundle, settings.config, settings.speed)
     controller = closed_loop.InProcess(loop)
-    record = _closed_loop(channel, settings, controller, progress, settings.speed)
-    return _Side(record, _counters(loop.stats.as_dict()), controller.latency)
+    record, du = _closed_loop(channel, settings, controller, progress, settings.speed)
+    return _Side(record, du, _counters(loop.stats.as_dict()), controller.latency, _facts(bundle))
 
 
-def _loop(bundle: Bundle, speed: float | None) -> DecisionLoop:
+def _run_config(path: Path | None) -> RunConfig:
+    return RunConfig() if path is None else load_config(path)
+
+
+def _writable(out: Path) -> None:
+    """Make the directory and see whether it can be written to, before a long run and not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from None
+
+
+def _loop(bundle: Bundle, config: Path | None, speed: float | None) -> DecisionLoop:
     """A decision loop. At full speed the RAN waits for it, so no decision is late, and a run repeats exactly."""
-    return DecisionLoop(bundle, guard_config=GuardConfig(deadline_us=None) if speed is None else GuardConfig())
+    settings = _run_config(config)
+    if speed is None:
+        settings = settings.replaced("guard", "deadline_us", value=None)
+    return DecisionLoop(bundle, settings.loop, settings.guard)
 
 
-def _over_grpc(channel: ChannelTrace, policy: str, settings: Settings, progress: Progress) -> _Side:
+def _over_grpc(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress) -> _Side:
     node = E2Node(settings.listen)
     process = None
     try:
         if settings.external is None:
-            process = XappProcess(node, policy, deadline=settings.speed is not None)
+            process = XappProcess(node, policy, settings.config, deadline=settings.speed is not None)
         else:
             settings.external(node.port)
             while not node.wait_for_subscriber(1.0):
                 pass
         controller = OverGrpc(node, lockstep=settings.speed is None)
-        record = _closed_loop(channel, settings, controller, progress, settings.speed)
+        record, du = _closed_loop(channel, settings, controller, progress, settings.speed)
         controller.finish()
         node.end()
         if process is not None:
-            stats = _counters(process.finish())
+            stats, facts = _counters(process.finish()), _facts(bundle)
         else:
-            # An xApp started by hand prints its counters itself; here is known what it answered.
-            stats = _counters({"indications": controller.answered, "decisions": controller.decisions, "native": 0})
+            # An xApp started by hand prints its counters itself; known here is what it answered, and as whom.
+            stats = {
+                **dict.fromkeys(("native", "guarded", "noticed", "outcomes")),
+                "indications": controller.answered,
+                "decisions": controller.decisions,
+                "dropped": {},
+                "lost": {},
+            }
+            name, digest = controller.arm or ("unknown", "")
+            facts = {"name": f"external xApp, arm {name}", "version": "", "digest": digest}
     except BaseException:
         if process is not None:
             process.kill()
         node.end(grace_s=0)
         raise
-    dropped = Counter(stats["dropped"]) + node.refused + Counter(unanswered=controller.unanswered)
-    return _Side(record, {**stats, "dropped": dict(sorted(dropped.items()))}, controller.latency)
+    dropped = Counter(stats["dropped"]) + node.dropped
+    lost = Counter(stats["lost"]) + node.refused + Counter(unanswered=controller.unanswered)
+    stats = {**stats, "dropped": dict(sorted(dropped.items())), "lost": dict(sorted(lost.items()))}
+    return _Side(record, du, stats, controller.latency, facts)
 
 
 def _closed_loop(
@@ -212,10 +264,10 @@ def _closed_loop(
     controller: closed_loop.Controller | None,
     progress: Progress,
     speed: float | None,
-) -> RunRecord:
-    record, _ = closed_loop.run(
+) -> tuple[RunRecord, Du]:
+    return closed_loop.run(
         channel,
-        SmoothBler.load(),
+        load_bler(settings.bler),
         settings.du,
         seed=settings.seed,
         controller=controller,
@@ -223,7 +275,6 @@ def _closed_loop(
         speed=speed,
         progress=progress,
     )
-    return record
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:

@@ -15,13 +15,16 @@ decision is at hand and at the DU's own otherwise.
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from replay.link import Link, Luck
 from replay.trace import NO_CQI, ChannelTrace
+from xapp.config import read_yaml
 from xapp.e2.report import (
     ACK,
     MCS,
@@ -35,15 +38,17 @@ from xapp.e2.report import (
     IntArray,
     KpiReport,
 )
+from xapp.errors import InputError, first_error
 from xapp.nr.bler import BlerModel
 from xapp.policy.olla import CqiOlla, OllaConfig
 
 IDLE, SENT_ACK, SENT_NACK = range(3)
 """What became of a UE's slot: nothing sent, block decoded, block not decoded."""
 
-_FIRST_RNTI = 0x4601  # where srsRAN Project starts to hand out C-RNTIs
-_SLOTS_PER_FRAME = 20  # 30 kHz subcarrier spacing
+FIRST_RNTI = 0x4601  # where srsRAN Project starts to hand out C-RNTIs
+_FRAME_US = 10_000
 _SFN_MODULUS = 1024
+_LAST_RNTI = 0xFFEF  # TS 38.321 table 7.1-1
 
 
 class DuConfig(BaseModel):
@@ -66,6 +71,19 @@ class DuConfig(BaseModel):
         return OllaConfig(
             target_bler=self.olla_target_bler, step_on_nack=self.olla_step_on_nack, max_offset=self.olla_max_offset
         )
+
+
+def load_du_config(path: Path | None, given: dict[str, Any]) -> DuConfig:
+    """Settings from a YAML file, where there is one, with those ``given`` on top.
+
+    Raises:
+        InputError: the file cannot be read, or a setting is unknown or out of range.
+    """
+    data = {} if path is None else read_yaml(path) or {}
+    try:
+        return DuConfig.model_validate({**data, **given} if isinstance(data, dict) else data)
+    except ValidationError as error:
+        raise InputError(f"{path or 'DU settings'}: {first_error(error)}") from None
 
 
 @dataclass(slots=True)
@@ -105,18 +123,22 @@ class Du:
     ) -> None:
         ues = trace.meta.ues
         count = len(ues)
+        if FIRST_RNTI + count > _LAST_RNTI:
+            raise InputError(f"trace {trace.meta.name}: {count} UEs, a cell has RNTIs for {_LAST_RNTI - FIRST_RNTI}")
         self.config = config
         self.cell_id = cell_id
         self.link = Link(ues, bler)
         self.slot_us = trace.meta.slot_us
+        self._slots_per_frame = max(1, round(_FRAME_US / self.slot_us))
         self.rejected: Counter[str] = Counter()
-        self.accepted = 0
+        self.accepted = 0  # UE decisions
+        self.reported = 0  # UE reports
         self._luck = Luck(seed, count)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
         self._cqi_table = np.array([ue.cqi_table for ue in ues])
         self._prbs = np.array([ue.prbs for ue in ues], np.float32)
         self._layers = np.array([ue.layers for ue in ues], np.float32)
-        self._rnti = _FIRST_RNTI + np.arange(count)
+        self._rnti = FIRST_RNTI + np.arange(count)
         self._olla = CqiOlla(config.olla(), self._mcs_table, self._cqi_table)
         self._native = self._olla.mcs()
         # CQI of the latest slots, so that one can arrive late; a UE keeps its latest until a newer one arrives.
@@ -211,6 +233,7 @@ class Du:
                 self._pending.append((ue[~here], mcs[~here], counts[~here]))
             ue, mcs, counts = (np.cumsum(self._present) - 1)[ue[here]], mcs[here], counts[here]
         self._sequence += 1
+        self.reported += len(rows)
         self._report_slots[self._sequence] = slot
         self._report_slots.pop(self._sequence - 4096, None)
         measured = np.full((len(rows), len(MEASURED)), np.nan)
@@ -222,8 +245,8 @@ class Du:
         return KpiReport(
             cell_id=self.cell_id,
             sequence=self._sequence,
-            sfn=slot // _SLOTS_PER_FRAME % _SFN_MODULUS,
-            slot=slot % _SLOTS_PER_FRAME,
+            sfn=slot // self._slots_per_frame % _SFN_MODULUS,
+            slot=slot % self._slots_per_frame,
             timestamp_us=int(slot * self.slot_us),
             period_slots=self.config.period_slots,
             rnti=self._rnti[rows],
@@ -272,7 +295,7 @@ class Du:
             self.rejected += outcome
             return outcome
         self._latest_answer = decisions.answers_sequence
-        rows, kind, value = decisions.rnti - _FIRST_RNTI, decisions.kind, decisions.value
+        rows, kind, value = decisions.rnti - FIRST_RNTI, decisions.kind, decisions.value
         known = (rows >= 0) & (rows < len(self._rnti))
         outside = (kind == MCS) & known & ((value < 0) | (value > self.link.max_mcs[np.where(known, rows, 0)]))
         outcome = Counter()

@@ -8,10 +8,11 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import grpc
@@ -63,12 +64,16 @@ class E2Node(E2ServiceServicer):
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._subscribed = threading.Event()
         self._busy = threading.Lock()
-        self.refused: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()  # indications that were not sent
+        self.refused: Counter[str] = Counter()  # control messages that could not be read
         # The streams' threads must get their turn while the DU computes.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
         add_E2ServiceServicer_to_server(self, self._server)
+        self._host, _, port = endpoint.rpartition(":")
+        if not self._host or not port.isdecimal() or int(port) > 0xFFFF:
+            raise InputError(f"cannot listen on {endpoint!r}: expected host:port, the port up to 65535, 0 for any")
         try:
             if tls is None:
                 self.port = self._server.add_insecure_port(endpoint)
@@ -93,7 +98,7 @@ class E2Node(E2ServiceServicer):
             while context.is_active():
                 cell_id, indication = self._next_unsent()
                 if indication is not None and request.cell_ids and cell_id not in request.cell_ids:
-                    self.refused["not_subscribed"] += 1
+                    self.dropped["not_subscribed"] += 1
                 elif indication is not None:
                     yield indication
                 elif self._over:
@@ -106,26 +111,45 @@ class E2Node(E2ServiceServicer):
         self, request_iterator: Iterator[service_pb.ControlRequest], context: grpc.ServicerContext
     ) -> Iterator[service_pb.ControlResponse]:
         """Take control messages; answer each with its outcome, once the DU has looked at it."""
-        for request in request_iterator:
-            arrived_ns = time.perf_counter_ns()
-            try:
-                answer = Answer(decode_control(request.header, request.message), arrived_ns)
-            except Refused as refusal:
-                self.refused[refusal.reason] += 1
-                cause: pb.Cause = (
-                    pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED
-                    if refusal.reason in ("service_model", "encoding")
-                    else pb.CAUSE_MALFORMED
-                )
-                outcome = pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
-                yield service_pb.ControlResponse(outcome=outcome.SerializeToString())
-                continue
-            self._answers.put(answer)
-            try:
-                counted = answer.outcome.result(_OUTCOME_WAIT_S)
-            except futures.TimeoutError:
-                counted = Counter(not_ready=len(answer.decisions.rnti))
-            yield service_pb.ControlResponse(outcome=_outcome(answer.decisions, counted).SerializeToString())
+        outcomes: queue.SimpleQueue[pb.ControlOutcome | None] = queue.SimpleQueue()
+        # A thread of its own: a message that waits for its outcome must not keep the next from being read and stamped.
+        threading.Thread(target=self._read_controls, args=(request_iterator, outcomes), daemon=True).start()
+        while (outcome := outcomes.get()) is not None:
+            yield service_pb.ControlResponse(outcome=outcome.SerializeToString())
+
+    def _read_controls(
+        self,
+        requests: Iterator[service_pb.ControlRequest],
+        outcomes: "queue.SimpleQueue[pb.ControlOutcome | None]",
+    ) -> None:
+        """Hand every control message to the DU; its outcome goes to ``outcomes``, None after the last."""
+        open_answers: deque[Answer] = deque()
+        try:
+            for request in requests:
+                arrived_ns = time.perf_counter_ns()
+                try:
+                    answer = Answer(decode_control(request.header, request.message), arrived_ns)
+                except Refused as refusal:
+                    self.refused[refusal.reason] += 1
+                    outcomes.put(pb.ControlOutcome(rejections=[pb.Rejection(cause=_cause(refusal))]))
+                    continue
+                decisions = answer.decisions
+                answer.outcome.add_done_callback(partial(_tell, outcomes, decisions))
+                self._answers.put(answer)
+                open_answers.append(answer)
+                while open_answers and open_answers[0].outcome.done():
+                    open_answers.popleft()
+        except grpc.RpcError:
+            # The xApp went away in the middle; what it had sent still gets its outcome.
+            pass
+        futures.wait([answer.outcome for answer in open_answers], _OUTCOME_WAIT_S)
+        outcomes.put(None)
+
+    @property
+    def address(self) -> str:
+        """``host:port`` under which an xApp on this machine reaches it."""
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "[::]", "") else self._host
+        return f"{host}:{self.port}"
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
         """Whether an xApp has subscribed in time."""
@@ -140,7 +164,7 @@ class E2Node(E2ServiceServicer):
         """Send an indication to the subscriber; an unsent one of the same cell gives way to it, and is counted."""
         with self._published:
             if cell_id in self._unsent:
-                self.refused["overtaken"] += 1
+                self.dropped["overtaken"] += 1
             self._unsent[cell_id] = service_pb.Indication(header=header, message=message)
             self._published.notify()
 
@@ -163,7 +187,20 @@ class E2Node(E2ServiceServicer):
         with self._published:
             self._over = True
             self._published.notify_all()
+        while (answer := self.receive(0)) is not None:
+            answer.outcome.set_result(Counter(not_ready=len(answer.decisions.rnti)))
         self._server.stop(grace_s).wait()
+
+
+def _tell(
+    outcomes: "queue.SimpleQueue[pb.ControlOutcome | None]", decisions: Decisions, done: "futures.Future[Counter[str]]"
+) -> None:
+    outcomes.put(_outcome(decisions, done.result()))
+
+
+def _cause(refusal: Refused) -> pb.Cause:
+    unsupported = refusal.reason in ("service_model", "encoding")
+    return pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
 
 
 def _outcome(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
@@ -198,6 +235,8 @@ class OverGrpc:
         self.unanswered = 0
         self.answered = 0
         self.decisions = 0
+        self.arm: tuple[str, str] | None = None
+        """Name and policy digest of the arm that the latest control message carried."""
         self._unanswered_in_a_row = 0
         self.latency = LatencyRecorder()
 
@@ -248,6 +287,8 @@ class OverGrpc:
         self._unanswered_in_a_row = 0
         self.answered += 1
         self.decisions += len(answer.decisions.rnti)
+        if answer.decisions.arms:
+            self.arm = answer.decisions.arms[0]
         sent_ns = self._sent_ns.pop(answer.decisions.answers_sequence, None)
         if sent_ns is not None:
             self.latency.add((answer.arrived_ns - sent_ns) / 1000)

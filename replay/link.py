@@ -7,6 +7,7 @@ are their own.
 """
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from replay.trace import UeMeta
 from xapp.e2.report import NUM_MCS, IntArray
+from xapp.errors import InputError
 from xapp.nr.bler import BlerModel, tbler
 from xapp.nr.mcs import MCS_TABLES
 from xapp.nr.tbs import num_re, transport_block_size_bits
@@ -24,6 +26,23 @@ _LOW_DB: Final = -30.0
 _HIGH_DB: Final = 60.0
 # Wide allocations have many code blocks, hence steep curves: with this step interpolation stays within 0.006 of them.
 _STEP_DB: Final = 0.02
+
+
+def load_bler(name: str) -> BlerModel:
+    """A BLER model by name, out of the entry points ``distila.bler``: ``smooth`` ships, ``sionna`` needs [training].
+
+    Raises:
+        InputError: no such model, or its packages are not installed.
+    """
+    models = {entry.name: entry for entry in entry_points(group="distila.bler")}
+    if name not in models:
+        raise InputError(f"BLER model {name!r} is unknown, there are {', '.join(sorted(models))}")
+    try:
+        model: BlerModel = models[name].load()()
+    except ModuleNotFoundError as error:
+        install = "pip install 'distila[training]'"
+        raise InputError(f"BLER model {name!r} needs the package {error.name!r}: {install}") from None
+    return model
 
 
 class Link:

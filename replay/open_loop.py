@@ -4,18 +4,19 @@ The decisions are never scored as if they had been applied: the log knows only w
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.du import FIRST_RNTI
 from replay.kpi_log import KpiLog
 from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
 from xapp.loop import DecisionLoop
 from xapp.nr.mcs import MCS_TABLES
 from xapp.stats import LatencyRecorder
 
-_FIRST_RNTI = 0x4601
 _PROGRESS_ROWS = 1024
 _COUNTS = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
 
@@ -30,9 +31,9 @@ def run(
     """
     decided = np.full(log.num_rows, np.nan)
     latency = LatencyRecorder()
-    total_first_tx, latest_mcs = np.zeros(len(log.meta.ues)), np.zeros(len(log.meta.ues))
+    total_first_tx, latest_mcs = np.zeros(len(log.meta.ues)), np.full(len(log.meta.ues), np.nan)
     for sequence, rows in enumerate(_indications(log), start=1):
-        report = _report(log, rows, sequence, total_first_tx, latest_mcs)
+        report = _report(log, rows, sequence, total_first_tx, latest_mcs, loop.stats.noticed)
         start_ns = time.perf_counter_ns()
         decisions = loop.decide(report)
         latency.add((time.perf_counter_ns() - start_ns) / 1000)
@@ -63,6 +64,7 @@ def _report(
     sequence: int,
     total_first_tx: npt.NDArray[np.float64],
     latest_mcs: npt.NDArray[np.float64],
+    noticed: Counter[str],
 ) -> KpiReport:
     """One indication from rows of the log; ``total_first_tx`` and ``latest_mcs``, [ue], run on from one to the next."""
     ue = log.ue[rows].astype(np.int64)
@@ -84,7 +86,12 @@ def _report(
     mcs = np.round(log.measured["mcs"][rows])
     mcs = np.where(np.isnan(mcs), latest_mcs[ue], mcs)
     latest_mcs[ue] = mcs
-    entry = np.flatnonzero(known & (counts.sum(axis=1) > 0))
+    counted = known & (counts.sum(axis=1) > 0)
+    entry = np.flatnonzero(counted & ~np.isnan(mcs))
+    unplaced = counted & np.isnan(mcs)
+    if unplaced.any():
+        noticed["harq_without_mcs"] += int(counts[unplaced][:, [ACK, NACK, DTX]].sum())
+        total_first_tx[ue[unplaced]] -= counts[unplaced][:, [ACK, NACK, DTX]].sum(axis=1)
     tables = len(rows)
     return KpiReport(
         cell_id=log.meta.name,
@@ -93,7 +100,7 @@ def _report(
         slot=0,
         timestamp_us=int(log.timestamp_us[rows[0]]),
         period_slots=max(1, round(log.meta.period_us / log.meta.slot_us)),
-        rnti=_FIRST_RNTI + ue,
+        rnti=FIRST_RNTI + ue,
         ue_id=np.full(len(rows), NO_UE_ID),
         cqi_table=np.full(tables, log.meta.cqi_table),
         mcs_table=np.full(tables, log.meta.mcs_table),

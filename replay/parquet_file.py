@@ -4,6 +4,7 @@ Every file names its format and version under the key ``distila.format``, so tha
 version, is refused by name instead of being misread. Writing is atomic: a killed run leaves no half-written file.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,13 +28,16 @@ def write_table(path: Path, table: pa.Table, file_format: str, meta: BaseModel) 
     table = table.replace_schema_metadata(
         {FORMAT_KEY: file_format.encode(), META_KEY: meta.model_dump_json(exclude_none=True).encode()}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, partial, compression="zstd", compression_level=19)
         os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def file_format(path: Path) -> str:
@@ -97,6 +101,8 @@ def _cast(values: pa.Array, name: str, target: pa.DataType) -> pa.Array:
 
 
 def _open(path: Path) -> tuple[pq.ParquetFile, str]:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; `distila trace import` makes a trace of a directory of logs")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -130,6 +130,8 @@ def _reason_tables(summary: dict[str, Any]) -> list[dict[str, Any]]:
     for group, (heading, when_empty, whole) in _GROUPS.items():
         if group not in summary:
             continue
+        if summary[group] is None:
+            when_empty = "Not known here: the xApp was started by hand, and printed its own counters."
         rows = []
         for reason, count in sorted((summary[group] or {}).items(), key=lambda item: -item[1]):
             # Trips are no decisions, so they are no share of them.
@@ -173,11 +175,21 @@ def _caveats(summary: dict[str, Any]) -> list[str]:
         lines = [f"Real-time loop ({timing}). Not a figure for a near-RT RIC, whose period is 10 ms to 1 s."]
     else:
         lines = [f"Faster than a near-RT RIC ({timing}), whose period is 10 ms to 1 s."]
-    if settings["decision_delay_slots"] == 0:
+    share = summary.get("applied_share")
+    if share is not None and share < _APPLIED_SHARE:
+        lines.insert(
+            0,
+            f"Only {100 * share:.1f} % of the UE reports were answered by a decision that the DU took over. For the rest the"
+            " DU was on its own, so this says little about the policy.",
+        )
+    if settings["decision_delay_slots"] == 0 and settings.get("speed") == "max":
         lines.append("Decisions took effect in the very slot of their report, which no real loop reaches.")
     if trace["slot_is"] != "slot":
         lines.append(f"A slot of this trace is a {trace['slot_is']}: times count those only, not what lay between.")
     return lines
+
+
+_APPLIED_SHARE = 0.95
 
 
 def _number(value: Any, digits: int = 0) -> str:

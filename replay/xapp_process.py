@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Final
 
@@ -20,14 +21,17 @@ class XappProcess:
     Args:
         node: where it shall subscribe.
         policy: its policy, as `distila run --policy` takes it.
+        config: its configuration, as `distila run --config` takes it.
         deadline: whether it drops late decisions; a replay that waits for every answer has no use for that.
 
     Raises:
         InputError: it did not come up; carries what it said.
     """
 
-    def __init__(self, node: E2Node, policy: str, deadline: bool = True) -> None:
-        command = [sys.executable, "-m", "xapp.cli", "run", "--e2", f"127.0.0.1:{node.port}", "--policy", policy]
+    def __init__(self, node: E2Node, policy: str, config: Path | None = None, deadline: bool = True) -> None:
+        command = [sys.executable, "-m", "xapp.cli", "run", "--e2", node.address, "--policy", policy]
+        if config is not None:
+            command += ["--config", str(config)]
         # Files, not pipes: nobody reads while the replay runs, and a full pipe would stop the xApp.
         self._out, self._err = TemporaryFile("w+"), TemporaryFile("w+")  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and how it says no. Every test is a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -147,7 +148,84 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((bundled("olla") / name).read_bytes())
     with (tmp_path / "policy.onnx").open("ab") as graph:
         graph.write(b"\0")
-    assert f"{tmp_path / 'policy.onnx'}: sha256" in refusal("policy", "check", tmp_path)
+    done = distila("policy", "check", tmp_path)
+    assert done.returncode == 1, "the check was made, and the answer is no"
+    assert done.stderr.startswith(f"refused: {tmp_path / 'policy.onnx'}: sha256")
+    assert done.stderr.count("\n") == 1
+    assert f"{tmp_path / 'policy.onnx'}: sha256" in refusal("run", "--policy", tmp_path)
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_replay(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "--out" in refusal("replay", "--trace", TRACE, "--out", tmp_path / "file")
+    assert "cannot be written" in refusal(
+        "trace",
+        "import",
+        "table",
+        write_csv(tmp_path),
+        "--mapping",
+        write_mapping(tmp_path),
+        "--out",
+        tmp_path / "file/t",
+    )
+
+
+def test_options_of_a_closed_loop_are_refused_for_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_mapping(tmp_path, kind="kpi")
+    answer("trace", "import", "table", write_csv(tmp_path), "--mapping", tmp_path / "mapping.yaml", "--out", log)
+    for option in (["--transport", "grpc"], ["--period", "20"], ["--against", "nonsense"], ["--external"]):
+        assert option[0] in refusal("replay", "--trace", log, "--out", tmp_path / "out", *option)
+
+
+def test_a_delay_that_outlives_every_decision_is_refused(tmp_path: Path) -> None:
+    assert "valid for 18" in refusal("replay", "--trace", TRACE, "--out", tmp_path, "--delay", 18)
+    patient = tmp_path / "patient.yaml"
+    patient.write_text("loop: {valid_for_extra_slots: 100}")
+    options = ["--out", tmp_path, "--delay", 18, "--slots", 100, "--config", patient]
+    assert answer("replay", "--trace", TRACE, *options)["applied_share"] > 0.5
+
+
+def test_settings_of_the_du_come_from_a_file(tmp_path: Path) -> None:
+    du = tmp_path / "du.yaml"
+    du.write_text("harq_rtt_slots: 4\ncqi_period_slots: 10\n")
+    summary = answer("replay", "--trace", TRACE, "--out", tmp_path, "--slots", 50, "--du", du, "--period", 2)
+    assert summary["settings"]["du"]["harq_rtt_slots"] == 4
+    assert summary["settings"]["du"]["period_slots"] == 2
+    du.write_text("harq_rrt_slots: 4")
+    assert "harq_rrt_slots" in refusal("replay", "--trace", TRACE, "--out", tmp_path, "--du", du)
+
+
+def test_an_unknown_bler_model_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    line = refusal("replay", "--trace", TRACE, "--out", tmp_path, "--bler", "rough")
+    assert "smooth" in line
+    assert "sionna" in line
+
+
+def test_an_interrupted_replay_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "xapp.cli", "replay", "--trace", str(TRACE), "--out", str(tmp_path)]
+    command += ["--transport", "grpc", "--external"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "waiting for an xApp" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read().strip().endswith("interrupted")
+
+
+def write_csv(folder: Path) -> Path:
+    path = folder / "table.csv"
+    path.write_text("t,c,a,n,m\n0,7,5,1,9\n10,8,6,0,9\n20,9,7,2,10\n")
+    return path
+
+
+def write_mapping(folder: Path, kind: str = "channel") -> Path:
+    columns = {"time": "t", "cqi": "c"}
+    if kind == "kpi":
+        columns |= {"harq_ack": "a", "harq_nack": "n", "mcs": "m"}
+    path = folder / "mapping.yaml"
+    path.write_text(json.dumps({"kind": kind, "time_unit": "ms", "columns": columns}))
+    return path
 
 
 @pytest.mark.parametrize("endpoint", ["nowhere", "host:123456"])

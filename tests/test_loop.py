@@ -44,9 +44,9 @@ def report(sequence=1, rnti=(0x4601,), *, cell="cell", time=None, cqi=7.0, total
         mcs_table=np.ones(count, np.int64),
         measured=measured,
         total_first_tx=np.full(count, total, np.float64),
-        harq_ue=np.arange(count),
-        harq_mcs=np.full(count, 10),
-        harq_counts=counts,
+        harq_ue=np.flatnonzero(counts.any(axis=1)),
+        harq_mcs=np.full(counts.any(axis=1).sum(), 10),
+        harq_counts=counts[counts.any(axis=1)],
     )
 
 
@@ -310,3 +310,27 @@ def test_a_report_period_that_no_decision_can_outlive_is_answered_or_dropped():
     control = loop.step(header.SerializeToString(), wire(report())[1])
     assert counted(loop) == 1
     assert control is None or decode_control(*control).valid_for_slots <= 2**32 - 1
+
+
+def test_a_node_that_restarts_with_its_clock_set_back_is_heard_again():
+    loop = make_loop()
+    loop.decide(report(1000, time=10**15))
+    decided = [loop.decide(report(sequence, time=1000 * sequence)) is not None for sequence in range(1, 21)]
+    assert decided == [False] * 7 + [True] * 13, "late ones do not keep coming in order"
+    assert loop.stats.dropped == {"out_of_order": 7}
+    assert loop.stats.noticed["node_restart"] == 1
+
+
+def test_late_indications_here_and_there_are_no_restart():
+    loop = make_loop()
+    for sequence in range(10, 40):
+        assert loop.decide(report(sequence)) is not None
+        assert loop.decide(report(sequence - 9)) is None
+    assert loop.stats.dropped == {"out_of_order": 30}
+
+
+def test_feedback_beyond_the_running_total_is_counted():
+    loop = make_loop()
+    loop.decide(report(1, total=100, ack=1))
+    loop.decide(report(2, total=101, ack=4))
+    assert loop.stats.noticed["harq_beyond_total"] == 3

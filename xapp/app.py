@@ -4,12 +4,14 @@ import gc
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
-from xapp.config import RunConfig
+from xapp.config import E2Config, RunConfig
 from xapp.e2.codec import Identity
 from xapp.e2.grpc_client import GrpcClient
 from xapp.e2.inbox import Inbox
+from xapp.e2.transport import Transport
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.policy.bundle import resolve_bundle
@@ -19,6 +21,14 @@ log = logging.getLogger(__name__)
 _IDLE_S: Final = 0.2
 _SWITCH_INTERVAL_S: Final = 0.0002
 _LOGGED_ERRORS: Final = 10
+
+
+def _grpc(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
+    return GrpcClient(e2.endpoint, identity, e2.tls, e2.cells, exit_on_end)
+
+
+TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {"grpc": _grpc}
+"""How each transport that the configuration can name is made. RMR will stand beside gRPC."""
 
 
 class Xapp:
@@ -36,7 +46,7 @@ class Xapp:
         identity = Identity(app_instance_id=config.instance_id)
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
-        self._transport = GrpcClient(config.e2.endpoint, identity, config.e2.tls, config.e2.cells, exit_on_end)
+        self._transport = TRANSPORTS[config.e2.transport](config.e2, identity, exit_on_end)
 
     def run(self, stop: threading.Event) -> None:
         """Decide until ``stop`` is set or the E2 node is done.

@@ -4,6 +4,7 @@ when called, so that a runtime install without torch or pyarrow still runs the x
 Exit status: 0 done; 1 done, and the answer is no (a check failed); 2 bad input or usage; 130 interrupted.
 """
 
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Final
@@ -13,12 +14,15 @@ import typer
 from xapp.errors import InputError
 
 _GROUP: Final = "distila.commands"
+_INTERRUPTED: Final = 130
 _SUMMARY: Final = "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the workshop around it."
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; turns bad input into one line and an exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # gRPC's own log lines would stand beside our one line of what is wrong.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             _print_help()
@@ -29,10 +33,21 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        _interrupted()
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            _interrupted()
+        raise
     except BrokenPipeError:
         # The reader of our output (head, say) has seen enough.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _interrupted() -> None:
+    print("interrupted", file=sys.stderr)
+    sys.exit(_INTERRUPTED)
 
 
 def _command(name: str) -> typer.Typer:

@@ -14,6 +14,8 @@ def first_error(error: ValidationError) -> str:
     """The first thing pydantic found wrong, as ``field = value: what``."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"{field}: no such field"
     value = first["input"]
     given = f" = {value!r}" if isinstance(value, str | int | float) else ""
     return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}"

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import Final
 
 import numpy as np
 from numpy import count_nonzero
@@ -24,6 +25,7 @@ from xapp.stats import LoopStats
 
 log = logging.getLogger(__name__)
 
+_LATE_IN_ORDER: Final = 8
 _KINDS = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 
 
@@ -49,6 +51,17 @@ class LoopConfig(BaseModel):
 class _CellOrder:
     sequence: int
     timestamp_us: int
+    # The latest indication that was taken for a late one, and how many such came in order without a newer between.
+    late_sequence: int = -1
+    late_in_order: int = 0
+
+
+def _began_anew(order: _CellOrder, sequence: int) -> bool:
+    """Whether what looks late is a restarted node with its clock set back: late ones do not keep coming in order."""
+    in_order = sequence == order.late_sequence + 1
+    order.late_in_order = order.late_in_order + 1 if in_order else 1
+    order.late_sequence = sequence
+    return order.late_in_order >= _LATE_IN_ORDER
 
 
 class DecisionLoop:
@@ -76,7 +89,7 @@ class DecisionLoop:
         self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
         self._layout = Layout(bundle.manifest.columns)
-        self._guard = Guard(guard_config or GuardConfig(), list(bundle.manifest.mcs_tables))
+        self._guard = Guard(guard_config or GuardConfig(), bundle.manifest.mcs_tables, bundle.manifest.columns)
         self._kind_of_action = np.array([_KINDS[action.kind] for action in bundle.manifest.actions])
         self._value_of_action = np.array([action.value for action in bundle.manifest.actions])
         self._ues = UeTable(self.config.ue_capacity, bundle.manifest.state_size)
@@ -187,11 +200,11 @@ class DecisionLoop:
             self._order[report.cell_id] = _CellOrder(report.sequence, report.timestamp_us)
             return True
         if report.sequence <= order.sequence:
-            if report.timestamp_us <= order.timestamp_us:
+            if report.timestamp_us <= order.timestamp_us and not _began_anew(order, report.sequence):
                 reason = "duplicate" if report.sequence == order.sequence else "out_of_order"
                 self.stats.dropped[reason] += 1
                 return False
-            # Time went on but the sequence began anew: the node restarted.
+            # The sequence began anew, and time went on or the node's clock was set back with it: the node restarted.
             self.stats.noticed["node_restart"] += 1
         else:
             if report.sequence > order.sequence + 1:
@@ -203,15 +216,17 @@ class DecisionLoop:
             del self._order[report.cell_id]
             self._order[report.cell_id] = order
         order.sequence, order.timestamp_us = report.sequence, report.timestamp_us
+        order.late_sequence, order.late_in_order = -1, 0
         return True
 
     def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
         """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
         before = self._ues.total_first_tx[rows]
-        if count_nonzero(report.harq_measured) < report.num_ues:
-            # A report without HARQ says nothing about the total: the one known stays.
-            total = np.where(report.harq_measured, total, before)
+        unknown = np.isnan(total)
+        if count_nonzero(unknown):
+            # A report without the total says nothing about it: the one known stays.
+            total = np.where(unknown, before, total)
         self._ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
         if not count_nonzero(lost):
@@ -222,9 +237,13 @@ class DecisionLoop:
             self._ues.reset(rows[restarted])
             self._ues.total_first_tx[rows[restarted]] = total[restarted]
             self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
-        missed = int(lost[lost > 0].sum())
-        if missed:
-            self.stats.noticed["harq_feedback_missed"] += missed
+        lost = np.where(restarted | np.isnan(lost), 0, lost)
+        for reason, count in (
+            ("harq_feedback_missed", lost.clip(min=0).sum()),
+            ("harq_beyond_total", -lost.clip(max=0).sum()),
+        ):
+            if count:
+                self.stats.noticed[reason] += int(count)
 
     def _warm_up(self) -> None:
         """Run the graph once: ONNX Runtime plans its memory on first use, which the first UE should not wait for."""

@@ -9,7 +9,7 @@ import typer
 
 from replay import kpi_log
 from replay.comparison import NATIVE_OLLA, Settings, replay_channel, replay_log
-from replay.du import DuConfig
+from replay.du import load_du_config
 from replay.kpi_log import KpiLog
 from replay.parquet_file import file_format
 from replay.trace import ChannelTrace
@@ -21,12 +21,13 @@ app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA
 
 @app.command()
 def replay(
+    context: typer.Context,
     trace: Annotated[Path, typer.Option(help="Channel trace (closed loop) or KPI log (open loop).")],
     out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
     policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
     against: Annotated[str, typer.Option(help="`olla`: the DU's native OLLA; or another bundle.")] = NATIVE_OLLA,
-    period: Annotated[int, typer.Option(min=1, help="Slots between two E2 reports.")] = 1,
-    delay: Annotated[int, typer.Option(min=0, help="Slots from a report until its decisions take effect.")] = 0,
+    period: Annotated[int | None, typer.Option(min=1, help="Slots between two E2 reports; default 1.")] = None,
+    delay: Annotated[int | None, typer.Option(min=0, help="Slots until decisions take effect; default 0.")] = None,
     transport: Annotated[Literal["inproc", "grpc"], typer.Option(help="How the xApp is reached.")] = "inproc",
     speed: Annotated[str, typer.Option(help="`max`, or N times real time.")] = "max",
     slots: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots.")] = None,
@@ -35,33 +36,40 @@ def replay(
         str, typer.Option(metavar="HOST:PORT", help="gRPC endpoint; port 0 takes a free one.")
     ] = "127.0.0.1:0",
     external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
-    olla_target: Annotated[float, typer.Option(help="BLER target of the native OLLA.")] = 0.1,
-    olla_step: Annotated[float, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = 0.02,
+    du: Annotated[Path | None, typer.Option(help="YAML file with settings of the DU stand-in.")] = None,
+    olla_target: Annotated[float | None, typer.Option(help="BLER target of the native OLLA.")] = None,
+    olla_step: Annotated[float | None, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The xApp's configuration: its guard and loop apply.")] = None,
+    bler: Annotated[str, typer.Option(help="BLER model: `smooth`, or `sionna`, which needs [training].")] = "smooth",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
 ) -> None:
     """Replay a trace: the policy through the whole xApp, then what it is compared with, on one channel and one luck."""
-    if external and transport != "grpc":
-        raise InputError("--external needs --transport grpc")
-    if not 0 < olla_target < 0.5:
-        raise InputError(f"--olla-target {olla_target}: expected a number between 0 and 0.5")
-    if not olla_step > 0:
-        raise InputError(f"--olla-step {olla_step}: expected a positive number")
     if file_format(trace) == kpi_log.FORMAT:
+        for option in ("against", "period", "delay", "transport", "speed", "slots", "seed", "listen", "external", "du"):
+            if not _is_default(context, option):
+                raise InputError(f"--{option} has no meaning for a KPI log, whose outcome is history: {trace}")
         with progress_bar("open loop", "reports") as progress:
-            summary = replay_log(trace, KpiLog.load(trace), policy, out, progress)
+            summary = replay_log(trace, KpiLog.load(trace), policy, out, config, progress)
     else:
+        if external and transport != "grpc":
+            raise InputError("--external needs --transport grpc")
+        if external and not _is_default(context, "policy"):
+            raise InputError("--external: the xApp brings its own policy, leave out --policy")
+        given = {
+            "period_slots": period,
+            "decision_delay_slots": delay,
+            "olla_target_bler": olla_target,
+            "olla_step_on_nack": olla_step,
+        }
         settings = Settings(
-            du=DuConfig(
-                period_slots=period,
-                decision_delay_slots=delay,
-                olla_target_bler=olla_target,
-                olla_step_on_nack=olla_step,
-            ),
+            du=load_du_config(du, {name: value for name, value in given.items() if value is not None}),
             seed=seed,
             max_slots=slots,
             speed=_speed(speed),
             transport=transport,
             listen=listen,
+            config=config,
+            bler=bler,
             external=(lambda port: _ask_for_xapp(listen, port)) if external else None,
         )
         channel = ChannelTrace.load(trace)
@@ -73,6 +81,11 @@ def replay(
     _print_closed_loop(summary) if summary["kind"] == "closed-loop" else _print_open_loop(summary)
     _print_counts(summary)
     stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def _is_default(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is None or source.name == "DEFAULT"
 
 
 @contextmanager
@@ -130,14 +143,25 @@ def _print_open_loop(summary: dict[str, Any]) -> None:
         ["", "value"],
         [[name.replace("_", " "), str(value)] for name, value in summary["agreement"].items()],
     )
+    for note in summary["trace"]["notes"]:
+        stdout.print(f"note: {note}", soft_wrap=True)
 
 
 def _print_counts(summary: dict[str, Any]) -> None:
     counts = [f"{summary[name]} {name}" for name in ("indications", "decisions")]
     for group in ("dropped", "guarded", "noticed", "lost"):
+        if summary[group] is None:
+            counts.append(f"{group}: see what the xApp printed")
+            continue
         found = ", ".join(f"{reason} {count}" for reason, count in summary[group].items())
         counts.append(f"{group}: {found or 'nothing'}")
     stdout.print("; ".join(counts), soft_wrap=True)
+    if summary.get("applied_share") is not None:
+        refused = ", ".join(f"{r} {n}" for r, n in (summary["outcomes"] or {}).items() if r != "accepted")
+        why = f" (refused: {refused})" if refused else ""
+        stdout.print(
+            f"applied: {summary['applied_share']:.1%} of the UE reports were answered in time{why}", soft_wrap=True
+        )
     latency = summary["latency_us"]
     if latency["p50"] is not None:
         figures = f"p50 {latency['p50']}, p99 {latency['p99']}, max {latency['max']}"

@@ -67,7 +67,7 @@ def reports(draw):
     harq = draw(st.lists(entry, max_size=12 if count else 0))
     return KpiReport(
         draw(st.text(min_size=1, max_size=8)),
-        *draw(st.tuples(UINT64, UINT32, UINT32, UINT64, st.integers(1, 1_000_000))),
+        *draw(st.tuples(UINT64, st.integers(0, 1023), st.integers(0, 159), UINT64, st.integers(1, 1_000_000))),
         rnti=np.array(rnti, np.int64),
         ue_id=np.where(np.array(has_id, bool), np.array(ident, np.int64), NO_UE_ID),
         cqi_table=np.array(draw(table), np.int64),
@@ -105,10 +105,25 @@ def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
     assert report.total_first_tx[1] == 0
 
 
-def test_an_unspecified_or_unknown_table_reads_as_table_1():
-    report = read(indication({"rnti": 1}, {"rnti": 2, "cqi_table": 2, "mcs_table": 3}, {"rnti": 3, "mcs_table": 7}))
-    assert report.cqi_table.tolist() == [1, 2, 1]
-    assert report.mcs_table.tolist() == [1, 3, 1]
+def test_an_unspecified_table_is_table_1_and_an_unknown_one_is_not_believed():
+    noticed = Counter()
+    rows = [
+        {"cqi": 3},
+        {"cqi": 4, "cqi_table": 2, "mcs_table": 3},
+        {"cqi": 5, "mcs_table": 7},
+        {"cqi": 6, "cqi_table": 9},
+    ]
+    report = read(indication(*({"rnti": rnti, **row} for rnti, row in enumerate(rows, start=1))), noticed)
+    assert report.cqi_table.tolist() == [1, 2, 1, 1]
+    assert report.mcs_table.tolist() == [1, 3, 0, 1]
+    np.testing.assert_array_equal(report.measured[:, 0], [3, 4, 5, np.nan])  # a CQI means nothing without its table
+    assert noticed == {"invalid_mcs_table": 1, "invalid_cqi_table": 1}
+
+
+def test_feedback_without_a_running_total_is_still_feedback():
+    report = read(indication({"rnti": 1}, {"rnti": 2}, ue=[1], mcs=[4], ack=[1], nack=[2]))
+    assert report.harq_measured.tolist() == [False, True]
+    assert report.first_tx.tolist() == [0, 3]
 
 
 def same_read(one, other):
@@ -358,11 +373,11 @@ def test_a_control_message_with_an_impossible_ue_id_is_refused_or_read():
         codec.decode_control(header, message)
 
 
-def test_a_period_or_a_total_that_cannot_be_is_counted_and_not_believed():
-    header = pb.IndicationHeader(cell_id="cell", report_period_slots=2**32 - 1)
+def test_a_period_a_total_or_a_slot_that_cannot_be_is_counted_and_not_believed():
+    header = pb.IndicationHeader(cell_id="cell", report_period_slots=2**32 - 1, sfn=1024, slot=160)
     noticed = Counter()
     data = indication({"rnti": 1, "harq_total_first_tx": 2**48 + 1}, {"rnti": 2, "harq_total_first_tx": 2**48})
     report = codec.decode_indication(header, data.SerializeToString(), noticed)
     assert report.period_slots == 1
     assert np.isnan(report.total_first_tx).tolist() == [True, False]
-    assert noticed == {"invalid_period": 1, "invalid_harq_total": 1}
+    assert noticed == {"invalid_period": 1, "invalid_harq_total": 1, "invalid_sfn_or_slot": 1}

@@ -56,7 +56,7 @@ def test_a_subscription_to_some_cells_brings_only_those(nodes, start, make_repor
     answer = node.receive(PATIENCE_S)
     assert answer is not None
     assert answer.decisions.cell_id == "mine"
-    assert node.refused == {"not_subscribed": 1}
+    assert node.dropped == {"not_subscribed": 1}
     tell(answer, accepted=1)
 
 
@@ -287,3 +287,29 @@ def test_an_endpoint_that_is_none_is_named_in_one_line():
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "nonsense" in done.stderr
+
+
+class Deaf(E2Node):
+    """A node whose control stream breaks at once, while it goes on sending indications."""
+
+    def Control(self, request_iterator, context):  # noqa: N802  # the name is the service's
+        context.abort(grpc.StatusCode.INTERNAL, "no control today")
+
+
+def test_a_control_stream_that_breaks_alone_is_noticed_and_the_session_begins_anew(start, make_report, eventually):
+    node = Deaf()
+    try:
+        running = start(config(node.port), exit_on_end=False)
+        eventually(lambda: running.stats()["lost"].get("control_stream_internal", 0) >= 2)
+    finally:
+        node.end(0)
+
+
+def test_the_outcome_of_one_decision_does_not_hold_up_the_next(nodes, start, make_report):
+    node = nodes()
+    start(config(node.port))
+    first = ask(node, make_report(sequence=1))
+    second = ask(node, make_report(sequence=2))
+    assert (first.decisions.answers_sequence, second.decisions.answers_sequence) == (1, 2)
+    tell(second, accepted=1)
+    tell(first, accepted=1)

@@ -50,7 +50,7 @@ class Desk:
     """A guard with the memory of its UEs, and its counts."""
 
     def __init__(self, mcs_tables: Sequence[int] = ALL_TABLES, **config: object) -> None:
-        self.guard = Guard(GuardConfig.model_validate(config), list(mcs_tables))
+        self.guard = Guard(GuardConfig.model_validate(config), mcs_tables, ["cqi", "sinr_db"])
         self.table = UeTable(64, 1)
         self.guarded: Counter[str] = Counter()
 
@@ -105,8 +105,29 @@ def test_a_cqi_too_old_is_no_ground_unless_something_else_was_measured() -> None
         sinr_db=[NAN, NAN, 3, NAN, NAN],
         harq_measured=[False, False, False, True, False],
     )
-    assert desk.check(seen) == [(MCS, 5), SILENT, (MCS, 5), (MCS, 5), (MCS, 5)]
-    assert desk.guarded == {"stale_cqi": 1}
+    # The fourth has an old CQI and counts HARQ, but there was never any feedback.
+    assert desk.check(seen) == [(MCS, 5), SILENT, (MCS, 5), SILENT, (MCS, 5)]
+    assert desk.guarded == {"stale_cqi": 2}
+
+
+def test_feedback_keeps_an_old_cqi_going_for_as_long_as_a_cqi_may_be_old() -> None:
+    desk = Desk(max_cqi_age_slots=100)
+    assert desk.check(report(cqi_age_slots=500, harq=[(0, 5, 1, 0, 0)])) == [(MCS, 5)]
+    assert desk.check(report(cqi_age_slots=600, period_slots=100)) == [(MCS, 5)]
+    assert desk.check(report(cqi_age_slots=601)) == [SILENT]
+
+
+def test_what_the_policy_does_not_read_is_no_ground_for_a_decision() -> None:
+    desk = Desk()
+    desk.guard = Guard(GuardConfig(), ALL_TABLES, ["cqi"])
+    assert desk.check(report(cqi=NAN, sinr_db=20, harq_measured=False)) == [SILENT]
+    assert desk.guarded == {"no_measurement": 1}
+
+
+def test_an_unknown_mcs_table_is_left_to_the_du_even_by_a_policy_for_all() -> None:
+    desk = Desk()
+    assert desk.check(report(2, mcs_table=[0, 3])) == [SILENT, (MCS, 5)]
+    assert desk.guarded == {"mcs_table": 1}
 
 
 def test_an_mcs_table_that_the_policy_was_not_made_for() -> None:

@@ -273,10 +273,10 @@ def test_sinr_olla_decides_as_sionna_does(mcs_table: int, lowest_mcs: int, highe
     from sionna.phy.utils import lin_to_db
     from sionna.sys import OuterLoopLinkAdaptation, PHYAbstraction
 
+    from training.sinr_olla import SinrInnerLoop, SinrOlla
     from training.sionna_bler import SionnaBler
     from xapp.nr.mcs import MCS_TABLES
     from xapp.nr.tbs import transport_block_size_bits
-    from xapp.policy.olla import SinrInnerLoop, SinrOlla
 
     rng = np.random.default_rng(3)
     ues, steps = 24, 300

@@ -218,6 +218,17 @@ def test_verdict_claims_no_more_than_the_interval_does(closed, gain, said):
     assert said in page.text.replace(report_charts.MINUS, "-")
 
 
+def test_says_so_first_when_the_policy_was_hardly_ever_applied(closed):
+    assert "Only 12.0 % of the UE reports were answered" in closed(applied_share=0.12).text
+    assert "of the UE reports were answered" not in closed(applied_share=0.999).text
+
+
+def test_counters_that_are_not_known_are_not_called_zero(closed):
+    text = closed(guarded=None, noticed=None, outcomes=None).text
+    assert "The guard changed no decision" not in text
+    assert "Not known here" in text
+
+
 @pytest.mark.parametrize(
     ("period", "delay", "said"),
     [
@@ -228,7 +239,7 @@ def test_verdict_claims_no_more_than_the_interval_does(closed, gain, said):
     ],
 )
 def test_says_at_which_speed_of_the_loop_the_figures_hold(closed, period, delay, said):
-    assert said in closed(settings={"period_slots": period, "decision_delay_slots": delay}).text
+    assert said in closed(settings={"period_slots": period, "decision_delay_slots": delay, "speed": "max"}).text
 
 
 def test_says_plainly_that_nothing_was_dropped(closed):

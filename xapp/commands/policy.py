@@ -1,5 +1,6 @@
 """`distila policy`: look at a policy bundle, and check it."""
 
+import sys
 import time
 from typing import Annotated, Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import typer
 
 from xapp.commands.terminal import print_json, print_table
-from xapp.policy.bundle import Bundle, resolve_bundle
+from xapp.errors import InputError
+from xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle
 
 app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
 
@@ -39,9 +41,14 @@ def check(
 ) -> None:
     """Check digest, contract, shapes and golden vectors, and time the graph on this machine.
 
-    Exit status 2 and one line saying what is wrong, if anything is.
+    Exit status 1 and one line saying what is wrong, if anything is.
     """
-    loaded = resolve_bundle(bundle)
+    path = find_bundle(bundle)
+    try:
+        loaded = load_bundle(path)
+    except InputError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
     latency = {f"{ues}_ue": _time_us(loaded, ues, runs) for ues in (1, 10, 100)}
     checks = ["sha256", "contract", "tensor shapes", f"{len(loaded.manifest.golden.action)} golden vectors"]
     if json:

@@ -45,6 +45,9 @@ _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
+_CQI: Final = MEASURED.index("cqi")
+_SFNS: Final = 1024
+_MOST_SLOTS: Final = 160  # of a frame, at 240 kHz subcarrier spacing (TS 38.211 table 4.3.2-1)
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
 _FIRST_COUNT: Final = 2
 _HARQ_LIMITS: Final = np.array([[0], [NUM_MCS], *[[_MAX_COUNT]] * 4])  # the first is the number of UEs
@@ -148,7 +151,13 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         period_slots = 1
     ue_id = table[:, _UE_ID].astype(np.int64)
     ue_id[ue_id == 0] = NO_UE_ID
-    tables = _table_indices(table[:, _CQI_TABLE : _MCS_TABLE + 1])
+    tables = _table_indices(table[:, _CQI_TABLE : _MCS_TABLE + 1], noticed)
+    if count_nonzero(tables) < tables.size:
+        # A CQI means nothing without its table.
+        measured[tables[:, 0] == 0, _CQI] = np.nan
+        tables[tables[:, 0] == 0, 0] = 1
+    if header.sfn >= _SFNS or header.slot >= _MOST_SLOTS:
+        noticed["invalid_sfn_or_slot"] += 1
     return KpiReport(
         cell_id=header.cell_id,
         sequence=header.sequence,
@@ -205,12 +214,16 @@ def _keep(
     return table[usable], harq
 
 
-def _table_indices(columns: npt.NDArray[np.float64]) -> IntArray:
-    """Unspecified (0) and unknown tables count as table 1, the default of RRC (TS 38.331, mcs-Table absent)."""
+def _table_indices(columns: npt.NDArray[np.float64], noticed: Counter[str]) -> IntArray:
+    """CQI and MCS table of each UE, [ue, 2]: unspecified is table 1, the default of RRC (TS 38.331), unknown is 0."""
     tables = columns.astype(np.int64)
+    tables[tables == 0] = 1
     unknown = (tables < 1) | (tables > 3)
     if count_nonzero(unknown):
-        tables[unknown] = 1
+        for name, column in (("invalid_cqi_table", 0), ("invalid_mcs_table", 1)):
+            if count_nonzero(unknown[:, column]):
+                noticed[name] += int(count_nonzero(unknown[:, column]))
+        tables[unknown] = 0
     return tables
 
 

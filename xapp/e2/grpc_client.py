@@ -73,6 +73,7 @@ class GrpcClient:
         self._exit_on_end = exit_on_end
         self._stop = threading.Event()
         self._connected = threading.Event()
+        self._restart = threading.Event()
         self._controls: Controls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._call: grpc.Call | None = None
@@ -125,12 +126,15 @@ class GrpcClient:
                     if self._stop.is_set():
                         return
                     code, details = error.code(), error.details()
-                    if code in _FINAL:
+                    if self._restart.is_set():
+                        self._restart.clear()
+                    elif code in _FINAL:
                         self.failure = f"E2 node {self._endpoint} refused the subscription: {code.name}: {details}"
                         log.error(self.failure)
                         return
-                    self.lost[f"connection_{code.name.lower()}"] += 1
-                    log.warning("E2 node %s: %s: %s; again in %.1f s", self._endpoint, code.name, details, pause_s)
+                    else:
+                        self.lost[f"connection_{code.name.lower()}"] += 1
+                        log.warning("E2 node %s: %s: %s; again in %.1f s", self._endpoint, code.name, details, pause_s)
                 if time.monotonic() - before > _LONGEST_PAUSE_S:
                     pause_s = _FIRST_PAUSE_S
                 self._stop.wait(pause_s)
@@ -176,9 +180,19 @@ class GrpcClient:
                 self.outcomes["accepted"] += outcome.accepted
                 for rejection in outcome.rejections:
                     self.outcomes[_cause(rejection.cause)] += rejection.ues
+            self._control_ended("ended")
         except grpc.RpcError as error:
-            # The subscription's stream breaks with it and is what reconnects.
-            log.debug("control stream ended: %s", error)
+            # Where the connection is lost the subscription breaks with it, and is what reconnects.
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                self._control_ended(error.code().name.lower())
+
+    def _control_ended(self, how: str) -> None:
+        """Decisions have no way to the node any more: if it still sends indications, start over."""
+        if self._connected.is_set() and not self._stop.is_set() and self._call is not None:
+            self.lost[f"control_stream_{how}"] += 1
+            log.warning("E2 node %s: the control stream is gone (%s); subscribing again", self._endpoint, how)
+            self._restart.set()
+            self._call.cancel()
 
 
 def _cause(cause: pb.Cause) -> str:

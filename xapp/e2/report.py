@@ -46,9 +46,9 @@ class KpiReport:
     rnti: IntArray  # [ue]
     ue_id: IntArray  # [ue], NO_UE_ID = the node has none
     cqi_table: IntArray  # [ue], 1..3
-    mcs_table: IntArray  # [ue], 1..3
+    mcs_table: IntArray  # [ue], 1..3, 0 = one that is unknown
     measured: DoubleArray  # [ue, len(MEASURED)]
-    total_first_tx: DoubleArray  # [ue], first transmissions since attach; NaN = HARQ is not measured
+    total_first_tx: DoubleArray  # [ue], first transmissions since attach; NaN = not known
     harq_ue: IntArray  # [entry], row of the UE
     harq_mcs: IntArray  # [entry], 0..28
     harq_counts: DoubleArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
@@ -60,6 +60,8 @@ class KpiReport:
 
     def __post_init__(self) -> None:
         self.harq_measured = ~np.isnan(self.total_first_tx)
+        # A node may count feedback without keeping the total.
+        self.harq_measured[self.harq_ue] = True
         self.harq_sums = np.zeros((len(self.rnti), 4))
         self.one_entry_per_ue = not count_nonzero(self.harq_ue[1:] <= self.harq_ue[:-1])
         if self.one_entry_per_ue:

@@ -1,4 +1,4 @@
-"""What the xApp asks of a transport, whichever wire it is: gRPC (`xapp.e2.grpc_client`); RMR will stand beside it."""
+"""What the xApp asks of a transport, whichever wire it is. `xapp.app.TRANSPORTS` lists those there are."""
 
 from collections import Counter
 from typing import Protocol
@@ -12,10 +12,12 @@ class Transport(Protocol):
     Attributes:
         outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of refusal.
         lost: control messages that could not be sent, and lost connections, by reason.
+        failure: why it gave up for good; None unless it did.
     """
 
     outcomes: Counter[str]
     lost: Counter[str]
+    failure: str | None
 
     def start(self, inbox: Inbox) -> None:
         """Connect and begin to fill the inbox, on threads of the transport's own. Closes the inbox when it is over.

@@ -31,7 +31,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from xapp.e2.report import NUM_MCS, FloatArray, IntArray
 from xapp.errors import InputError, first_error
@@ -43,7 +43,7 @@ MANIFEST_FILE: Final = "manifest.json"
 MAX_GRAPH_BYTES: Final = 125_000
 """1 Mbit, the memory that arXiv 2511.06563 grants a policy on baseband hardware."""
 
-_SCORE_TOLERANCE: Final = 1e-4
+_TOLERANCE: Final = 1e-4
 
 
 class Action(BaseModel):
@@ -53,6 +53,14 @@ class Action(BaseModel):
 
     kind: Literal["mcs", "mcs_offset", "native"]
     value: int = Field(default=0, ge=-(NUM_MCS - 1), le=NUM_MCS - 1)
+
+    @model_validator(mode="after")
+    def _sane(self) -> "Action":
+        if self.kind == "mcs" and self.value < 0:
+            raise ValueError(f"an absolute MCS of {self.value}")
+        if self.kind == "native" and self.value:
+            raise ValueError("native has no value")
+        return self
 
 
 class Golden(BaseModel):
@@ -64,6 +72,7 @@ class Golden(BaseModel):
     state: list[list[float]]
     score: list[list[float]]
     action: list[int]
+    next_state: list[list[float]]
 
 
 class Manifest(BaseModel):
@@ -143,8 +152,17 @@ def resolve_bundle(policy: str) -> Bundle:
     Raises:
         InputError: see `load_bundle` and `bundled`.
     """
+    return load_bundle(find_bundle(policy))
+
+
+def find_bundle(policy: str) -> Path:
+    """The directory of a policy given as a directory or by the name of one that ships.
+
+    Raises:
+        InputError: it is neither.
+    """
     path = Path(policy)
-    return load_bundle(path if path.is_dir() else bundled(policy))
+    return path if path.is_dir() else bundled(policy)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -161,9 +179,10 @@ def load_bundle(path: Path) -> Bundle:
         manifest = Manifest.model_validate_json(manifest_path.read_bytes())
     except ValidationError as error:
         raise InputError(f"{manifest_path}: {first_error(error)}") from None
+    size = graph_path.stat().st_size
+    if size > MAX_GRAPH_BYTES:
+        raise InputError(f"{graph_path}: {size} bytes, a policy has at most {MAX_GRAPH_BYTES} (1 Mbit)")
     graph = graph_path.read_bytes()
-    if len(graph) > MAX_GRAPH_BYTES:
-        raise InputError(f"{graph_path}: {len(graph)} bytes, a policy has at most {MAX_GRAPH_BYTES} (1 Mbit)")
     digest = hashlib.sha256(graph).hexdigest()
     if digest != manifest.sha256:
         raise InputError(f"{graph_path}: sha256 is {digest[:12]}..., {MANIFEST_FILE} says {manifest.sha256[:12]}...")
@@ -220,7 +239,7 @@ def write_bundle(
             training=training,
             benchmark=benchmark or {},
             latency_us=latency_us or {},
-            golden=Golden(report=[], state=[], score=[], action=[]),
+            golden=Golden(report=[], state=[], score=[], action=[], next_state=[]),
         )
         manifest.golden = _golden(path / GRAPH_FILE, graph, manifest, golden_report, golden_state)
         (partial / GRAPH_FILE).write_bytes(graph)
@@ -259,7 +278,7 @@ def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: FloatArr
     session = _session(graph_path, graph)
     _check_tensors(graph_path, session, manifest)
     try:
-        score, action, _ = session.run(
+        score, action, next_state = session.run(
             ["score", "action", "next_state"],
             {"report": report.astype(np.float32), "state": state.astype(np.float32)},
         )
@@ -270,6 +289,7 @@ def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: FloatArr
         state=state.tolist(),
         score=np.asarray(score).tolist(),
         action=np.asarray(action).tolist(),
+        next_state=np.asarray(next_state).tolist(),
     )
 
 
@@ -325,6 +345,7 @@ def _check_golden(bundle: Bundle) -> None:
         "report": (report, (count, len(manifest.columns))),
         "state": (state, (count, manifest.state_size)),
         "score": (_array(golden.score), (count, len(manifest.actions))),
+        "next_state": (_array(golden.next_state), (count, manifest.state_size)),
     }
     for name, (array, shape) in shapes.items():
         if array.shape != shape:
@@ -339,15 +360,17 @@ def _check_golden(bundle: Bundle) -> None:
         if not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
             raise InputError(f"{graph_path}: {name} is not finite on golden vector {row}")
+    if not ((action >= 0) & (action < len(manifest.actions))).all():
+        raise InputError(f"{graph_path}: action is {action.min()} to {action.max()}, there are {len(manifest.actions)}")
     if not np.array_equal(action, golden.action):
         row = int(np.flatnonzero(action != golden.action)[0])
         raise InputError(
             f"{graph_path}: action is {action[row]} on golden vector {row}, {MANIFEST_FILE} says {golden.action[row]}"
         )
-    if not np.allclose(score, golden.score, rtol=_SCORE_TOLERANCE, atol=_SCORE_TOLERANCE):
-        raise InputError(
-            f"{graph_path}: score differs from the golden vectors by {np.abs(score - golden.score).max():.2g}"
-        )
+    for name, found, expected in (("score", score, golden.score), ("next_state", next_state, golden.next_state)):
+        difference = np.abs(found - np.array(expected))
+        if difference.size and (difference > _TOLERANCE * (1 + np.abs(expected))).any():
+            raise InputError(f"{graph_path}: {name} differs from the golden vectors by {difference.max():.2g}")
     if not np.array_equal(np.argmax(score, axis=1), action):
         raise InputError(f"{graph_path}: action is not the argmax of score")
 

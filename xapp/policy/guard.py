@@ -6,9 +6,9 @@ Every intervention is counted by reason; `native` means that the DU's own link a
 reason              what happens
 =================== ==========================================================================================
 not_finite          a score is NaN or infinite: native
-no_measurement      the report holds neither channel quality nor HARQ: native
-stale_cqi           the CQI is older than ``max_cqi_age_slots`` and nothing else was measured: native
-mcs_table           the UE uses an MCS table that the policy was not made for: native
+no_measurement      the report holds neither HARQ nor a channel quality that the policy reads: native
+stale_cqi           the CQI is older than ``max_cqi_age_slots``, and so is the latest HARQ feedback: native
+mcs_table           the UE uses an MCS table that is unknown, or that the policy was not made for: native
 breaker             too many first transmissions failed lately, and the DU would use a lower MCS: native for
                     ``breaker_hold_slots``
 clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
@@ -18,6 +18,7 @@ breaker_tripped     no intervention of its own: how often a breaker tripped
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, FloatArray, IntArray,
 from xapp.nr.mcs import MCS_TABLES
 from xapp.policy.ue_table import UeTable
 
-_CQI = MEASURED.index("cqi")
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
 _NATIVE_MCS = MEASURED.index("native_mcs")
@@ -69,10 +69,12 @@ class Guard:
     Args:
         config: the limits.
         mcs_tables: MCS tables that the policy was made for.
+        columns: report columns that the policy reads; what it does not read is no ground for its decisions.
     """
 
-    def __init__(self, config: GuardConfig, mcs_tables: list[int]) -> None:
+    def __init__(self, config: GuardConfig, mcs_tables: Sequence[int], columns: Sequence[str]) -> None:
         self.config = config
+        self._quality = [MEASURED.index(name) for name in ("cqi", "sinr_db") if name in columns]
         self._fits = np.array([table in mcs_tables for table in range(4)])
         self._fits_all = bool(self._fits[1:].all())
         self._max_mcs = np.array([0, *(min(config.max_mcs, MCS_TABLES[t].num_mcs - 1) for t in (1, 2, 3))])
@@ -105,12 +107,17 @@ class Guard:
         if count_nonzero(finite) < finite.size:
             bad = self._veto("not_finite", np.asarray(~finite.all(axis=1)), bad, guarded)
         if count_nonzero(report.harq_measured) < report.num_ues:
-            # Where HARQ is measured there is always something fresh to go by.
-            no_sinr = np.isnan(report.measured[:, _SINR]) & ~report.harq_measured
-            bad = self._veto("no_measurement", no_sinr & np.isnan(report.measured[:, _CQI]), bad, guarded)
-            too_old = report.measured[:, _CQI_AGE] > config.max_cqi_age_slots
-            bad = self._veto("stale_cqi", no_sinr & too_old, bad, guarded)
-        if not self._fits_all:
+            blind = ~report.harq_measured & np.isnan(report.measured[:, self._quality]).all(axis=1)
+            bad = self._veto("no_measurement", blind, bad, guarded)
+        # Feedback keeps a policy going when the CQI stays away, but not for ever.
+        idle_slots = np.where(report.first_tx > 0, 0, table.idle_slots[rows] + report.period_slots)
+        table.idle_slots[rows] = idle_slots
+        stale = (report.measured[:, _CQI_AGE] > config.max_cqi_age_slots) & (idle_slots > config.max_cqi_age_slots)
+        if count_nonzero(stale):
+            if _SINR in self._quality:
+                stale &= np.isnan(report.measured[:, _SINR])
+            bad = self._veto("stale_cqi", stale, bad, guarded)
+        if not self._fits_all or count_nonzero(report.mcs_table) < report.num_ues:
             bad = self._veto("mcs_table", ~self._fits[report.mcs_table], bad, guarded)
         allowed = self._clamp(report, kind, value)
         held = self._breaker(report, kind, allowed, bad, table, rows, guarded)

@@ -1,25 +1,22 @@
 """Outer-loop link adaptation, the baseline that every RAN has: an offset steered by ACK and NACK over an inner loop.
 
 On a NACK the offset falls by a step, on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the
-first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997). Two forms:
-
-* `CqiOlla`: the offset is added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU
-  runs this one, and `training.olla_bundle` exports it as an ONNX bundle that takes the same decisions.
-* `SinrOlla`: the offset is added to an effective SINR [dB]; the MCS is the highest whose BLER is below the target,
-  as Sionna's ``OuterLoopLinkAdaptation`` does.
+first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997).
+Here the offset is added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU runs this,
+and `training.olla_bundle` exports it as an ONNX bundle that takes the same decisions. (`training.sinr_olla` has the
+form that works on a SINR in dB.)
 
 All arithmetic is float32, because the exported graph's is: a decision on the edge falls the same way in both.
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from xapp.e2.report import FloatArray, IntArray
 from xapp.errors import InputError
-from xapp.nr.bler import BlerModel, tbler
 from xapp.nr.cqi import mcs_for_cqi
 
 MAX_CQI: Final = 15
@@ -120,66 +117,3 @@ class CqiOlla:
         high = self._mcs_of_cqi[self._row, np.minimum(floor + 1, MAX_CQI).astype(np.int64)]
         mcs = np.floor(low + (high - low) * (effective - floor)).astype(np.int64)
         return np.where(base == 0, 0, mcs)
-
-
-class InnerLoop(Protocol):
-    """Maps an effective SINR to an MCS."""
-
-    def __call__(self, sinr_db: FloatArray) -> IntArray:
-        """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
-        ...
-
-
-class SinrInnerLoop:
-    """Highest MCS whose transport block error rate does not exceed the target; the lowest usable one if none does.
-
-    Args:
-        bler: the BLER model; a BLER of 1 at every SINR marks an MCS that it does not know.
-        mcs_table: 1..3.
-        tbs_bits: [ue, mcs], transport block size of each MCS.
-        target_bler: the target.
-        lowest_mcs: what is used where no MCS meets the target.
-    """
-
-    def __init__(
-        self, bler: BlerModel, mcs_table: int, tbs_bits: IntArray, target_bler: float, lowest_mcs: int = 0
-    ) -> None:
-        self._bler = bler
-        self._mcs_table = mcs_table
-        self._tbs_bits = tbs_bits
-        self._target_bler = target_bler
-        self._lowest_mcs = lowest_mcs
-
-    def __call__(self, sinr_db: FloatArray) -> IntArray:
-        """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
-        mcs = np.arange(self._tbs_bits.shape[1])
-        rate = tbler(self._bler, self._mcs_table, mcs[None, :], self._tbs_bits, sinr_db[:, None])
-        good = rate <= self._target_bler
-        highest = self._tbs_bits.shape[1] - 1 - np.argmax(good[:, ::-1], axis=1)
-        return np.where(good.any(axis=1), highest, self._lowest_mcs).astype(np.int64)
-
-
-class SinrOlla:
-    """OLLA in the SINR domain, for a set of UEs: Sionna's ``OuterLoopLinkAdaptation``, the offset's sign turned.
-
-    Args:
-        config: steps, target, bounds [dB]; ``initial_cqi`` is not used.
-        inner: maps effective SINR [ue] to MCS [ue].
-        num_ues: number of UEs.
-    """
-
-    def __init__(self, config: OllaConfig, inner: InnerLoop, num_ues: int) -> None:
-        self.config = config
-        self._inner = inner
-        self.offset_db: FloatArray = np.zeros(num_ues, np.float32)
-
-    def update(self, ack: FloatArray, nack: FloatArray) -> None:
-        """Move the offsets by the counts of first transmissions acknowledged and refused, [ue]."""
-        step = np.float32(self.config.step_on_ack) * ack - np.float32(self.config.step_on_nack) * nack
-        self.offset_db = np.clip(
-            self.offset_db + step.astype(np.float32), -self.config.max_offset, self.config.max_offset
-        ).astype(np.float32)
-
-    def mcs(self, sinr_db: FloatArray) -> IntArray:
-        """The MCS of every UE, [ue], for its reported effective SINR [ue] in dB."""
-        return self._inner(sinr_db + self.offset_db)

@@ -6,10 +6,13 @@ out by (cell, UE key); a UE that returns after it was evicted starts as a new on
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from xapp.e2.report import FloatArray, IntArray, KpiReport
+
+_NEVER: Final = 2**40  # slots; longer than any limit
 
 
 @dataclass
@@ -20,6 +23,7 @@ class UeTable:
         state: [capacity, state_size], the policy's memory.
         recent_tx, recent_failed: [capacity], the breaker's fading counts of first transmissions and failures.
         held_slots: [capacity], for how many more slots the breaker holds the UE on native.
+        idle_slots: [capacity], for how long there was no HARQ feedback.
         total_first_tx: [capacity], the UE's counter at its latest report, NaN = never measured.
     """
 
@@ -29,12 +33,14 @@ class UeTable:
     recent_tx: FloatArray = field(init=False)
     recent_failed: FloatArray = field(init=False)
     held_slots: IntArray = field(init=False)
+    idle_slots: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = np.zeros((self.capacity, self.state_size), np.float32)
         self.recent_tx = np.zeros(self.capacity, np.float32)
         self.recent_failed = np.zeros(self.capacity, np.float32)
         self.held_slots = np.zeros(self.capacity, np.int64)
+        self.idle_slots = np.full(self.capacity, _NEVER, np.int64)
         self.total_first_tx = np.full(self.capacity, np.nan)
         self._last_seen = np.full(self.capacity, -1, np.int64)
         self._row: dict[tuple[str, int], int] = {}
@@ -90,6 +96,7 @@ class UeTable:
         self.recent_tx[rows] = 0
         self.recent_failed[rows] = 0
         self.held_slots[rows] = 0
+        self.idle_slots[rows] = _NEVER
         self.total_first_tx[rows] = np.nan
 
     def _make_room(self, count: int, noticed: Counter[str]) -> None:

@@ -1,0 +1,76 @@
+"""OLLA in the SINR domain, as Sionna's ``OuterLoopLinkAdaptation`` does it: the baseline of simulations.
+
+The offset is added to a reported effective SINR [dB]; the MCS is the highest whose BLER there stays below the target.
+Settings are those of `xapp.policy.olla`, in dB. float32, so that it can be compared decision for decision.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from xapp.e2.report import FloatArray, IntArray
+from xapp.nr.bler import BlerModel, tbler
+from xapp.policy.olla import OllaConfig
+
+
+class InnerLoop(Protocol):
+    """Maps an effective SINR to an MCS."""
+
+    def __call__(self, sinr_db: FloatArray) -> IntArray:
+        """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
+        ...
+
+
+class SinrInnerLoop:
+    """Highest MCS whose transport block error rate does not exceed the target; the lowest usable one if none does.
+
+    Args:
+        bler: the BLER model; a BLER of 1 at every SINR marks an MCS that it does not know.
+        mcs_table: 1..3.
+        tbs_bits: [ue, mcs], transport block size of each MCS.
+        target_bler: the target.
+        lowest_mcs: what is used where no MCS meets the target.
+    """
+
+    def __init__(
+        self, bler: BlerModel, mcs_table: int, tbs_bits: IntArray, target_bler: float, lowest_mcs: int = 0
+    ) -> None:
+        self._bler = bler
+        self._mcs_table = mcs_table
+        self._tbs_bits = tbs_bits
+        self._target_bler = target_bler
+        self._lowest_mcs = lowest_mcs
+
+    def __call__(self, sinr_db: FloatArray) -> IntArray:
+        """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
+        mcs = np.arange(self._tbs_bits.shape[1])
+        rate = tbler(self._bler, self._mcs_table, mcs[None, :], self._tbs_bits, sinr_db[:, None])
+        good = rate <= self._target_bler
+        highest = self._tbs_bits.shape[1] - 1 - np.argmax(good[:, ::-1], axis=1)
+        return np.where(good.any(axis=1), highest, self._lowest_mcs).astype(np.int64)
+
+
+class SinrOlla:
+    """OLLA in the SINR domain, for a set of UEs: Sionna's ``OuterLoopLinkAdaptation``, the offset's sign turned.
+
+    Args:
+        config: steps, target, bounds [dB]; ``initial_cqi`` is not used.
+        inner: maps effective SINR [ue] to MCS [ue].
+        num_ues: number of UEs.
+    """
+
+    def __init__(self, config: OllaConfig, inner: InnerLoop, num_ues: int) -> None:
+        self.config = config
+        self._inner = inner
+        self.offset_db: FloatArray = np.zeros(num_ues, np.float32)
+
+    def update(self, ack: FloatArray, nack: FloatArray) -> None:
+        """Move the offsets by the counts of first transmissions acknowledged and refused, [ue]."""
+        step = np.float32(self.config.step_on_ack) * ack - np.float32(self.config.step_on_nack) * nack
+        self.offset_db = np.clip(
+            self.offset_db + step.astype(np.float32), -self.config.max_offset, self.config.max_offset
+        ).astype(np.float32)
+
+    def mcs(self, sinr_db: FloatArray) -> IntArray:
+        """The MCS of every UE, [ue], for its reported effective SINR [ue] in dB."""
+        return self._inner(sinr_db + self.offset_db)
