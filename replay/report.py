@@ -86,7 +86,12 @@ def write_open_loop_report(path: Path, summary: dict[str, Any], log: KpiLog, dec
         "The decisions were recorded beside the log and are never scored as if they had been applied: the log knows "
         "only what happened with the MCS that was really used."
     )
-    _write(path, summary, charts, f"{name} beside the log {summary['trace'].get('name', '')}", verdict, [caveat])
+    caveats = [caveat]
+    if np.isnan(log.measured["cqi"]).all() and np.isnan(log.measured["sinr_db"]).all():
+        caveats.append("The log holds no CQI and no SINR: the policy had only HARQ feedback to go by.")
+    # What the importer had to assume bears on how far the two MCS can be compared at all.
+    caveats += summary["trace"].get("notes") or []
+    _write(path, summary, charts, f"{name} beside the log {summary['trace'].get('name', '')}", verdict, caveats)
 
 
 def _write(

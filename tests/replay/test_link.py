@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.link import Link, Luck
+from replay.link import Link, Luck, load_bler
 from replay.trace import UeMeta
+from xapp.errors import InputError
 from xapp.nr.bler import SmoothBler, tbler
 from xapp.nr.mcs import MCS_TABLES
 from xapp.nr.tbs import num_re, transport_block_size_bits
@@ -140,3 +141,17 @@ def test_luck_is_uniform_and_independent_between_slots_and_ues():
 def test_luck_of_a_ue_does_not_depend_on_who_else_is_there():
     for slot in range(5):
         np.testing.assert_array_equal(Luck(1, 2).draw(slot), Luck(1, 6).draw(slot)[:2])
+
+
+def test_a_bler_model_is_chosen_by_name():
+    assert isinstance(load_bler("smooth"), SmoothBler)
+    with pytest.raises(InputError, match=r"'rough' is unknown, there are sionna, smooth"):
+        load_bler("rough")
+
+
+def test_the_model_of_sionna_can_be_plugged_into_a_link():
+    pytest.importorskip("sionna", reason="reads the BLER tables of sionna-no-rt")
+    link = Link([UeMeta(name="a", prbs=52)], load_bler("sionna"))
+    rates = [float(link.tbler(np.array([10]), np.array([x]))[0]) for x in (0.0, 20.0)]
+    assert rates == [1.0, pytest.approx(0.0, abs=1e-3)]
+    assert link.tbler(np.array([0]), np.array([20.0]))[0] == 1, "it has no curve for MCS 0"

@@ -388,6 +388,18 @@ def test_open_loop_says_that_nothing_was_scored(tmp_path):
     assert "What the E2 node did" not in page.text
 
 
+def test_open_loop_says_at_the_top_what_the_comparison_is_worth(tmp_path):
+    log = make_log()
+    log.measured["cqi"][:] = np.nan
+    log.measured["sinr_db"][:] = np.nan
+    summary = open_summary(log)
+    summary["trace"]["notes"] = ["indices of another table"]
+    write_open_loop_report(tmp_path / "o.html", summary, log, np.rint(log.measured["mcs"]) - 1)
+    top = Page(tmp_path / "o.html").text[:1500]
+    assert "only HARQ feedback to go by" in top
+    assert "indices of another table" in top
+
+
 def test_open_loop_breaks_lines_over_silence_and_native():
     log = make_log(num_ues=2, reports=10)
     decided = np.where(np.arange(20) < 4, np.nan, 8.0)
