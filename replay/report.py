@@ -184,8 +184,8 @@ def _caveats(summary: dict[str, Any]) -> list[str]:
     if share is not None and share < _APPLIED_SHARE:
         lines.insert(
             0,
-            f"Only {100 * share:.1f} % of the UE reports were answered by a decision that the DU took over. For the rest"
-            " the DU was on its own, so this says little about the policy.",
+            f"Only {100 * share:.1f} % of the UE reports were answered by a decision that the DU took over. For the"
+            " rest the DU was on its own, so this says little about the policy.",
         )
     if settings["decision_delay_slots"] == 0 and settings.get("speed") == "max":
         lines.append("Decisions took effect in the very slot of their report, which no real loop reaches.")
