@@ -178,7 +178,8 @@ def replay_log(
         "policy": _facts(bundle),
         "agreement": _agreement(decided, log.measured["mcs"]),
         "latency_us": {**latency.summary(), "what": _LATENCY_IS["inproc"]},
-        **_counters(loop.stats.as_dict()),
+        # There is no E2 node that could have taken or lost anything.
+        **{k: v for k, v in _counters(loop.stats.as_dict()).items() if k not in ("outcomes", "lost")},
     }
     _write_json(out / "summary.json", summary)
     write_open_loop_report(out / "report.html", summary, log, decided)

@@ -275,7 +275,7 @@ def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
 
 def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
     """Logged and decided MCS over time, two traces per UE of which one pair is shown; long logs as means."""
-    figure = _figure("time since the start of the log [s]", "MCS index")
+    figure = _figure("time since the UE's first report [s]", "MCS index")
     most = max(50, min(_POINTS_PER_UE, _POINTS_PER_LOG // len(log.meta.ues)))
     names: list[str] = []
     averaged = 0
@@ -284,7 +284,7 @@ def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
         if not len(rows):
             continue
         averaged = max(averaged, math.ceil(len(rows) / most))
-        time_s = (log.timestamp_us[rows] - log.timestamp_us[0]) / 1e6
+        time_s = (log.timestamp_us[rows] - log.timestamp_us[rows[0]]) / 1e6
         gaps = np.flatnonzero(np.diff(time_s) > _GAP_PERIODS * log.meta.period_us / 1e6) + 1
         first = not names
         pair = ((log.measured["mcs"], "logged", AGAINST_COLOUR), (decided_mcs, f"decided by {name}", POLICY_COLOUR))

@@ -150,6 +150,8 @@ def _print_open_loop(summary: dict[str, Any]) -> None:
 def _print_counts(summary: dict[str, Any]) -> None:
     counts = [f"{summary[name]} {name}" for name in ("indications", "decisions")]
     for group in ("dropped", "guarded", "noticed", "lost"):
+        if group not in summary:
+            continue
         if summary[group] is None:
             counts.append(f"{group}: see what the xApp printed")
             continue
