@@ -107,7 +107,7 @@ class E2Node(E2ServiceServicer):
             self._subscribed.clear()
             self._busy.release()
 
-    def Control(  # noqa: N802
+    def Control(  # noqa: N802  # likewise
         self, request_iterator: Iterator[service_pb.ControlRequest], context: grpc.ServicerContext
     ) -> Iterator[service_pb.ControlResponse]:
         """Take control messages; answer each with its outcome, once the DU has looked at it."""
