@@ -71,17 +71,8 @@ def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progres
             progress(done, len(encoded) - _WARM_UP)
     elapsed_s = time.perf_counter() - start
     gc.unfreeze()
-    stats = loop.stats.as_dict()
-    total = stats["latency_us"].pop("total")
-    return {
-        "stages_us": stats["latency_us"],
-        "p50_us": total["p50"],
-        "p99_us": total["p99"],
-        "max_us": total["max"],
-        "ue_decisions_per_s": round((loop.stats.decisions - decided_before) / elapsed_s),
-        "dropped": stats["dropped"],
-        "guarded": stats["guarded"],
-    }
+    decided = loop.stats.decisions - decided_before
+    return _result(loop.stats.as_dict(), loop.stats.latency["total"], decided / elapsed_s)
 
 
 def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
@@ -119,14 +110,16 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
             process.kill()
         node.end(grace_s=0)
         raise
-    total = latency.summary()
-    del stats["latency_us"]["total"]
+    return _result(stats, latency, answered / elapsed_s)
+
+
+def _result(stats: dict[str, Any], total: LatencyRecorder, ue_decisions_per_s: float) -> dict[str, Any]:
+    """The figures of a benchmark of the loop; ``total`` is what a decision took from end to end."""
+    times = total.summary()
     return {
-        "stages_us": stats["latency_us"],
-        "p50_us": total["p50"],
-        "p99_us": total["p99"],
-        "max_us": total["max"],
-        "ue_decisions_per_s": round(answered / elapsed_s),
+        "stages_us": {stage: figures for stage, figures in stats["latency_us"].items() if stage != "total"},
+        **{f"{name}_us": value for name, value in times.items()},
+        "ue_decisions_per_s": round(ue_decisions_per_s),
         "dropped": stats["dropped"],
         "guarded": stats["guarded"],
     }

@@ -1,7 +1,6 @@
 """One replay, start to end: run the policy and what it is compared with, sum up, write summary.json and report.html."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import closed_loop, open_loop
+from replay.atomic_file import replacing
 from replay.du import Du, DuConfig
 from replay.e2_node import E2Node, OverGrpc
 from replay.kpi_log import KpiLog
@@ -101,8 +101,7 @@ def replay_channel(
     """
     bundle = resolve_bundle(policy)
     other = None if against == NATIVE_OLLA else resolve_bundle(against)
-    loop_config = _run_config(settings.config).loop
-    valid_slots = loop_config.valid_for_periods * settings.du.period_slots + loop_config.valid_for_extra_slots
+    valid_slots = _run_config(settings.config).loop.valid_for_slots(settings.du.period_slots)
     if settings.du.decision_delay_slots >= valid_slots:
         raise InputError(
             f"a delay of {settings.du.decision_delay_slots} slots: decisions are valid for {valid_slots}, none would"
@@ -302,7 +301,5 @@ def _agreement(decided: npt.NDArray[np.float64], logged: npt.NDArray[np.float64]
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")

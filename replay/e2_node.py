@@ -23,6 +23,7 @@ from schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServi
 from xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
 from xapp.e2.report import Decisions, KpiReport
 from xapp.e2.tls import TlsConfig
+from xapp.e2.transport import split_endpoint
 from xapp.errors import InputError
 from xapp.stats import LatencyRecorder
 
@@ -71,9 +72,10 @@ class E2Node(E2ServiceServicer):
         # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
         add_E2ServiceServicer_to_server(self, self._server)
-        self._host, _, port = endpoint.rpartition(":")
-        if not self._host or not port.isdecimal() or int(port) > 0xFFFF:
-            raise InputError(f"cannot listen on {endpoint!r}: expected host:port, the port up to 65535, 0 for any")
+        try:
+            self._host, _ = split_endpoint(endpoint)
+        except ValueError as error:
+            raise InputError(f"cannot listen on {endpoint!r}: {error}, 0 for any") from None
         try:
             if tls is None:
                 self.port = self._server.add_insecure_port(endpoint)

@@ -3,13 +3,13 @@
 The decisions are never scored as if they had been applied: the log knows only what happened with the MCS that was used.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.closed_loop import InProcess
 from replay.du import FIRST_RNTI
 from replay.kpi_log import KpiLog
 from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
@@ -30,21 +30,18 @@ def run(
         The MCS decided in answer to each row, [row], NaN where the UE was left to the DU; and how long each took.
     """
     decided = np.full(log.num_rows, np.nan)
-    latency = LatencyRecorder()
+    xapp = InProcess(loop)
     total_first_tx, latest_mcs = np.zeros(len(log.meta.ues)), np.full(len(log.meta.ues), np.nan)
     for sequence, rows in enumerate(_indications(log), start=1):
         report = _report(log, rows, sequence, total_first_tx, latest_mcs, loop.stats.noticed)
-        start_ns = time.perf_counter_ns()
-        decisions = loop.decide(report)
-        latency.add((time.perf_counter_ns() - start_ns) / 1000)
-        if decisions is not None:
+        for decisions in xapp.exchange(report):
             logged = np.round(log.measured["mcs"][rows])
             moved = np.clip(logged + decisions.value, 0, MCS_TABLES[log.meta.mcs_table].num_mcs - 1)
             offset = np.where(decisions.kind == MCS_OFFSET, moved, np.nan)
             decided[rows] = np.where(decisions.kind == MCS, decisions.value, offset)
         if progress is not None and sequence % _PROGRESS_ROWS == 0:
             progress(int(rows[-1]) + 1, log.num_rows)
-    return decided, latency
+    return decided, xapp.latency
 
 
 def _indications(log: KpiLog) -> Iterator[npt.NDArray[np.int64]]:
@@ -80,18 +77,18 @@ def _report(
     for name, column in _COUNTS.items():
         counts[:, column] = log.measured[name][rows]
     known = ~np.isnan(counts[:, ACK])
-    total_first_tx[ue[known]] += counts[known][:, [ACK, NACK, DTX]].sum(axis=1)
+    counted = known & (counts.sum(axis=1) > 0)
     # The log gives a mean MCS per period: the counts go to the nearest one. Feedback can outlast the transmissions it
     # is for; where a period has counts but no MCS, they belong to the latest one known.
     mcs = np.round(log.measured["mcs"][rows])
     mcs = np.where(np.isnan(mcs), latest_mcs[ue], mcs)
     latest_mcs[ue] = mcs
-    counted = known & (counts.sum(axis=1) > 0)
-    entry = np.flatnonzero(counted & ~np.isnan(mcs))
-    unplaced = counted & np.isnan(mcs)
-    if unplaced.any():
-        noticed["harq_without_mcs"] += int(counts[unplaced][:, [ACK, NACK, DTX]].sum())
-        total_first_tx[ue[unplaced]] -= counts[unplaced][:, [ACK, NACK, DTX]].sum(axis=1)
+    placed = counted & ~np.isnan(mcs)
+    first_tx = counts[:, [ACK, NACK, DTX]].sum(axis=1)
+    total_first_tx[ue[placed]] += first_tx[placed]
+    if (counted & ~placed).any():
+        noticed["harq_without_mcs"] += int(first_tx[counted & ~placed].sum())
+    entry = np.flatnonzero(placed)
     tables = len(rows)
     return KpiReport(
         cell_id=log.meta.name,

@@ -4,8 +4,6 @@ Every file names its format and version under the key ``distila.format``, so tha
 version, is refused by name instead of being misread. Writing is atomic: a killed run leaves no half-written file.
 """
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from xapp.errors import InputError, first_error
+from replay.atomic_file import replacing
+from xapp.errors import InputError, first_error, one_line
 
 FORMAT_KEY = b"distila.format"
 META_KEY = b"distila.meta"
@@ -28,16 +27,11 @@ def write_table(path: Path, table: pa.Table, file_format: str, meta: BaseModel) 
     table = table.replace_schema_metadata(
         {FORMAT_KEY: file_format.encode(), META_KEY: meta.model_dump_json(exclude_none=True).encode()}
     )
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial, compression="zstd", compression_level=19)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            pq.write_table(table, partial, compression="zstd", compression_level=19)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def file_format(path: Path) -> str:
@@ -68,7 +62,7 @@ def read_table(path: Path, expected_format: str, meta_model: type[Meta], columns
     try:
         return file.read(), meta
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: damaged, cannot be read: {_one_line(error)}") from None
+        raise InputError(f"{path}: damaged, cannot be read: {one_line(error)}") from None
 
 
 def column(table: pa.Table, name: str, dtype: type, fill: float | None) -> npt.NDArray[Any]:
@@ -108,14 +102,10 @@ def _open(path: Path) -> tuple[pq.ParquetFile, str]:
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a whole Parquet file (cut short?): {_one_line(error)}") from None
+        raise InputError(f"{path}: not a whole Parquet file (cut short?): {one_line(error)}") from None
     metadata = file.schema_arrow.metadata or {}
     if FORMAT_KEY not in metadata:
         raise InputError(
             f"{path}: a Parquet file, but not a distila trace or log; import it with `distila trace import`"
         )
     return file, metadata[FORMAT_KEY].decode(errors="replace")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

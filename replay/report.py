@@ -8,7 +8,6 @@ the curves have gaps, never zeros. Text from a trace, a log or a bundle is shown
 """
 
 import math
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
 from replay import report_charts as charts_of
+from replay.atomic_file import replacing
 from replay.kpi_log import KpiLog
 from replay.reasons import explain
 from replay.record import RunRecord
@@ -116,12 +116,8 @@ def _write(
         settings_rows={**(summary.get("settings") or {}), **((summary.get("settings") or {}).get("du") or {})},
         plotly_js=get_plotlyjs(),
     )
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, "utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _reason_tables(summary: dict[str, Any]) -> list[dict[str, Any]]:

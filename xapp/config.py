@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from xapp.e2.tls import TlsConfig
+from xapp.e2.transport import split_endpoint
 from xapp.errors import InputError, first_error
 from xapp.loop import LoopConfig
 from xapp.policy.guard import GuardConfig
@@ -25,9 +26,8 @@ class E2Config(BaseModel):
     @field_validator("endpoint")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 0x10000:
-            raise ValueError("expected host:port")
+        if split_endpoint(value)[1] == 0:
+            raise ValueError("port 0 is none to connect to")
         return value
 
 

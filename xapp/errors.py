@@ -19,3 +19,8 @@ def first_error(error: ValidationError) -> str:
     value = first["input"]
     given = f" = {value!r}" if isinstance(value, str | int | float) else ""
     return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def one_line(error: Exception) -> str:
+    """The text of a library's exception, for the end of a line of ours."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

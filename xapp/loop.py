@@ -46,6 +46,10 @@ class LoopConfig(BaseModel):
         default=16, ge=0, le=1_000_000, description="added to that, for the way there and back"
     )
 
+    def valid_for_slots(self, period_slots: int) -> int:
+        """Slots for which a decision is valid, counted from the slot of its indication."""
+        return self.valid_for_periods * period_slots + self.valid_for_extra_slots
+
 
 @dataclass(slots=True)
 class _CellOrder:
@@ -181,7 +185,7 @@ class DecisionLoop:
             sfn=report.sfn,
             slot=report.slot,
             timestamp_us=report.timestamp_us,
-            valid_for_slots=self.config.valid_for_periods * report.period_slots + self.config.valid_for_extra_slots,
+            valid_for_slots=self.config.valid_for_slots(report.period_slots),
             rnti=report.rnti,
             ue_id=report.ue_id,
             kind=kind,

@@ -26,7 +26,7 @@ from replay.importers.reconstruction import sinr_db_for_mean_cqi
 from replay.importers.source_file import source_files
 from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
-from xapp.errors import InputError
+from xapp.errors import InputError, first_error
 from xapp.nr.bler import BlerModel
 
 NOT_FORWARD = "time does not go forward"
@@ -122,7 +122,7 @@ class GenericMapping(BaseModel):
                 model: type[BaseModel] = Columns if first["loc"][0] == "columns" else cls
                 known = ", ".join(model.model_fields)
                 raise InputError(f"{where}: unknown key {key!r}; known are {known}") from None
-            raise InputError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from None
+            raise InputError(f"{where}: {first_error(error)}") from None
         mapping.check(where)
         return mapping
 

@@ -76,7 +76,7 @@ def read_table_file(path: Path, columns: dict[str, str], report: ImportReport) -
         InputError: not a readable file, or a column is missing (names it and those that exist).
     """
     is_parquet = path.name.endswith(".parquet")
-    table = _parquet(path, report) if is_parquet else _csv(path, report)
+    table = _parquet(path) if is_parquet else _csv(path, report)
     for field, column in columns.items():
         if table.column_names.count(column) != 1:
             problem = "is there more than once" if column in table.column_names else "is missing"
@@ -131,7 +131,7 @@ def _csv(path: Path, report: ImportReport) -> pa.Table:
     return table
 
 
-def _parquet(path: Path, report: ImportReport) -> pa.Table:
+def _parquet(path: Path) -> pa.Table:
     try:
         return pa.parquet.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -27,7 +27,7 @@ from xapp.policy.bundle import (
 from xapp.policy.columns import UNITS, Layout
 
 onnx = pytest.importorskip("onnx", reason="builds ONNX graphs")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after importorskip
 
 NAN = float("nan")
 COLUMNS = ["cqi", "harq_nack"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay import parquet_file
+from replay import atomic_file, parquet_file
 from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from replay.parquet_file import FORMAT_KEY, META_KEY, file_format
 from replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
@@ -324,7 +324,7 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_whole(trace_file, monkeypat
     if where == "while writing":
         monkeypatch.setattr(parquet_file.pq, "write_table", half)
     else:
-        monkeypatch.setattr(parquet_file.os, "replace", never)
+        monkeypatch.setattr(atomic_file.os, "replace", never)
     with pytest.raises(Killed):
         make_trace([[(1, 0.0, 0)]]).save(trace_file)
     assert trace_file.read_bytes() == old

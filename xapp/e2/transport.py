@@ -6,6 +6,18 @@ from typing import Protocol
 from xapp.e2.inbox import Inbox
 
 
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of ``host:port``.
+
+    Raises:
+        ValueError: it is not of that form, or the port is above 65535.
+    """
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 0xFFFF:
+        raise ValueError("expected host:port, the port up to 65535")
+    return host, int(port)
+
+
 class Transport(Protocol):
     """Brings indications into an inbox and takes control messages out.
 

@@ -34,7 +34,7 @@ import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from xapp.e2.report import NUM_MCS, FloatArray, IntArray
-from xapp.errors import InputError, first_error
+from xapp.errors import InputError, first_error, one_line
 from xapp.policy.columns import UNITS, Layout
 
 CONTRACT: Final = "distila-policy/1"
@@ -283,7 +283,7 @@ def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: FloatArr
             {"report": report.astype(np.float32), "state": state.astype(np.float32)},
         )
     except Exception as error:  # see _session
-        raise InputError(f"{graph_path}: fails on the golden reports: {_one_line(error)}") from None
+        raise InputError(f"{graph_path}: fails on the golden reports: {one_line(error)}") from None
     return Golden(
         report=[[None if math.isnan(x) else x for x in row] for row in report.tolist()],
         state=state.tolist(),
@@ -303,7 +303,7 @@ def _session(graph_path: Path, graph: bytes) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own that share no base but Exception
-        raise InputError(f"{graph_path}: not a graph that ONNX Runtime can run: {_one_line(error)}") from None
+        raise InputError(f"{graph_path}: not a graph that ONNX Runtime can run: {one_line(error)}") from None
 
 
 def _check_tensors(graph_path: Path, session: ort.InferenceSession, manifest: Manifest) -> None:
@@ -355,7 +355,7 @@ def _check_golden(bundle: Bundle) -> None:
     try:
         score, action, next_state = bundle.run(report, state)
     except Exception as error:  # see _session
-        raise InputError(f"{graph_path}: fails on the golden vectors: {_one_line(error)}") from None
+        raise InputError(f"{graph_path}: fails on the golden vectors: {one_line(error)}") from None
     for name, array in (("score", score), ("next_state", next_state)):
         if not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
@@ -381,7 +381,3 @@ def _array(rows: list[list[float | None]] | list[list[float]]) -> npt.NDArray[np
         return np.empty((0, 0), np.float32)
     flat = [math.nan if x is None else x for row in rows for x in row]
     return np.array(flat, np.float32).reshape(len(rows), widths.pop())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
