@@ -97,25 +97,33 @@ def write_open_loop_report(path: Path, summary: dict[str, Any], log: KpiLog, dec
 def _write(
     path: Path, summary: dict[str, Any], charts: list[Chart], title: str, verdict: str, caveats: list[str]
 ) -> None:
+    values = {
+        "s": summary,
+        "charts": charts,
+        "title": title,
+        "verdict": verdict,
+        "caveats": caveats,
+        "groups": _reason_tables(summary),
+        "trace_rows": {key: value for key, value in summary["trace"].items() if not isinstance(value, list)},
+        # Period and delay are settings of the replay and of its DU: once is enough.
+        "settings_rows": {**(summary.get("settings") or {}), **((summary.get("settings") or {}).get("du") or {})},
+    }
+    write_page(path, values)
+
+
+def write_page(path: Path, values: dict[str, Any], template: str = '{% extends "page" %}') -> None:
+    """Write the page of this report, or another one that keeps its looks: ``template`` fills the blocks of "page"."""
     # All is escaped that the template does not call safe; a figure that is missing becomes a dash.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.DictLoader({"page": resources.files("replay").joinpath("report.html.j2").read_text("utf-8")}),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, signed=signed)
-    template = environment.from_string(resources.files("replay").joinpath("report.html.j2").read_text("utf-8"))
-    text = template.render(
-        s=summary,
-        charts=charts,
-        title=title,
-        verdict=verdict,
-        caveats=caveats,
-        groups=_reason_tables(summary),
-        colours={"policy": POLICY_COLOUR, "against": AGAINST_COLOUR},
-        trace_rows={key: value for key, value in summary["trace"].items() if not isinstance(value, list)},
-        # Period and delay are settings of the replay and of its DU: once is enough.
-        settings_rows={**(summary.get("settings") or {}), **((summary.get("settings") or {}).get("du") or {})},
-        plotly_js=get_plotlyjs(),
-    )
+    environment.filters.update(number=number, signed=signed)
+    colours = {"policy": POLICY_COLOUR, "against": AGAINST_COLOUR}
+    text = environment.from_string(template).render(colours=colours, plotly_js=get_plotlyjs(), **values)
     with replacing(path) as partial:
         partial.write_text(text, "utf-8")
 
@@ -193,7 +201,7 @@ def _caveats(summary: dict[str, Any]) -> list[str]:
 _APPLIED_SHARE = 0.95
 
 
-def _number(value: Any, digits: int = 0) -> str:
+def number(value: Any, digits: int = 0) -> str:
     """A number with thousands separators; a dash for what is missing or not finite."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH

@@ -1,7 +1,7 @@
 """The charts of the replay report, as plotly figures; `replay.report` puts them on the page.
 
 Colours: one for the policy, one for what it is compared with, grey for everything that is neither. Where nothing was
-sent or measured a curve has a gap. Text that comes from a trace or a bundle goes through `_plain`, since plotly reads
+sent or measured a curve has a gap. Text that comes from a trace or a bundle goes through `plain`, since plotly reads
 markup.
 """
 
@@ -24,7 +24,7 @@ IntArray = npt.NDArray[np.int64]
 # Told apart by every kind of colour vision and, with the dashes, in grey; the same pair in light and dark.
 POLICY_COLOUR: Final = "#1f77b4"
 AGAINST_COLOUR: Final = "#d1730b"
-_GREY: Final = "128,132,140"
+GREY: Final = "128,132,140"
 _FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 MINUS: Final = "\u2212"
@@ -70,8 +70,8 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
     counts_sent = policy.trace.meta.slot_is != "slot"
     middle = (edges[:-1] + edges[1:]) / 2 * (1.0 if counts_sent else policy.slot_us / 1e6)
     x_title = f"{policy.trace.meta.slot_is} of each UE" if counts_sent else "time [s]"
-    goodput = _figure(x_title, "goodput per UE [Mbit/s]")
-    bler = _figure(x_title, "first-transmission BLER [%]")
+    goodput = new_figure(x_title, "goodput per UE [Mbit/s]")
+    bler = new_figure(x_title, "first-transmission BLER [%]")
     for name, run, style in _runs(names, policy, against):
         sums = {key: np.add.reduceat(getattr(run, key).sum(axis=0), starts) for key in _SUMMED}
         goodput.add_scatter(x=middle, y=_ratio(sums["bits"], sums["slots"] * run.slot_us), name=name, line=style)
@@ -85,7 +85,7 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
     each = f"Each point: {edges[1]:,} slots ({edges[1] * policy.slot_us / 1000:g} ms) of all UEs that are served then."
     aim = "Share of first transmissions that were not decoded."
     if target_bler is not None:
-        _level(bler, 100 * target_bler, f"rgb({_GREY})", "target of the DU's own OLLA", legend=True)
+        _level(bler, 100 * target_bler, f"rgb({GREY})", "target of the DU's own OLLA", legend=True)
         aim += f" The DU's own OLLA aims at {100 * target_bler:g} %; a policy may find another trade to be better."
     return [
         Chart("goodput", "Goodput over time", each, goodput, wide=False),
@@ -101,13 +101,13 @@ def mcs_at_sinr(names: tuple[str, str], policy: RunRecord, against: RunRecord) -
     centre = np.r_[SINR_EDGES_DB, SINR_EDGES_DB[-1] + 1] - 0.5
     used = np.flatnonzero((policy.mcs_at_sinr + against.mcs_at_sinr).sum(axis=1))
     bins = slice(used[0], used[-1] + 1) if len(used) else slice(0, len(centre))
-    figure = _figure("effective SINR of the slot [dB]", "MCS index")
+    figure = new_figure("effective SINR of the slot [dB]", "MCS index")
     share = 100 * policy.mcs_at_sinr[bins] / max(1.0, policy.mcs_at_sinr.sum())
     figure.add_heatmap(
         x=centre[bins],
         y=np.arange(NUM_MCS),
         z=np.where(share > 0, share, np.nan).T,
-        colorscale=[[0, f"rgba({_GREY},0.06)"], [1, f"rgba({_GREY},0.95)"]],
+        colorscale=[[0, f"rgba({GREY},0.06)"], [1, f"rgba({GREY},0.95)"]],
         colorbar={
             "title": {"text": "share [%]", "side": "right", "font": {"size": 13}},
             "thickness": 10,
@@ -144,7 +144,7 @@ def gain_charts(names: tuple[str, str], policy: RunRecord, against: RunRecord, g
     ues = policy.trace.meta.ues
     speed = np.array([np.nan if ue.speed_kmh is None else ue.speed_kmh for ue in ues], np.float64)
     moving = known[~np.isnan(speed[known])]
-    labels = [_plain(u.name) + ("" if u.speed_kmh is None else f", {u.speed_kmh:g} km/h") for u in ues]
+    labels = [plain(u.name) + ("" if u.speed_kmh is None else f", {u.speed_kmh:g} km/h") for u in ues]
     charts = [_gain_in_order(names, pct, known, labels, wide=not len(moving))]
     if len(moving):
         charts.append(_gain_by_speed(pct, ours, theirs, speed, moving, labels))
@@ -160,7 +160,7 @@ def gain_charts(names: tuple[str, str], policy: RunRecord, against: RunRecord, g
 def _gain_in_order(
     names: tuple[str, str], pct: FloatArray, known: npt.NDArray[np.int64], labels: list[str], wide: bool
 ) -> Chart:
-    figure = _figure("UEs, from least to most gain", "gain in goodput [%]")
+    figure = new_figure("UEs, from least to most gain", "gain in goodput [%]")
     order = known[np.argsort(pct[known], kind="stable")]
     rank = np.arange(1, len(order) + 1)
     sides = [(pct[order] < 0, names[1], AGAINST_COLOUR), (pct[order] >= 0, names[0], POLICY_COLOUR)]
@@ -169,7 +169,7 @@ def _gain_in_order(
             figure.add_bar(
                 x=rank[side],
                 y=pct[order][side],
-                name=_plain(f"better with {name}"),
+                name=plain(f"better with {name}"),
                 marker={"color": colour, "line": {"width": 0}},
                 customdata=[labels[ue] for ue in order[side]],
                 hovertemplate="%{customdata}: %{y:+.2f} %<extra></extra>",
@@ -192,7 +192,7 @@ def _gain_by_speed(
     labels: list[str],
 ) -> Chart:
     """Gain of each UE against its speed; where there are classes of speed, with what each gains as a whole."""
-    figure = _figure("speed [km/h]", "gain in goodput [%]")
+    figure = new_figure("speed [km/h]", "gain in goodput [%]")
     classes = np.unique(speed[rows])
     grouped = len(classes) <= _MOST_SPEED_CLASSES
     x = speed[rows].copy()
@@ -219,7 +219,7 @@ def _gain_by_speed(
         y=pct[rows],
         mode="markers",
         name="one UE",
-        marker={"color": f"rgba({_GREY},0.8)", "size": 6},
+        marker={"color": f"rgba({GREY},0.8)", "size": 6},
         customdata=[labels[ue] for ue in rows],
         hovertemplate="%{customdata}: %{y:+.2f} %<extra></extra>",
     )
@@ -241,7 +241,7 @@ def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
     low, high = float(latency_us.min()), float(latency_us.max())
     edges = np.geomspace(low * 0.97, high * 1.03, max(8, min(60, 4 * math.isqrt(len(latency_us)))))
     share = 100 * np.histogram(latency_us, edges)[0] / len(latency_us)
-    figure = _figure("time to decide [µs], logarithmic", "share of indications [%]")
+    figure = new_figure("time to decide [µs], logarithmic", "share of indications [%]")
     # An outline over the edges: bars on a logarithmic axis would come out with unequal widths.
     figure.add_scatter(
         x=np.r_[edges[0], edges],
@@ -261,7 +261,7 @@ def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
             y=[0, 1.04 * share.max()],
             mode="lines",
             name=f"{quantile}: {value:,.0f} µs",
-            line={"color": f"rgb({_GREY})", "dash": dash, "width": 2},
+            line={"color": f"rgb({GREY})", "dash": dash, "width": 2},
             hovertemplate=f"{quantile}: {value:,.1f} µs<extra></extra>",
         )
     ticks = [digit * 10.0**power for power in range(-1, 8) for digit in (1, 2, 5)]
@@ -275,7 +275,7 @@ def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
 
 def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
     """Logged and decided MCS over time, two traces per UE of which one pair is shown; long logs as means."""
-    figure = _figure("time since the UE's first report [s]", "MCS index")
+    figure = new_figure("time since the UE's first report [s]", "MCS index")
     most = max(50, min(_POINTS_PER_UE, _POINTS_PER_LOG // len(log.meta.ues)))
     names: list[str] = []
     averaged = 0
@@ -294,7 +294,7 @@ def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
                 x=x.astype(np.float32),
                 y=y.astype(np.float32),
                 mode="lines+markers",
-                name=_plain(label),
+                name=plain(label),
                 line={"color": colour, "width": 1, "dash": "dot" if colour == AGAINST_COLOUR else "solid"},
                 marker_size=3,
                 visible=first,
@@ -326,7 +326,7 @@ def difference(name: str, logged: FloatArray, decided: FloatArray) -> Chart:
     delta = np.rint(decided - logged).astype(np.int64)
     values = np.arange(min(delta.min(), -3), max(delta.max(), 3) + 1)
     share = 100 * np.bincount(delta - values[0], minlength=len(values)) / len(delta)
-    figure = _figure("decided minus logged MCS", "share of reports [%]")
+    figure = new_figure("decided minus logged MCS", "share of reports [%]")
     figure.add_bar(
         x=values,
         y=share,
@@ -345,7 +345,7 @@ def difference(name: str, logged: FloatArray, decided: FloatArray) -> Chart:
 
 def mcs_at_cqi(name: str, cqi: FloatArray, logged: FloatArray, decided: FloatArray) -> Chart:
     """Mean logged and decided MCS at each CQI, over the same reports."""
-    figure = _figure("CQI", "mean MCS index")
+    figure = new_figure("CQI", "mean MCS index")
     known = ~np.isnan(cqi)
     level = np.rint(cqi[known]).astype(np.int64)
     count = np.bincount(level, minlength=16).astype(np.float64)
@@ -356,7 +356,7 @@ def mcs_at_cqi(name: str, cqi: FloatArray, logged: FloatArray, decided: FloatArr
             y=_ratio(np.bincount(level, weights=values[known], minlength=16).astype(np.float64), count),
             customdata=count,
             mode="lines+markers",
-            name=_plain(label),
+            name=plain(label),
             line={"color": colour, "width": 2, "dash": dash},
             hovertemplate="CQI %{x}: mean MCS %{y:.2f}, %{customdata:,} reports",
         )
@@ -377,8 +377,8 @@ def signed(value: float | None, digits: int) -> str:
 def _runs(names: tuple[str, str], policy: RunRecord, against: RunRecord) -> list[tuple[str, RunRecord, dict[str, Any]]]:
     """What is compared against first, so that the policy is drawn on top."""
     return [
-        (_plain(names[1]), against, {"color": AGAINST_COLOUR, "width": 2, "dash": "dot"}),
-        (_plain(names[0]), policy, {"color": POLICY_COLOUR, "width": 2}),
+        (plain(names[1]), against, {"color": AGAINST_COLOUR, "width": 2, "dash": "dot"}),
+        (plain(names[0]), policy, {"color": POLICY_COLOUR, "width": 2}),
     ]
 
 
@@ -386,9 +386,10 @@ def _level(figure: go.Figure, value: float, colour: str, name: str, legend: bool
     figure.add_hline(value, line={"color": colour, "dash": "dash", "width": 1.5}, name=name, showlegend=legend)
 
 
-def _figure(x_title: str, y_title: str) -> go.Figure:
-    axis = {"gridcolor": f"rgba({_GREY},0.2)", "zerolinecolor": f"rgba({_GREY},0.6)", "zeroline": False}
-    axis |= {"linecolor": f"rgba({_GREY},0.6)", "automargin": True, "title_standoff": 10, "title_font_size": 13}
+def new_figure(x_title: str, y_title: str) -> go.Figure:
+    """An empty figure that looks like all others of the reports, on light and on dark."""
+    axis = {"gridcolor": f"rgba({GREY},0.2)", "zerolinecolor": f"rgba({GREY},0.6)", "zeroline": False}
+    axis |= {"linecolor": f"rgba({GREY},0.6)", "automargin": True, "title_standoff": 10, "title_font_size": 13}
     layout = {
         "template": None,
         "height": 340,
@@ -405,7 +406,7 @@ def _figure(x_title: str, y_title: str) -> go.Figure:
     return go.Figure(layout=layout)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text for plotly, which would otherwise take markup in it for formatting and links."""
     return html.escape(text, quote=False)
 

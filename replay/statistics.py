@@ -35,17 +35,32 @@ def paired_gain(policy: RunRecord, against: RunRecord, rng: np.random.Generator)
         ours, theirs, unit = policy.bits.sum(axis=1), against.bits.sum(axis=1), "UE"
     else:
         ours, theirs, unit = _blocks(policy.bits), _blocks(against.bits), "UE and stretch of time"
+    return Gain(*bootstrap_gain(ours, theirs, rng), unit)
+
+
+def bootstrap_gain(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Gain of the sum of ``ours`` over that of ``theirs`` [%], and its 95 % percentile interval over paired units.
+
+    Args:
+        ours, theirs: [unit]; a unit in which both have nothing is left out.
+        rng: draws the resamples.
+
+    Returns:
+        Mean, low and high; NaN where ``theirs`` has nothing at all.
+    """
     used = (ours > 0) | (theirs > 0)
     ours, theirs = ours[used], theirs[used]
     if theirs.sum() == 0:
-        return Gain(math.nan, math.nan, math.nan, unit)
+        return math.nan, math.nan, math.nan
     picks = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
     baseline = theirs[picks].sum(axis=1)
     # A resample in which the other side has nothing says nothing about the ratio.
     defined = baseline > 0
     gains = 100 * (ours[picks].sum(axis=1)[defined] / baseline[defined] - 1)
     low, high = np.percentile(gains, [2.5, 97.5])
-    return Gain(float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high), unit)
+    return float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high)
 
 
 def _blocks(bits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,16 +1,21 @@
 """`distila bench`: measure on this machine what the documentation claims."""
 
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications
 from replay.trace import ChannelTrace, bundled_trace
 from xapp.commands.terminal import print_json, print_table, progress_bar
+from xapp.errors import InputError
 from xapp.policy.bundle import resolve_bundle
 
-app = typer.Typer(help="Measure on this machine: the decision loop, and replay.", no_args_is_help=True)
+app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
+
+_INSTALL: Final = "pip install 'distila[training]'"
 
 
 @app.command()
@@ -70,3 +75,48 @@ def replay(
         for name, key in (("with the xApp in process", "policy"), ("DU alone", "du_alone"))
     ]
     print_table(f"{ues} UEs, {slots} slots, a decision every slot", ["replay", "UE-slots/s", "seconds"], rows)
+
+
+@app.command()
+def sim(
+    links: Annotated[int, typer.Option(min=1, help="Links simulated at once.")] = 10_000,
+    slots: Annotated[int, typer.Option(min=1, help="Slots in each round.")] = 640,
+    seconds: Annotated[float, typer.Option(min=0, help="How long rounds go on; there are at least three.")] = 30,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time the training simulator and Sionna's own OLLA loop, in turns. Needs the extra `training`."""
+    result = _benchmark("sim")(links, slots, seconds, device, progress_bar)
+    if json:
+        print_json(result)
+        return
+    rows = [
+        [what, f"{result[f'{key}ue_slots_per_s'] / 1e6:.2f}"]
+        for what, key in (
+            (f"OLLA in the DU, a report each {result['report_period_slots']} slots", ""),
+            ("the same, a report and an MCS each slot", "every_slot_"),
+            ("the link alone, an MCS held for 20 slots", "bare_link_"),
+            ("Sionna: OuterLoopLinkAdaptation and PHYAbstraction", "sionna_"),
+        )
+    ]
+    if result["cuda"] is not None:
+        rows.append([f"first row, on {result['cuda']['name']}", f"{result['cuda']['ue_slots_per_s'] / 1e6:.2f}"])
+    title = f"{links} links on {device}, {result['threads']} threads, {result['rounds']} rounds"
+    print_table(title, ["simulation", "million UE-slots/s"], rows)
+    print(f"{result['ratio']} times as fast as Sionna ({result['ratio_min']} to {result['ratio_max']} over the rounds)")
+
+
+def _benchmark(name: str) -> Callable[..., dict[str, Any]]:
+    """A benchmark of the offline workshop, out of the entry points ``distila.bench``.
+
+    Raises:
+        InputError: its packages are not installed.
+    """
+    found = entry_points(group="distila.bench", name=name)
+    if not found:
+        raise InputError(f"bench {name} is not part of this installation: {_INSTALL}")
+    try:
+        benchmark: Callable[..., dict[str, Any]] = next(iter(found)).load()
+    except ModuleNotFoundError as error:
+        raise InputError(f"bench {name} needs the package {error.name!r}: {_INSTALL}") from None
+    return benchmark

@@ -55,6 +55,8 @@ class BlerModel(Protocol):
         """Code-block error rate in [0, 1], of the broadcast shape of the three array arguments."""
         ...  # pragma: no cover
 
+    def __hash__(self) -> int: ...  # pragma: no cover  # tables made from a model are kept for that model
+
 
 def curve_bler(sinr_db: ArrayLike, params: FloatArray) -> FloatArray:
     """BLER of the curve form of the module docstring.

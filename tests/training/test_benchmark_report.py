@@ -1,0 +1,381 @@
+"""The benchmark's report: every family and policy, no claim that an interval does not carry, nothing where null is."""
+
+import copy
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from training.benchmark import charts
+from training.benchmark.charts import BenchmarkView, gain_of
+from training.benchmark.report import write_pngs, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MARKUP = '<script>alert("x")</script><b>&$'
+POLICIES = {"olla": "du", "salad": "du", "genie": "du", "student": "xapp"}
+NOT_A_FIGURE = re.compile(r"\b(None|nan|NaN|inf|Infinity)\b")
+
+
+class Page(HTMLParser):
+    """The page as a browser would take it: text beside scripts, cells of the headline by family, options, charts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text("utf-8")
+        self.shown, self.charts, self.options, self.scripts, self.headline = [], [], [], 0, []
+        self._in = self._table = None
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.shown).split())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.scripts += tag == "script"
+        if tag == "table":
+            self._table = attrs.get("id")
+        if self._table == "headline" and tag == "tr":
+            self.headline.append([])
+        if self._table == "headline" and tag == "td":
+            self.headline[-1].append("")
+        if "gain" in attrs.get("class", "").split() and self._table == "headline":
+            self.headline[-1][-1] = attrs["class"].split()[1] + ":"
+        if attrs.get("class") == "chart":
+            self.charts.append(attrs["id"])
+        if tag == "option":
+            self.options.append("")
+        self._in = tag
+
+    def handle_endtag(self, tag):
+        if tag == "table":
+            self._table = None
+        self._in = None
+
+    def handle_data(self, data):
+        if self._in in ("script", "style"):
+            return
+        self.shown.append(data)
+        if self._in == "option":
+            self.options[-1] += data
+        if self._table == "headline" and self.headline and self.headline[-1]:
+            self.headline[-1][-1] += data.strip()
+
+
+def policy(name, seat, mean, low, high, bursty=False):
+    return {
+        "seat": seat,
+        "settings": {"target": 0.1, "ends": [1, 2]},
+        "goodput": 2 + mean / 50,
+        "goodput_p5": 0.5,
+        "gain_vs_olla_pct": {"mean": mean, "ci95": [low, high]},
+        "first_tx_bler": 0.0977,
+        "residual_bler": 0.0002,
+        "genie_share_pct": 4 * mean,
+        "mean_mcs": 14.25,
+        "file_delay_ms": {"p50": 10.0, "p95": 41.5, "p99": 120.25, "files": 1234} if bursty else None,
+        "goodput_percentiles": [0.1 * (place + 1) * (1 + mean / 100) for place in range(21)],
+        "gain_by_speed": [
+            {"speed_kmh": [0, 10], "links": 40, "mean": mean, "ci95": [low, high]},
+            {"speed_kmh": [10, 30], "links": 50, "mean": mean, "ci95": [None, None]},
+        ],
+        "elapsed_s": 1.5,
+    }
+
+
+def family(salad=(1.0, -0.5, 2.5), student=(5.0, 4.0, 6.0), unseen=False, bursty=False):
+    gains = {"olla": (0.0, 0.0, 0.0), "salad": salad, "genie": (25.0, 23.0, 27.0), "student": student}
+    return {
+        "description": "Made up for the test",
+        "unseen": unseen,
+        "slot_us": 500.0,
+        "e2_period_ms": 10.0,
+        "e2_delay_ms": 5.0,
+        "links": 256,
+        "bursty_share": 0.5 if bursty else 0.0,
+        "policies": {name: policy(name, seat, *gains[name], bursty) for name, seat in POLICIES.items()},
+    }
+
+
+@pytest.fixture
+def results():
+    return {
+        "kind": "benchmark",
+        "version": 1,
+        "distila": "0.1.0",
+        "quick": True,
+        "settings": {"links": 256, "slots": 4000, "seeds": [0, 1], "split": "test", "reference": "olla"},
+        "families": {
+            "high_mobility": family(),
+            "files": family(salad=(-3.0, -4.0, -2.0), bursty=True),
+            "new_carrier": family(student=(-0.1, -1.0, 0.8), unseen=True),
+        },
+        "e2_sweep": {
+            "scenario": "slow_e2_10ms",
+            "policies": {
+                "student": [
+                    {"period_ms": 10.0, "delay_ms": 5.0, "mean": 9.0, "ci95": [8.0, 10.0]},
+                    {"period_ms": 0.5, "delay_ms": 5.0, "mean": 14.0, "ci95": [13.0, 15.0]},
+                    {"period_ms": 20.0, "delay_ms": 5.0, "mean": None, "ci95": [None, None]},
+                ]
+            },
+        },
+    }
+
+
+def emptied(value, keep=("seat", "reference", "settings", "unseen", "period_ms", "scenario", "speed_kmh")):
+    """The same results with null for every figure."""
+    if isinstance(value, dict):
+        return {key: inner if key in keep else emptied(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [emptied(inner) for inner in value]
+    return None
+
+
+def page_of(results, tmp_path):
+    write_report(tmp_path / "report.html", results)
+    return Page(tmp_path / "report.html")
+
+
+def chart(charts_of_page, key):
+    return next(chart for chart in charts_of_page if chart.key == key).figure
+
+
+# The page
+
+
+def test_shows_every_family_and_policy_and_loads_nothing(results, tmp_path):
+    page = page_of(results, tmp_path)
+    for name in (*results["families"], *POLICIES):
+        assert name in page.text
+    assert page.charts == [
+        f"chart-{key}"
+        for key in ("gain", "goodput", "bler", "p5", "genie", "delay", "sweep", "distribution", "quantiles", "speed")
+    ]
+    outside = page.source.replace("http://www.w3.org", "")
+    assert not re.search(r'(src|href)="(?!data:)', re.sub(r"<script>.*?</script>", "", outside, flags=re.DOTALL))
+
+
+def test_headline_says_what_the_intervals_say(results, tmp_path):
+    page = page_of(results, tmp_path)
+    # Genies last, the reference first with its goodput.
+    assert [[cell.split(":")[0] for cell in row] for row in page.headline[1:4]] == [
+        ["2.000bit/s/Hz", "unclear", "better", "better"],
+        ["2.000bit/s/Hz", "worse", "better", "better"],
+        ["2.000bit/s/Hz", "unclear", "unclear", "better"],
+    ]
+    assert page.headline[2][1] == "worse:\u25bc \u22123.0 %\u22124.0 to \u22122.0"
+    assert page.headline[4][1:] == ["0 · 1 · 2", "2 · 0 · 1", "3 · 0 · 0"]
+
+
+@pytest.mark.parametrize(
+    ("ci95", "verdict"),
+    [
+        ([0.01, 2.0], "better"),
+        ([-2.0, -0.01], "worse"),
+        ([-1.0, 1.0], "unclear"),
+        ([0.0, 1.0], "unclear"),
+        ([-1.0, 0.0], "unclear"),
+        ([0.0, 0.0], "unclear"),
+        ([None, 1.0], "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_better_or_worse_only_where_the_interval_stays_clear_of_zero(ci95, verdict):
+    assert gain_of({"mean": 0.5, "ci95": ci95}).verdict == verdict
+
+
+def test_an_interval_clear_of_zero_does_not_look_as_if_it_ended_there(results, tmp_path):
+    results["families"]["high_mobility"] = family(student=(0.7, 0.02, 1.4))
+    assert "+0.02 to +1.40" in page_of(results, tmp_path).headline[1][2]
+
+
+def test_first_sentence_counts_families_and_leaves_genies_out(results, tmp_path):
+    page = page_of(results, tmp_path)
+    assert (
+        "student (xApp) gains over olla in 2 of 3 families and loses in none; in 1 no difference can be told."
+        in page.text
+    )
+    assert "salad (in the DU) gains over olla in none of 3 families and loses in 1;" in page.text
+    assert "genie (in the DU) gains" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ((5.0, 4.0, 6.0), "student (xApp) gains goodput over olla in one (+5.0 %, 95 % interval +4.0 to +6.0 %)."),
+        ((-5.0, -6.0, -4.0), "student (xApp) loses goodput to olla in one"),
+        ((1.0, -1.0, 3.0), "No difference can be told between student (xApp) and olla in one"),
+        ((1.0, None, None), "student (xApp) cannot be compared with olla in one"),
+        ((None, None, None), "student (xApp) cannot be compared with olla in one"),
+    ],
+)
+def test_first_sentence_with_one_family(results, tmp_path, student, said):
+    results["families"] = {"one": family()}
+    results["families"]["one"]["policies"]["student"]["gain_vs_olla_pct"] = {"mean": student[0], "ci95": student[1:]}
+    assert said in page_of(results, tmp_path).text
+
+
+def test_marks_unseen_families_wherever_they_are_chosen_from(results, tmp_path):
+    page = page_of(results, tmp_path)
+    assert page.options == ["high_mobility", "files", "new_carrier \u2020"]
+    assert page.source.count('<span class="badge">unseen</span>') == 3  # headline, all figures, families
+    assert "Not in training, marked \u2020: new_carrier." in page.text
+    ticks = chart(charts.overview(BenchmarkView(results)), "gain").layout.yaxis.ticktext
+    assert ticks == ("high_mobility", "files", "new_carrier \u2020")
+
+
+def test_says_that_a_quick_run_is_not_to_be_quoted(results, tmp_path):
+    assert "A quick run" in page_of(results, tmp_path).text
+    results["quick"] = False
+    assert "A quick run" not in page_of(results, tmp_path).text
+
+
+def test_names_are_shown_as_text(results, tmp_path):
+    plain = page_of(results, tmp_path)
+    named = json.loads(
+        json.dumps(results).replace('"student"', json.dumps(MARKUP)).replace("new_carrier", "a</script>b")
+    )
+    named["families"]["high_mobility"]["description"] = MARKUP
+    page = page_of(named, tmp_path)
+    assert page.scripts == plain.scripts
+    assert "<b>" not in page.source.split("<main>")[1].split("plotly.js v")[0]
+    assert MARKUP in page.text
+    assert "a</script>b" in page.text
+    write_pngs(tmp_path, named)
+
+
+def test_null_is_a_dash_and_never_a_word(results, tmp_path):
+    results["families"] = {name: emptied(entry) for name, entry in results["families"].items()}
+    results["families"]["files"]["policies"].pop("salad")
+    results["e2_sweep"] = emptied(results["e2_sweep"])
+    results["settings"]["links"] = None
+    page = page_of(results, tmp_path)
+    assert not NOT_A_FIGURE.search(page.text)
+    assert page.headline[1] == ["\u2013bit/s/Hz", *["unknown:\u2013\u2013"] * 3]
+    assert "chart-genie" not in page.charts
+    assert "chart-delay" not in page.charts
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.source):
+        json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert len(write_pngs(tmp_path, results)) == 2
+
+
+def test_two_policies_one_family_no_sweep(results, tmp_path):
+    results["families"] = {"one": family()}
+    for name in ("salad", "genie"):
+        results["families"]["one"]["policies"].pop(name)
+    results["e2_sweep"] = None
+    page = page_of(results, tmp_path)
+    assert "chart-sweep" not in page.charts
+    assert len(page.headline[1]) == 2
+    assert [path.name for path in write_pngs(tmp_path, results)] == ["gain.png"]
+
+
+def test_settings_that_differ_between_families_are_told_apart(results, tmp_path):
+    results["families"]["files"]["policies"]["salad"]["settings"] = {"target": 0.25}
+    text = page_of(results, tmp_path).text
+    assert "high_mobility, new_carrier: target = 0.1, ends = 1, 2 files: target = 0.25" in text
+
+
+def test_a_failed_write_leaves_the_old_page(results, tmp_path, monkeypatch):
+    write_report(tmp_path / "report.html", results)
+    before = (tmp_path / "report.html").read_bytes()
+    monkeypatch.setattr("pathlib.Path.write_text", lambda self, *_: (self.write_bytes(b"half"), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        write_report(tmp_path / "report.html", results)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+# The charts
+
+
+def test_hollow_markers_where_no_difference_can_be_told(results):
+    figure = chart(charts.overview(BenchmarkView(results)), "gain")
+    symbols = {trace.name: trace.marker.symbol for trace in figure.data if trace.showlegend is False}
+    hollow = {name: [symbol.endswith("-open") for symbol in symbols[name]] for name in symbols}
+    assert hollow == {"salad": [True, False, True], "student": [False, False, True], "genie": [False] * 3}
+
+
+def test_shares_of_next_to_nothing_stay_off_the_axis_and_are_named(results):
+    results["families"]["files"]["policies"]["student"]["genie_share_pct"] = -2000.0
+    entry = next(c for c in charts.overview(BenchmarkView(results)) if c.key == "genie")
+    assert "student in files (\u22122,000 %)" in entry.caption
+    assert entry.figure.layout.xaxis.range[0] > -100
+
+
+def test_one_family_is_shown_at_a_time(results):
+    for entry in charts.one_family(BenchmarkView(results)):
+        assert {trace.meta["choice"] for trace in entry.figure.data} == {0, 1, 2}
+        assert all(trace.visible is (trace.meta["choice"] == 0) for trace in entry.figure.data)
+
+
+def test_percentiles_are_compared_with_those_of_the_reference(results):
+    quantiles = chart(charts.one_family(BenchmarkView(results)), "quantiles")
+    student = next(trace for trace in quantiles.data if trace.name == "student")
+    assert list(student.x) == [5.0 * place for place in range(21)]
+    assert list(student.y) == pytest.approx([5.0] * 21)
+
+
+def test_sweep_goes_up_in_period_and_leaves_out_what_is_null(results):
+    entry = charts.sweep(BenchmarkView(results))
+    (trace,) = entry.figure.data
+    assert entry.figure.layout.xaxis.type == "log"
+    assert list(trace.x) == [0.5, 10.0]
+    assert list(trace.y) == [14.0, 9.0]
+    assert list(trace.error_y.array) == [1.0, 1.0]
+    assert "5 ms later" in entry.caption
+
+
+def test_delays_are_shown_for_families_with_files_only(results):
+    figure = chart(charts.overview(BenchmarkView(results)), "delay")
+    assert figure.layout.yaxis.ticktext == ("files",)
+    drawn = [x for trace in figure.data for x in trace.x if x is not None and not math.isnan(x)]
+    assert sorted(set(drawn)) == [10.0, 41.5, 120.25]
+
+
+def test_pngs_are_pngs(results, tmp_path):
+    written = write_pngs(tmp_path / "new", results)
+    assert [path.name for path in written] == ["gain.png", "e2_sweep.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+# In a browser
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the report in")
+@pytest.mark.parametrize("kind", ["full", "null", "markup"])
+def test_a_browser_draws_every_chart_without_complaint(kind, results, tmp_path):
+    if kind == "null":
+        results["families"] = {name: emptied(entry) for name, entry in copy.deepcopy(results["families"]).items()}
+    if kind == "markup":
+        results = json.loads(json.dumps(results).replace('"student"', json.dumps(MARKUP)))
+    page = page_of(results, tmp_path)
+    # Another family than the one that is shown first, as a reader would choose it.
+    source = page.source.replace(
+        "</body>",
+        '<script>addEventListener("load", () => setTimeout(() => {'
+        'family.value = "1"; family.dispatchEvent(new Event("change"));'
+        'const shown = document.getElementById("chart-speed").data.filter((trace) => trace.visible === true);'
+        "document.body.dataset.shown = [...new Set(shown.map((trace) => trace.meta.choice))].join();"
+        "}, 3000));</script></body>",
+    )
+    (tmp_path / "report.html").write_text(source, "utf-8")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--enable-logging=stderr", "--v=0",
+        "--dump-dom", (tmp_path / "report.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    for key in page.charts:
+        element = re.search(rf'<div class="chart[^>]*id="{key}"[^>]*>', done.stdout)
+        assert element is not None, key
+        assert 'data-drawn="yes"' in element[0], key
+    assert 'data-shown="1"' in done.stdout
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []

@@ -1,0 +1,1008 @@
+"""The simulator slot by slot: HARQ, feedback, decisions, the DU's loop, counters; a plain one and replay.du agree.
+
+Most tests use a channel without fading and a link where MCS m needs exactly m dB, so that every outcome is known
+beforehand; those that compare use fading, real error rates and luck.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from replay.du import Du, DuConfig
+from replay.link import Link
+from replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
+from training.baselines import baseline
+from training.sim import conditions as conditions_module
+from training.sim.bank import NUM_NODES, FadingBank, fading_bank
+from training.sim.conditions import Banks, Conditions
+from training.sim.link import Combining, steeper
+from training.sim.report import ACK, DTX, NACK, NONE, Decision
+from training.sim.scenario import Scenario, families
+from training.sim.simulator import Simulator
+from training.sim.split import Split, seed_sequence
+from training.sim.traffic import Traffic
+from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from xapp.nr.bler import SmoothBler
+from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from xapp.policy.olla import CqiOlla
+
+pytest.importorskip("sionna")
+
+RTT = 8
+FLAT = {"cqi": {"share": 0}}
+GOOD, BAD = 5, 20
+"""MCS that always and never arrive at the first attempt at 10.5 dB."""
+
+
+class MDbForMcsM:
+    """A code block at MCS m arrives from m dB on, and never below."""
+
+    def bler(self, mcs_table, mcs, code_block_size_bits, sinr_db):
+        mcs, _, sinr_db = np.broadcast_arrays(mcs, code_block_size_bits, sinr_db)
+        return np.where(sinr_db >= mcs, 0.0, 1.0)
+
+
+STEPS = MDbForMcsM()
+
+
+def a_bank(config, gain_cdb, seed=0, split=Split.TEST):
+    rows = len(gain_cdb)
+    blank = np.zeros(rows, np.float32)
+    return FadingBank(config, seed, gain_cdb.astype(np.int16), blank, blank, split)
+
+
+@pytest.fixture(autouse=True)
+def flat_channel(monkeypatch):
+    def bank(config, rows, slots, split, seed, *_):
+        return a_bank(config, np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES)), seed, split)
+
+    monkeypatch.setattr(conditions_module, "fading_bank", bank)
+
+
+@pytest.fixture
+def fading(monkeypatch):
+    """Gains that move from slot to slot, the same for every MCS."""
+
+    def bank(config, rows, slots, *_):
+        steps = np.random.default_rng(5).normal(0, 60, (rows, 1, slots, 1)).cumsum(axis=2)
+        gains = 800 * np.sin(steps / 400) - 200
+        return a_bank(config, np.repeat(np.repeat(gains, config.antennas.max_rank, axis=1), NUM_NODES, axis=3))
+
+    monkeypatch.setattr(conditions_module, "fading_bank", bank)
+
+
+def conditions(num_links=3, num_slots=2000, seed=0, bler=STEPS, **settings):
+    settings = {"snr_db": 10.5, **FLAT, **settings}
+    scenario = Scenario.model_validate({"name": "made_up", "channels": [{"model": "TDL-A"}], **settings})
+    return Conditions(scenario, num_links, Split.TEST, seed, num_slots, banks=Banks(rows=4, slots=256), bler=bler)
+
+
+def simulator(native=None, **given):
+    return Simulator(conditions(**given), native)
+
+
+def absolute(*mcs):
+    return Decision.absolute(torch.tensor(mcs))
+
+
+@dataclass
+class Heard:
+    """What a native policy was told in one slot."""
+
+    slot: int
+    mcs: list[int]
+    outcome: list[int]
+    residual: list[float]
+
+
+@dataclass
+class Fixed:
+    """A DU that always wants the same MCS, and remembers what it is told."""
+
+    mcs: int | list[int] = GOOD
+    name: str = "fixed"
+    heard: list[Heard] = field(default_factory=list)
+
+    def start(self, cell, generator):
+        self.choice = torch.zeros(cell.num_links, dtype=torch.int64) + torch.tensor(self.mcs)
+
+    def decide(self, report):
+        assert report.outcome.shape == (1, len(self.choice))
+        assert report.period_slots == 1
+        rows = (report.mcs[0].tolist(), report.outcome[0].tolist(), report.residual.tolist())
+        self.heard.append(Heard(report.slot, *rows))
+        return Decision.absolute(self.choice)
+
+
+@dataclass
+class Learner:
+    """A DU whose MCS moves with every feedback: 1 up on an ACK, 4 down on a NACK, 8 on a DTX, in quarters of an MCS."""
+
+    name: str = "learner"
+
+    def start(self, cell, generator):
+        self.level = torch.full((cell.num_links,), 40)
+        self.top = cell.max_mcs
+
+    def decide(self, report):
+        step = torch.tensor([0, 1, -4, -8])
+        self.level = (self.level + step[report.outcome[0].long()]).clamp(0, 4 * self.top)
+        moved = torch.where(report.cqi.isnan(), 0, report.cqi).to(torch.int64) // 4
+        return Decision.absolute((self.level // 4 + moved).clamp(0, self.top))
+
+
+def counted(sim):
+    counters = sim.counters
+    names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
+    return {name: getattr(counters, name) for name in names}
+
+
+def assert_same(one, other, **tolerance):
+    for name, value in one.items():
+        assert torch.allclose(value, other[name], equal_nan=True, **{"rtol": 0, "atol": 0, **tolerance}), name
+
+
+# --- HARQ ---
+
+
+@pytest.mark.parametrize("rtt", [1, 2, 5, 6, 7, 8, 12, 64])
+def test_feedback_of_a_slot_arrives_exactly_one_round_trip_later(rtt):
+    sim = simulator(link={"harq_rtt_slots": rtt})
+    for slot in range(3 * rtt):
+        # Another MCS in every slot tells which slot the feedback is of.
+        report = sim.step(absolute(*[slot % 8] * 3))
+        sent = slot + 1 - rtt
+        if sent < 0:
+            assert (report.outcome == NONE).all()
+        else:
+            assert (report.outcome == ACK).all()
+            assert (report.mcs == sent % 8).all()
+
+
+def test_a_report_holds_one_row_for_every_slot_since_the_one_before():
+    sim = simulator(e2={"period_slots": 5}, link={"harq_rtt_slots": 7})
+    outcomes = torch.cat([sim.step(absolute(GOOD, BAD, GOOD)).outcome for _ in range(6)])
+    # Row i is slot i + 1, whose feedback is of slot i - 6. BAD is 9.5 dB short: decoded at the second attempt.
+    assert outcomes.shape == (30, 3)
+    assert outcomes[:, 0].tolist() == [NONE] * 6 + [ACK] * 24
+    assert outcomes[:, 1].tolist() == [NONE] * 6 + [NACK] * 7 + [NONE] * 7 + [NACK] * 7 + [NONE] * 3
+
+
+def test_the_first_report_has_nothing_to_tell():
+    report = simulator().report
+    assert report.slot == 0
+    assert (report.outcome == NONE).all()
+    assert (report.residual == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("combining", "mcs", "attempts"),
+    # 10.5 dB once, 13.5 twice, 15.3 three times, 16.5 four times; with new parity bits 10.5, 21.7, 32.6.
+    [
+        *(
+            ("chase", 10, 1),
+            ("chase", 11, 2),
+            ("chase", 13, 2),
+            ("chase", 14, 3),
+            ("chase", 16, 4),
+            ("chase", 17, None),
+        ),
+        *(("ir", 10, 1), ("ir", 11, 2), ("ir", 21, 2), ("ir", 22, 3), ("ir", 28, 3)),
+    ],
+)
+def test_transmissions_are_combined_until_the_block_arrives(combining, mcs, attempts):
+    sim = simulator(link={"combining": combining})
+    size = float(sim.tables.tbs_bits[mcs])
+    rounds = attempts or 4
+    for _ in range(rounds * RTT):
+        sim.step(absolute(mcs, mcs, mcs))
+    counters = sim.counters
+    assert (counters.bits == (RTT * size if attempts else 0)).all()
+    assert (counters.residual == (0 if attempts else RTT)).all()
+    assert (counters.first_ack + counters.first_nack == RTT).all()
+    assert (counters.first_nack == (0 if attempts == 1 else RTT)).all()
+    assert (counters.resource == rounds * RTT * 52 * 168).all()
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 8])
+def test_a_block_is_given_up_after_the_last_transmission(most):
+    sim = simulator(snr_db=-15, link={"max_transmissions": most, "combining": "chase"})
+    reports = [sim.step(absolute(28, 28, 28)) for _ in range(RTT * (2 * most + 1) - 1)]
+    residual = [int(report.residual[0]) for report in reports]
+    # The last transmission of slot t's block is in slot t + (most - 1) RTT, and known a round trip later.
+    first = most * RTT - 1
+    assert residual == [0] * first + [1] * RTT + [0] * (RTT * (most - 1)) + [1] * (len(residual) - first - RTT * most)
+    outcomes = torch.cat([report.outcome for report in reports])[:, 0].tolist()
+    assert outcomes[RTT - 1 : RTT * (most + 1) - 1] == [NACK] * RTT + [NONE] * (RTT * (most - 1))
+    assert (sim.counters.residual == 2 * RTT + (RTT - 1 if most == 1 else 0)).all()
+
+
+def test_a_retransmission_keeps_its_mcs_whatever_is_decided():
+    sim = simulator(link={"combining": "chase"})
+    for _ in range(RTT):
+        sim.step(absolute(16, 16, 16))  # arrives at the fourth attempt
+    for _ in range(3 * RTT):
+        sim.step(absolute(0, 28, GOOD))
+    assert (sim.counters.bits == RTT * sim.tables.tbs_bits[16]).all()
+    assert (sim.counters.mean_mcs == 16).all()
+
+
+def test_a_retransmission_keeps_its_size_when_the_allocation_changes():
+    given = conditions(
+        200,
+        bler=STEPS,
+        link={"prbs": {"choice": [52, 13]}, "prb_hold_slots": 2, "combining": "chase", "harq_rtt_slots": 4},
+    )
+    sim = Simulator(given)
+    first = [given.allocated_prbs(0).clone()]
+    for slot in range(1, 5):
+        sim.step(Decision.absolute(torch.full((200,), 14)))  # third attempt
+        if slot < 4:
+            first.append(given.allocated_prbs(slot).clone())
+    for _ in range(8):
+        sim.step(Decision.absolute(torch.full((200,), 14)))
+    size = {52: float(sim.tables.tbs_bits[14]), 13: float(sim.tables.tbs_bits[NUM_MCS + 14])}
+    assert given.tables.allocations == [(52, 1), (13, 1)]
+    expected = sum(torch.tensor([size[int(p)] for p in prbs]) for prbs in first)
+    assert torch.equal(sim.counters.bits, expected.double())
+    # Three times the PRBs of the first transmission.
+    assert torch.equal(sim.counters.resource, 3 * 168 * sum(first).double())
+
+
+def test_luck_and_error_rate_decide(fading):
+    sim = simulator(num_links=2000, bler=SmoothBler.load(), snr_db={"uniform": [5, 15]})
+    rates, bits = sim.conditions.true_tbler(0)
+    lucky = sim.conditions.luck(0, 1)[0] >= rates[:, 12]
+    sim.step(Decision.absolute(torch.full((2000,), 12)))
+    assert torch.equal(sim.counters.first_ack, lucky.double())
+    assert torch.equal(sim.counters.bits, (lucky * bits[:, 12]).double())
+    assert 0.2 < lucky.float().mean() < 0.8
+
+
+# --- DTX ---
+
+
+def test_dtx_is_its_own_outcome_and_counts_apart():
+    sim = simulator(num_links=1000, link={"dtx_probability": 0.1})
+    outcomes = torch.cat([sim.step(Decision.absolute(torch.full((1000,), GOOD))).outcome for _ in range(80)])
+    share = (outcomes == DTX).sum() / (outcomes != NONE).sum()
+    assert float(share) == pytest.approx(0.1, abs=0.005)
+    assert (outcomes != NACK).all()
+    counters = sim.counters
+    # What is counted is known by the sender a round trip later.
+    assert counters.first_dtx.sum() > (outcomes == DTX).sum()
+    assert (counters.first_nack == 0).all()
+    assert float(counters.first_dtx.sum() / (counters.first_dtx + counters.first_ack).sum()) == pytest.approx(
+        0.1, abs=0.005
+    )
+
+
+def test_a_grant_that_is_not_received_leaves_no_energy():
+    # 11 dB needs two transmissions; those that lost one need three.
+    sim = simulator(num_links=2000, link={"dtx_probability": 0.3, "combining": "chase", "harq_rtt_slots": 1})
+    given = conditions(2000, link={"dtx_probability": 0.3, "combining": "chase", "harq_rtt_slots": 1})
+    received = torch.stack([(given.luck(slot, 1)[0] >= 0.3) for slot in range(4)])
+    for _ in range(2):
+        sim.step(Decision.absolute(torch.full((2000,), 11)))
+    arrived = sim.counters.bits > 0
+    assert torch.equal(arrived, received[:2].all(dim=0))
+    for _ in range(2):
+        sim.step(Decision.absolute(torch.full((2000,), 11)))
+    never = received.sum(dim=0) < 2
+    assert torch.equal(sim.counters.residual > 0, never)
+
+
+def test_a_dtx_and_then_an_arrival_are_told_as_dtx_alone():
+    sim = simulator(num_links=500, link={"dtx_probability": 0.5, "harq_rtt_slots": 1})
+    outcomes = torch.cat([sim.step(Decision.absolute(torch.full((500,), GOOD))).outcome for _ in range(40)])
+    lost = outcomes[:-1] == DTX
+    assert set(outcomes[1:][lost].unique().tolist()) <= {NONE}
+
+
+def test_certain_dtx():
+    sim = simulator(link={"dtx_probability": 1})
+    for _ in range(4 * RTT):
+        sim.step(absolute(0, 0, 0))
+    assert (sim.counters.bits == 0).all()
+    assert (sim.counters.first_dtx == RTT).all()
+    assert (sim.counters.residual == RTT).all()
+
+
+# --- decisions ---
+
+
+def sent_mcs(sim, decisions, slots):
+    """MCS of every slot's first transmission, [slot, link], as feedback tells it; GOOD and below always arrive."""
+    steps = -(-(slots + RTT) // sim.conditions.report_period_slots)
+    return torch.cat([sim.step(decisions(number)).mcs for number in range(steps)])[RTT - 1 :][:slots]
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, 5, 10, 23, 70])
+@pytest.mark.parametrize("period", [1, 5, 8, 100])
+def test_a_decision_acts_exactly_its_delay_after_its_report(period, delay):
+    sim = simulator(Fixed(7), e2={"period_slots": period, "delay_slots": delay})
+    slots = 3 * period + delay + 20
+    found = sent_mcs(sim, lambda number: absolute(*[number % 5] * 3), slots)[:, 0].tolist()
+    expected = [7 if slot < delay else (slot - delay) // period % 5 for slot in range(slots)]
+    assert found == expected
+
+
+def test_kinds_of_decision():
+    sim = simulator(Fixed([1, 2, 3]), num_links=3)
+    mixed = Decision(torch.tensor([MCS, NATIVE, MCS_OFFSET]), torch.tensor([6, 6, 4]))
+    script = [
+        (None, [1, 2, 3]),
+        (Decision.native(3, torch.device("cpu")), [1, 2, 3]),
+        (absolute(4, 5, 6), [4, 5, 6]),
+        (Decision.offset(torch.tensor([2, -1, 0])), [3, 1, 3]),
+        (Decision.offset(torch.tensor([-9, -2, -3])), [0, 0, 0]),  # not below the lowest
+        (mixed, [6, 2, 7]),
+        (None, [1, 2, 3]),
+    ]
+    found = sent_mcs(sim, lambda number: script[min(number, 6)][0], len(script))
+    assert found.tolist() == [mcs for _, mcs in script]
+
+
+def test_an_offset_does_not_go_above_the_highest_mcs():
+    sim = simulator(Fixed(27), snr_db=35)
+    assert (sent_mcs(sim, lambda _: Decision.offset(torch.tensor([3, 1, 0])), 5) == torch.tensor([28, 28, 27])).all()
+
+
+def test_a_decision_holds_until_the_next_answer():
+    sim = simulator(Fixed(7), e2={"period_slots": 10, "delay_slots": 0})
+    found = sent_mcs(sim, lambda number: absolute(4, 4, 4) if number == 1 else None, 40)[:, 0]
+    assert found.tolist() == [7] * 10 + [4] * 10 + [7] * 20
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        None,
+        Decision.native(3, torch.device("cpu")),
+        Decision.offset(torch.zeros(3, dtype=torch.int64)),
+        Decision(torch.tensor([MCS, NATIVE, MCS]), torch.tensor([1, 1, 1])),
+    ],
+)
+def test_without_a_native_loop_only_an_absolute_mcs_will_do(decision):
+    sim = simulator()
+    with pytest.raises(ValueError, match="without native link adaptation every decision must be an absolute MCS"):
+        sim.step(decision)
+    assert sim.slot == 0
+
+
+def test_without_a_native_loop_it_cannot_run_alone():
+    with pytest.raises(ValueError, match="without native link adaptation"):
+        simulator().run(10)
+    assert simulator().report.native_mcs is None
+
+
+def test_absolute_link_by_link_is_absolute():
+    sim = simulator()
+    sim.step(Decision(torch.full((3,), MCS), torch.tensor([1, 2, 3])))
+
+
+@pytest.mark.parametrize("mcs", [-1, 29])
+def test_an_mcs_outside_the_table_is_refused(mcs):
+    sim = simulator(link={"prbs": {"choice": [52, 13]}, "prb_hold_slots": 10})
+    with pytest.raises(ValueError, match=str(mcs)):
+        sim.step(absolute(mcs, mcs, mcs))
+
+
+# --- the DU's own loop ---
+
+
+def test_native_hears_of_every_slot_in_order():
+    native = Fixed([GOOD, BAD, 28])
+    sim = simulator(native, snr_db=10.5, link={"combining": "chase"})
+    sim.run(5 * RTT)
+    assert [heard.slot for heard in native.heard] == list(range(5 * RTT + 1))
+    outcomes = np.array([heard.outcome for heard in native.heard])
+    assert outcomes[:RTT].sum() == 0
+    assert (outcomes[RTT:, 0] == ACK).all()
+    assert (outcomes[RTT : 2 * RTT, 1] == NACK).all()
+    assert (outcomes[2 * RTT : 5 * RTT, 1] == NONE).all()
+    residual = np.array([heard.residual for heard in native.heard])
+    assert (residual[:, 0] == 0).all()
+    assert (residual[4 * RTT : 5 * RTT, 1:] == 1).all()
+    assert residual.sum() == 2 * RTT
+
+
+def test_an_override_freezes_the_native_loop():
+    native = Fixed([GOOD, GOOD, GOOD])
+    sim = simulator(native)
+    for slot in range(4 * RTT):
+        # Link 0 is never overridden, link 1 in odd slots, link 2 always, but by what the DU would have chosen itself.
+        kind = torch.tensor([NATIVE, MCS if slot % 2 else NATIVE, MCS])
+        sim.step(Decision(kind, torch.tensor([0, 3, GOOD])))
+    outcomes = np.array([heard.outcome for heard in native.heard])[RTT:]
+    assert (outcomes[:, 0] == ACK).all()
+    assert outcomes[:, 1].tolist() == [ACK if slot % 2 == 0 else NONE for slot in range(3 * RTT + 1)]
+    assert (outcomes[:, 2] == ACK).all()
+
+
+def test_an_override_that_comes_late_freezes_only_what_it_changed():
+    native = Fixed(GOOD)
+    sim = simulator(native, e2={"period_slots": 4, "delay_slots": 6})
+    for number in range(10):
+        sim.step(absolute(3, 3, 3) if number == 1 else None)  # in force in slots 10 to 13
+    outcomes = np.array([heard.outcome for heard in native.heard])[:, 0].tolist()
+    expected = [NONE if slot < RTT or 10 <= slot - RTT < 14 else ACK for slot in range(41)]
+    assert outcomes == expected
+
+
+def test_the_report_tells_what_the_du_would_use():
+    sim = simulator(Learner(), e2={"period_slots": 3})
+    for _ in range(20):
+        report = sim.step()
+        assert torch.equal(report.native_mcs, sim.native_mcs)
+    assert report.native_mcs.dtype == torch.int64
+
+
+# --- counters and reports ---
+
+
+def test_counters_add_up(fading):
+    sim = simulator(Learner(), num_links=300, bler=SmoothBler.load(), link={"dtx_probability": 0.05})
+    outcomes = torch.cat([sim.step().outcome for _ in range(300)])
+    counters = sim.counters
+    # A full buffer sends a block in every slot, and each is a first one or a repetition.
+    assert (counters.resource == 300 * 52 * 168).all()
+    for outcome, count in ((ACK, counters.first_ack), (NACK, counters.first_nack), (DTX, counters.first_dtx)):
+        heard = (outcomes == outcome).sum(dim=0)
+        assert (heard <= count).all()
+        assert (count - heard < RTT).all()
+    first = counters.first_ack + counters.first_nack + counters.first_dtx
+    assert (first <= 300).all()
+    assert (first > 150).all()
+    assert (counters.residual <= first).all()
+    assert all(value.dtype == torch.float64 for value in counted(sim).values())
+
+
+def test_goodput_is_delivered_bits_per_resource_element_of_all_transmissions():
+    sim = simulator(link={"combining": "chase"})
+    for _ in range(4 * RTT):
+        sim.step(absolute(GOOD, 13, 28))
+    size = sim.tables.tbs_bits
+    expected = [float(size[GOOD]) / (52 * 168), float(size[13]) / (2 * 52 * 168), 0]
+    assert torch.allclose(sim.counters.goodput, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_goodput_of_nothing_sent_is_0():
+    sim = simulator()
+    assert (sim.counters.goodput == 0).all()
+    assert sim.counters.mean_mcs.isnan().all()
+
+
+def test_counters_can_begin_after_a_warm_up():
+    sim = simulator(Fixed(GOOD))
+    sim.run(50)
+    sim.restart_counters()
+    assert (sim.counters.bits == 0).all()
+    sim.run(30)
+    assert (sim.counters.first_ack == 30).all()
+    assert (sim.counters.bits == 30 * sim.tables.tbs_bits[GOOD]).all()
+
+
+def test_report_of_cqi_allocation_and_layers(fading):
+    channels = [{"model": "UMi", "antennas": {"tx": 2, "rx": 2, "max_rank": 2}}]
+    sim = simulator(
+        Fixed(),
+        num_links=20,
+        channels=channels,
+        bler=SmoothBler.load(),
+        link={"prbs": {"choice": [52, 13]}, "prb_hold_slots": 3},
+        cqi={"share": 1, "period_slots": 10, "delay_slots": 4},
+        e2={"period_slots": 7},
+    )
+    for _ in range(12):
+        report = sim.step()
+        assert report.slot == sim.slot
+        assert torch.equal(report.cqi.nan_to_num(-1), sim.conditions.cqi.nan_to_num(-1))
+        age = sim.slot - sim.conditions.cqi_slot
+        assert torch.equal(report.cqi_age_slots.nan_to_num(-1), age.nan_to_num(-1))
+        assert torch.equal(report.prbs, sim.conditions.allocated_prbs(sim.slot))
+        assert torch.equal(report.layers, sim.conditions.layers)
+        assert report.dl_buffer_bytes.isnan().all()
+    assert (report.cqi_age_slots >= 4).all()
+    assert (report.cqi_age_slots < 14).all()
+
+
+def snapshot(report):
+    return {
+        name: getattr(report, name).clone()
+        for name in ("cqi", "cqi_age_slots", "mcs", "outcome", "residual", "prbs", "dl_buffer_bytes", "native_mcs")
+    }
+
+
+def test_what_a_report_holds_does_not_change_later(fading):
+    sim = simulator(
+        Learner(),
+        num_links=20,
+        bler=SmoothBler.load(),
+        cqi={"share": 1, "period_slots": 3},
+        link={"prbs": {"choice": [52, 13]}, "prb_hold_slots": 3},
+        traffic={"full_buffer_share": 0.5},
+    )
+    reports = [sim.step() for _ in range(100)]
+    kept = [snapshot(report) for report in reports]
+    sim.run(100)
+    for report, before in zip(reports, kept, strict=True):
+        for name, value in before.items():
+            assert torch.equal(value.nan_to_num(-1), getattr(report, name).nan_to_num(-1)), name
+
+
+def test_what_the_first_report_holds_does_not_change_later():
+    sim = simulator(Fixed())
+    first = sim.report
+    before = first.mcs.clone(), first.outcome.clone()
+    sim.run(20)
+    assert torch.equal(first.mcs, before[0])
+    assert torch.equal(first.outcome, before[1])
+
+
+def test_layers_are_float32_as_the_report_says():
+    assert simulator().report.layers.dtype == torch.float32
+
+
+# --- ends ---
+
+
+@pytest.mark.parametrize("slots", [64, 128])
+def test_a_simulation_may_last_as_long_as_its_conditions(slots):
+    simulator(Fixed(), num_slots=slots).run(slots)
+
+
+@pytest.mark.parametrize("slots", [1, 63, 65, 100])
+def test_a_simulation_may_last_as_long_as_its_conditions_other_lengths(slots):
+    sim = simulator(Fixed(), num_slots=slots)
+    sim.run(slots)
+    assert (sim.counters.first_ack == slots).all()
+
+
+def test_it_cannot_last_much_longer():
+    with pytest.raises(ValueError, match="these conditions were made for 100 slots"):
+        simulator(Fixed(), num_slots=100).run(200)
+
+
+def test_run_is_the_dus_own_link_adaptation_alone():
+    sim = simulator(Fixed(7))
+    sim.step(absolute(2, 2, 2))
+    sim.restart_counters()
+    sim.run(20)
+    assert (sim.counters.mean_mcs == 7).all()
+
+
+# --- how it is cut into windows changes nothing ---
+
+WILD = {
+    "bler": SmoothBler.load(),
+    "num_links": 40,
+    "snr_db": {"uniform": [0, 25]},
+    "cqi": {"share": 0.7, "period_slots": 7, "delay_slots": 3},
+    "interference": {"share": 0.5, "burst_slots": 10},
+}
+WILD_LINK = {
+    "prbs": {"choice": [52, 13, 26]},
+    "prb_hold_slots": 15,
+    "dtx_probability": 0.03,
+    "bler_slope": {"uniform": [0.7, 1.4]},
+    "bler_shift_db": {"normal": [0, 0.7]},
+}
+BURSTY = {"full_buffer_share": 0.4, "file_bytes": {"log_uniform": [500, 50_000]}, "files_per_s": 60}
+
+
+def advanced(how, rtt, traffic):
+    link = {**WILD_LINK, "harq_rtt_slots": rtt}
+    sim = simulator(Learner(), link=link, traffic=traffic, **WILD, e2={"period_slots": 7 if how == "step 7" else 1})
+    if how == "run":
+        sim.run(420)
+    elif how == "runs":
+        for slots in (1, 62, 3, 64, 128, 5, 157):
+            sim.run(slots)
+    else:
+        while sim.slot < 420:
+            sim.step()
+    return sim
+
+
+@pytest.mark.parametrize("traffic", [{}, BURSTY], ids=["full buffer", "files"])
+@pytest.mark.parametrize("rtt", [5, 8, 12])
+@pytest.mark.parametrize("how", ["runs", "step 1", "step 7"])
+def test_results_do_not_depend_on_how_it_goes_on(fading, how, rtt, traffic):
+    one, other = advanced("run", rtt, traffic), advanced(how, rtt, traffic)
+    assert one.slot == other.slot == 420
+    assert_same(counted(one), counted(other))
+    assert torch.equal(one.native_mcs, other.native_mcs)
+    for a, b in zip(one.file_delays_slots(), other.file_delays_slots(), strict=True):
+        assert np.array_equal(a, b)
+
+
+# --- against a plain simulation of one slot after the other ---
+
+
+class Plain:
+    """The simulator's docstring, word for word and slot by slot, on the same conditions."""
+
+    def __init__(self, given, native, decisions):
+        self.given, self.native, self.decisions = given, native, decisions
+        self.rtt, self.count = given.harq_rtt_slots, given.num_links
+        self.combining = Combining(given.scenario.link.combining)
+        self.sent = {}  # by slot: what is known a round trip later
+        self.traffic = None
+        traffic = given.scenario.traffic
+        if traffic.full_buffer_share.bounds[0] < 1:
+            rng = np.random.default_rng(seed_sequence(Split.TEST, given.seed, f"traffic {given.scenario.name}"))
+            self.traffic = Traffic(traffic, self.count, given.num_slots, given.slot_us, rng, given.device)
+        names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mcs")
+        self.sums = {name: torch.zeros(self.count, dtype=torch.float64) for name in names}
+        native.start(given.cell(), torch.Generator())
+        self.heard, self.reports = [], []
+        self.in_force = None
+
+    def run(self, slots):
+        for slot in range(slots + 1):
+            self.slot(slot, transmit=slot < slots)
+        return self
+
+    def slot(self, slot, transmit):
+        given = self.given
+        given.enter(slot)
+        nothing = {
+            "mcs": torch.zeros(self.count, dtype=torch.int64),
+            "outcome": torch.zeros(self.count, dtype=torch.uint8),
+        }
+        nothing |= {"own": torch.ones(self.count, dtype=torch.bool), "given_up": torch.zeros(self.count)}
+        before = self.sent.get(slot - self.rtt, nothing)
+        if self.traffic is not None:
+            self.traffic.give_back(before["given_up"] * before.get("payload", torch.zeros(self.count)))
+            self.traffic.arrive(slot)
+        if slot > 0:
+            self.heard.append((before["mcs"], before["outcome"], before["given_up"]))
+
+        def report(**fields):
+            return type("Report", (), {"cqi": given.cqi.clone(), **fields})
+
+        own_outcome = torch.where(before["own"], before["outcome"], torch.zeros_like(before["outcome"]))
+        native = self.native.decide(report(outcome=own_outcome[None], mcs=before["mcs"][None])).value
+        if slot % given.report_period_slots == 0:
+            self.reports.append((slot, self.heard, native, given.cqi.clone()))
+            self.heard = []
+        answered = slot - given.decision_delay_slots
+        if answered >= 0 and answered % given.report_period_slots == 0:
+            self.in_force = self.decisions(answered // given.report_period_slots)
+        if transmit:
+            self.sent[slot] = self.transmit(slot, self.chosen(native), native, before)
+
+    def chosen(self, native):
+        if self.in_force is None:
+            return native
+        kind, value = self.in_force.kind, self.in_force.value
+        kind = torch.full_like(native, kind) if isinstance(kind, int) else kind
+        found = native.clone()
+        found[kind == MCS] = value[kind == MCS]
+        found[kind == MCS_OFFSET] = (native + value).clamp(0, self.given.tables.max_mcs)[kind == MCS_OFFSET]
+        return found
+
+    def transmit(self, slot, chosen, native, before):
+        given, tables = self.given, self.given.tables
+        again = before.get("again", torch.zeros(self.count, dtype=torch.bool))
+        first_row = given.first_row(slot, 1)
+        new_row = chosen if first_row is None else chosen + first_row[0]
+        row = torch.where(again, before.get("row", new_row), new_row)
+        mcs = torch.where(again, before["mcs"], chosen)
+        attempt = torch.where(again, before.get("attempt", 0) + 1, 1)
+        size, prbs = tables.tbs_bits[row], tables.prbs[row]
+        payload, share = size, torch.ones(self.count)
+        if self.traffic is not None:
+            taken = self.traffic.take(torch.where(again, 0.0, size))
+            payload = torch.where(again, before.get("payload", taken), taken)
+            needs = torch.ceil(taken.double() / size * prbs - 1e-6).float() / prbs
+            share = torch.where(again, before.get("share", needs), needs)
+        sent = share > 0
+        luck = given.luck(slot, 1)[0]
+        lost = luck < given.dtx
+        luck = (luck - given.dtx) / (1 - given.dtx)
+        received = self.combining.received(given.effective_sinr_db(slot, tables.beta_db[mcs][None])[0])
+        store = torch.where(again, before.get("store", 0.0), torch.zeros(self.count)) + received * ~lost
+        sinr_db = self.combining.sinr_db(store)
+        if not given.plain_curves:
+            sinr_db = steeper(sinr_db, tables.centre_db[row], given.slope, given.shift_db)
+        failed = ((luck < tables.tbler(row, sinr_db)) | lost) & sent
+        first = (attempt == 1) & sent
+        given_up = failed & (attempt == given.max_transmissions)
+        arrived = torch.where(sent & ~failed, payload, 0.0)
+        if self.traffic is not None:
+            self.traffic.deliver(slot, arrived)
+        outcome = torch.where(failed, torch.where(lost, DTX, NACK), ACK) * first
+        for name, value in (
+            ("bits", arrived),
+            ("resource", prbs * share * 168),
+            ("first_ack", outcome == ACK),
+            ("first_nack", outcome == NACK),
+            ("first_dtx", outcome == DTX),
+            ("residual", given_up),
+            ("mcs", mcs * first),
+        ):
+            self.sums[name] += value
+        own = torch.where(again, before["own"], chosen == native)
+        found = {
+            "mcs": mcs,
+            "row": row,
+            "attempt": attempt,
+            "store": store,
+            "payload": payload,
+            "share": share,
+            "own": own,
+        }
+        return {**found, "again": failed & ~given_up, "outcome": outcome.to(torch.uint8), "given_up": given_up.float()}
+
+
+def decisions_of(seed, num_links=40):
+    """Decisions of all kinds by their number."""
+
+    def decide(number):
+        rng = np.random.default_rng([seed, number])
+        value = torch.as_tensor(rng.integers(0, 29, num_links))
+        small = torch.as_tensor(rng.integers(-5, 6, num_links))
+        kind = torch.as_tensor(rng.integers(0, 3, num_links))
+        mixed = Decision(kind, torch.where(kind == MCS, value, small))
+        return [None, Decision.absolute(value), Decision.offset(small), mixed][number % 4]
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("rtt", "period", "delay"), [(8, 1, 0), (5, 3, 7), (6, 20, 10), (7, 100, 3), (12, 64, 70), (1, 2, 1), (64, 10, 25)]
+)
+@pytest.mark.parametrize("kind", ["plain", "wild", "files"])
+def test_it_does_what_a_plain_simulation_does(fading, kind, rtt, period, delay):
+    link = {} if kind == "plain" else WILD_LINK
+    combining = "chase" if rtt % 2 else "ir"
+    settings = {
+        **WILD,
+        "link": {**link, "harq_rtt_slots": rtt, "combining": combining},
+        "e2": {"period_slots": period, "delay_slots": delay},
+        "traffic": BURSTY if kind == "files" else {},
+    }
+    decide = decisions_of(rtt)
+    sim = Simulator(conditions(**settings), Learner())
+    reports, number = [sim.report], 0
+    while sim.slot < 260:
+        reports.append(sim.step(decide(number)))
+        number += 1
+    plain = Plain(conditions(**settings), Learner(), decide).run(sim.slot)
+
+    # A payload makes a detour through a quotient in the simulator, see the test of files below.
+    tolerance = {"rtol": 1e-5, "atol": 1e-2} if kind == "files" else {}
+    expected = {k: v for k, v in plain.sums.items() if k != "mcs"}
+    first = expected["first_ack"] + expected["first_nack"] + expected["first_dtx"]
+    assert_same({**expected, "mean_mcs": plain.sums["mcs"] / first}, counted(sim), **tolerance)
+    assert len(reports) == len(plain.reports)
+    for report, (slot, heard, native, cqi) in zip(reports[1:], plain.reports[1:], strict=True):
+        assert report.slot == slot
+        assert report.outcome.shape[0] == report.period_slots == period
+        assert torch.equal(report.native_mcs, native)
+        assert torch.equal(report.cqi.nan_to_num(-1), cqi.nan_to_num(-1))
+        assert torch.equal(report.outcome, torch.stack([outcome for _, outcome, _ in heard]))
+        told = report.outcome != NONE
+        assert torch.equal(report.mcs[told], torch.stack([mcs for mcs, _, _ in heard])[told])
+        assert torch.equal(report.residual, sum(given_up for _, _, given_up in heard))
+
+
+# --- files ---
+
+
+def files(num_links=60, slots=800, **settings):
+    traffic = {"full_buffer_share": 0, "file_bytes": {"uniform": [500, 20_000]}, "files_per_s": 40}
+    sim = simulator(Fixed(settings.pop("mcs", GOOD)), num_links=num_links, traffic=traffic, **settings)
+    for _ in range(slots):
+        sim.step()
+    arrival = sim.traffic._arrival_slot
+    came = (arrival <= sim.slot).sum(dim=1) * sim.traffic._file_bits.double()
+    return sim, came
+
+
+def test_files_bits_in_are_delivered_or_in_flight_or_in_the_buffer():
+    sim, came = files(mcs=16, link={"combining": "chase", "dtx_probability": 0.1, "max_transmissions": 4})
+    in_flight = (sim._payload * (sim._open | sim._given_up.bool())).sum(dim=0)
+    # What the feedback that arrives with the present slot gave up is back in the buffer already.
+    in_flight -= (sim._payload * sim._given_up)[sim.slot % RTT]
+    assert sim.counters.residual.sum() > 0
+    there = sim.counters.bits + in_flight + sim.traffic.buffer_bits
+    assert torch.allclose(there, came, rtol=1e-6)
+
+
+def test_files_are_delivered_to_the_bit():
+    sim, came = files()
+    waiting = sim.traffic.buffer_bits > 0
+    assert waiting.sum() < 30
+    assert torch.equal(sim.counters.bits[~waiting], came[~waiting])
+
+
+def test_files_take_as_many_slots_as_they_have_blocks():
+    sim, _ = files(slots=1500)
+    size = float(sim.tables.tbs_bits[GOOD])
+    for link, found in enumerate(sim.file_delays_slots()):
+        bits = float(sim.traffic._file_bits[link])
+        arrival = sim.traffic._arrival_slot[link].tolist()
+        waiting, expected, since = 0.0, [], 0
+        for slot in arrival[: len(found)]:
+            # One block per slot, whatever it is filled with; a file is done with the block that has its last bit.
+            waiting = max(0.0, waiting - (slot - since) * size) + bits
+            since = slot
+            expected.append(-(-waiting // size))
+        done = [delay for slot, delay in zip(arrival, expected, strict=False) if slot + delay <= sim.slot]
+        assert found[: len(done)].tolist() == done
+
+
+def test_a_link_with_nothing_to_send_sends_nothing():
+    sim = simulator(Fixed(), traffic={"full_buffer_share": 0, "files_per_s": 1e-6})
+    reports = [sim.step() for _ in range(50)]
+    assert (sim.counters.resource == 0).all()
+    assert all((report.outcome == NONE).all() for report in reports)
+    assert (reports[-1].dl_buffer_bytes == 0).all()
+
+
+def test_the_last_block_takes_only_the_prbs_that_it_needs():
+    sim, came = files()
+    size = float(sim.tables.tbs_bits[GOOD])
+    blocks = came / size
+    prbs = sim.counters.resource / 168
+    done = sim.traffic.buffer_bits == 0
+    assert (prbs[done] >= 52 * blocks[done] - 1).all()
+    assert (prbs <= 52 * blocks + (sim.traffic._arrival_slot <= sim.slot).sum(dim=1) + 1).all()
+
+
+def test_reports_tell_the_buffer_of_links_with_files_only():
+    sim = simulator(Fixed(), num_links=100, traffic={"full_buffer_share": 0.5, "files_per_s": 200})
+    for _ in range(50):
+        report = sim.step()
+    assert torch.equal(report.dl_buffer_bytes.isnan(), ~sim.traffic.bursty)
+    waiting = report.dl_buffer_bytes[sim.traffic.bursty]
+    assert torch.equal(waiting, sim.traffic.buffer_bits[sim.traffic.bursty] / 8)
+    assert waiting.max() > 0
+
+
+# --- against the DU stand-in of the replay ---
+
+
+class SrsranOlla:
+    """`xapp.policy.olla.CqiOlla`, the DU stand-in's own loop, as a policy."""
+
+    name = "replayed"
+
+    def start(self, cell, generator):
+        tables = np.ones(cell.num_links, np.int64)
+        self.olla = CqiOlla(DuConfig().olla(), tables, tables)
+        self.slot_of_cqi = np.full(cell.num_links, np.nan)
+
+    def decide(self, report):
+        outcome = report.outcome[0].numpy()
+        if outcome.any():
+            self.olla.update(report.mcs[0].numpy(), *((outcome == o).astype(np.float32) for o in (ACK, NACK)))
+        measured = report.slot - report.cqi_age_slots.numpy()
+        fresh = measured > np.nan_to_num(self.slot_of_cqi, nan=-1)
+        self.slot_of_cqi = measured
+        self.olla.observe_cqi(np.where(fresh, report.cqi.numpy(), np.nan).astype(np.float32))
+        return Decision.absolute(torch.as_tensor(self.olla.mcs()))
+
+
+CROSS = {
+    "snr_db": {"uniform": [5, 20]},
+    "cqi": {"share": 1, "bias_db": 0, "error_db": 0, "period_slots": 40, "delay_slots": 8},
+    "link": {"combining": "chase"},
+    "bler": SmoothBler.load(),
+}
+
+
+def replayed(num_links, slots, luck=None, native=None):
+    """The DU stand-in on the channel and with the CQI (and luck) of the simulator's conditions.
+
+    Returns:
+        MCS, attempt and outcome of every slot, [slot, link] each, and the link's tables.
+    """
+    given = conditions(num_links, **CROSS)
+    beta = given.tables.beta_db[:1].expand(1, num_links)
+    sinr_db = []
+    drawn = []
+    for slot in range(slots):
+        given.enter(slot)
+        sinr_db.append(given.effective_sinr_db(slot, beta)[0].numpy().copy())
+        drawn.append(given.luck(slot, 1)[0].numpy().copy())
+    sinr = np.array(sinr_db)
+    thresholds = cqi_thresholds_db(1, SmoothBler.load()).astype(np.float32)
+    trace = ChannelTrace(
+        meta=TraceMeta(
+            name="exported", slot_us=500, source="test", ues=[UeMeta(name=f"ue{n}", prbs=52) for n in range(num_links)]
+        ),
+        offset=np.arange(num_links + 1) * slots,
+        slots=np.ones(num_links * slots, np.int32),
+        sinr_db=sinr.T.reshape(-1),
+        cqi=cqi_for_sinr_db(sinr.T.reshape(-1), thresholds).astype(np.int8),
+    )
+    du = Du(trace, SmoothBler.load(), DuConfig(), seed=3)
+    if luck == "same":
+        du._luck.draw = lambda slot: drawn[slot]
+    window = trace.window(0, slots)
+    results = []
+    for slot in range(slots):
+        du.receive_feedback(slot, window[0][slot], window[1][slot])
+        results.append(du.transmit(slot, window[0][slot]))
+    assert (window[1] != NO_CQI).all()
+    rows = [np.array([getattr(r, name) for r in results]) for name in ("mcs", "attempt", "outcome", "given_up")]
+    return (*rows, du.link)
+
+
+def figures(mcs, attempt, outcome, given_up, link):
+    first = attempt == 1
+    bits = link.tbs_bits[np.arange(mcs.shape[1])[None, :], mcs] * (outcome == 1)
+    return {
+        "bits": torch.as_tensor(bits.sum(axis=0), dtype=torch.float64),
+        "first_ack": torch.as_tensor((first & (outcome == 1)).sum(axis=0), dtype=torch.float64),
+        "first_nack": torch.as_tensor((first & (outcome == 2)).sum(axis=0), dtype=torch.float64),
+        "residual": torch.as_tensor(given_up.sum(axis=0), dtype=torch.float64),
+        "mean_mcs": torch.as_tensor((mcs * first).sum(axis=0) / first.sum(axis=0)),
+    }
+
+
+def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monkeypatch):
+    num_links, slots = 50, 1000
+    expected = figures(*replayed(num_links, slots, luck="same"))
+    given = conditions(num_links, **CROSS)
+    link = Link([UeMeta(name="a", prbs=52)] * num_links, SmoothBler.load())
+    monkeypatch.setattr(
+        given,
+        "tables",
+        type(
+            "Tables",
+            (),
+            {
+                **vars(given.tables),
+                "tbler": lambda row, sinr_db: torch.as_tensor(
+                    np.stack([link.tbler(r, s) for r, s in zip(row.numpy(), sinr_db.numpy(), strict=True)])
+                ),
+            },
+        ),
+    )
+    sim = Simulator(given, SrsranOlla())
+    sim.run(slots)
+    assert_same(expected, counted(sim))
+    assert expected["first_nack"].sum() > 0.05 * expected["first_ack"].sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", ["xapp", "training"])
+def test_by_chance_and_with_its_own_curves_it_agrees_with_the_du_stand_in(fading, native):
+    num_links, slots = 250, 1200
+    expected = figures(*replayed(num_links, slots))
+    policy = SrsranOlla() if native == "xapp" else baseline("srsran-olla")
+    sim = Simulator(conditions(num_links, **CROSS), policy)
+    sim.run(slots)
+    found = counted(sim)
+
+    def bler(of):
+        return float(of["first_nack"].sum() / (of["first_nack"] + of["first_ack"]).sum())
+
+    assert bler(found) == pytest.approx(bler(expected), abs=0.005)
+    assert float(found["bits"].sum()) == pytest.approx(float(expected["bits"].sum()), rel=0.01)
+    assert float(found["residual"].sum()) == pytest.approx(float(expected["residual"].sum()), rel=0.2, abs=30)
+
+
+# --- real fading ---
+
+
+@pytest.mark.slow
+def test_on_generated_fading(tmp_path, monkeypatch):
+    monkeypatch.setattr(conditions_module, "fading_bank", fading_bank)
+    banks = Banks(rows=2, slots=128, cache=tmp_path)
+    found = []
+    for _ in range(2):
+        given = Conditions(families()["mixed_traffic"], 40, Split.TEST, 0, 400, banks=banks)
+        sim = Simulator(given, Learner())
+        sim.run(390)
+        found.append(counted(sim))
+    assert_same(*found)
+    assert 0.1 < float(sim.counters.goodput.mean()) < 10
+    assert (sim.counters.first_ack.sum() / sim.counters.first_nack.sum()) > 1

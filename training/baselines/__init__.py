@@ -1,0 +1,73 @@
+"""Link adaptation to measure against: the loops that real RANs run, published adaptive ones, and genies. ::
+
+    policy = baseline("olla", target=0.05, step_on_nack_db=0.3)
+    policy.start(cell, generator)
+    decision = policy.decide(report)
+
+Each is written for a batch of links, runs inside the DU or in the xApp alike (a report covers one slot or many), and
+works without CQI.
+
+| name | what it is | module |
+|---|---|---|
+| illa | CQI to MCS, no feedback | `training.baselines.olla` |
+| olla | outer loop in dB | `training.baselines.olla` |
+| srsran-olla | outer loop in CQI steps, as srsRAN Project | `training.baselines.olla` |
+| bler-window | MCS steps on a windowed BLER, as OpenAirInterface | `training.baselines.bler_window` |
+| salad | SINR from ACK and NACK, self-adapting (NVIDIA) | `training.baselines.salad` |
+| thompson | posterior over the SINR, sampled | `training.baselines.thompson` |
+| genie | knows the slot: most bits | `training.baselines.genie` |
+| genie-target | knows the slot: highest MCS within a target | `training.baselines.genie` |
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from training.baselines.bler_window import BlerWindow, BlerWindowSettings
+from training.baselines.genie import Genie, GenieSettings, GenieTarget, GenieTargetSettings
+from training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, IllaSettings, Olla, OllaSettings
+from training.baselines.salad import Salad, SaladSettings
+from training.baselines.thompson import Thompson, ThompsonSettings
+from training.sim.report import Policy
+from xapp.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def _build(
+    name: str, policy: Callable[[Any], Policy], settings: "type[DataclassInstance]", **given: float | None
+) -> Policy:
+    known = [field.name for field in fields(settings)]
+    for setting in given:
+        if setting not in known:
+            raise InputError(f"{name}: no setting {setting!r}; it has {', '.join(known) or 'none'}")
+    return policy(settings(**given))
+
+
+BASELINES: Final[dict[str, Callable[..., Policy]]] = {
+    name: partial(_build, name, policy, settings)
+    for name, policy, settings in (
+        (Illa.name, Illa, IllaSettings),
+        (Olla.name, Olla, OllaSettings),
+        (CqiOlla.name, CqiOlla, CqiOllaSettings),
+        (BlerWindow.name, BlerWindow, BlerWindowSettings),
+        (Salad.name, Salad, SaladSettings),
+        (Thompson.name, Thompson, ThompsonSettings),
+        (Genie.name, Genie, GenieSettings),
+        (GenieTarget.name, GenieTarget, GenieTargetSettings),
+    )
+}
+"""Factories by name; each takes its settings as keywords, and what is not given keeps its default."""
+
+
+def baseline(name: str, **settings: float | None) -> Policy:
+    """A baseline by name, with settings on top of its defaults.
+
+    Raises:
+        InputError: an unknown name, an unknown setting, or a value out of range.
+    """
+    if name not in BASELINES:
+        raise InputError(f"baseline {name!r} is unknown; there are {', '.join(BASELINES)}")
+    return BASELINES[name](**settings)

@@ -1,0 +1,542 @@
+"""The charts of the benchmark's report, as plotly figures; `training.benchmark.report` puts them on the page.
+
+Every policy keeps its colour and its marker in all of them; the reference has the colour that stands for what is
+compared with in all reports, genies are grey. What is null in the results is left out, never drawn as zero.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+
+from replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR, Chart, new_figure, plain, signed
+
+# Told apart by most kinds of colour vision, on light and on dark; markers and dashes help where they are not.
+_COLOURS: Final = (
+    POLICY_COLOUR, "#12937a", "#a05fc4", "#c8436b", "#8a8a12", "#1796b8", "#9a6446", "#5f6fd0", "#5c9a2c", "#b0528f",
+)  # fmt: skip
+_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "pentagon", "star", "triangle-down", "hexagram")
+_DASHES: Final = ("solid", "dash", "dashdot", "longdash")
+_GENIE_COLOURS: Final = (f"rgb({GREY})", "#a8906a")
+
+BETTER, WORSE, UNCLEAR, UNKNOWN = "better", "worse", "unclear", "unknown"
+UNSEEN: Final = "\u2020"
+"""Stands after the name of a family that is not in training."""
+
+_TARGET_BLER_PCT: Final = 10
+_GENIE_SHARE_SHOWN: Final = (-100.0, 200.0)
+_NOTHING: Final = [math.nan]  # drawn by a trace that is to stand in the legend all the same
+_LEVEL: Final = {"color": f"rgb({GREY})", "dash": "dash", "width": 1.5}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a policy is drawn wherever it is drawn."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """For plotly."""
+        return {"color": self.colour, "dash": self.dash, "width": 2}
+
+
+@dataclass(frozen=True)
+class BenchmarkView:
+    """The results of a benchmark as its reports need them; see results.json for what they hold."""
+
+    results: Mapping[str, Any]
+
+    @property
+    def reference(self) -> str:
+        """Name of the policy that the others are compared with."""
+        return str(self.results["settings"].get("reference") or "olla")
+
+    @property
+    def families(self) -> dict[str, dict[str, Any]]:
+        """By name, in the order of the results."""
+        return dict(self.results["families"])
+
+    @cached_property
+    def policies(self) -> list[str]:
+        """The reference, then the others as the results have them, genies last; not every family need have all."""
+        names = dict.fromkeys(name for family in self.families.values() for name in family["policies"])
+        return sorted(names, key=lambda name: (name != self.reference, is_genie(name)))
+
+    @property
+    def others(self) -> list[str]:
+        """All policies but the reference."""
+        return [name for name in self.policies if name != self.reference]
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each policy is drawn."""
+        looks: dict[str, Look] = {}
+        plain_ones = genies = 0
+        for name in self.policies:
+            if name == self.reference:
+                looks[name] = Look(AGAINST_COLOUR, "line-ns", "dot")
+            elif is_genie(name):
+                looks[name] = Look(_GENIE_COLOURS[genies % len(_GENIE_COLOURS)], "x", "dot")
+                genies += 1
+            else:
+                symbol, dash = _SYMBOLS[plain_ones % len(_SYMBOLS)], _DASHES[plain_ones % len(_DASHES)]
+                looks[name] = Look(_COLOURS[plain_ones % len(_COLOURS)], symbol, dash)
+                plain_ones += 1
+        return looks
+
+    def outcome(self, family: str, policy: str) -> dict[str, Any]:
+        """What the policy reached in the family; empty where it did not run."""
+        return self.families[family]["policies"].get(policy) or {}
+
+    def gain(self, family: str, policy: str) -> "Gain":
+        """Gain over the reference."""
+        return gain_of(self.outcome(family, policy).get("gain_vs_olla_pct"))
+
+    def value(self, family: str, policy: str, key: str, scale: float = 1.0) -> float:
+        """One figure, scaled; NaN where there is none."""
+        return scale * figure_of(self.outcome(family, policy).get(key))
+
+    def label(self, family: str) -> str:
+        """Name of the family, with a mark where it is not in training."""
+        return family + (f" {UNSEEN}" if self.families[family].get("unseen") else "")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain [%] with its 95 % interval; NaN where it is not known."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse only where the whole interval is; an end at zero is not enough."""
+        if math.isnan(self.low) or math.isnan(self.high) or math.isnan(self.mean):
+            return UNKNOWN
+        if self.low > 0:
+            return BETTER
+        return WORSE if self.high < 0 else UNCLEAR
+
+
+def gain_of(entry: Mapping[str, Any] | None) -> Gain:
+    """A gain from anything with ``mean`` and ``ci95``."""
+    low, high = (entry or {}).get("ci95") or (None, None)
+    return Gain(figure_of((entry or {}).get("mean")), figure_of(low), figure_of(high))
+
+
+def figure_of(value: Any) -> float:
+    """A finite number, or NaN."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def is_genie(policy: str) -> bool:
+    """Whether the policy knows what none can know."""
+    return policy.startswith("genie")
+
+
+def overview(bench: BenchmarkView) -> list[Chart]:
+    """All families side by side."""
+    charts = [_gain(bench), _goodput(bench), _bler(bench), _worst_links(bench)]
+    charts += [chart for chart in (_genie_share(bench), _file_delay(bench)) if chart is not None]
+    # Half-width charts come in pairs; one that is left alone takes the row.
+    halves = [chart for chart in charts if not chart.wide]
+    if len(halves) % 2:
+        halves[-1].wide = True
+    return charts
+
+
+def _gain(bench: BenchmarkView) -> Chart:
+    others = bench.others
+    step = 15 if len(others) <= 6 else 12
+    figure = _by_family(bench, f"gain in goodput over {plain(bench.reference)} [%]", len(others) * step + 12)
+    _zero_line(figure, bench.reference)
+    for policy, shift in _lanes(others, 0.8):
+        look = bench.looks[policy]
+        _key(figure, bench, policy)
+        rows = [(bench.gain(family, policy), family, place) for place, family in enumerate(bench.families)]
+        rows = [row for row in rows if not math.isnan(row[0].mean)]
+        figure.add_scatter(
+            x=[gain.mean for gain, _, _ in rows],
+            y=[place + shift for _, _, place in rows],
+            error_x=_interval([gain for gain, _, _ in rows], look.colour),
+            mode="markers",
+            name=plain(policy),
+            legendgroup=policy,
+            showlegend=False,
+            marker={
+                "color": look.colour,
+                "size": 9,
+                "line": {"width": 1.5, "color": look.colour},
+                "symbol": [look.symbol + ("" if g.verdict in (BETTER, WORSE) else "-open") for g, _, _ in rows],
+            },
+            customdata=[[plain(family), _with_interval(gain)] for gain, family, _ in rows],
+            hovertemplate="%{customdata[0]}: %{customdata[1]}",
+        )
+    caption = (
+        f"Gain over {bench.reference} on the same links, with 95 % intervals. Hollow: the interval holds zero or is "
+        f"missing, so no difference can be told.{_unseen_note(bench)}"
+    )
+    return Chart("gain", "Gain by family", caption, figure)
+
+
+def _goodput(bench: BenchmarkView) -> Chart:
+    caption = (
+        "Mean over links, bit/s per hertz allocated; families differ in channel and antennas, so compare in a row."
+    )
+    return _dots(bench, "goodput", "Goodput", caption, "goodput [bit/s/Hz]", "goodput", 1.0, ".3f")
+
+
+def _bler(bench: BenchmarkView) -> Chart:
+    caption = (
+        f"Share of received first transmissions that were not decoded. The line at {_TARGET_BLER_PCT} % is the usual "
+        "target; another trade may be better."
+    )
+    chart = _dots(
+        bench, "bler", "First-transmission BLER", caption, "first-transmission BLER [%]", "first_tx_bler", 100.0, ".2f"
+    )
+    chart.figure.add_vline(_TARGET_BLER_PCT, line=_LEVEL)
+    return chart
+
+
+def _worst_links(bench: BenchmarkView) -> Chart:
+    caption = "Goodput that all but the worst 5 % of the links exceed."
+    return _dots(bench, "p5", "5th percentile of the links", caption, "goodput [bit/s/Hz]", "goodput_p5", 1.0, ".3f")
+
+
+def _genie_share(bench: BenchmarkView) -> Chart | None:
+    """How much of what the genie gains is gained; None where no genie ran."""
+    cells = [(family, policy) for family in bench.families for policy in bench.policies]
+    shares = {cell: bench.value(*cell, "genie_share_pct") for cell in cells}
+    if all(math.isnan(share) for (_, policy), share in shares.items() if policy != bench.reference):
+        return None
+    caption = f"0 % is {bench.reference}, 100 % the genie, which knows each slot's error rates before it is sent."
+    low, high = _GENIE_SHARE_SHOWN
+    beyond = [
+        f"{policy} in {family} ({signed(share, 0)} %)"
+        for (family, policy), share in shares.items()
+        if not math.isnan(share) and not low <= share <= high
+    ]
+    if beyond:
+        caption += f" Beyond the axis, where the genie itself gains little: {', '.join(beyond)}."
+    title, x_title = "Share of the genie's gain", "share of the genie's gain [%]"
+    chart = _dots(bench, "genie", title, caption, x_title, "genie_share_pct", 1.0, ".0f")
+    known = [share for share in shares.values() if low <= share <= high]
+    # A share of next to nothing can be any number: one such must not squeeze all others.
+    span = [min([0.0, *known]) - 6, max([100.0, *known]) + 6]
+    chart.figure.update_xaxes(range=span, rangemode="normal")
+    for level in (0, 100):
+        chart.figure.add_vline(level, line=_LEVEL)
+    return chart
+
+
+def _file_delay(bench: BenchmarkView) -> Chart | None:
+    """From median to 99th percentile, for the families in which files arrive; None where none do."""
+    bursty = [
+        family
+        for family in bench.families
+        if any(math.isfinite(_delay(bench, family, policy, "p50")) for policy in bench.policies)
+    ]
+    if not bursty:
+        return None
+    step = 15 if len(bench.policies) <= 7 else 12
+    figure = _by_family(bench, "delay of a file [ms], logarithmic", len(bench.policies) * step + 12, bursty)
+    _logarithmic(figure)
+    for policy, shift in _lanes(bench.policies, 0.8):
+        look = bench.looks[policy]
+        _key(figure, bench, policy)
+        x: list[float | None] = []
+        y: list[float | None] = []
+        text: list[str] = []
+        for place, family in enumerate(bursty):
+            files = _delay(bench, family, policy, "files")
+            count = "" if math.isnan(files) else f", {files:,.0f} files"
+            # A gap after each family, so that no line runs to the next.
+            for quantile in ("p50", "p95", "p99"):
+                value = _delay(bench, family, policy, quantile)
+                if value > 0:
+                    x.append(value)
+                    y.append(place + shift)
+                    text.append(f"{plain(family)}: {quantile} {value:,.1f} ms{count}")
+            x.append(None)
+            y.append(None)
+            text.append("")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            name=plain(policy),
+            legendgroup=policy,
+            showlegend=False,
+            line={"color": look.colour, "width": 1.5},
+            marker={"color": look.colour, "symbol": look.symbol, "size": 8, "line": _outline(look)},
+            customdata=text,
+            hovertemplate="%{customdata}",
+        )
+    caption = "From left to right on each line: 50th, 95th and 99th percentile of the time from arrival to delivery."
+    return Chart("delay", "How long files take", caption, figure)
+
+
+def _delay(bench: BenchmarkView, family: str, policy: str, key: str) -> float:
+    return figure_of((bench.outcome(family, policy).get("file_delay_ms") or {}).get(key))
+
+
+def _dots(
+    bench: BenchmarkView,
+    key: str,
+    title: str,
+    caption: str,
+    x_title: str,
+    figure_key: str,
+    scale: float,
+    digits: str,
+) -> Chart:
+    """One dot for each family and policy, the dots of a family close to one line."""
+    figure = _by_family(bench, x_title, max(26, 5 * len(bench.policies)))
+    figure.update_xaxes(rangemode="tozero")
+    for policy, shift in _lanes(bench.policies, 0.62):
+        look = bench.looks[policy]
+        values = [bench.value(family, policy, figure_key, scale) for family in bench.families]
+        known = [(value, place) for place, value in enumerate(values) if not math.isnan(value)]
+        figure.add_scatter(
+            # A trace without any point would still have to stand in the legend.
+            x=[value for value, _ in known] or _NOTHING,
+            y=[place + shift for _, place in known] or _NOTHING,
+            mode="markers",
+            name=plain(policy),
+            legendgroup=policy,
+            marker={"color": look.colour, "symbol": look.symbol, "size": 8, "line": _outline(look)},
+            customdata=[plain(list(bench.families)[place]) for _, place in known],
+            hovertemplate="%{customdata}: %{x:" + digits + "}",
+        )
+    return Chart(key, title, caption, figure, wide=False)
+
+
+# One family at a time: the traces of all are there, `meta` says which family each belongs to, and the page shows one.
+
+
+def one_family(bench: BenchmarkView) -> list[Chart]:
+    """Distribution over links and gain by speed, of the family that is chosen on the page."""
+    return [_distribution(bench), _quantile_gain(bench), _gain_by_speed(bench)]
+
+
+def _distribution(bench: BenchmarkView) -> Chart:
+    figure = new_figure("goodput [bit/s/Hz]", "links with less [%]")
+    for place, family in enumerate(bench.families):
+        drawn = False
+        for policy in bench.policies:
+            values = _percentiles(bench, family, policy)
+            drawn = drawn or not all(map(math.isnan, values))
+            _add_line(figure, bench, policy, place, values, _grid(values), "%{y:.0f} % of the links below %{x:.3f}")
+        _note_if_empty(figure, place, drawn)
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(range=[0, 100])
+    caption = "Each curve sorts the links of one policy, so a link need not be at the same height in all."
+    return Chart("distribution", "Goodput over the links", caption, figure, wide=False)
+
+
+def _quantile_gain(bench: BenchmarkView) -> Chart:
+    reference = plain(bench.reference)
+    figure = new_figure("percentile of the links", f"goodput against {reference} [%]")
+    figure.update_yaxes(zeroline=True, zerolinewidth=1.5)
+    for place, family in enumerate(bench.families):
+        base = _percentiles(bench, family, bench.reference)
+        drawn = False
+        for policy in bench.others:
+            values = _percentiles(bench, family, policy)
+            gains: list[float] = []
+            if len(values) == len(base):
+                gains = [100 * (v / b - 1) if b > 0 else math.nan for v, b in zip(values, base, strict=True)]
+            _add_line(figure, bench, policy, place, _grid(gains), gains, "percentile %{x:.0f}: %{y:+.2f} %")
+            drawn = drawn or not all(map(math.isnan, gains))
+        _note_if_empty(figure, place, drawn)
+    caption = f"The same curves, each percentile against that of {bench.reference}: who gains, weak links or strong."
+    return Chart("quantiles", "Where in the distribution", caption, figure, wide=False)
+
+
+def _gain_by_speed(bench: BenchmarkView) -> Chart:
+    figure = new_figure("speed [km/h]", f"gain over {plain(bench.reference)} [%]")
+    figure.update_yaxes(zeroline=True, zerolinewidth=1.5)
+    # A place for each class that occurs anywhere: classes grow with speed, and would be crowded on a scale of km/h.
+    entries = [e for f in bench.families for p in bench.others for e in bench.outcome(f, p).get("gain_by_speed") or []]
+    classes = sorted({tuple(entry["speed_kmh"]) for entry in entries}, key=lambda edges: figure_of(edges[0]))
+    figure.update_xaxes(tickvals=list(range(len(classes))), ticktext=[_class_name(*edges) for edges in classes])
+    for place, family in enumerate(bench.families):
+        drawn = False
+        for policy, shift in _lanes(bench.others, 0.24):
+            x, gains, text = [], [], []
+            for entry in bench.outcome(family, policy).get("gain_by_speed") or []:
+                gain, edges = gain_of(entry), tuple(entry["speed_kmh"])
+                if math.isnan(gain.mean):
+                    continue
+                # Side by side, so that no interval hides another.
+                x.append(classes.index(edges) + shift)
+                gains.append(gain)
+                links = figure_of(entry.get("links"))
+                text.append(f"{_class_name(*edges)} km/h: {_with_interval(gain)}, {links:,.0f} links")
+            look = bench.looks[policy]
+            _add_line(
+                figure,
+                bench,
+                policy,
+                place,
+                x,
+                [gain.mean for gain in gains],
+                "%{customdata}",
+                customdata=text,
+                error_y=_interval(gains, look.colour),
+                mode="lines+markers",
+                marker={"symbol": look.symbol, "size": 8, "line": _outline(look)},
+            )
+            drawn = drawn or bool(x)
+        _note_if_empty(figure, place, drawn)
+    caption = "Gain and 95 % interval of the links in each class of speed; classes with few links are left out."
+    return Chart("speed", "Gain by speed", caption, figure)
+
+
+def sweep(bench: BenchmarkView) -> Chart | None:
+    """Gain against the period of the E2 reports; None where it was not swept."""
+    swept = bench.results.get("e2_sweep")
+    if not swept:
+        return None
+    figure = new_figure("E2 period [ms], logarithmic", f"gain over {plain(bench.reference)} [%]")
+    periods = sorted({float(point["period_ms"]) for points in swept["policies"].values() for point in points})
+    figure.update_xaxes(type="log", tickvals=periods, ticktext=[f"{period:g}" for period in periods])
+    figure.update_yaxes(zeroline=True, zerolinewidth=1.5)
+    for policy, shift in _lanes(list(swept["policies"]), 1.0):
+        points = sorted(swept["policies"][policy], key=lambda point: float(point["period_ms"]))
+        points = [point for point in points if not math.isnan(gain_of(point).mean)]
+        gains = [gain_of(point) for point in points]
+        look = bench.looks.get(policy, Look(f"rgb({GREY})", "circle", "solid"))
+        figure.add_scatter(
+            x=[point["period_ms"] * 1.12**shift for point in points] or _NOTHING,
+            y=[gain.mean for gain in gains] or _NOTHING,
+            error_y=_interval(gains, look.colour),
+            mode="lines+markers",
+            name=plain(policy),
+            line=look.line,
+            marker={"symbol": look.symbol, "size": 9, "line": _outline(look)},
+            customdata=[
+                f"every {point['period_ms']:g} ms: {_with_interval(gain)}"
+                for point, gain in zip(points, gains, strict=True)
+            ],
+            hovertemplate="%{customdata}",
+        )
+    delays = {figure_of(point.get("delay_ms")) for points in swept["policies"].values() for point in points}
+    delays = {delay for delay in delays if not math.isnan(delay)}
+    late = f", its decisions are in force {delays.pop():g} ms later" if len(delays) == 1 else ""
+    caption = (
+        f"The channels of {swept['scenario']}; the xApp hears of them once per period{late}. "
+        f"{bench.reference} sits in the DU all the while and hears feedback every slot."
+    )
+    return Chart("sweep", "Gain by E2 period", caption, figure)
+
+
+def _by_family(bench: BenchmarkView, x_title: str, row_px: int, families: list[str] | None = None) -> go.Figure:
+    """A figure with one row for each family, the first on top."""
+    families = list(bench.families) if families is None else families
+    figure = new_figure(x_title, "")
+    height = 110 + max(2, len(families)) * row_px + 18 * (len(bench.policies) > 6)
+    # The legend's place is a share of the height, its distance should not be.
+    figure.update_layout(height=height, legend_y=1 + 6 / height)
+    figure.update_xaxes(showgrid=True)
+    figure.update_yaxes(
+        range=[len(families) - 0.5, -0.5],
+        tickvals=list(range(len(families))),
+        ticktext=[plain(bench.label(family)) for family in families],
+        showgrid=False,
+        tickfont_size=12,
+    )
+    for place in range(0, len(families), 2):
+        figure.add_hrect(place - 0.5, place + 0.5, fillcolor=f"rgba({GREY},0.08)", line_width=0, layer="below")
+    return figure
+
+
+def _lanes(policies: list[str], spread: float) -> list[tuple[str, float]]:
+    """Each policy with its distance from the middle of a row that is one wide."""
+    return [(policy, spread * ((place + 0.5) / len(policies) - 0.5)) for place, policy in enumerate(policies)]
+
+
+def _key(figure: go.Figure, bench: BenchmarkView, policy: str) -> None:
+    """The policy's entry in the legend, which would otherwise look like its first point."""
+    look = bench.looks[policy]
+    marker = {"color": look.colour, "symbol": look.symbol, "size": 9, "line": _outline(look)}
+    figure.add_scatter(x=_NOTHING, y=_NOTHING, mode="markers", name=plain(policy), legendgroup=policy, marker=marker)
+
+
+def _add_line(
+    figure: go.Figure,
+    bench: BenchmarkView,
+    policy: str,
+    place: int,
+    x: list[float],
+    y: list[float],
+    hover: str,
+    **more: Any,
+) -> None:
+    look = bench.looks[policy]
+    style = {"mode": "lines", "line": look.line, "visible": place == 0, "meta": {"choice": place}, **more}
+    figure.add_scatter(x=x or _NOTHING, y=y or _NOTHING, name=plain(policy), hovertemplate=hover, **style)
+
+
+def _note_if_empty(figure: go.Figure, place: int, drawn: bool) -> None:
+    """An empty chart would look broken."""
+    if not drawn:
+        note = {
+            "mode": "text",
+            "text": ["not known for this family"],
+            "textposition": "middle right",
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        figure.add_scatter(x=[0], y=[0], visible=place == 0, meta={"choice": place}, **note)
+
+
+def _class_name(low: float | None, high: float | None) -> str:
+    return f"from {low:g}" if high is None or math.isinf(high) else f"{low:g} to {high:g}"
+
+
+def _percentiles(bench: BenchmarkView, family: str, policy: str) -> list[float]:
+    return [figure_of(value) for value in bench.outcome(family, policy).get("goodput_percentiles") or []]
+
+
+def _grid(values: list[float]) -> list[float]:
+    return [float(point) for point in np.linspace(0, 100, len(values))]
+
+
+def _interval(gains: list[Gain], colour: str) -> dict[str, Any]:
+    """Error bars; where there is no interval, a bar of no length."""
+    ends = [(0.0, 0.0) if g.verdict == UNKNOWN else (g.high - g.mean, g.mean - g.low) for g in gains]
+    arrays = {"array": [up for up, _ in ends], "arrayminus": [down for _, down in ends]}
+    return {"type": "data", "symmetric": False, **arrays, "color": colour, "thickness": 1.5, "width": 0}
+
+
+def _with_interval(gain: Gain) -> str:
+    if gain.verdict == UNKNOWN:
+        return f"{signed(gain.mean, 2)} %"
+    return f"{signed(gain.mean, 2)} % ({signed(gain.low, 2)} to {signed(gain.high, 2)})"
+
+
+def _outline(look: Look) -> dict[str, Any]:
+    """Markers that are lines have nothing but their outline."""
+    return {"color": look.colour, "width": 2 if look.symbol.startswith("line") else 0}
+
+
+def _unseen_note(bench: BenchmarkView) -> str:
+    return f" {UNSEEN}: not in training." if any(f.get("unseen") for f in bench.families.values()) else ""
+
+
+def _zero_line(figure: go.Figure, name: str) -> None:
+    figure.add_vline(0, line={"color": AGAINST_COLOUR, "width": 1.5, "dash": "dot"}, name=plain(name), showlegend=True)
+
+
+def _logarithmic(figure: go.Figure) -> None:
+    ticks = [digit * 10.0**power for power in range(-2, 7) for digit in (1, 2, 5)]
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])

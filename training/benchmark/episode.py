@@ -1,0 +1,174 @@
+"""One policy on one scenario under one seed: run it, and keep what happened on every link."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Final
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from replay.atomic_file import replacing
+from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
+from training.sim.conditions import Banks, Conditions
+from training.sim.scenario import Scenario
+from training.sim.simulator import Simulator
+from training.sim.split import Split
+from xapp.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+
+_FORMAT: Final = "distila-episode/1"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a run is."""
+
+    links: int = 512
+    slots: int = 8000
+    warmup_slots: int = 500
+    """not counted"""
+    bank_rows: int = 64
+    bank_slots: int = 4096
+
+    def in_periods(self, period: int) -> tuple[int, int]:
+        """Slots of the warm-up and in all, as multiples of the E2 period, so that every policy has the same."""
+        warmup = -(-self.warmup_slots // period) * period
+        return warmup, warmup + max(1, -(-(self.slots - self.warmup_slots) // period)) * period
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened on each link after the warm-up; float64 [link] unless said."""
+
+    bits: FloatArray
+    """delivered"""
+    goodput: FloatArray
+    """bit/s/Hz of what was allocated, see `training.sim.simulator.Counters`"""
+    first_ack: FloatArray
+    first_nack: FloatArray
+    first_dtx: FloatArray
+    residual: FloatArray
+    mean_mcs: FloatArray
+    speed_kmh: FloatArray
+    snr_db: FloatArray
+    fading_row: FloatArray
+    """links with the same number share their fading"""
+    file_delay_ms: FloatArray
+    """[file], of all links"""
+    slot_us: float
+    period_slots: int
+    delay_slots: int
+    bursty_share: float
+    elapsed_s: float
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write to a file, whole or not at all; ``fingerprint`` says what it is the result of."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, format=_FORMAT, fingerprint=fingerprint, **data)
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str) -> "Episode | None":
+        """Read it back; None if there is no such file, or it is the result of something else.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                if str(data["format"]) != _FORMAT or str(data["fingerprint"]) != fingerprint:
+                    return None
+                arrays = {field.name: data[field.name] for field in fields(cls)}
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}); delete it, and it will be run again") from None
+        return cls(**{name: value if value.ndim else value.item() for name, value in arrays.items()})
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """What to run; picklable."""
+
+    scenario: Scenario
+    policy: PolicySpec
+    split: Split
+    seed: int
+    sizes: Sizes
+    cache: Path | None = None
+    device: str = "cpu"
+
+    def describe(self, code: str) -> str:
+        """Everything that the result depends on, as JSON; ``code`` stands for the code."""
+        policy = {**asdict(self.policy), "settings": self.policy.settings(self.scenario.name)}
+        native = parse_policy(REFERENCE).settings(self.scenario.name)
+        parts = {
+            "scenario": self.scenario.model_dump(mode="json"),
+            "policy": policy,
+            "native": native if self.policy.seat == "xapp" else None,
+            "split": int(self.split),
+            "seed": self.seed,
+            "sizes": asdict(self.sizes),
+            "device": self.device,
+            "code": code,
+        }
+        return json.dumps(parts, sort_keys=True)
+
+    def banks(self) -> Banks:
+        """The fading that it runs on: each seed has its own."""
+        return Banks(self.sizes.bank_rows, self.sizes.bank_slots, self.seed, self.cache)
+
+
+def run_episode(plan: EpisodePlan) -> Episode:
+    """Run one policy on one scenario.
+
+    Raises:
+        InputError: a bundle that does not fit the scenario.
+    """
+    period = int(plan.scenario.e2.period_slots.bounds[1])
+    _, most_slots = plan.sizes.in_periods(period)
+    conditions = Conditions(
+        plan.scenario, plan.sizes.links, plan.split, plan.seed, most_slots + period, plan.device, plan.banks()
+    )
+    warmup, slots = plan.sizes.in_periods(conditions.report_period_slots)
+    policy = plan.policy.make(plan.scenario.name)
+    started = time.perf_counter()
+    if plan.policy.seat == "du":
+        simulator = Simulator(conditions, native=policy)
+        simulator.run(warmup)
+        simulator.restart_counters()
+        simulator.run(slots - warmup)
+    else:
+        simulator = Simulator(conditions, native=parse_policy(REFERENCE).make(plan.scenario.name))
+        policy.start(conditions.cell(), conditions.generator("policy"))
+        while simulator.slot < slots:
+            if simulator.slot == warmup:
+                simulator.restart_counters()
+            simulator.step(policy.decide(simulator.report))
+    return _episode(simulator, time.perf_counter() - started)
+
+
+def _episode(simulator: Simulator, elapsed_s: float) -> Episode:
+    conditions, counters = simulator.conditions, simulator.counters
+    delays = simulator.file_delays_slots()
+    bursty = 0.0 if simulator.traffic is None else float(simulator.traffic.bursty.to(torch.float32).mean())
+    return Episode(
+        **{
+            name: getattr(counters, name).cpu().numpy()
+            for name in ("bits", "goodput", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
+        },
+        speed_kmh=conditions.speed_kmh.cpu().numpy().astype(np.float64),
+        snr_db=conditions.snr_db.cpu().numpy().astype(np.float64),
+        fading_row=conditions.fading_row.astype(np.float64),
+        file_delay_ms=np.concatenate(delays) * conditions.slot_us / 1e3 if delays else np.empty(0),
+        slot_us=conditions.slot_us,
+        period_slots=conditions.report_period_slots,
+        delay_slots=conditions.decision_delay_slots,
+        bursty_share=bursty,
+        elapsed_s=elapsed_s,
+    )

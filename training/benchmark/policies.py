@@ -1,0 +1,153 @@
+"""Policies of a benchmark by name: baselines as they were tuned, and policy bundles; and where each of them sits.
+
+``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``out/my-bundle``.
+
+* *variant*: ``global``, the default, has the settings tuned over all seen families, ``family`` those tuned for the
+  family at hand, ``default`` none.
+* *seat*: ``du`` hears feedback every slot and decides every slot, without delay; ``xapp`` hears an E2 report every
+  period, and its decisions are late; between them the DU's own (tuned) OLLA is what it overrides. Baselines sit in the
+  DU unless told otherwise, where real ones sit; bundles in the xApp.
+"""
+
+import functools
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+
+from training.baselines import BASELINES, baseline
+from training.sim.report import Cell, Decision, Policy, Report, matrix
+from xapp.config import read_yaml
+from xapp.e2.report import MCS, MCS_OFFSET, NATIVE
+from xapp.errors import InputError
+from xapp.policy.bundle import Bundle, find_bundle, load_bundle
+
+REFERENCE: Final = "olla"
+"""What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
+
+_KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
+_TUNED: Final = Path(str(files("training.benchmark"))) / "tuned.yaml"
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A policy of the benchmark: picklable, and made anew for each run by `make`."""
+
+    name: str
+    """as given, which is what tables show"""
+    kind: Literal["baseline", "bundle"]
+    base: str
+    """name of the baseline, or directory of the bundle"""
+    variant: str
+    seat: Literal["du", "xapp"]
+    digest: str = ""
+    """of a bundle's graph"""
+    trial_settings: tuple[tuple[str, float | None], ...] | None = None
+    """of a baseline that is being tuned; instead of the tuned ones"""
+
+    @classmethod
+    def trial(cls, base: str, settings: dict[str, float | None]) -> "PolicySpec":
+        """A baseline in the DU with settings on trial."""
+        return cls(base, "baseline", base, "", "du", trial_settings=tuple(settings.items()))
+
+    def settings(self, family: str) -> dict[str, Any]:
+        """Settings of a baseline in this family.
+
+        Raises:
+            InputError: it was not tuned for the family.
+        """
+        if self.trial_settings is not None:
+            return dict(self.trial_settings)
+        if self.kind == "bundle" or self.variant == "default":
+            return {}
+        tuned = tuned_settings().get(self.base)
+        if tuned is None:  # nothing to tune
+            return {}
+        if self.variant == "global":
+            return dict(tuned["global"])
+        if family not in tuned["families"]:
+            raise InputError(
+                f"policy {self.name!r} was not tuned for {family!r}, only for {', '.join(tuned['families'])}"
+            )
+        return dict(tuned["families"][family])
+
+    def make(self, family: str) -> Policy:
+        """A fresh policy for one run."""
+        if self.kind == "bundle":
+            return BundlePolicy(load_bundle(Path(self.base)))
+        return baseline(self.base, **self.settings(family))
+
+
+def parse_policy(text: str) -> PolicySpec:
+    """A policy from ``name[:variant][@seat]``.
+
+    Raises:
+        InputError: no such baseline or bundle, variant or seat.
+    """
+    rest, _, seat = text.strip().partition("@")
+    base, _, variant = rest.partition(":")
+    if seat not in ("", "du", "xapp"):
+        raise InputError(f"policy {text!r}: seat {seat!r} is neither du nor xapp")
+    if base in BASELINES:
+        if variant not in ("", "global", "family", "default"):
+            raise InputError(f"policy {text!r}: variant {variant!r} is none of global, family, default")
+        return PolicySpec(text.strip(), "baseline", base, variant or "global", _seat(seat, "du"))
+    if variant:
+        raise InputError(
+            f"policy {text!r}: a bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
+        )
+    try:
+        path = find_bundle(base)
+    except InputError as error:
+        raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {error}") from None
+    return PolicySpec(text.strip(), "bundle", str(path), "", _seat(seat, "xapp"), load_bundle(path).digest)
+
+
+def _seat(given: str, default: Literal["du", "xapp"]) -> Literal["du", "xapp"]:
+    return "du" if given == "du" else "xapp" if given == "xapp" else default
+
+
+@functools.cache
+def tuned_settings() -> dict[str, Any]:
+    """What `distila benchmark tune` found: by baseline, ``global`` and ``families.<name>``."""
+    return dict(read_yaml(_TUNED)["policies"])
+
+
+class BundlePolicy:
+    """A policy bundle in the simulator: the very graph that the xApp runs, fed with the same columns.
+
+    Raises:
+        InputError: `start` refuses a cell whose MCS table the bundle was not made for.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.name = bundle.manifest.name
+        self._bundle = bundle
+        actions = bundle.manifest.actions
+        self._kind = torch.tensor([_KINDS[action.kind] for action in actions])
+        self._value = torch.tensor([action.value for action in actions])
+        kinds = set(self._kind.tolist())
+        self._only_kind = kinds.pop() if len(kinds) == 1 else None
+
+    def start(self, cell: Cell, generator: torch.Generator) -> None:
+        """Begin with new links, whose memory is empty."""
+        manifest = self._bundle.manifest
+        if cell.mcs_table not in manifest.mcs_tables:
+            tables = ", ".join(map(str, manifest.mcs_tables))
+            raise InputError(f"{self._bundle.path}: made for MCS table {tables}, the scenario has {cell.mcs_table}")
+        self._cell = cell
+        self._state = np.zeros((cell.num_links, manifest.state_size), np.float32)
+
+    def decide(self, report: Report) -> Decision:
+        """Answer one report."""
+        columns, cell = self._bundle.manifest.columns, self._cell
+        rows = matrix(report, columns, cell.mcs_table, cell.cqi_table).cpu().numpy()
+        _, action, self._state = self._bundle.run(rows, self._state)
+        chosen = torch.as_tensor(action)
+        value = self._value[chosen].to(cell.device)
+        if self._only_kind is not None:
+            return Decision(self._only_kind, value)
+        return Decision(self._kind[chosen].to(cell.device), value)

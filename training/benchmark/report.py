@@ -1,0 +1,328 @@
+"""The report of a benchmark: one HTML file that holds everything it shows, and two of its charts as PNG.
+
+    write_report(Path("report.html"), results)
+    write_pngs(Path("docs/images"), results)
+
+``results`` is the content of results.json. What is null there is shown as a dash and left out of the charts.
+"""
+
+import json
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from replay.atomic_file import replacing
+from replay.report import number, write_page
+from replay.report_charts import AGAINST_COLOUR, DASH, signed
+from training.benchmark import charts
+from training.benchmark.charts import BETTER, UNCLEAR, UNKNOWN, WORSE, BenchmarkView, Gain, figure_of, gain_of, is_genie
+
+_SIGNS: Final = {BETTER: "\u25b2", WORSE: "\u25bc"}
+_SEATS: Final = {"du": "in the DU", "xapp": "xApp"}
+# Figure of a policy in a family: heading, scale, digits.
+_COLUMNS: Final = {
+    "goodput": ("goodput [bit/s/Hz]", 1, 3),
+    "goodput_p5": ("5th percentile", 1, 3),
+    "first_tx_bler": ("first-tx BLER [%]", 100, 2),
+    "residual_bler": ("residual BLER [%]", 100, 3),
+    "genie_share_pct": ("of the genie's gain [%]", 1, 0),
+    "mean_mcs": ("mean MCS", 1, 2),
+}
+_GREY: Final = "#80848c"
+# matplotlib's names of the page's markers.
+_MARKERS: Final = {
+    "circle": "o", "diamond": "D", "square": "s", "triangle-up": "^", "pentagon": "p", "star": "*",
+    "triangle-down": "v", "hexagram": "h", "line-ns": "|", "x": "X",
+}  # fmt: skip
+
+
+def write_report(path: Path, results: dict[str, Any]) -> None:
+    """Write the HTML page.
+
+    Args:
+        path: the file; it is there whole or not at all.
+        results: as in results.json.
+    """
+    bench = BenchmarkView(results)
+    verdicts = _verdicts(bench)
+    swept = charts.sweep(bench)
+    values = {
+        "title": verdicts[0],
+        "eyebrow": _eyebrow(bench),
+        "verdicts": verdicts,
+        "caveats": _caveats(bench),
+        "reference": bench.reference,
+        "policies": [_column(bench, name) for name in bench.policies],
+        "families": [_family_row(bench, name) for name in bench.families],
+        "tally": [_tally(bench, name) for name in bench.others],
+        "overview": charts.overview(bench),
+        "one_family": charts.one_family(bench),
+        "sweep": [] if swept is None else [swept],
+        "figure_columns": [heading for heading, _, _ in _COLUMNS.values()],
+        "settings": {key: _text(value) for key, value in _settings(results).items()},
+        "setups": [_setup(bench, name) for name in bench.policies],
+        "unseen": charts.UNSEEN,
+    }
+    template = resources.files("training").joinpath("benchmark/report.html.j2").read_text("utf-8")
+    write_page(path, values, template)
+
+
+def write_pngs(folder: Path, results: dict[str, Any]) -> list[Path]:
+    """Write gain.png and, where the E2 period was swept, e2_sweep.png into ``folder``; returns what was written."""
+    bench = BenchmarkView(results)
+    drawings = {"gain.png": _draw_gain(bench)}
+    if results.get("e2_sweep"):
+        drawings["e2_sweep.png"] = _draw_sweep(bench)
+    for name, figure in drawings.items():
+        with replacing(folder / name) as partial:
+            # The name of the partial file does not tell the format.
+            figure.savefig(partial, format="png", dpi=150, facecolor="white")
+    return [folder / name for name in drawings]
+
+
+def _eyebrow(bench: BenchmarkView) -> str:
+    settings, families = bench.results["settings"], len(bench.families)
+    parts = ["distila benchmark", f"{families} {'family' if families == 1 else 'families'}"]
+    parts.append(f"{len(bench.policies)} policies")
+    if settings.get("links") and settings.get("slots"):
+        parts.append(f"{settings['links']:,} links of {settings['slots']:,} slots")
+    if len(settings.get("seeds") or []) > 1:
+        parts.append(f"{len(settings['seeds'])} seeds")
+    return " · ".join(parts)
+
+
+def _verdicts(bench: BenchmarkView) -> list[str]:
+    """The outcome in a sentence for the best policy of each seat, xApp first; genies are bounds, not contestants."""
+    sentences = []
+    for seat in ("xapp", "du"):
+        seated = [name for name in bench.others if not is_genie(name) and seat in _seats(bench, name)]
+        if seated:
+            sentences.append(_verdict(bench, max(seated, key=lambda name: _rank(bench, name))))
+    return list(dict.fromkeys(sentences)) or [f"No policy was compared with {bench.reference}."]
+
+
+def _rank(bench: BenchmarkView, policy: str) -> tuple[int, float]:
+    counts = _counts(bench, policy)
+    means = [gain.mean for f in bench.families if not math.isnan((gain := bench.gain(f, policy)).mean)]
+    return counts[BETTER] - counts[WORSE], sum(means) / len(means) if means else -math.inf
+
+
+def _verdict(bench: BenchmarkView, policy: str) -> str:
+    seat = " and ".join(_SEATS.get(seat, seat) for seat in _seats(bench, policy))
+    who, families = f"{policy} ({seat})", list(bench.families)
+    if len(families) == 1:
+        gain = bench.gain(families[0], policy)
+        interval = f"{signed(gain.mean, 1)} %, 95 % interval {signed(gain.low, 1)} to {signed(gain.high, 1)} %"
+        return {
+            BETTER: f"{who} gains goodput over {bench.reference} in {families[0]} ({interval}).",
+            WORSE: f"{who} loses goodput to {bench.reference} in {families[0]} ({interval}).",
+            UNCLEAR: f"No difference can be told between {who} and {bench.reference} in {families[0]} ({interval}).",
+            UNKNOWN: f"{who} cannot be compared with {bench.reference} in {families[0]}: there is no interval.",
+        }[gain.verdict]
+    counts = _counts(bench, policy)
+    better, worse = (str(counts[key]) if counts[key] else "none" for key in (BETTER, WORSE))
+    sentence = f"{who} gains over {bench.reference} in {better} of {len(families)} families and loses in {worse}"
+    open_ones = counts[UNCLEAR] + counts[UNKNOWN]
+    return f"{sentence}; in {open_ones} no difference can be told." if open_ones else f"{sentence}."
+
+
+def _caveats(bench: BenchmarkView) -> list[str]:
+    lines = []
+    if bench.results.get("quick"):
+        lines.append("A quick run, with fewer links and slots than the full benchmark: to look at, not to quote.")
+    unseen = [name for name, family in bench.families.items() if family.get("unseen")]
+    if unseen:
+        lines.append(f"Not in training, marked {charts.UNSEEN}: {', '.join(unseen)}.")
+    genies = [name for name in bench.policies if is_genie(name)]
+    if genies:
+        lines.append(f"No real policy can know what {' and '.join(genies)} knows; it bounds what the others can reach.")
+    return lines
+
+
+def _seats(bench: BenchmarkView, policy: str) -> list[str]:
+    seats = (bench.outcome(family, policy).get("seat") for family in bench.families)
+    return [str(seat) for seat in dict.fromkeys(seats) if seat]
+
+
+def _column(bench: BenchmarkView, policy: str) -> dict[str, Any]:
+    seats = " / ".join(_SEATS.get(seat, seat) for seat in _seats(bench, policy)) or DASH
+    role = "reference" if policy == bench.reference else "bound" if is_genie(policy) else ""
+    return {"name": policy, "seat": seats, "role": role, "colour": bench.looks[policy].colour}
+
+
+def _family_row(bench: BenchmarkView, family: str) -> dict[str, Any]:
+    """A family with its gains for the headline, and all figures of its policies."""
+    about = bench.families[family]
+    details = []
+    for policy in bench.policies:
+        outcome, gain = bench.outcome(family, policy), bench.gain(family, policy)
+        if not outcome:
+            continue
+        delay = outcome.get("file_delay_ms") or {}
+        figures = [number(figure_of(outcome.get(key)) * scale, digits) for key, (_, scale, digits) in _COLUMNS.items()]
+        delays = [number(figure_of(delay.get(key)), 1) for key in ("p50", "p95", "p99")]
+        cell = _cell(gain) if policy != bench.reference else None
+        details.append(
+            {"name": policy, "gain": cell, "figures": figures, "delay": " / ".join(delays) if delay else DASH}
+        )
+    return {
+        "name": family,
+        "unseen": bool(about.get("unseen")),
+        "description": about.get("description") or "",
+        "about": {
+            "slot [ms]": _short(figure_of(about.get("slot_us")) / 1000),
+            "E2 period [ms]": _short(figure_of(about.get("e2_period_ms"))),
+            "E2 delay [ms]": _short(figure_of(about.get("e2_delay_ms"))),
+            "links": number(about.get("links")),
+            "with files [%]": number(figure_of(about.get("bursty_share")) * 100),
+        },
+        "goodput": number(bench.value(family, bench.reference, "goodput"), 3),
+        "cells": [_cell(bench.gain(family, policy)) for policy in bench.others],
+        "details": details,
+    }
+
+
+def _cell(gain: Gain) -> dict[str, str]:
+    interval = DASH if gain.verdict == UNKNOWN else f"{signed(gain.low, 1)} to {signed(gain.high, 1)}"
+    if gain.verdict in _SIGNS and min(abs(gain.low), abs(gain.high)) < 0.05:
+        # One more decimal, or the interval would seem to end at the zero that it stays clear of.
+        interval = f"{signed(gain.low, 2)} to {signed(gain.high, 2)}"
+    mean = DASH if math.isnan(gain.mean) else f"{signed(gain.mean, 1)} %"
+    return {"verdict": gain.verdict, "sign": _SIGNS.get(gain.verdict, ""), "mean": mean, "interval": interval}
+
+
+def _counts(bench: BenchmarkView, policy: str) -> dict[str, int]:
+    verdicts = [bench.gain(family, policy).verdict for family in bench.families]
+    return {verdict: verdicts.count(verdict) for verdict in (BETTER, UNCLEAR, WORSE, UNKNOWN)}
+
+
+def _tally(bench: BenchmarkView, policy: str) -> dict[str, int]:
+    counts = _counts(bench, policy)
+    return {"better": counts[BETTER], "worse": counts[WORSE], "rest": counts[UNCLEAR] + counts[UNKNOWN]}
+
+
+def _setup(bench: BenchmarkView, policy: str) -> dict[str, Any]:
+    """How a policy was set: one entry for each set of settings, with the families that share it."""
+    shared: dict[str, list[str]] = {}
+    for family in bench.families:
+        if outcome := bench.outcome(family, policy):
+            settings = outcome.get("settings") or {}
+            text = ", ".join(f"{key} = {_text(value)}" for key, value in settings.items())
+            shared.setdefault(text or "nothing to set", []).append(family)
+    everywhere = len(shared) == 1
+    sets = [{"text": text, "families": "" if everywhere else ", ".join(names)} for text, names in shared.items()]
+    elapsed = [figure_of(bench.outcome(family, policy).get("elapsed_s")) for family in bench.families]
+    total = sum(seconds for seconds in elapsed if not math.isnan(seconds))
+    return _column(bench, policy) | {"sets": sets, "elapsed": number(total, 1) if total else DASH}
+
+
+def _settings(results: dict[str, Any]) -> dict[str, Any]:
+    run: dict[str, Any] = {"distila": results.get("distila"), "size": "quick" if results.get("quick") else "full"}
+    return {**run, **results["settings"]}
+
+
+def _short(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:,.6g}"
+
+
+def _text(value: Any) -> str:
+    """A setting as text: plain where it is a word or a number, JSON where it is more."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple) and not any(isinstance(item, list | tuple | dict) for item in value):
+        return ", ".join(_text(item) for item in value) or DASH
+    return json.dumps(value, default=str) if isinstance(value, list | tuple | dict) else str(value)
+
+
+# PNG, for pages that cannot hold the interactive ones. Policies look as in the report.
+
+
+def _draw_gain(bench: BenchmarkView) -> Figure:
+    families, others = list(bench.families), bench.others
+    height = 1.4 + len(families) * (0.13 * len(others) + 0.12)
+    figure = Figure(figsize=(9.0, max(2.4, height)), layout="constrained")
+    axes = figure.subplots()
+    for place in range(0, len(families), 2):
+        axes.axhspan(place - 0.5, place + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
+    axes.axvline(0, color=AGAINST_COLOUR, linestyle=":", linewidth=1.4, zorder=1, label=_literal(bench.reference))
+    for lane, policy in enumerate(others):
+        colour, marker = _drawn_as(bench, policy)
+        named = False
+        for place, family in enumerate(families):
+            gain = bench.gain(family, policy)
+            if math.isnan(gain.mean):
+                continue
+            y = place + 0.8 * ((lane + 0.5) / len(others) - 0.5)
+            if gain.verdict != UNKNOWN:
+                axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.3)
+            face = colour if gain.verdict in _SIGNS else "white"
+            axes.plot(gain.mean, y, marker=marker, markersize=5, color=colour, markerfacecolor=face, linestyle="")
+            named = True
+        if named:
+            axes.plot([], [], marker=marker, markersize=5, color=colour, linestyle="", label=_literal(policy))
+    axes.set_ylim(len(families) - 0.5, -0.5)
+    axes.set_yticks(range(len(families)), [_literal(bench.label(family)) for family in families])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#dfe3e8", linewidth=0.7)
+    note = f"; {charts.UNSEEN} not in training" if any(f.get("unseen") for f in bench.families.values()) else ""
+    axes.set_xlabel(
+        _literal(f"gain in goodput over {bench.reference} [%]; 95 % intervals, hollow where they hold zero{note}")
+    )
+    _finish(figure, axes)
+    return figure
+
+
+def _draw_sweep(bench: BenchmarkView) -> Figure:
+    swept = bench.results["e2_sweep"]
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color=AGAINST_COLOUR, linestyle=":", linewidth=1.4, label=_literal(f"{bench.reference}, in the DU"))
+    periods: set[float] = set()
+    for lane, (policy, points) in enumerate(swept["policies"].items()):
+        known = [(float(p["period_ms"]), gain_of(p)) for p in points if not math.isnan(gain_of(p).mean)]
+        known.sort(key=lambda point: point[0])
+        periods.update(period for period, _ in known)
+        x = [period * 1.04 ** (lane - (len(swept["policies"]) - 1) / 2) for period, _ in known]
+        colour, marker = _drawn_as(bench, policy)
+        axes.plot(x, [g.mean for _, g in known], marker=marker, markersize=5, color=colour, label=_literal(policy))
+        for place, (_, gain) in zip(x, known, strict=True):
+            if gain.verdict != UNKNOWN:
+                axes.plot([place, place], [gain.low, gain.high], color=colour, linewidth=1.3)
+    axes.set_xscale("log")
+    ticks = sorted(periods)
+    axes.set_xticks(ticks, [f"{period:g}" for period in ticks])
+    axes.set_xticks([], minor=True)
+    axes.grid(axis="y", color="#dfe3e8", linewidth=0.7)
+    axes.set_xlabel(_literal(f"E2 period [ms], channels of {swept['scenario']}"))
+    axes.set_ylabel(_literal(f"gain over {bench.reference} [%]"))
+    _finish(figure, axes)
+    return figure
+
+
+def _finish(figure: Figure, axes: Axes) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#8a9099")
+    figure.legend(loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+
+
+def _drawn_as(bench: BenchmarkView, policy: str) -> tuple[str, str]:
+    """Colour and marker; grey for what is nowhere but in the sweep."""
+    look = bench.looks.get(policy)
+    if look is None:
+        return _GREY, "o"
+    # matplotlib does not read CSS's rgb().
+    return look.colour if look.colour.startswith("#") else _GREY, _MARKERS[look.symbol]
+
+
+def _literal(text: str) -> str:
+    """Text for matplotlib, which would otherwise take what stands between dollars for a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,98 @@
+"""Tuning of the baselines: a grid of settings for each, on validation seeds, per seen family and over all of them.
+
+A baseline that loses because of its settings proves nothing, so each gets as many tries as it has settings that matter.
+The best setting of a family is the one with the highest mean goodput there; the global one has the highest mean over
+the families of goodput relative to the family's best, so that no family counts for more because its SNR is higher.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from replay.atomic_file import replacing
+from training.benchmark.episode import EpisodePlan, Sizes
+from training.benchmark.policies import PolicySpec
+from training.benchmark.runner import Progress, run_all
+from training.sim.scenario import families
+from training.sim.split import Split
+
+GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
+    "illa": {"target": (0.03, 0.1, 0.2, 0.3, 0.45), "cqi_position": (0.0, 0.25, 0.5)},
+    "olla": {
+        "target": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3),
+        "step_on_nack_db": (0.05, 0.1, 0.2, 0.4, 0.8, 1.5),
+        "cqi_position": (0.0, 0.5),
+    },
+    "srsran-olla": {
+        "target": (0.01, 0.05, 0.1, 0.15, 0.2, 0.3),
+        "step_on_nack": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8),
+    },
+    "bler-window": {
+        "lower": (0.03, 0.1),
+        "upper": (0.15, 0.3),
+        "window_ms": (5.0, 20.0, 100.0),
+        "memory": (0.0, 0.5, 0.9),
+    },
+    "salad": {"target": (0.05, 0.1, 0.15, 0.2, 0.3), "tau_gain": (0.005, 0.02, 0.05)},
+    "thompson": {
+        "target": (None, 0.2, 0.3),
+        "diffusion_db": (0.03, 0.1, 0.3),
+        "cqi_std_db": (1.0, 2.0, 4.0),
+        "outlier": (0.02, 0.1),
+    },
+}
+"""Settings that are tried, every combination, on top of the defaults."""
+
+TUNABLE: Final = tuple(GRIDS)
+
+Settings = dict[str, float | None]
+
+
+def grid(policy: str) -> list[Settings]:
+    """Every combination of a baseline's settings."""
+    names, values = list(GRIDS[policy]), list(GRIDS[policy].values())
+    return [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
+
+
+def tune(
+    policies: list[str], sizes: Sizes, out: Path, jobs: int, cache: Path | None, on_bank: Progress, on_episode: Progress
+) -> dict[str, Any]:
+    """Try every combination of these baselines and write ``tuned.yaml`` into ``out``.
+
+    Returns:
+        What was written: ``policies.<name>`` with ``global`` and ``families.<name>``, and how it was found.
+    """
+    seen = [scenario for scenario in families().values() if not scenario.unseen]
+    tries = [(policy, settings) for policy in policies for settings in grid(policy)]
+    plans = [
+        EpisodePlan(scenario, PolicySpec.trial(policy, settings), Split.VALIDATION, 0, sizes, cache)
+        for policy, settings in tries
+        for scenario in seen
+    ]
+    episodes = run_all(plans, out / "episodes", jobs, on_bank, on_episode)
+    goodput = np.array([float(episode.goodput.mean()) for episode in episodes]).reshape(len(tries), len(seen))
+    found: dict[str, Any] = {}
+    for policy in policies:
+        rows = [index for index, (name, _) in enumerate(tries) if name == policy]
+        ours = goodput[rows]
+        best = ours.argmax(axis=0)
+        overall = int((ours / ours.max(axis=0)).mean(axis=1).argmax())
+        found[policy] = {
+            "global": tries[rows[overall]][1],
+            "families": {scenario.name: tries[rows[best[i]]][1] for i, scenario in enumerate(seen)},
+            "tried": {name: list(values) for name, values in GRIDS[policy].items()},
+            "worst_loss_of_global_pct": round(float(100 * (1 - (ours[overall] / ours.max(axis=0)).min())), 2),
+        }
+    result = {
+        "how": {"split": "validation", "seed": 0, "links": sizes.links, "slots": sizes.slots, "seat": "du"},
+        "policies": found,
+    }
+    with replacing(out / "tuned.yaml") as partial:
+        partial.write_text(
+            "# Written by `distila benchmark tune`; copied to training/benchmark/tuned.yaml.\n"
+            + yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=110)
+        )
+    return result

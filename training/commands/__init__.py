@@ -1,0 +1,1 @@
+"""The commands of `distila` that need the offline workshop."""

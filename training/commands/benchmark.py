@@ -1,0 +1,165 @@
+"""`distila benchmark`: policies against each other over scenario families, paired, with intervals."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from training.benchmark.episode import Sizes
+from training.benchmark.policies import PolicySpec, parse_policy
+from training.benchmark.runner import Progress, known_device
+from training.benchmark.suite import QUICK, QUICK_SWEEP_PERIODS_MS, SWEEP_PERIODS_MS, Benchmark, run_benchmark
+from training.benchmark.tune import TUNABLE, tune
+from training.sim.scenario import Scenario, families, find_scenario
+from training.sim.split import Split
+from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from xapp.errors import InputError
+
+app = typer.Typer(help="Compare link adaptation policies over scenario families, in simulation.")
+
+
+@app.callback(invoke_without_command=True)
+def benchmark(
+    context: typer.Context,
+    policies: Annotated[
+        str, typer.Option(help="Comma-separated: baselines, bundles' names or directories; name[:variant][@seat].")
+    ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target",
+    scenarios: Annotated[
+        str, typer.Option(help="Comma-separated families or YAML files; `all`, `seen`, `unseen`.")
+    ] = "all",
+    out: Annotated[Path, typer.Option(help="Directory for results.json, report.html, charts and episodes.")] = Path(
+        "out/benchmark"
+    ),
+    quick: Annotated[bool, typer.Option(help="Few links, short, one seed: minutes instead of hours.")] = False,
+    links: Annotated[int | None, typer.Option(min=8, help="Links per scenario and seed.")] = None,
+    slots: Annotated[int | None, typer.Option(min=100, help="Slots per run.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds of the split.")] = None,
+    split: Annotated[Literal["test", "validation"], typer.Option(help="Which seeds.")] = "test",
+    sweep: Annotated[bool, typer.Option(help="Gain against E2 period, of the policies in the xApp.")] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the simulation runs.")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+) -> None:
+    """Run policies over scenarios on common channels and common luck; an interrupted run goes on where it was."""
+    if context.invoked_subcommand is not None:
+        return
+    sizes = QUICK if quick else Sizes()
+    sizes = replace(sizes, **{k: v for k, v in (("links", links), ("slots", slots)) if v is not None})
+    if sizes.slots <= sizes.warmup_slots:
+        raise InputError(f"--slots {sizes.slots}: the first {sizes.warmup_slots} are warm-up, more are needed")
+    periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
+    plan = Benchmark(
+        policies=_policies(policies),
+        scenarios=_scenarios(scenarios),
+        sizes=sizes,
+        seeds=tuple(range(seeds or (1 if quick else 5))),
+        split=Split[split.upper()],
+        sweep_periods_ms=periods if sweep else (),
+        quick=quick,
+        cache=cache,
+        device=known_device(device),
+    )
+    with _progress() as (on_bank, on_episode):
+        results = run_benchmark(plan, out, jobs or os.cpu_count() or 1, on_bank, on_episode)
+    if json:
+        print_json(results)
+        return
+    _print(results)
+    stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+@app.command("tune")
+def tune_baselines(
+    policies: Annotated[str, typer.Option(help=f"Comma-separated, out of {', '.join(TUNABLE)}.")] = ",".join(TUNABLE),
+    out: Annotated[Path, typer.Option(help="Directory for tuned.yaml and episodes.")] = Path("out/tune"),
+    links: Annotated[int, typer.Option(min=8, help="Links per scenario.")] = 96,
+    slots: Annotated[int, typer.Option(min=1000, help="Slots per run.")] = 4000,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+) -> None:
+    """Find the baselines' best settings on validation seeds, per seen family and over all of them; write tuned.yaml."""
+    names = _names(policies)
+    for name in names:
+        if name not in TUNABLE:
+            raise InputError(f"--policies {name}: has nothing to tune; there are {', '.join(TUNABLE)}")
+    sizes = replace(QUICK, links=links, slots=slots)
+    with _progress() as (on_bank, on_episode):
+        found = tune(names, sizes, out, jobs or os.cpu_count() or 1, cache, on_bank, on_episode)
+    rows = [[name, str(best["global"])] for name, best in found["policies"].items()]
+    print_table("best over all seen families", ["policy", "settings"], rows)
+    stdout.print(f"written: {out / 'tuned.yaml'}", soft_wrap=True)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice!r} is named twice")
+    if not names:
+        raise InputError(f"{text!r} names nothing")
+    return names
+
+
+def _policies(text: str) -> tuple[PolicySpec, ...]:
+    return tuple(parse_policy(name) for name in _names(text))
+
+
+def _scenarios(text: str) -> tuple[Scenario, ...]:
+    groups = {"all": (False, True), "seen": (False,), "unseen": (True,)}
+    if text in groups:
+        return tuple(scenario for scenario in families().values() if scenario.unseen in groups[text])
+    found = tuple(find_scenario(name) for name in _names(text))
+    names = [scenario.name for scenario in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"--scenarios {text}: two of them have the same name")
+    return found
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Progress, Progress]]:
+    with progress_bar("fading banks", "banks") as on_bank, progress_bar("episodes", "runs") as on_episode:
+        yield on_bank, on_episode
+
+
+def _print(results: dict[str, Any]) -> None:
+    columns = [
+        "",
+        "goodput",
+        "gain over olla",
+        "95 % interval",
+        "BLER",
+        "residual",
+        "p5 link",
+        "genie's gain",
+        "p95 file",
+    ]
+    for name, family in results["families"].items():
+        rows = []
+        for policy, figures in family["policies"].items():
+            gain, delay = figures["gain_vs_olla_pct"], figures["file_delay_ms"]
+            low, high = gain["ci95"]
+            rows.append(
+                [
+                    policy,
+                    _text(figures["goodput"], "{:.3f}"),
+                    _text(gain["mean"], "{:+.1f} %"),
+                    "-" if low is None or high is None else f"{low:+.1f} to {high:+.1f}",
+                    _text(figures["first_tx_bler"], "{:.3f}"),
+                    _text(figures["residual_bler"], "{:.5f}"),
+                    _text(figures["goodput_p5"], "{:.3f}"),
+                    _text(figures["genie_share_pct"], "{:.0f} %"),
+                    "-" if delay is None else _text(delay["p95"], "{:.0f} ms"),
+                ]
+            )
+        unseen = ", unseen in training" if family["unseen"] else ""
+        period = f"E2 period {family['e2_period_ms']:g} ms, delay {family['e2_delay_ms']:g} ms"
+        print_table(f"{name}{unseen}: {family['links']} links, {period}, goodput in bit/s/Hz", columns, rows)
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,265 @@
+"""Banks of fading: what Sionna takes its time to generate, kept in files. ::
+
+    bank = fading_bank(config, rows=64, slots=8192, split=Split.TRAIN, seed=0)  # from the cache, or made and kept
+    bank.gain_cdb[row, rank - 1, slot]                                          # E at the nodes, see `eesm`
+
+A bank is what `training.sim.channels` makes of one configuration, one split and one seed. Gains are relative to the
+UE's mean SNR with one layer, after precoding and combining, over all its slots and PRBs; those of more layers hold the
+share of the power that a layer gets. So a link of mean SNR s has the effective SINR s + E(beta_db - s) dB per layer.
+
+Files are npz archives (``numpy.load`` reads them) with the member ``meta`` (JSON) and a SHA-256 of all else in the
+archive's comment, so that any damage is found. Reading one needs neither Sionna nor torch.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import secrets
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from training.sim.channels import REVISION, Progress, generate, no_progress
+from training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES
+from training.sim.scenario import ChannelConfig
+from training.sim.split import Split, seed_sequence
+from xapp.errors import InputError, first_error
+
+__all__ = [
+    "NODE_FIRST_DB",
+    "NODE_STEP_DB",
+    "NUM_NODES",
+    "FadingBank",
+    "Progress",
+    "bank_path",
+    "cache_dir",
+    "fading_bank",
+    "no_progress",
+]
+
+_FORMAT: Final = "distila fading bank"
+_VERSION: Final = 1
+_REMEDY = "delete it, it will be made again"
+_DIGEST_CHARACTERS = 64
+_SOURCE = "revision {}, {}"
+
+
+@dataclass(frozen=True, eq=False)
+class FadingBank:
+    """Fading of some UEs of one configuration."""
+
+    config: ChannelConfig
+    """what it was made from"""
+    seed: int
+    """which of the many banks of this configuration and split"""
+    gain_cdb: npt.NDArray[np.int16]
+    """E [0.01 dB], [row, rank, slot, node]; index r - 1 of the rank axis is r layers"""
+    speed_kmh: npt.NDArray[np.float32]
+    """[row]"""
+    snr_db: npt.NDArray[np.float32]
+    """mean post-combining SNR of one layer as the drop has it [dB], [row]; NaN for TDL and CDL"""
+    split: Split = Split.TRAIN
+    """what it may be used for"""
+    source: str = "unknown"
+    """versions that it was made with"""
+
+    def __post_init__(self) -> None:
+        ranks = self.config.antennas.max_rank
+        shape = self.gain_cdb.shape
+        if len(shape) != 4 or not shape[0] or shape[1] != ranks or not shape[2] or shape[3] != NUM_NODES:
+            raise ValueError(f"gain_cdb has the shape {list(shape)}; must be [row, {ranks}, slot, {NUM_NODES}]")
+        for name in ("speed_kmh", "snr_db"):
+            if getattr(self, name).shape != shape[:1]:
+                raise ValueError(f"{name} has the shape {list(getattr(self, name).shape)}; must be [{shape[0]}]")
+        types = {"gain_cdb": np.int16, "speed_kmh": np.float32, "snr_db": np.float32}
+        for name, dtype in types.items():
+            if getattr(self, name).dtype != dtype:
+                raise ValueError(f"{name} has the type {getattr(self, name).dtype}; must be {np.dtype(dtype)}")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of UEs."""
+        return int(self.gain_cdb.shape[0])
+
+    @property
+    def num_slots(self) -> int:
+        """Length [slots]."""
+        return int(self.gain_cdb.shape[2])
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all; of several processes that write it at once, one prevails.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        meta = {"format": _FORMAT, "version": _VERSION, "nodes_db": [NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}
+        meta |= _identity(self.config, self.num_rows, self.num_slots, self.split, self.seed, self.source)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
+            gain_cdb=self.gain_cdb,
+            speed_kmh=self.speed_kmh,
+            snr_db=self.snr_db,
+        )
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.comment = b"0" * _DIGEST_CHARACTERS
+        body = buffer.getbuffer()[:-_DIGEST_CHARACTERS]
+        # Not `replay.atomic_file.replacing`: its partial file has one name, which two processes would share.
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    file.write(body)
+                    file.write(_digest(body))
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> "FadingBank":
+        """Read a file.
+
+        Raises:
+            InputError: there is none, it is damaged, no bank, of another version, or its arrays do not fit.
+        """
+        try:
+            data = memoryview(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if bytes(data[-_DIGEST_CHARACTERS:]) != _digest(data[:-_DIGEST_CHARACTERS]):
+            raise InputError(f"{path}: damaged, cut short, or no fading bank; {_REMEDY}")
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                meta = json.loads(archive["meta"].tobytes())
+                _check_version(meta)
+                arrays = {name: archive[name] for name in ("gain_cdb", "speed_kmh", "snr_db")}
+            config = ChannelConfig.model_validate(meta["config"])
+            bank = cls(config=config, seed=meta["seed"], split=Split[meta["split"]], source=meta["source"], **arrays)
+            if [bank.num_rows, bank.num_slots] != [meta["rows"], meta["slots"]]:
+                raise ValueError(
+                    f"{bank.num_rows} rows and {bank.num_slots} slots; meta says {meta['rows']} and {meta['slots']}"
+                )
+        except ValidationError as error:
+            raise InputError(f"{path}: config: {first_error(error)}; {_REMEDY}") from None
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: no fading bank, {error} is missing or wrong; {_REMEDY}") from None
+        except (ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: {' '.join(str(error).split())}; {_REMEDY}") from None
+        return bank
+
+
+def _digest(data: memoryview) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
+
+
+def _check_version(meta: Any) -> None:
+    if meta["format"] != _FORMAT:
+        raise ValueError(f"format is {meta['format']!r}; must be {_FORMAT!r}")
+    if meta["version"] != _VERSION:
+        raise ValueError(f"version is {meta['version']!r}; this distila reads {_VERSION}")
+    if meta["nodes_db"] != [NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]:
+        raise ValueError(f"nodes_db is {meta['nodes_db']}; must be {[NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}")
+
+
+def _identity(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, source: str) -> dict[str, Any]:
+    """All that a bank's content depends on."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "rows": rows,
+        "slots": slots,
+        "split": split.name,
+        "seed": seed,
+        "source": source,
+    }
+
+
+def _source() -> str:
+    try:
+        return _SOURCE.format(REVISION, f"sionna-no-rt {version('sionna-no-rt')}")
+    except PackageNotFoundError:
+        pass
+    try:
+        return _SOURCE.format(REVISION, f"sionna {version('sionna')}")
+    except PackageNotFoundError:
+        raise InputError("sionna is not installed: no fading without it; pip install 'distila[training]'") from None
+
+
+def cache_dir() -> Path:
+    """Where banks are kept: ``$DISTILA_CACHE``, else ``$XDG_CACHE_HOME/distila``, else ``~/.cache/distila``."""
+    if own := os.environ.get("DISTILA_CACHE"):
+        return Path(own)
+    if common := os.environ.get("XDG_CACHE_HOME"):
+        return Path(common) / "distila"
+    return Path.home() / ".cache" / "distila"
+
+
+def bank_path(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, cache: Path | None = None) -> Path:
+    """The file in the cache; its name tells all that the content depends on, versions included, by a hash.
+
+    Raises:
+        InputError: Sionna is not installed.
+    """
+    identity = _identity(config, rows, slots, split, seed, _source())
+    identity |= {"version": _VERSION, "nodes_db": [NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return (cache or cache_dir()) / f"{config.model}-{digest[:12]}.bank.npz"
+
+
+@functools.lru_cache(maxsize=16)
+def _load_once(path: Path, modified_ns: int, size: int) -> FadingBank:
+    # Training begins a new batch of links every few seconds, mostly on the same banks.
+    return FadingBank.load(path)
+
+
+def fading_bank(
+    config: ChannelConfig,
+    rows: int,
+    slots: int,
+    split: Split,
+    seed: int,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> FadingBank:
+    """The bank from the cache, else generated and put there.
+
+    Args:
+        config: channel model and what its UEs are like.
+        rows: number of UEs.
+        slots: length [slots].
+        split: what it is for; no two splits share a bank.
+        seed: which of the many banks of this configuration and split.
+        cache: directory; None: `cache_dir`.
+        progress: told the number of UEs done and their total while it is generated.
+
+    Raises:
+        InputError: a file is there, but damaged or another bank (it is not replaced silently); the model cannot be
+            generated; or the cache cannot be written to.
+    """
+    path = bank_path(config, rows, slots, split, seed, cache)
+    wanted = _identity(config, rows, slots, split, seed, _source())
+    if path.exists():
+        stamp = path.stat()
+        bank = _load_once(path, stamp.st_mtime_ns, stamp.st_size)
+        found = _identity(bank.config, bank.num_rows, bank.num_slots, bank.split, bank.seed, bank.source)
+        for name, value in wanted.items():
+            if found[name] != value:
+                raise InputError(f"{path}: {name} is {found[name]}, its name says {value}; {_REMEDY}")
+        return bank
+    gain_cdb, speed_kmh, snr_db = generate(config, rows, slots, seed_sequence(split, seed, "bank"), progress)
+    bank = FadingBank(config, seed, gain_cdb, speed_kmh, snr_db, split, wanted["source"])
+    bank.save(path)
+    return bank

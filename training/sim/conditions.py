@@ -1,0 +1,369 @@
+"""Everything that happens to links whatever is decided: set-up, channel, interference, CQI, luck, allocations.
+
+Because none of it depends on a policy, two policies that run under `Conditions` of the same scenario, split and seed
+meet the same of all of it (common random numbers): the draw that decides a transport block of link ``n`` in slot ``t``
+is the same whatever was sent. It is worked out for `BLOCK_SLOTS` slots at a time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank, Progress, fading_bank, no_progress
+from training.sim.distribution import Distribution
+from training.sim.link import Combining, LinkTables, link_tables, steeper
+from training.sim.report import Cell
+from training.sim.scenario import Scenario
+from training.sim.split import Split, seed_sequence, torch_seed
+from xapp.e2.report import NUM_MCS
+from xapp.nr.bler import BlerModel, SmoothBler
+
+BLOCK_SLOTS: Final = 64
+# EESM beta of the MCS that a SINR asks for, in dB; the line of `training.bundled_trace.effective_sinr_db`.
+_BETA_AT_0_DB: Final = 10 * np.log10(2.19)
+_BETA_PER_DB: Final = 0.155 * 10 / np.log(10)
+_BETA_MIN_DB: Final = 10 * np.log10(1.6)
+_PAIRS: Final = NUM_NODES - 1
+_MAX_RATE: Final = 5.55  # bits per symbol of the highest MCS of table 1
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Banks:
+    """How many UEs and slots of fading are generated for a scenario, and where they are kept."""
+
+    rows: int = 64
+    """UEs per channel configuration; links share them at different times and SNR"""
+    slots: int = 4096
+    """read forth and back, so that a run may be longer"""
+    seed: int = 0
+    cache: Path | None = None
+    """directory; None: the user's cache"""
+
+
+class Conditions:
+    """The exogenous side of a simulation.
+
+    Args:
+        scenario: what to draw from.
+        num_links: size of the batch.
+        split, seed: what the random numbers are for; see `training.sim.split`.
+        num_slots: how long the simulation may last.
+        device: where the tensors live.
+        banks: the fading to use.
+        bler: error-rate model.
+        progress: told rows done and in all while fading is generated.
+
+    Attributes:
+        tables: the link's look-up tables.
+        slot_us: slot duration [us].
+        snr_db, speed_kmh: float32 [link].
+        layers: int64 [link].
+        fading_row: numpy int64 [link]; links with the same number read the same fading, at different times and SNR.
+        slope, shift_db: float32 [link] of the BLER curves; `plain_curves` where they are 1 and 0 throughout.
+        dtx: float32 [link], probability; `has_dtx`.
+        harq_rtt_slots, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots, cqi_delay_slots:
+            what was drawn for the batch.
+        cqi: float32 [link], latest CQI that has arrived; `cqi_slot`: when it was measured. Both NaN: none.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        num_links: int,
+        split: Split,
+        seed: int,
+        num_slots: int,
+        device: torch.device | str = "cpu",
+        banks: Banks | None = None,
+        bler: BlerModel | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        if num_links < 1 or num_slots < 1:
+            raise ValueError(f"num_links is {num_links}, num_slots {num_slots}; both must be at least 1")
+        self.scenario, self.num_links, self.num_slots = scenario, num_links, num_slots
+        self.split, self.seed = split, seed
+        self.device = torch.device(device)
+        banks = banks or Banks()
+        rng = np.random.default_rng(seed_sequence(split, seed, f"setup {scenario.name}"))
+        self._draw_batch(scenario, rng)
+        fading = [
+            fading_bank(channel, banks.rows, banks.slots, split, banks.seed, banks.cache, progress)
+            for channel in self._channels
+        ]
+        self.slot_us = fading[0].config.slot_us
+        self._draw_links(fading, rng)
+        self.tables = self._tables(bler or SmoothBler.load())
+        self._cqi_thresholds_db = self.tables.curves.cqi_threshold_db[1:]
+        self._luck, self._bursts_luck, self._cqi_luck, self._allocation_luck = (
+            self.generator(purpose) for purpose in ("luck", "bursts", "cqi", "allocations")
+        )
+        self._measured_cqi: dict[int, Tensor] = {}
+        self.cqi = torch.full((num_links,), torch.nan, device=self.device)
+        self.cqi_slot = torch.full((num_links,), torch.nan, device=self.device)
+        self._block(0)
+
+    def cell(self) -> Cell:
+        """What a policy may know at the start."""
+        return Cell(
+            num_links=self.num_links,
+            device=self.device,
+            slot_us=self.slot_us,
+            mcs_table=self.mcs_table,
+            cqi_table=self.cqi_table,
+            curves=self.tables.curves,
+            true_tbler=self.true_tbler,
+        )
+
+    # What the simulator asks for, slot by slot and in order
+
+    def window_slots(self, slot: int) -> int:
+        """How many slots from this one on can be worked on at once."""
+        return BLOCK_SLOTS - slot % BLOCK_SLOTS
+
+    def enter(self, slot: int) -> None:
+        """Begin a slot: make its block if it is a new one, and take in the CQI that arrives with it."""
+        if slot >= self._start + BLOCK_SLOTS:
+            self._block(slot)
+        measured = slot - self.cqi_delay_slots
+        values = self._measured_cqi.pop(measured, None)
+        if values is not None:
+            links = slice(measured % self.cqi_period_slots, None, self.cqi_period_slots)
+            self.cqi[links] = values
+            self.cqi_slot[links] = torch.where(values.isnan(), torch.nan, float(measured))
+
+    def luck(self, slot: int, count: int) -> Tensor:
+        """Uniform draws, float32 [slot, link]."""
+        return self._uniform[slot - self._start : slot - self._start + count]
+
+    def first_row(self, slot: int, count: int) -> Tensor | None:
+        """Allocation times NUM_MCS, int64 [slot, link], what is added to an MCS; None: 0 everywhere."""
+        if self._first_row is None:
+            return None
+        return self._first_row[slot - self._start : slot - self._start + count]
+
+    def allocated_prbs(self, slot: int) -> Tensor:
+        """PRBs of the slot's allocation, float32 [link]."""
+        row = self.first_row(slot, 1)
+        return self.tables.prbs[:1].expand(self.num_links) if row is None else self.tables.prbs[row[0]]
+
+    def effective_sinr_db(self, slot: int, beta_db: Tensor) -> Tensor:
+        """Effective SINR [dB] by EESM, float32 [slot, link], for the parameter ``beta_db`` of that shape."""
+        offset = slot - self._start
+        rows = slice(offset, offset + beta_db.shape[0])
+        return self._eesm(self._level_db[rows], self._link_index, self._slot_index[rows], beta_db)
+
+    def true_tbler(self, slot: int) -> tuple[Tensor, Tensor]:
+        """First-transmission TBLER and transport block size [bits] of every MCS, float32 [link, mcs] each."""
+        offset, tables = slot - self._start, self.tables
+        level, index = self._level_db[offset, :, None], self._link_index[:, None]
+        mcs = torch.arange(tables.max_mcs + 1, device=self.device)
+        first_row = self.first_row(slot, 1)
+        row = mcs[None, :] if first_row is None else first_row[0, :, None] + mcs[None, :]
+        row = row.expand(self.num_links, -1)
+        sinr_db = self._eesm(level, index, self._slot_index[offset], tables.beta_db[: tables.max_mcs + 1][None, :])
+        if not self.plain_curves:
+            sinr_db = steeper(sinr_db, tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
+        return tables.tbler(row, sinr_db), tables.tbs_bits[row]
+
+    def _eesm(self, level_db: Tensor, link_index: Tensor, slot_index: Tensor, beta_db: Tensor) -> Tensor:
+        # E(beta - level) + level, between the two nearest nodes (see `training.sim.eesm`).
+        position = torch.sub(beta_db, level_db).sub_(NODE_FIRST_DB).mul_(1 / NODE_STEP_DB)
+        position.clamp_(0, NUM_NODES - 1.001)
+        index = position.to(self._index_type)
+        position.sub_(index)
+        index.add_(link_index).add_(slot_index)
+        pair = torch.index_select(self._fading, 0, index.view(-1)).view(torch.int16).view(*index.shape, 2)
+        below = pair[..., 0].to(torch.float32)
+        gain = below.lerp_(pair[..., 1].to(torch.float32), position)
+        return torch.add(level_db, gain, alpha=0.01)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers for a purpose, of these conditions' split and seed, on their device."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(torch_seed(self.split, self.seed, f"{purpose} {self.scenario.name}"))
+        return generator
+
+    # Set-up
+
+    def _draw_batch(self, scenario: Scenario, rng: np.random.Generator) -> None:
+        def one(distribution: Distribution) -> int:
+            return int(distribution.draw_one(rng))
+
+        self.mcs_table, self.cqi_table = one(scenario.link.mcs_table), one(scenario.cqi.table)
+        self.harq_rtt_slots = one(scenario.link.harq_rtt_slots)
+        self.max_transmissions = one(scenario.link.max_transmissions)
+        self.combining = Combining(scenario.link.combining)
+        self.cqi_period_slots, self.cqi_delay_slots = one(scenario.cqi.period_slots), one(scenario.cqi.delay_slots)
+        self.report_period_slots = one(scenario.e2.period_slots)
+        self.decision_delay_slots = one(scenario.e2.delay_slots)
+        # A batch has one numerology.
+        subcarriers = sorted({channel.subcarrier_khz for channel in scenario.channels})
+        khz = subcarriers[int(rng.integers(0, len(subcarriers)))]
+        self._channels = [channel for channel in scenario.channels if channel.subcarrier_khz == khz]
+
+    def _draw_links(self, banks: list[FadingBank], rng: np.random.Generator) -> None:
+        count, scenario = self.num_links, self.scenario
+        which = np.arange(count) % len(banks)
+        # Every row once before any is used twice.
+        order = [rng.permutation(bank.num_rows) for bank in banks]
+        row = np.array([order[bank][link // len(banks) % len(order[bank])] for link, bank in enumerate(which)])
+        self.fading_row = which * max(bank.num_rows for bank in banks) + row
+        if scenario.snr_from_geometry:
+            snr_db = np.array([banks[bank].snr_db[r] for bank, r in zip(which, row, strict=True)], np.float64)
+        else:
+            snr_db = scenario.snr_db.draw(rng, count)
+        layers = np.array([_rank(banks[bank], r, snr) for bank, r, snr in zip(which, row, snr_db, strict=True)])
+        self._set_fading(banks, which, row, layers, rng)
+        interference = scenario.interference
+        suffers = rng.random(count) < interference.share.draw(rng, count)
+        self.has_interference = bool(suffers.any())
+        burst = np.maximum(1.0, interference.burst_slots.draw(rng, count))
+        gap = np.maximum(1.0, burst * interference.gap_per_burst.draw(rng, count))
+        rise_db = interference.rise_db.draw(rng, count) * suffers
+        slope, shift_db = scenario.link.bler_slope.draw(rng, count), scenario.link.bler_shift_db.draw(rng, count)
+        dtx = scenario.link.dtx_probability.draw(rng, count)
+        self.plain_curves = bool((slope == 1).all() and (shift_db == 0).all())
+        self.has_dtx = bool(dtx.any())
+        has_cqi = rng.random(count) < scenario.cqi.share.draw(rng, count)
+        bias_db, error_db = scenario.cqi.bias_db.draw(rng, count), scenario.cqi.error_db.draw(rng, count)
+        prb_choice = rng.integers(0, len(self._prb_values()), count)
+        hold = scenario.link.prb_hold_slots
+        hold_slots = None if hold is None else np.maximum(1.0, hold.draw(rng, count))
+        tensor = self._tensor
+        self.snr_db, self.slope, self.shift_db, self.dtx = tensor(snr_db), tensor(slope), tensor(shift_db), tensor(dtx)
+        self.speed_kmh = tensor(np.array([banks[b].speed_kmh[r] for b, r in zip(which, row, strict=True)], np.float64))
+        self.layers = torch.as_tensor(layers, device=self.device)
+        self._rise_db, self._burst_end, self._gap_end = tensor(rise_db), tensor(1 / burst), tensor(1 / gap)
+        self._on = tensor(rng.random(count)) < tensor(burst / (burst + gap))  # stationary from the first slot on
+        self._has_cqi, self._cqi_bias_db, self._cqi_error_db = tensor(has_cqi), tensor(bias_db), tensor(error_db)
+        self._prb_choice = torch.as_tensor(prb_choice, device=self.device)
+        self._prb_change = None if hold_slots is None else tensor(1 / hold_slots)
+
+    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.as_tensor(np.asarray(values, np.float32), device=self.device)
+
+    def _prb_values(self) -> list[int]:
+        return [int(value) for value in dict.fromkeys(self.scenario.link.prbs.values)]
+
+    def _set_fading(
+        self,
+        banks: list[FadingBank],
+        which: npt.NDArray[np.int64],
+        row: npt.NDArray[np.int64],
+        layers: npt.NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> None:
+        """Put the rows that are used on the device, each forth and back, with a block more so that none has to wrap."""
+        slots = min(bank.num_slots for bank in banks)
+        keys, series = np.unique(np.stack([which, row, layers], axis=1), axis=0, return_inverse=True)
+        period = 2 * slots
+        fading = np.empty((len(keys), period + BLOCK_SLOTS, NUM_NODES), np.int16)
+        for place, (bank, bank_row, rank) in enumerate(keys):
+            forth = banks[bank].gain_cdb[bank_row, rank - 1, :slots]
+            there_and_back = np.concatenate([forth, forth[::-1]])
+            fading[place] = there_and_back[np.arange(period + BLOCK_SLOTS) % period]
+        # Each node beside the next one, two int16 in one int32: what an interpolation needs is then read at once.
+        pairs = np.stack([fading[..., :-1], fading[..., 1:]], axis=-1).reshape(-1).view(np.int32)
+        self._fading = torch.as_tensor(pairs, device=self.device)
+        self._period = period
+        self._series = torch.as_tensor(series.reshape(-1), device=self.device)
+        self._series *= (period + BLOCK_SLOTS) * _PAIRS
+        self._begin = torch.as_tensor(rng.integers(0, period, self.num_links), device=self.device)
+        # Narrow numbers are faster, as long as they suffice.
+        self._index_type = torch.int32 if self._fading.numel() < 2**31 else torch.int64
+        self._slot_index = torch.arange(BLOCK_SLOTS, dtype=self._index_type, device=self.device)[:, None] * _PAIRS
+
+    def _tables(self, bler: BlerModel) -> LinkTables:
+        ranks, prbs = range(1, int(self.layers.max()) + 1), self._prb_values()
+        allocations = tuple((prb, rank) for prb in prbs for rank in ranks)
+        self._num_ranks = len(ranks)
+        return link_tables(self.mcs_table, self.cqi_table, allocations, bler, self.device)
+
+    # A block of slots
+
+    def _block(self, start: int) -> None:
+        if start > self.num_slots:
+            raise ValueError(f"slot {start}: these conditions were made for {self.num_slots} slots")
+        self._start = start
+        count = self.num_links
+        self._link_index = (self._series + (self._begin + start) % self._period * _PAIRS).to(self._index_type)
+        self._uniform = torch.rand((BLOCK_SLOTS, count), generator=self._luck, device=self.device)
+        self._level_db = self.snr_db.expand(BLOCK_SLOTS, count)
+        if self.has_interference:
+            self._level_db = self._level_db - self._bursts() * self._rise_db
+        self._first_row = self._allocation_rows()
+        self._measure_cqi()
+
+    def _bursts(self) -> Tensor:
+        chance = torch.rand((BLOCK_SLOTS, self.num_links), generator=self._bursts_luck, device=self.device)
+        states = torch.empty((BLOCK_SLOTS, self.num_links), device=self.device)
+        ends, begins = chance < self._burst_end, chance < self._gap_end
+        for slot in range(BLOCK_SLOTS):
+            states[slot] = self._on
+            self._on = self._on ^ torch.where(self._on, ends[slot], begins[slot])
+        return states
+
+    def _allocation_rows(self) -> Tensor | None:
+        if len(self.tables.allocations) == 1:
+            return None
+        choice = self._prb_choice.expand(BLOCK_SLOTS, self.num_links)
+        if self._prb_change is not None:
+            shape = (BLOCK_SLOTS, self.num_links)
+            change = torch.rand(shape, generator=self._allocation_luck, device=self.device) < self._prb_change
+            values = len(self._prb_values())
+            # To another value than the present one: else the mean hold would be longer than asked for.
+            further = torch.randint(1, max(2, values), shape, generator=self._allocation_luck, device=self.device)
+            choice = choice.clone()
+            current = self._prb_choice
+            for slot in range(BLOCK_SLOTS):
+                current = torch.where(change[slot], (current + further[slot]) % values, current)
+                choice[slot] = current
+            self._prb_choice = current
+        return (choice * self._num_ranks + (self.layers - 1)) * NUM_MCS
+
+    def _measure_cqi(self) -> None:
+        """The CQI that UEs measure in this block; link ``n`` measures where slot and ``n`` agree modulo the period."""
+        period, count = self.cqi_period_slots, self.num_links
+        slots = torch.arange(BLOCK_SLOTS, device=self.device)[:, None]
+        links = (self._start + slots) % period + torch.arange(
+            0, max(1, -(-count // period)), device=self.device
+        ) * period
+        inside = links < count
+        links_or_0 = torch.where(inside, links, 0)
+        noise = torch.randn(links.shape, generator=self._cqi_luck, device=self.device)
+        level_db = self._level_db[slots, links_or_0]
+        index = self._link_index[links_or_0]
+        # The SINR that belongs to the beta that belongs to the SINR: six rounds come within 0.03 dB for 99 % of CQI,
+        # three only within 0.5 dB.
+        sinr_db = level_db
+        for _ in range(6):
+            sinr_db = self._eesm(
+                level_db, index, self._slot_index, (_BETA_AT_0_DB + _BETA_PER_DB * sinr_db).clamp_(min=_BETA_MIN_DB)
+            )
+        sinr_db = (
+            sinr_db - self.shift_db[links_or_0] + self._cqi_bias_db[links_or_0] + self._cqi_error_db[links_or_0] * noise
+        )
+        cqi = torch.bucketize(sinr_db, self._cqi_thresholds_db, right=True).to(torch.float32)
+        cqi = torch.where(self._has_cqi[links_or_0] > 0, cqi, torch.nan)
+        for slot in range(BLOCK_SLOTS):
+            due = -(-(count - (self._start + slot) % period) // period)
+            if due > 0:
+                self._measured_cqi[self._start + slot] = cqi[slot, :due]
+
+
+def _rank(bank: FadingBank, row: int, snr_db: float) -> int:
+    """The number of layers with the highest mean rate at this SNR: what a UE would report as its rank for good."""
+    rates = []
+    for rank in range(1, bank.gain_cdb.shape[1] + 1):
+        gain_db = bank.gain_cdb[row, rank - 1, ::16] / 100
+        node = np.clip((10.0 - snr_db - NODE_FIRST_DB) / NODE_STEP_DB, 0, NUM_NODES - 1)
+        sinr_db = snr_db + gain_db[:, round(node)]
+        rates.append(rank * np.minimum(np.log2(1 + 10 ** (sinr_db / 10)), _MAX_RATE).mean())
+    return int(np.argmax(rates)) + 1

@@ -1,0 +1,278 @@
+"""What a simulation is drawn from: channels, interference, link, CQI, E2, traffic; typed, and loadable from YAML.
+
+Every setting is a `Distribution`; the settings that hold for a whole batch of links (CQI and E2 periods, HARQ, tables)
+are drawn once per batch, the others once per link. The domain of training is one scenario with wide ranges, a family
+of the benchmark is one with narrow ones, a point has constants only. ::
+
+    scenario = load_scenario(Path("mine.yaml"))
+    scenario = family("high_mobility")
+"""
+
+import functools
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from training.sim.distribution import (
+    AtLeastOne,
+    Count,
+    Distribution,
+    NonNegative,
+    Number,
+    Positive,
+    Share,
+    Whole,
+    parse_number,
+)
+from xapp.config import read_yaml
+from xapp.errors import InputError, first_error
+
+SYSTEM_LEVEL: Final = ("UMi", "UMa", "RMa")
+"""Channel models of TR 38.901 that drop UEs into a cell, with path loss, line of sight and shadowing."""
+
+GEOMETRY_SNR_DB: Final = (-8.0, 32.0)
+"""The SNR of a drop's link budget is clipped to this [dB]."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_GEOMETRY: Final = Distribution(kind="constant", values=("geometry",))
+
+
+def _number_or_geometry(value: Any) -> Distribution:
+    return _GEOMETRY if value in ("geometry", _GEOMETRY) else parse_number(value)
+
+
+class AntennaConfig(_Settings):
+    """Antennas, and how the precoder follows the channel."""
+
+    tx: Literal[1, 2, 4, 8, 16, 32, 64] = Field(default=1, description="transmit antennas; dual-polarised from 2 up")
+    rx: Literal[1, 2, 4] = Field(default=2, description="receive antennas")
+    max_rank: int = Field(default=1, ge=1, le=4, description="layers of the one codeword, at most")
+    csi_period_slots: int = Field(default=20, ge=1, description="slots between two wideband precoders")
+    csi_delay_slots: int = Field(default=8, ge=0, description="age of the channel that a new precoder is made for")
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> "AntennaConfig":
+        if self.max_rank > min(self.tx, self.rx):
+            raise ValueError(f"max_rank {self.max_rank} with {self.tx} transmit and {self.rx} receive antennas")
+        return self
+
+
+class ChannelConfig(_Settings):
+    """A fading bank: the channel model of TR 38.901 and what its UEs are like."""
+
+    model: Literal[
+        "TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E", "UMi", "UMa", "RMa"
+    ]
+    carrier_ghz: float = Field(default=3.5, ge=0.4, le=100)
+    subcarrier_khz: Literal[15, 30, 60, 120] = 30
+    prbs: int = Field(default=52, ge=4, le=275, description="PRBs over which the fading is taken")
+    speed_kmh: NonNegative = Distribution(kind="uniform", values=(3.0, 30.0))
+    delay_spread_ns: Positive | None = Field(default=None, description="RMS; TDL and CDL only, default 30 to 300")
+    antennas: AntennaConfig = AntennaConfig()
+    shadowing_db: float = Field(default=0.0, ge=0, le=12, description="standard deviation of its drift along the way")
+    decorrelation_m: float = Field(default=50.0, gt=0, description="distance over which the drift is forgotten")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_delay_spread(cls, data: Any) -> Any:
+        if isinstance(data, dict) and str(data.get("model")).startswith(("TDL", "CDL")):
+            given = {name: value for name, value in data.items() if name != "delay_spread_ns" or value is not None}
+            return {"delay_spread_ns": {"log_uniform": [30.0, 300.0]}, **given}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_the_model(self) -> "ChannelConfig":
+        if self.model in SYSTEM_LEVEL and self.delay_spread_ns is not None:
+            raise ValueError(f"delay_spread_ns has no meaning for {self.model}, which draws its own")
+        if self.model.startswith("TDL") and self.antennas.tx > 4:
+            raise ValueError(f"{self.antennas.tx} transmit antennas: TDL has no angles, take CDL, UMi, UMa or RMa")
+        return self
+
+    @property
+    def slot_us(self) -> float:
+        """Slot duration [us] (TS 38.211 clause 4.3.2)."""
+        return 15_000.0 / self.subcarrier_khz
+
+
+class InterferenceConfig(_Settings):
+    """Neighbours that transmit in bursts and lift noise plus interference: a two-state Markov chain per link."""
+
+    share: Share = Field(default=Distribution(kind="constant", values=(0,)), description="of the links that suffer it")
+    rise_db: NonNegative = Distribution(kind="uniform", values=(3.0, 9.0))
+    burst_slots: Positive = Field(
+        default=Distribution(kind="log_uniform", values=(10.0, 200.0)), description="mean length"
+    )
+    gap_per_burst: Positive = Field(
+        default=Distribution(kind="uniform", values=(1.0, 3.0)), description="mean gap in mean burst lengths"
+    )
+
+
+class LinkConfig(_Settings):
+    """PDSCH, its decoder, and HARQ."""
+
+    mcs_table: Count = Field(default=Distribution(kind="constant", values=(1,)), description="TS 38.214, 1 to 3")
+    prbs: Count = Field(default=Distribution(kind="constant", values=(52,)), description="allocation; a choice changes")
+    prb_hold_slots: Positive | None = Field(
+        default=None, description="mean slots between changes; none: fixed per link"
+    )
+    harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="until feedback acts")
+    max_transmissions: Count = Distribution(kind="constant", values=(4,))
+    combining: Literal["chase", "ir"] = Field(default="ir", description="see `training.sim.link`")
+    dtx_probability: Share = Field(default=Distribution(kind="constant", values=(0,)), description="grant not received")
+    bler_slope: Positive = Field(
+        default=Distribution(kind="constant", values=(1,)), description="steepness of the curves, relative"
+    )
+    bler_shift_db: Number = Field(
+        default=Distribution(kind="constant", values=(0,)), description="receivers worse (+) than the curves"
+    )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "LinkConfig":
+        for name, low, high in (("mcs_table", 1, 3), ("prbs", 1, 275), ("harq_rtt_slots", 1, 64)):
+            bottom, top = getattr(self, name).bounds
+            if bottom < low or top > high:
+                raise ValueError(f"{name} {bottom:g} to {top:g} must be {low} to {high}")
+        if self.max_transmissions.bounds[1] > 8:
+            raise ValueError(f"max_transmissions {self.max_transmissions.bounds[1]:g} must be at most 8")
+        return self
+
+
+class CqiConfig(_Settings):
+    """What the UE reports about its channel."""
+
+    share: Share = Field(default=Distribution(kind="constant", values=(1,)), description="of the links that report it")
+    table: Count = Field(default=Distribution(kind="constant", values=(1,)), description="TS 38.214, 1 to 3")
+    period_slots: Count = Distribution(kind="constant", values=(40,))
+    delay_slots: Whole = Field(default=Distribution(kind="constant", values=(8,)), description="until the DU has it")
+    bias_db: Number = Field(default=Distribution(kind="normal", values=(0, 0.7)), description="error constant per link")
+    error_db: NonNegative = Field(
+        default=Distribution(kind="constant", values=(0.5,)),
+        description="standard deviation of each report's own error",
+    )
+
+    @field_validator("table")
+    @classmethod
+    def _is_a_table(cls, value: Distribution) -> Distribution:
+        if value.bounds[1] > 3:
+            raise ValueError(f"{value.bounds[1]:g} is above 3")
+        return value
+
+
+class E2Config(_Settings):
+    """How often the xApp hears of a link, and how late its answer acts."""
+
+    period_slots: Count = Field(default=Distribution(kind="constant", values=(1,)), description="between two reports")
+    delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="report to effect")
+
+
+class TrafficConfig(_Settings):
+    """Full buffer, or files arriving by chance (FTP model 3 of TR 36.889), or some links of each."""
+
+    full_buffer_share: Share = Distribution(kind="constant", values=(1,))
+    file_bytes: AtLeastOne = Distribution(kind="constant", values=(100_000,))
+    files_per_s: Positive = Field(default=Distribution(kind="constant", values=(5,)), description="mean, Poisson")
+
+
+class Scenario(_Settings):
+    """Everything a batch of links is drawn from."""
+
+    name: str = Field(pattern="^[a-z0-9_]{1,40}$")
+    description: str = ""
+    unseen: bool = Field(default=False, description="kept out of every training configuration")
+    channels: tuple[ChannelConfig, ...] = Field(min_length=1, description="dealt out evenly over the links")
+    snr_db: Annotated[Distribution, BeforeValidator(_number_or_geometry)] = Field(
+        default=Distribution(kind="uniform", values=(0.0, 28.0)),
+        description="mean SNR after combining, one layer; `geometry`: as the drop has it",
+    )
+    interference: InterferenceConfig = InterferenceConfig()
+    link: LinkConfig = LinkConfig()
+    cqi: CqiConfig = CqiConfig()
+    e2: E2Config = E2Config()
+    traffic: TrafficConfig = TrafficConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Scenario":
+        if self.snr_from_geometry and any(channel.model not in SYSTEM_LEVEL for channel in self.channels):
+            raise ValueError(f"snr_db geometry needs channels among {', '.join(SYSTEM_LEVEL)} only")
+        return self
+
+    @property
+    def snr_from_geometry(self) -> bool:
+        """Whether every link has the SNR of its drop."""
+        return self.snr_db.values == _GEOMETRY.values
+
+    def outside(self, domain: "Scenario") -> list[str]:
+        """Names of the settings that could be drawn here and not in ``domain``; empty: a sub-range of it."""
+        found = [
+            f"channels.{index}.{name}"
+            for index, channel in enumerate(self.channels)
+            for name in _not_in(channel, domain.channels)
+        ]
+        for section in ("interference", "link", "cqi", "e2", "traffic"):
+            ours, theirs = getattr(self, section), getattr(domain, section)
+            found += [
+                f"{section}.{n}" for n in type(ours).model_fields if not _within(getattr(ours, n), getattr(theirs, n))
+            ]
+        return found if _within(self.snr_db, domain.snr_db) else [*found, "snr_db"]
+
+
+def _not_in(channel: ChannelConfig, domain: tuple[ChannelConfig, ...]) -> list[str]:
+    """The settings by which ``channel`` differs from the nearest of ``domain``."""
+    fields = ChannelConfig.model_fields
+    gaps = [[n for n in fields if not _within(getattr(channel, n), getattr(other, n))] for other in domain]
+    return min(gaps, key=len)
+
+
+def _within(ours: Any, theirs: Any) -> bool:
+    if ours == _GEOMETRY and isinstance(theirs, Distribution) and theirs != _GEOMETRY:
+        return theirs.bounds[0] <= GEOMETRY_SNR_DB[0] and GEOMETRY_SNR_DB[1] <= theirs.bounds[1]
+    if ours is None:  # what does not change is a case of what may
+        return True
+    if isinstance(ours, Distribution) and isinstance(theirs, Distribution):
+        return ours.within(theirs)
+    return bool(ours == theirs)
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario from YAML.
+
+    Raises:
+        InputError: one line naming file, setting and value.
+    """
+    data = read_yaml(path)
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_error(error)}") from None
+
+
+@functools.cache
+def families() -> dict[str, Scenario]:
+    """The families of the benchmark by name, in its order: seen ones first."""
+    folder = Path(str(files("training.sim"))) / "families"
+    found = [load_scenario(path) for path in sorted(folder.glob("*.yaml"))]
+    return {scenario.name: scenario for scenario in found}
+
+
+def training_domain() -> Scenario:
+    """The domain that generalist policies are trained on: one scenario that holds every family that is not unseen."""
+    return load_scenario(Path(str(files("training.sim"))) / "domain.yaml")
+
+
+def find_scenario(name: str) -> Scenario:
+    """A family by name, or a scenario from a YAML file.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if name in families():
+        return families()[name]
+    if Path(name).is_file():
+        return load_scenario(Path(name))
+    raise InputError(f"scenario {name!r} is neither a YAML file nor a family: {', '.join(families())}")

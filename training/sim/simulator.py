@@ -1,0 +1,412 @@
+"""The simulator: HARQ, the DU's own link adaptation, decisions that arrive late, reports; all links of a batch at once.
+
+One slot, in this order: HARQ feedback of ``harq_rtt_slots`` ago and a due CQI arrive; the DU's link adaptation, if
+there is one, hears of them and chooses; a report is due or not; then every link with something to send transmits one
+block, new or again, at the MCS of the decision in force or at the DU's own choice. It is the order of `replay.du`.
+
+Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing that happens in a slot is known before
+``harq_rtt_slots`` later, and up to that many slots under one decision are worked on as one tensor [slot, link]: the
+*window*. Only what moves from slot to slot (the DU's loop, buffers) goes through it one by one.
+
+    simulator = Simulator(Conditions(scenario, 1000, Split.TEST, 0, 4000), native=baseline("olla"))
+    while simulator.slot < 4000:
+        report = simulator.step(policy.decide(simulator.report))
+    simulator.counters.goodput
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.sim.conditions import Conditions
+from training.sim.link import steeper
+from training.sim.report import Decision, Policy, Report
+from training.sim.split import seed_sequence
+from training.sim.traffic import Traffic
+from xapp.e2.report import MCS, NATIVE
+
+RE_PER_PRB_SLOT: Final = 12 * 14
+"""Resource elements of a PRB in a slot, overhead included: one for each bit/s/Hz, see `Counters.goodput`."""
+
+
+@dataclass
+class Counters:
+    """What happened on each link since the start or the latest `Simulator.restart_counters`; float64 [link]."""
+
+    bits: Tensor
+    """delivered"""
+    resource: Tensor
+    """resource elements that carried transmissions, overhead included"""
+    first_ack: Tensor
+    """first transmissions decoded"""
+    first_nack: Tensor
+    """first transmissions received and not decoded"""
+    first_dtx: Tensor
+    """first transmissions whose grant was not received"""
+    residual: Tensor
+    """blocks given up"""
+    mean_mcs: Tensor
+    """over first transmissions; NaN: none"""
+
+    @property
+    def goodput(self) -> Tensor:
+        """Delivered bits per second and hertz of what was allocated, float64 [link]; 0 where nothing was."""
+        return self.bits / self.resource.clamp(min=1)
+
+
+class Simulator:
+    """A batch of links under given conditions.
+
+    Args:
+        conditions: everything exogenous; used up by one run.
+        native: the DU's own link adaptation; None: there is none, and every decision must be an absolute MCS.
+
+    Attributes:
+        slot: the slot that comes next; its feedback has been received.
+        report: the latest report; before the first step, that of slot 0.
+        native_mcs: int64 [link], what the DU would use in that slot; None without native link adaptation.
+    """
+
+    def __init__(self, conditions: Conditions, native: Policy | None = None) -> None:
+        self.conditions, self.tables, self.native = conditions, conditions.tables, native
+        self.device, self.num_links = conditions.device, conditions.num_links
+        if native is None and conditions.decision_delay_slots:
+            raise ValueError("without native link adaptation nothing decides until the first decision takes effect")
+        self._rtt = conditions.harq_rtt_slots
+        shape = (self._rtt, self.num_links)
+        # HARQ processes, [process, link].
+        self._row = self._zeros(shape, torch.int64)  # allocation and MCS of the block, see LinkTables
+        self._mcs = self._row if len(self.tables.allocations) == 1 else self._zeros(shape, torch.int64)
+        self._attempt = self._zeros(shape, torch.uint8)  # transmissions of the block so far, 0: none
+        self._open = self._zeros(shape, torch.bool)  # the block failed and will be sent again
+        self._store = self._zeros(shape)  # the decoder's soft bits, see Combining
+        self._outcome = self._zeros(shape, torch.uint8)  # feedback on the way, of a first transmission
+        self._given_up = self._zeros(shape)
+        self._own = torch.ones(shape, dtype=torch.bool, device=self.device)  # at the DU's own choice
+        self._all_own = True
+        traffic = conditions.scenario.traffic
+        self.traffic: Traffic | None = None
+        if traffic.full_buffer_share.bounds[0] < 1:
+            rng = np.random.default_rng(
+                seed_sequence(conditions.split, conditions.seed, f"traffic {conditions.scenario.name}")
+            )
+            args = (self.num_links, conditions.num_slots, conditions.slot_us, rng, self.device)
+            self.traffic = Traffic(traffic, *args)
+            self._payload = self._zeros(shape)  # bits of the block that were in the buffer
+            self._share = self._zeros(shape)  # of the allocation that the block needs
+        # PRBs of every slot where they are the same for all and there is always something to send, else 0.
+        always = self.traffic is None and len(self.tables.allocations) == 1
+        self._always_prbs = float(self.tables.allocations[0][0]) if always else 0.0
+        self._sums = self._zeros((7, *shape))
+        self._counted_from_slot = 0
+        if native is not None:
+            native.start(conditions.cell(), conditions.generator("native"))
+        self._no_links = self._zeros((0,), torch.int64)
+        self._layers = conditions.layers.to(torch.float32)
+        self._full_buffer = torch.full((1,), torch.nan, device=self.device).expand(self.num_links)
+        self.native_mcs: Tensor | None = None
+        self._in_force: Decision | None = None
+        self._on_the_way: deque[tuple[int, Decision | None]] = deque()
+        self._listening = True
+        self._heard: list[tuple[Tensor, Tensor]] = []
+        self._heard_residual = self._zeros((self.num_links,))
+        self.slot = 0
+        self._receive(0)
+        self.report = self._report(0)
+
+    def step(self, decision: Decision | None = None) -> Report:
+        """Answer the latest report and go on to the next one.
+
+        Args:
+            decision: what the xApp answers; None: no override, now or until the next answer.
+
+        Returns:
+            The report one period later, also kept in `report`.
+
+        Raises:
+            ValueError: a decision that needs the DU's own choice where there is none, or past the conditions' end.
+        """
+        decision = self._checked(decision)
+        self._all_own = self._all_own and decision is None
+        self._on_the_way.append((self.slot + self.conditions.decision_delay_slots, decision))
+        self._heard, self._heard_residual = [], torch.zeros_like(self._heard_residual)
+        self._advance(self.slot + self.conditions.report_period_slots)
+        self.report = self._report(self.conditions.report_period_slots)
+        return self.report
+
+    def run(self, slots: int) -> None:
+        """Go on by so many slots under the DU's own link adaptation alone, without reports: what is fastest.
+
+        The report after it tells of no feedback: nobody listened.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.native is None:
+            raise ValueError("without native link adaptation every slot needs a decision")
+        self._in_force = None
+        self._on_the_way.clear()
+        self._listening = False
+        self._advance(self.slot + slots)
+        self._listening = True
+        self._heard, self._heard_residual = [], torch.zeros_like(self._heard_residual)
+        self.report = self._report(0)
+
+    def _advance(self, end: int) -> None:
+        while self.slot < end:
+            while self._on_the_way and self._on_the_way[0][0] <= self.slot:
+                self._in_force = self._on_the_way.popleft()[1]
+            next_change = self._on_the_way[0][0] if self._on_the_way else end
+            next_round = self.slot - self.slot % self._rtt + self._rtt
+            next_block = self.slot + self.conditions.window_slots(self.slot)
+            self._window(min(end, next_change, next_round, next_block) - self.slot)
+
+    def _checked(self, decision: Decision | None) -> Decision | None:
+        """The decision, None for NATIVE throughout; ValueError where there is no such MCS, or no native choice."""
+        if decision is not None and isinstance(decision.kind, int) and decision.kind == NATIVE:
+            decision = None
+        if decision is None:
+            absolute = self._no_links
+        elif isinstance(decision.kind, int):
+            absolute = decision.value if decision.kind == MCS else self._no_links
+        else:
+            absolute = decision.value[decision.kind == MCS]
+        if self.native is None and len(absolute) < self.num_links:
+            raise ValueError("without native link adaptation every decision must be an absolute MCS")
+        if len(absolute):
+            low, high = (int(edge) for edge in torch.aminmax(absolute))
+            if low < 0 or high > self.tables.max_mcs:
+                raise ValueError(f"MCS {low if low < 0 else high} is not in the table: 0 to {self.tables.max_mcs}")
+        return decision
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def restart_counters(self) -> None:
+        """Count from now on: what came before is a warm-up."""
+        self._sums.zero_()
+        self._counted_from_slot = self.slot
+
+    @property
+    def counters(self) -> Counters:
+        """The counters so far."""
+        sums = self._sums.sum(dim=1, dtype=torch.float64)
+        sums[_PRBS] += self._always_prbs * (self.slot - self._counted_from_slot)
+        return Counters(
+            bits=sums[_BITS],
+            resource=sums[_PRBS] * RE_PER_PRB_SLOT,
+            first_ack=sums[_FIRST] - sums[_REFUSED],
+            first_nack=sums[_REFUSED] - sums[_MISSED],
+            first_dtx=sums[_MISSED],
+            residual=sums[_RESIDUAL],
+            mean_mcs=sums[_MCS] / sums[_FIRST],
+        )
+
+    def file_delays_slots(self) -> list[np.ndarray]:
+        """Delays of the files that arrived since the counters began; see `Traffic.file_delays_slots`."""
+        if self.traffic is None:
+            return []
+        return list(self.traffic.file_delays_slots(self._counted_from_slot, self.slot))
+
+    # One slot's beginning
+
+    def _receive(self, slot: int) -> None:
+        """Feedback and CQI arrive, and the DU chooses."""
+        self.conditions.enter(slot)
+        process = slot % self._rtt
+        outcome, mcs = self._outcome[process], self._mcs[process]
+        if slot > 0 and self._listening:
+            # The process is about to be used again, hence copies.
+            self._heard.append((mcs.clone(), outcome.clone()))
+            self._heard_residual += self._given_up[process]
+        if self.traffic is not None:
+            self.traffic.give_back(self._given_up[process] * self._payload[process])
+            self.traffic.arrive(slot)
+        if self.native is not None:
+            # The DU learns only from what it chose itself, as srsRAN Project's does: an override freezes it.
+            heard = outcome if self._all_own else outcome * self._own[process]
+            report = self._report_of(slot, 1, mcs[None], heard[None], self._given_up[process])
+            self.native_mcs = self.native.decide(report).value
+
+    def _report(self, period: int) -> Report:
+        if self._heard:
+            mcs, outcome = (torch.stack(rows) for rows in zip(*self._heard, strict=True))
+        else:
+            mcs, outcome = torch.zeros_like(self._mcs[:1]), torch.zeros_like(self._outcome[:1])
+        residual = self._heard_residual
+        return self._report_of(self.slot, period, mcs, outcome, residual, self.native_mcs)
+
+    def _report_of(
+        self,
+        slot: int,
+        period: int,
+        mcs: Tensor,
+        outcome: Tensor,
+        residual: Tensor,
+        native_mcs: Tensor | None = None,
+    ) -> Report:
+        conditions = self.conditions
+        if self.traffic is None:
+            buffer = self._full_buffer
+        else:
+            buffer = torch.where(self.traffic.bursty, self.traffic.buffer_bits / 8, torch.nan)
+        return Report(
+            slot=slot,
+            period_slots=period,
+            # What an E2 report holds does not change under its reader.
+            cqi=conditions.cqi if native_mcs is None and self.native is not None else conditions.cqi.clone(),
+            cqi_age_slots=slot - conditions.cqi_slot,
+            native_mcs=native_mcs,
+            prbs=conditions.allocated_prbs(slot),
+            layers=self._layers,
+            dl_buffer_bytes=buffer,
+            mcs=mcs,
+            outcome=outcome,
+            residual=residual,
+        )
+
+    # Transmission
+
+    def _window(self, count: int) -> None:
+        """Transmit in ``count`` slots from `slot` on, then begin the slot after them."""
+        begin, traffic = self.slot, self.traffic
+        process = begin % self._rtt
+        chosen: list[Tensor] = []
+        natives: list[Tensor] = []
+        taken: list[Tensor] = []
+        for slot in range(begin, begin + count):
+            if slot > begin:
+                self._receive(slot)
+            if self.native_mcs is not None:
+                natives.append(self.native_mcs)
+            if slot == begin or natives:
+                chosen.append(self._chosen())
+            if traffic is not None:
+                size = self.tables.tbs_bits[self._new_row(slot, chosen[-1])]
+                taken.append(traffic.take(size * ~self._open[process + slot - begin]))
+        mcs = torch.stack(chosen) if len(chosen) == count else chosen[0].expand(count, -1)
+        if not self._all_own and natives:
+            self._own[process : process + count] = mcs == torch.stack(natives)
+        self._transmit(begin, mcs, torch.stack(taken) if taken else None)
+        self.slot = begin + count
+        self._receive(self.slot)
+
+    def _chosen(self) -> Tensor:
+        """MCS of new blocks, int64 [link]: the decision in force applied to the DU's own choice."""
+        decision, native = self._in_force, self.native_mcs
+        if decision is None:
+            assert native is not None  # see `_checked`
+            return native
+        kind, value = decision.kind, decision.value
+        if native is None or (isinstance(kind, int) and kind == MCS):
+            return value
+        moved = (native + value).clamp_(0, self.tables.max_mcs)
+        if isinstance(kind, int):
+            return moved
+        return torch.where(kind == MCS, value, torch.where(kind == NATIVE, native, moved))
+
+    def _new_row(self, slot: int, mcs: Tensor) -> Tensor:
+        first_row = self.conditions.first_row(slot, 1)
+        return mcs if first_row is None else first_row[0] + mcs
+
+    def _transmit(self, slot: int, chosen: Tensor, taken: Tensor | None) -> None:
+        """One transmission per slot and link.
+
+        Args:
+            slot: the first.
+            chosen: int64 [slot, link], MCS of new blocks.
+            taken: float32 [slot, link], bits out of the buffer for a new block, 0: nothing to send; None: full buffer.
+        """
+        conditions, tables, count = self.conditions, self.tables, chosen.shape[0]
+        process = slice(slot % self._rtt, slot % self._rtt + count)
+        again, attempt, store, row = (x[process] for x in (self._open, self._attempt, self._store, self._row))
+        first_row = conditions.first_row(slot, count)
+        mcs = self._mcs[process]
+        torch.where(again, mcs, chosen, out=mcs)
+        if first_row is not None:
+            torch.where(again, row, chosen + first_row, out=row)
+        first = ~again
+        attempt.mul_(again).add_(1)
+        luck, lost = conditions.luck(slot, count), None
+        if conditions.has_dtx:
+            # One draw decides both whether the grant was received and, if so, whether the block was decoded.
+            lost = luck < conditions.dtx
+            luck = (luck - conditions.dtx) / (1 - conditions.dtx)
+        failed = luck < self._error_rate(slot, mcs, row, again, store, lost)
+        size = _look_up(tables.tbs_bits, row)
+        used = None if self._always_prbs else _look_up(tables.prbs, row)
+        if lost is not None:
+            failed |= lost
+        if taken is not None:
+            assert used is not None
+            payload, share = self._payload[process], self._share[process]
+            torch.where(again, payload, taken, out=payload)
+            # The last block of a file takes only the PRBs that it needs.
+            torch.where(again, share, (taken / size * used).ceil_() / used, out=share)
+            sent = share > 0
+            failed &= sent
+            first &= sent
+            size, used = payload, used * share
+        last = attempt >= conditions.max_transmissions
+        given_up = failed & last
+        arrived = torch.where(failed, 0.0, size)
+        if self.traffic is not None:
+            for index in range(count):
+                self.traffic.deliver(slot + index, arrived[index])
+        torch.logical_and(failed, ~last, out=again)
+        self._given_up[process] = given_up
+        refused = first & failed
+        # ACK, NACK and DTX are 1, 2 and 3.
+        outcome = torch.add(first.to(torch.uint8), refused)
+        missed = None if lost is None else refused & lost
+        if missed is not None:
+            outcome += missed
+        self._outcome[process] = outcome
+        self._count(process, arrived, used, first, refused, missed, given_up, mcs)
+
+    def _error_rate(
+        self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, lost: Tensor | None
+    ) -> Tensor:
+        """TBLER after this transmission, float32 [slot, link]; ``store`` takes in what it adds."""
+        conditions, tables = self.conditions, self.tables
+        received = conditions.combining.received(conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs)))
+        if lost is not None:
+            received *= ~lost
+        store.mul_(again).add_(received)
+        sinr_db = conditions.combining.sinr_db(store)
+        if not conditions.plain_curves:
+            sinr_db = steeper(sinr_db, _look_up(tables.centre_db, row), conditions.slope, conditions.shift_db)
+        return tables.tbler(row, sinr_db)
+
+    def _count(
+        self,
+        process: slice,
+        arrived: Tensor,
+        used_prbs: Tensor | None,
+        first: Tensor,
+        refused: Tensor,
+        missed: Tensor | None,
+        given_up: Tensor,
+        mcs: Tensor,
+    ) -> None:
+        sums = self._sums[:, process]
+        sums[_BITS] += arrived
+        if used_prbs is not None:
+            sums[_PRBS] += used_prbs
+        sums[_FIRST] += first
+        sums[_REFUSED] += refused
+        sums[_RESIDUAL] += given_up
+        sums[_MCS] += mcs * first
+        if missed is not None:
+            sums[_MISSED] += missed
+
+
+_BITS, _PRBS, _FIRST, _REFUSED, _MISSED, _RESIDUAL, _MCS = range(7)
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return torch.index_select(table, 0, index.reshape(-1)).view(index.shape)
