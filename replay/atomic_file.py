@@ -4,6 +4,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from xapp.errors import InputError
 
 
 @contextlib.contextmanager
@@ -21,3 +24,17 @@ def replacing(path: Path) -> Iterator[Path]:
         # Where the directory cannot be written to, there is nothing to remove either.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def check_writable(out: Path) -> None:
+    """Make a directory and see whether it can be written to, before a long run and not after it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from None

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import closed_loop, open_loop
-from replay.atomic_file import replacing
+from replay.atomic_file import check_writable, replacing
 from replay.du import Du, DuConfig
 from replay.e2_node import E2Node, OverGrpc
 from replay.kpi_log import KpiLog
@@ -107,7 +106,7 @@ def replay_channel(
             f"a delay of {settings.du.decision_delay_slots} slots: decisions are valid for {valid_slots}, none would"
             " ever take effect; raise loop.valid_for_extra_slots in the xApp's configuration"
         )
-    _writable(out)
+    check_writable(out)
     title = f"policy {bundle.manifest.name}"
     if settings.transport == "inproc":
         ours = _in_process(channel, bundle, settings, progress(title))
@@ -163,7 +162,7 @@ def replay_log(
         InputError: the bundle cannot be used.
     """
     bundle = resolve_bundle(policy)
-    _writable(out)
+    check_writable(out)
     loop = _loop(bundle, config, speed=None)
     decided, latency = open_loop.run(log, loop, progress)
     summary = {
@@ -200,16 +199,6 @@ def _in_process(channel: ChannelTrace, bundle: Bundle, settings: Settings, progr
 
 def _run_config(path: Path | None) -> RunConfig:
     return RunConfig() if path is None else load_config(path)
-
-
-def _writable(out: Path) -> None:
-    """Make the directory and see whether it can be written to, before a long run and not after it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from None
 
 
 def _loop(bundle: Bundle, config: Path | None, speed: float | None) -> DecisionLoop:

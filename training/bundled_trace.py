@@ -42,6 +42,7 @@ from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import TDL
 
 from replay.trace import ChannelTrace, TraceMeta, UeMeta
+from training.sim.channels import ornstein_uhlenbeck
 from xapp.nr.bler import SmoothBler
 from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 
@@ -193,13 +194,7 @@ def shadowing_drift_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random
     step_m = np.array([ue.speed_kmh for ue in ues]) / 3.6 * config.slot_us * 1e-6
     rho = np.exp(-step_m / np.array(config.decorrelation_m)[kind])
     innovation = rng.standard_normal((config.num_slots, len(ues)))
-    innovation[1:] *= np.sqrt(1 - rho**2)
-    drift = np.empty_like(innovation)
-    state = np.zeros(len(ues))
-    for slot in range(config.num_slots):
-        state = rho * state + innovation[slot]
-        drift[slot] = state
-    return np.asarray(sigma_db * (drift - drift.mean(axis=0)))
+    return np.asarray(sigma_db * ornstein_uhlenbeck(innovation, rho))
 
 
 def interference_rise_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> FloatArray:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from training.sim import bank as bank_module
 from training.sim.bank import NUM_NODES, FadingBank, bank_path, cache_dir, fading_bank
 from training.sim.channels import Fading
 from training.sim.scenario import AntennaConfig, ChannelConfig
+from training.sim.sealed_npz import write_sealed
 from training.sim.split import Split
 from xapp.errors import InputError
 
@@ -72,17 +72,8 @@ def rewritten(path, target, **changes):
         else:
             meta[name] = value
     members["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    signed(members, target)
+    write_sealed(target, members)
     return target
-
-
-def signed(members, target):
-    buffer = io.BytesIO()
-    np.savez(buffer, **members)
-    with zipfile.ZipFile(buffer, "a") as archive:
-        archive.comment = b"0" * 64
-    body = buffer.getvalue()[:-64]
-    target.write_bytes(body + bank_module._digest(memoryview(body)))
 
 
 def one_line_error(path):
@@ -182,7 +173,7 @@ def test_what_does_not_fit_is_said(stored, tmp_path, changes, said):
 def test_a_missing_member_is_said(stored, tmp_path, member):
     with np.load(io.BytesIO(stored)) as archive:
         members = {name: archive[name] for name in archive.files if name != member}
-    signed(members, tmp_path / "a.bank.npz")
+    write_sealed(tmp_path / "a.bank.npz", members)
     assert member in one_line_error(tmp_path / "a.bank.npz")
 
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from training.benchmark import charts
-from training.benchmark.charts import BenchmarkView, gain_of
 from training.benchmark.report import write_pngs, write_report
+from training.benchmark.view import BenchmarkView, gain_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MARKUP = '<script>alert("x")</script><b>&$'
@@ -67,6 +67,7 @@ class Page(HTMLParser):
 
 def policy(name, seat, mean, low, high, bursty=False):
     return {
+        "base": "out/student" if name == "student" else name,
         "seat": seat,
         "settings": {"target": 0.1, "ends": [1, 2]},
         "goodput": 2 + mean / 50,
@@ -86,13 +87,13 @@ def policy(name, seat, mean, low, high, bursty=False):
     }
 
 
-def family(salad=(1.0, -0.5, 2.5), student=(5.0, 4.0, 6.0), unseen=False, bursty=False):
+def family(salad=(1.0, -0.5, 2.5), student=(5.0, 4.0, 6.0), unseen=False, bursty=False, e2_period_ms=1.0):
     gains = {"olla": (0.0, 0.0, 0.0), "salad": salad, "genie": (25.0, 23.0, 27.0), "student": student}
     return {
         "description": "Made up for the test",
         "unseen": unseen,
         "slot_us": 500.0,
-        "e2_period_ms": 10.0,
+        "e2_period_ms": e2_period_ms,
         "e2_delay_ms": 5.0,
         "links": 256,
         "bursty_share": 0.5 if bursty else 0.0,
@@ -107,7 +108,7 @@ def results():
         "version": 1,
         "distila": "0.1.0",
         "quick": True,
-        "settings": {"links": 256, "slots": 4000, "seeds": [0, 1], "split": "test", "reference": "olla"},
+        "settings": {"links": 256, "duration_ms": 2000.0, "seeds": [0, 1], "split": "test", "reference": "olla"},
         "families": {
             "high_mobility": family(),
             "files": family(salad=(-3.0, -4.0, -2.0), bursty=True),
@@ -126,7 +127,7 @@ def results():
     }
 
 
-def emptied(value, keep=("seat", "reference", "settings", "unseen", "period_ms", "scenario", "speed_kmh")):
+def emptied(value, keep=("base", "seat", "reference", "settings", "unseen", "period_ms", "scenario", "speed_kmh")):
     """The same results with null for every figure."""
     if isinstance(value, dict):
         return {key: inner if key in keep else emptied(inner) for key, inner in value.items()}
@@ -196,21 +197,86 @@ def test_an_interval_clear_of_zero_does_not_look_as_if_it_ended_there(results, t
 def test_first_sentence_counts_families_and_leaves_genies_out(results, tmp_path):
     page = page_of(results, tmp_path)
     assert (
-        "student (xApp) gains over olla in 2 of 3 families and loses in none; in 1 no difference can be told."
-        in page.text
+        "student (xApp, real-time E2) gains over olla in 2 of 3 families and loses in none; "
+        "in 1 no difference can be told." in page.text
     )
     assert "salad (in the DU) gains over olla in none of 3 families and loses in 1;" in page.text
     assert "genie (in the DU) gains" not in page.text
+    assert "256 links of 2 s" in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "pace"),
+    [
+        ({"e2_period_ms": 0.5}, "real-time"),
+        ({"e2_period_ms": 1.0}, "real-time"),
+        ({"e2_period_ms": 1.5}, "slow"),
+        ({"e2_period_ms": 0.3, "slot_us": 125.0}, "slow"),
+        ({"e2_period_ms": None}, "mixed"),
+        ({"slot_us": None}, "mixed"),
+        ({"e2_delay_ms": None}, "real-time"),
+    ],
+)
+def test_real_time_is_a_report_every_slot_or_two(results, changes, pace):
+    results["families"]["files"].update(changes)
+    assert BenchmarkView(results).pace("files") == pace
+
+
+def test_families_of_another_pace_of_e2_are_counted_apart(results, tmp_path):
+    results["families"] |= {
+        "slow_1": family(student=(-2.0, -3.0, -1.0), e2_period_ms=10.0),
+        "slow_2": family(student=(-3.0, -4.0, -2.0), e2_period_ms=50.0),
+        "drawn_1": family(e2_period_ms=None),
+        "drawn_2": family(e2_period_ms=None),
+    }
+    page = page_of(results, tmp_path)
+    assert "<h1>student (xApp, real-time E2) gains over olla in 2 of 3 families" in page.source
+    assert "student (xApp, slow E2) gains over olla in none of 2 families and loses in 2." in page.text
+    assert "student (xApp, E2 period \u2013) gains over olla in 2 of 2 families and loses in none." in page.text
+    # Whatever sits in the DU does not depend on E2.
+    assert "salad (in the DU) gains over olla in none of 7 families and loses in 1;" in page.text
+    assert "matters to policies in the xApp seat only" in page.text
+    assert [row[2] for row in page.headline[8:]] == [
+        "2 \u00b7 0 \u00b7 1",
+        "0 \u00b7 2 \u00b7 0",
+        "2 \u00b7 0 \u00b7 0",
+    ]
+    assert "slow_1 E2 period 10 ms" in page.text
+    assert "drawn_1 E2 period \u2013" in page.text
+
+
+def test_each_pace_of_e2_has_its_own_best_policy(results, tmp_path):
+    slow = results["families"]["slow"] = family(student=(-2.0, -3.0, -1.0), e2_period_ms=10.0)
+    for entry in results["families"].values():
+        entry["policies"]["patient"] = policy("patient", "xapp", *((3.0, 2.0, 4.0) if entry is slow else (0, -1, 1)))
+    text = page_of(results, tmp_path).text
+    assert "student (xApp, real-time E2) gains over olla in 2 of 3 families" in text
+    assert "patient (xApp, slow E2) gains goodput over olla in slow (+3.0 %, 95 % interval +2.0 to +4.0 %)." in text
+
+
+def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
+    for entry in results["families"].values():
+        entry["policies"] = {"oracle" if name == "genie" else name: of for name, of in entry["policies"].items()}
+        entry["policies"]["genie-like"] = policy("genie-like", "du", 30.0, 29.0, 31.0)
+    bench = BenchmarkView(results)
+    assert [name for name in bench.policies if bench.is_genie(name)] == ["oracle"]
+    page = page_of(results, tmp_path)
+    assert "genie-like (in the DU) gains over olla in 3 of 3 families" in page.text
+    assert "No real policy can know what oracle knows: a mark to compare with." in page.text
+    assert not re.search(r"\bbound", page.text)
 
 
 @pytest.mark.parametrize(
     ("student", "said"),
     [
-        ((5.0, 4.0, 6.0), "student (xApp) gains goodput over olla in one (+5.0 %, 95 % interval +4.0 to +6.0 %)."),
-        ((-5.0, -6.0, -4.0), "student (xApp) loses goodput to olla in one"),
-        ((1.0, -1.0, 3.0), "No difference can be told between student (xApp) and olla in one"),
-        ((1.0, None, None), "student (xApp) cannot be compared with olla in one"),
-        ((None, None, None), "student (xApp) cannot be compared with olla in one"),
+        (
+            (5.0, 4.0, 6.0),
+            "student (xApp, real-time E2) gains goodput over olla in one (+5.0 %, 95 % interval +4.0 to +6.0 %).",
+        ),
+        ((-5.0, -6.0, -4.0), "student (xApp, real-time E2) loses goodput to olla in one"),
+        ((1.0, -1.0, 3.0), "No difference can be told between student (xApp, real-time E2) and olla in one"),
+        ((1.0, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
+        ((None, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
     ],
 )
 def test_first_sentence_with_one_family(results, tmp_path, student, said):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.sim.distribution import Distribution
-from training.sim.eesm import at_offset_db, eesm_beta, effective_gain_db, nodes_db
+from training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, eesm_beta, effective_gain_db, nodes_db
 from training.sim.scenario import AntennaConfig, ChannelConfig
 from training.sim.split import Split, seed_sequence
 from xapp.errors import InputError
@@ -33,6 +33,16 @@ def channels():
 
 
 @pytest.fixture(scope="module")
+def ray_module(channels):
+    return importlib.import_module("training.sim.rays")
+
+
+@pytest.fixture(scope="module")
+def precoding(channels):
+    return importlib.import_module("training.sim.precoding")
+
+
+@pytest.fixture(scope="module")
 def generate(channels):
     return channels.generate
 
@@ -56,6 +66,17 @@ def rayleigh_gains(rng, samples=13, slots=4000):
 
 def eesm_db(sinr, beta):
     return 10 * np.log10(-beta * np.log(np.mean(np.exp(-sinr / beta), axis=-1)))
+
+
+def at_offset_db(node_values_db, offset_db):
+    """E at ``offset_db`` = beta_db - s by linear interpolation between the nodes, clamped beyond them."""
+    last = node_values_db.shape[-1] - 1
+    position = np.clip((np.asarray(offset_db) - NODE_FIRST_DB) / NODE_STEP_DB, 0, last)
+    position = np.broadcast_to(position, node_values_db.shape[:-1])
+    low = np.minimum(position.astype(np.int64), last - 1)
+    below = np.take_along_axis(node_values_db, low[..., None], axis=-1)[..., 0]
+    above = np.take_along_axis(node_values_db, low[..., None] + 1, axis=-1)[..., 0]
+    return below + (above - below) * (position - low)
 
 
 # --- effective SINR ---
@@ -221,11 +242,11 @@ def test_tdl_gains_are_exponential_with_one_antenna_and_gamma_with_two(generate,
     assert spread == pytest.approx([1.0, 0.5], rel=0.15)
 
 
-def test_tdl_has_sionnas_delays_and_powers(channels):
+def test_tdl_has_sionnas_delays_and_powers(ray_module):
     tr38901 = importlib.import_module("sionna.phy.channel.tr38901")
     for model in ("TDL-A", "TDL-D"):
         profile = tr38901.TDL(model[-1], delay_spread=1e-7, carrier_frequency=3.5e9, device="cpu")
-        rays = channels._tdl_rays(channel(model), np.full(3, 3.0), np.full(3, 100.0), np.random.default_rng(1))
+        rays = ray_module.draw_rays(channel(model), np.full(3, 3.0), np.full(3, 100.0), np.random.default_rng(1))
         power = rays.amplitude.abs().square().numpy()[0, :, 0, 0]
         assert power.sum() == pytest.approx(float(profile.mean_powers.sum()), rel=1e-5)
         spread_s = lambda p, d: np.sqrt(np.average(d**2, weights=p) - np.average(d, weights=p) ** 2)  # noqa: E731
@@ -234,15 +255,14 @@ def test_tdl_has_sionnas_delays_and_powers(channels):
 
 
 @pytest.mark.parametrize("model", ["CDL-C", "CDL-D", "UMi", "RMa"])
-def test_rays_add_up_to_sionnas_own_channel_at_every_time(channels, monkeypatch, model):
+def test_rays_add_up_to_sionnas_own_channel_at_every_time(ray_module, monkeypatch, model):
     config = channel(model, tx=4, rx=2, speed_kmh=exactly(60.0))
     speed_kmh, spread_ns = np.full(6, 60.0), np.full(6, 100.0)
     recorders = []
-    record = channels._record
-    monkeypatch.setattr(channels, "_record", lambda *a, **k: recorders.append(record(*a, **k)) or recorders[-1])
+    record = ray_module._record
+    monkeypatch.setattr(ray_module, "_record", lambda *a, **k: recorders.append(record(*a, **k)) or recorders[-1])
     importlib.import_module("sionna.phy").config.seed = 5
-    make = channels._cdl_rays if model.startswith("CDL") else channels._drop_rays
-    rays = make(config, speed_kmh, spread_ns, np.random.default_rng(1))
+    rays = ray_module.draw_rays(config, speed_kmh, spread_ns, np.random.default_rng(1))
     (recorder,) = recorders
     slots, slot_s = 5, 0.5e-3
     coefficients, delays = recorder._generator(
@@ -250,7 +270,7 @@ def test_rays_add_up_to_sionnas_own_channel_at_every_time(channels, monkeypatch,
     )
     path = coefficients[:, 0, 0].numpy()  # [row, path, rx, tx, slot]
     delay_s = delays[:, 0, 0].double().numpy() * (1e-7 if model.startswith("CDL") else 1.0)
-    frequency_hz = channels.prb_offsets_hz(config)
+    frequency_hz = ray_module.prb_offsets_hz(config)
     theirs = np.einsum("npxyt,npf->nfxyt", path, np.exp(-2j * np.pi * delay_s[..., None] * frequency_hz))
     time_s = np.arange(slots) * slot_s
     turn = np.exp(2j * np.pi * rays.doppler_hz[..., None] * time_s)
@@ -271,11 +291,11 @@ def test_many_antennas_harden_the_channel(generate):
     assert depth_db[1] < 0.75 * depth_db[0]
 
 
-def test_zero_forcing_gains_are_those_of_the_inverse_gram_matrix(channels):
+def test_zero_forcing_gains_are_those_of_the_inverse_gram_matrix(precoding):
     torch = importlib.import_module("torch")
     rng = np.random.default_rng(7)
     beams = (rng.standard_normal((2, 3, 4, 3)) + 1j * rng.standard_normal((2, 3, 4, 3))).astype(np.complex64)
-    gains = channels.layer_gains(torch.from_numpy(beams))
+    gains = precoding.layer_gains(torch.from_numpy(beams))
     for rank in (1, 2, 3):
         part = beams[..., :rank]
         inverse = np.linalg.inv(part.conj().swapaxes(-1, -2) @ part)
@@ -283,10 +303,10 @@ def test_zero_forcing_gains_are_those_of_the_inverse_gram_matrix(channels):
         assert gains[rank - 1].numpy() == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_layer_without_a_channel_of_its_own_has_next_to_no_gain(channels):
+def test_a_layer_without_a_channel_of_its_own_has_next_to_no_gain(precoding):
     torch = importlib.import_module("torch")
     beams = torch.ones(1, 1, 2, 2, dtype=torch.complex64)
-    _, two = channels.layer_gains(beams)
+    _, two = precoding.layer_gains(beams)
     assert torch.isfinite(two).all()
     assert two.max() < 1e-9
 
@@ -354,8 +374,8 @@ def test_rma_above_its_carrier_range_is_refused(generate):
 
 
 @pytest.mark.parametrize(("prbs", "count"), [(4, 4), (20, 8), (52, 13), (106, 26), (275, 26)])
-def test_prbs_stand_for_all_evenly(channels, prbs, count):
-    offsets_hz = channels.prb_offsets_hz(channel(prbs=prbs))
+def test_prbs_stand_for_all_evenly(ray_module, prbs, count):
+    offsets_hz = ray_module.prb_offsets_hz(channel(prbs=prbs))
     assert offsets_hz.size == count
     assert offsets_hz.mean() == pytest.approx(0, abs=1e-6)
     assert np.ptp(offsets_hz) < prbs * 360e3

@@ -94,7 +94,7 @@ def test_yaml_round_trip(tmp_path, scenario):
             {"link": {"prbs": {"uniform": [10, 50]}}},
             "link.prbs: {'uniform': [10, 50]} must be a whole number or a choice",
         ),
-        ({"link": {"harq_rtt_slots": {"choice": [8, 65]}}}, "link: harq_rtt_slots 8 to 65 must be 1 to 64"),
+        ({"link": {"harq_rtt_slots": {"choice": [8, 65]}}}, "link: harq_rtt_slots 8 to 65 must be 1 to 32"),
         ({"link": {"max_transmissions": 9}}, "link: max_transmissions 9 must be at most 8"),
         ({"link": {"prb_hold_slots": 0}}, "link.prb_hold_slots = 0: 0 must be above 0"),
         ({"link": {"combining": "best"}}, "link.combining = 'best': "),

@@ -147,7 +147,7 @@ def assert_same(one, other, **tolerance):
 # --- HARQ ---
 
 
-@pytest.mark.parametrize("rtt", [1, 2, 5, 6, 7, 8, 12, 64])
+@pytest.mark.parametrize("rtt", [1, 2, 5, 6, 7, 8, 12, 32])
 def test_feedback_of_a_slot_arrives_exactly_one_round_trip_later(rtt):
     sim = simulator(link={"harq_rtt_slots": rtt})
     for slot in range(3 * rtt):
@@ -754,7 +754,7 @@ def decisions_of(seed, num_links=40):
 
 
 @pytest.mark.parametrize(
-    ("rtt", "period", "delay"), [(8, 1, 0), (5, 3, 7), (6, 20, 10), (7, 100, 3), (12, 64, 70), (1, 2, 1), (64, 10, 25)]
+    ("rtt", "period", "delay"), [(8, 1, 0), (5, 3, 7), (6, 20, 10), (7, 100, 3), (12, 64, 70), (1, 2, 1), (32, 10, 25)]
 )
 @pytest.mark.parametrize("kind", ["plain", "wild", "files"])
 def test_it_does_what_a_plain_simulation_does(fading, kind, rtt, period, delay):

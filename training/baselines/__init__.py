@@ -19,9 +19,12 @@ works without CQI.
 | genie-target | knows the slot: highest MCS within a target | `training.baselines.genie` |
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.baselines.bler_window import BlerWindow, BlerWindowSettings
@@ -30,6 +33,7 @@ from training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, IllaSettings
 from training.baselines.salad import Salad, SaladSettings
 from training.baselines.thompson import Thompson, ThompsonSettings
 from training.sim.report import Policy
+from xapp.config import read_yaml
 from xapp.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +64,36 @@ BASELINES: Final[dict[str, Callable[..., Policy]]] = {
     )
 }
 """Factories by name; each takes its settings as keywords, and what is not given keeps its default."""
+
+GENIES: Final = (Genie.name, GenieTarget.name)
+"""Those that know what nobody can; in the DU only."""
+
+_TUNED: Final = Path(str(files("training.baselines"))) / "tuned.yaml"
+
+
+@functools.cache
+def _tuned() -> dict[str, Any]:
+    return dict(read_yaml(_TUNED)["policies"])
+
+
+def tuned_settings(name: str, family: str | None = None) -> dict[str, Any]:
+    """What `distila benchmark tune` found for a baseline: over all seen families, or for one of them.
+
+    Raises:
+        InputError: there is none of that name, or it was not tuned, or not for that family.
+    """
+    if name not in BASELINES:
+        raise InputError(f"baseline {name!r} is unknown; there are {', '.join(BASELINES)}")
+    if name in GENIES:  # they have nothing to tune
+        return {}
+    if name not in _tuned():
+        raise InputError(f"{_TUNED}: nothing about {name}; run `distila benchmark tune --policies {name}`")
+    found = _tuned()[name]
+    if family is None:
+        return dict(found["global"])
+    if family not in found["families"]:
+        raise InputError(f"{name} was not tuned for {family!r}, only for {', '.join(found['families'])}")
+    return dict(found["families"][family])
 
 
 def baseline(name: str, **settings: float | None) -> Policy:

@@ -1,4 +1,4 @@
-"""Genies: link adaptation that knows the slot's true error rates. Nobody can; they bound what others can reach.
+"""Genies: link adaptation that knows the slot's true error rates. Nobody can; they are marks to compare with.
 
 They know the slot that the report is of, so they mean something inside the DU only; an xApp's decision acts later.
 """

@@ -1,23 +1,22 @@
 """One policy on one scenario under one seed: run it, and keep what happened on every link."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final
-from zipfile import BadZipFile
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from replay.atomic_file import replacing
 from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
 from training.sim.conditions import Banks, Conditions
 from training.sim.scenario import Scenario
+from training.sim.sealed_npz import read_sealed, write_sealed
 from training.sim.simulator import Simulator
 from training.sim.split import Split
-from xapp.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,16 +28,19 @@ class Sizes:
     """How large a run is."""
 
     links: int = 512
-    slots: int = 8000
-    warmup_slots: int = 500
-    """not counted"""
+    duration_ms: float = 4000.0
+    warmup_ms: float = 250.0
+    """the first part of it, not counted"""
     bank_rows: int = 64
     bank_slots: int = 4096
 
-    def in_periods(self, period: int) -> tuple[int, int]:
+    def in_slots(self, slot_us: float, period_slots: int) -> tuple[int, int]:
         """Slots of the warm-up and in all, as multiples of the E2 period, so that every policy has the same."""
-        warmup = -(-self.warmup_slots // period) * period
-        return warmup, warmup + max(1, -(-(self.slots - self.warmup_slots) // period)) * period
+        warmup, counted = (
+            max(1, math.ceil(ms * 1e3 / slot_us / period_slots)) * period_slots
+            for ms in (self.warmup_ms, self.duration_ms - self.warmup_ms)
+        )
+        return warmup, warmup + counted
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Episode:
     """delivered"""
     goodput: FloatArray
     """bit/s/Hz of what was allocated, see `training.sim.simulator.Counters`"""
+    resource: FloatArray
+    """resource elements that carried transmissions; 0: there was nothing to send"""
     first_ack: FloatArray
     first_nack: FloatArray
     first_dtx: FloatArray
@@ -67,10 +71,13 @@ class Episode:
     elapsed_s: float
 
     def save(self, path: Path, fingerprint: str) -> None:
-        """Write to a file, whole or not at all; ``fingerprint`` says what it is the result of."""
+        """Write to a file, whole or not at all; ``fingerprint`` says what it is the result of.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         data = {field.name: getattr(self, field.name) for field in fields(self)}
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, format=_FORMAT, fingerprint=fingerprint, **data)
+        write_sealed(path, {"format": _FORMAT, "fingerprint": fingerprint, **data})
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> "Episode | None":
@@ -81,14 +88,11 @@ class Episode:
         """
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                if str(data["format"]) != _FORMAT or str(data["fingerprint"]) != fingerprint:
-                    return None
-                arrays = {field.name: data[field.name] for field in fields(cls)}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: damaged ({type(error).__name__}); delete it, and it will be run again") from None
-        return cls(**{name: value if value.ndim else value.item() for name, value in arrays.items()})
+        found = read_sealed(path, "delete it, and it will be run again")
+        if str(found.get("format")) != _FORMAT or str(found.get("fingerprint")) != fingerprint:
+            return None
+        values: dict[str, Any] = {field.name: found[field.name] for field in fields(cls)}
+        return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,12 @@ class EpisodePlan:
     def describe(self, code: str) -> str:
         """Everything that the result depends on, as JSON; ``code`` stands for the code."""
         policy = {**asdict(self.policy), "settings": self.policy.settings(self.scenario.name)}
-        native = parse_policy(REFERENCE).settings(self.scenario.name)
+        # In the DU nothing is overridden, so there is no OLLA beneath.
+        native = parse_policy(REFERENCE).settings(self.scenario.name) if self.policy.seat == "xapp" else None
         parts = {
             "scenario": self.scenario.model_dump(mode="json"),
             "policy": policy,
-            "native": native if self.policy.seat == "xapp" else None,
+            "native": native,
             "split": int(self.split),
             "seed": self.seed,
             "sizes": asdict(self.sizes),
@@ -130,12 +135,13 @@ def run_episode(plan: EpisodePlan) -> Episode:
     Raises:
         InputError: a bundle that does not fit the scenario.
     """
-    period = int(plan.scenario.e2.period_slots.bounds[1])
-    _, most_slots = plan.sizes.in_periods(period)
+    longest = int(plan.scenario.e2.period_slots.bounds[1])
+    # A shorter period may divide the warm-up and the rest less well.
+    most_slots = 2 * longest + max(plan.sizes.in_slots(c.slot_us, longest)[1] for c in plan.scenario.channels)
     conditions = Conditions(
-        plan.scenario, plan.sizes.links, plan.split, plan.seed, most_slots + period, plan.device, plan.banks()
+        plan.scenario, plan.sizes.links, plan.split, plan.seed, most_slots, plan.device, plan.banks()
     )
-    warmup, slots = plan.sizes.in_periods(conditions.report_period_slots)
+    warmup, slots = plan.sizes.in_slots(conditions.slot_us, conditions.report_period_slots)
     policy = plan.policy.make(plan.scenario.name)
     started = time.perf_counter()
     if plan.policy.seat == "du":
@@ -160,7 +166,7 @@ def _episode(simulator: Simulator, elapsed_s: float) -> Episode:
     return Episode(
         **{
             name: getattr(counters, name).cpu().numpy()
-            for name in ("bits", "goodput", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
+            for name in ("bits", "goodput", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
         },
         speed_kmh=conditions.speed_kmh.cpu().numpy().astype(np.float64),
         snr_db=conditions.snr_db.cpu().numpy().astype(np.float64),

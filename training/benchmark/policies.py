@@ -9,18 +9,16 @@
   DU unless told otherwise, where real ones sit; bundles in the xApp.
 """
 
-import functools
+import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 
-from training.baselines import BASELINES, baseline
+from training.baselines import BASELINES, GENIES, baseline, tuned_settings
 from training.sim.report import Cell, Decision, Policy, Report, matrix
-from xapp.config import read_yaml
 from xapp.e2.report import MCS, MCS_OFFSET, NATIVE
 from xapp.errors import InputError
 from xapp.policy.bundle import Bundle, find_bundle, load_bundle
@@ -29,7 +27,6 @@ REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
 
 _KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
-_TUNED: Final = Path(str(files("training.benchmark"))) / "tuned.yaml"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class PolicySpec:
     variant: str
     seat: Literal["du", "xapp"]
     digest: str = ""
-    """of a bundle's graph"""
+    """of a bundle's manifest, which has that of the graph"""
     trial_settings: tuple[tuple[str, float | None], ...] | None = None
     """of a baseline that is being tuned; instead of the tuned ones"""
 
@@ -63,16 +60,7 @@ class PolicySpec:
             return dict(self.trial_settings)
         if self.kind == "bundle" or self.variant == "default":
             return {}
-        tuned = tuned_settings().get(self.base)
-        if tuned is None:  # nothing to tune
-            return {}
-        if self.variant == "global":
-            return dict(tuned["global"])
-        if family not in tuned["families"]:
-            raise InputError(
-                f"policy {self.name!r} was not tuned for {family!r}, only for {', '.join(tuned['families'])}"
-            )
-        return dict(tuned["families"][family])
+        return tuned_settings(self.base, family if self.variant == "family" else None)
 
     def make(self, family: str) -> Policy:
         """A fresh policy for one run."""
@@ -87,14 +75,21 @@ def parse_policy(text: str) -> PolicySpec:
     Raises:
         InputError: no such baseline or bundle, variant or seat.
     """
-    rest, _, seat = text.strip().partition("@")
-    base, _, variant = rest.partition(":")
+    text = text.strip()
+    rest, at, seat = text.rpartition("@")
+    if not at or Path(text).is_dir():  # the name of a directory may hold anything
+        rest, seat = text, ""
+    base, _, variant = (rest, "", "") if Path(rest).is_dir() else rest.partition(":")
     if seat not in ("", "du", "xapp"):
         raise InputError(f"policy {text!r}: seat {seat!r} is neither du nor xapp")
     if base in BASELINES:
         if variant not in ("", "global", "family", "default"):
             raise InputError(f"policy {text!r}: variant {variant!r} is none of global, family, default")
-        return PolicySpec(text.strip(), "baseline", base, variant or "global", _seat(seat, "du"))
+        if base in GENIES and seat == "xapp":
+            raise InputError(
+                f"policy {text!r}: a genie knows the slot at hand, which an xApp's decision is too late for"
+            )
+        return PolicySpec(text, "baseline", base, variant or "global", _seat(seat, "du"))
     if variant:
         raise InputError(
             f"policy {text!r}: a bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
@@ -103,17 +98,17 @@ def parse_policy(text: str) -> PolicySpec:
         path = find_bundle(base)
     except InputError as error:
         raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {error}") from None
-    return PolicySpec(text.strip(), "bundle", str(path), "", _seat(seat, "xapp"), load_bundle(path).digest)
+    manifest = load_bundle(path).manifest
+    if seat == "du" and any(action.kind != "mcs" for action in manifest.actions):
+        raise InputError(
+            f"policy {text!r}: in the DU there is no choice to shift or to leave; its actions must all be MCS"
+        )
+    digest = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    return PolicySpec(text, "bundle", str(path), "", _seat(seat, "xapp"), digest)
 
 
 def _seat(given: str, default: Literal["du", "xapp"]) -> Literal["du", "xapp"]:
     return "du" if given == "du" else "xapp" if given == "xapp" else default
-
-
-@functools.cache
-def tuned_settings() -> dict[str, Any]:
-    """What `distila benchmark tune` found: by baseline, ``global`` and ``families.<name>``."""
-    return dict(read_yaml(_TUNED)["policies"])
 
 
 class BundlePolicy:

@@ -17,12 +17,26 @@ from matplotlib.figure import Figure
 
 from replay.atomic_file import replacing
 from replay.report import number, write_page
-from replay.report_charts import AGAINST_COLOUR, DASH, signed
+from replay.report_charts import AGAINST_COLOUR, DASH, GREY, signed
 from training.benchmark import charts
-from training.benchmark.charts import BETTER, UNCLEAR, UNKNOWN, WORSE, BenchmarkView, Gain, figure_of, gain_of, is_genie
+from training.benchmark.view import (
+    BETTER,
+    MIXED,
+    REAL_TIME,
+    SLOW,
+    UNCLEAR,
+    UNKNOWN,
+    UNSEEN,
+    WORSE,
+    BenchmarkView,
+    Gain,
+    figure_of,
+    gain_of,
+)
 
 _SIGNS: Final = {BETTER: "\u25b2", WORSE: "\u25bc"}
 _SEATS: Final = {"du": "in the DU", "xapp": "xApp"}
+_PACES: Final = {REAL_TIME: "real-time E2", SLOW: "slow E2", MIXED: f"E2 period {DASH}"}
 # Figure of a policy in a family: heading, scale, digits.
 _COLUMNS: Final = {
     "goodput": ("goodput [bit/s/Hz]", 1, 3),
@@ -32,7 +46,8 @@ _COLUMNS: Final = {
     "genie_share_pct": ("of the genie's gain [%]", 1, 0),
     "mean_mcs": ("mean MCS", 1, 2),
 }
-_GREY: Final = "#80848c"
+# matplotlib does not read CSS's rgb().
+_GREY: Final = "#" + "".join(f"{int(part):02x}" for part in GREY.split(","))
 # matplotlib's names of the page's markers.
 _MARKERS: Final = {
     "circle": "o", "diamond": "D", "square": "s", "triangle-up": "^", "pentagon": "p", "star": "*",
@@ -58,21 +73,25 @@ def write_report(path: Path, results: dict[str, Any]) -> None:
         "reference": bench.reference,
         "policies": [_column(bench, name) for name in bench.policies],
         "families": [_family_row(bench, name) for name in bench.families],
-        "tally": [_tally(bench, name) for name in bench.others],
+        "tallies": _tallies(bench),
         "overview": charts.overview(bench),
         "one_family": charts.one_family(bench),
         "sweep": [] if swept is None else [swept],
         "figure_columns": [heading for heading, _, _ in _COLUMNS.values()],
         "settings": {key: _text(value) for key, value in _settings(results).items()},
         "setups": [_setup(bench, name) for name in bench.policies],
-        "unseen": charts.UNSEEN,
+        "unseen": UNSEEN,
     }
     template = resources.files("training").joinpath("benchmark/report.html.j2").read_text("utf-8")
     write_page(path, values, template)
 
 
 def write_pngs(folder: Path, results: dict[str, Any]) -> list[Path]:
-    """Write gain.png and, where the E2 period was swept, e2_sweep.png into ``folder``; returns what was written."""
+    """Write gain.png and, where the E2 period was swept, e2_sweep.png into ``folder``; returns what was written.
+
+    Where there was no sweep an e2_sweep.png of an earlier run is removed.
+    """
+    (folder / "e2_sweep.png").unlink(missing_ok=True)
     bench = BenchmarkView(results)
     drawings = {"gain.png": _draw_gain(bench)}
     if results.get("e2_sweep"):
@@ -88,32 +107,44 @@ def _eyebrow(bench: BenchmarkView) -> str:
     settings, families = bench.results["settings"], len(bench.families)
     parts = ["distila benchmark", f"{families} {'family' if families == 1 else 'families'}"]
     parts.append(f"{len(bench.policies)} policies")
-    if settings.get("links") and settings.get("slots"):
-        parts.append(f"{settings['links']:,} links of {settings['slots']:,} slots")
+    if settings.get("links") and settings.get("duration_ms"):
+        parts.append(f"{settings['links']:,} links of {settings['duration_ms'] / 1000:g} s")
     if len(settings.get("seeds") or []) > 1:
         parts.append(f"{len(settings['seeds'])} seeds")
     return " · ".join(parts)
 
 
 def _verdicts(bench: BenchmarkView) -> list[str]:
-    """The outcome in a sentence for the best policy of each seat, xApp first; genies are bounds, not contestants."""
+    """The outcome in a sentence for the best policy of each seat, xApp first; genies are marks, not contestants.
+
+    Of the xApp's seat, one for each pace of E2: what holds with real-time E2 says nothing about a slower loop.
+    """
+    contestants = [name for name in bench.others if not bench.is_genie(name)]
     sentences = []
-    for seat in ("xapp", "du"):
-        seated = [name for name in bench.others if not is_genie(name) and seat in _seats(bench, name)]
-        if seated:
-            sentences.append(_verdict(bench, max(seated, key=lambda name: _rank(bench, name))))
+    for pace, families in bench.by_pace.items():
+        sentences += _verdict_on_best(bench, [name for name in contestants if bench.is_xapp(name)], families, pace)
+    in_du = [name for name in contestants if "du" in bench.seats(name)]
+    sentences += _verdict_on_best(bench, in_du, list(bench.families))
     return list(dict.fromkeys(sentences)) or [f"No policy was compared with {bench.reference}."]
 
 
-def _rank(bench: BenchmarkView, policy: str) -> tuple[int, float]:
-    counts = _counts(bench, policy)
-    means = [gain.mean for f in bench.families if not math.isnan((gain := bench.gain(f, policy)).mean)]
+def _verdict_on_best(bench: BenchmarkView, policies: list[str], families: list[str], pace: str = "") -> list[str]:
+    """In one sentence, if there is a policy."""
+    policies = [name for name in policies if any(bench.outcome(family, name) for family in families)]
+    if not policies:
+        return []
+    return [_verdict(bench, max(policies, key=lambda name: _rank(bench, name, families)), families, pace)]
+
+
+def _rank(bench: BenchmarkView, policy: str, families: list[str]) -> tuple[int, float]:
+    counts = _counts(bench, policy, families)
+    means = [gain.mean for f in families if not math.isnan((gain := bench.gain(f, policy)).mean)]
     return counts[BETTER] - counts[WORSE], sum(means) / len(means) if means else -math.inf
 
 
-def _verdict(bench: BenchmarkView, policy: str) -> str:
-    seat = " and ".join(_SEATS.get(seat, seat) for seat in _seats(bench, policy))
-    who, families = f"{policy} ({seat})", list(bench.families)
+def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) -> str:
+    seat = " and ".join(_SEATS.get(seat, seat) for seat in bench.seats(policy))
+    who = f"{policy} ({seat}, {_PACES[pace]})" if pace else f"{policy} ({seat})"
     if len(families) == 1:
         gain = bench.gain(families[0], policy)
         interval = f"{signed(gain.mean, 1)} %, 95 % interval {signed(gain.low, 1)} to {signed(gain.high, 1)} %"
@@ -123,7 +154,7 @@ def _verdict(bench: BenchmarkView, policy: str) -> str:
             UNCLEAR: f"No difference can be told between {who} and {bench.reference} in {families[0]} ({interval}).",
             UNKNOWN: f"{who} cannot be compared with {bench.reference} in {families[0]}: there is no interval.",
         }[gain.verdict]
-    counts = _counts(bench, policy)
+    counts = _counts(bench, policy, families)
     better, worse = (str(counts[key]) if counts[key] else "none" for key in (BETTER, WORSE))
     sentence = f"{who} gains over {bench.reference} in {better} of {len(families)} families and loses in {worse}"
     open_ones = counts[UNCLEAR] + counts[UNKNOWN]
@@ -133,24 +164,31 @@ def _verdict(bench: BenchmarkView, policy: str) -> str:
 def _caveats(bench: BenchmarkView) -> list[str]:
     lines = []
     if bench.results.get("quick"):
-        lines.append("A quick run, with fewer links and slots than the full benchmark: to look at, not to quote.")
+        lines.append("A quick run, with fewer links and less time than the full benchmark: to look at, not to quote.")
     unseen = [name for name, family in bench.families.items() if family.get("unseen")]
     if unseen:
-        lines.append(f"Not in training, marked {charts.UNSEEN}: {', '.join(unseen)}.")
-    genies = [name for name in bench.policies if is_genie(name)]
+        lines.append(f"Not in training, marked {UNSEEN}: {', '.join(unseen)}.")
+    if any(bench.is_xapp(name) for name in bench.others):
+        meant = {
+            REAL_TIME: "a report every slot or two",
+            SLOW: "reports further apart",
+            MIXED: "a period that varies by seed or is not known",
+        }
+        told = "; ".join(f"{_PACES[pace]}: {meant[pace]}" for pace in bench.by_pace)
+        lines.append(f"{told[0].upper()}{told[1:]}. The period of E2 matters to policies in the xApp seat only.")
+    genies = [name for name in bench.policies if bench.is_genie(name)]
     if genies:
-        lines.append(f"No real policy can know what {' and '.join(genies)} knows; it bounds what the others can reach.")
+        knows = "know" if len(genies) > 1 else "knows"
+        lines.append(
+            f"No real policy can know what {' and '.join(genies)} {knows}: a mark to compare with. What HARQ gains by "
+            "combining is left out of it, so another policy can be better."
+        )
     return lines
 
 
-def _seats(bench: BenchmarkView, policy: str) -> list[str]:
-    seats = (bench.outcome(family, policy).get("seat") for family in bench.families)
-    return [str(seat) for seat in dict.fromkeys(seats) if seat]
-
-
 def _column(bench: BenchmarkView, policy: str) -> dict[str, Any]:
-    seats = " / ".join(_SEATS.get(seat, seat) for seat in _seats(bench, policy)) or DASH
-    role = "reference" if policy == bench.reference else "bound" if is_genie(policy) else ""
+    seats = " / ".join(_SEATS.get(seat, seat) for seat in bench.seats(policy)) or DASH
+    role = "reference" if policy == bench.reference else "mark" if bench.is_genie(policy) else ""
     return {"name": policy, "seat": seats, "role": role, "colour": bench.looks[policy].colour}
 
 
@@ -172,6 +210,7 @@ def _family_row(bench: BenchmarkView, family: str) -> dict[str, Any]:
     return {
         "name": family,
         "unseen": bool(about.get("unseen")),
+        "e2_period": _period(bench, family),
         "description": about.get("description") or "",
         "about": {
             "slot [ms]": _short(figure_of(about.get("slot_us")) / 1000),
@@ -186,6 +225,12 @@ def _family_row(bench: BenchmarkView, family: str) -> dict[str, Any]:
     }
 
 
+def _period(bench: BenchmarkView, family: str) -> str:
+    if bench.pace(family) == MIXED:
+        return _PACES[MIXED]
+    return f"E2 period {_short(figure_of(bench.families[family].get('e2_period_ms')))} ms"
+
+
 def _cell(gain: Gain) -> dict[str, str]:
     interval = DASH if gain.verdict == UNKNOWN else f"{signed(gain.low, 1)} to {signed(gain.high, 1)}"
     if gain.verdict in _SIGNS and min(abs(gain.low), abs(gain.high)) < 0.05:
@@ -195,14 +240,19 @@ def _cell(gain: Gain) -> dict[str, str]:
     return {"verdict": gain.verdict, "sign": _SIGNS.get(gain.verdict, ""), "mean": mean, "interval": interval}
 
 
-def _counts(bench: BenchmarkView, policy: str) -> dict[str, int]:
-    verdicts = [bench.gain(family, policy).verdict for family in bench.families]
+def _counts(bench: BenchmarkView, policy: str, families: list[str]) -> dict[str, int]:
+    verdicts = [bench.gain(family, policy).verdict for family in families]
     return {verdict: verdicts.count(verdict) for verdict in (BETTER, UNCLEAR, WORSE, UNKNOWN)}
 
 
-def _tally(bench: BenchmarkView, policy: str) -> dict[str, int]:
-    counts = _counts(bench, policy)
-    return {"better": counts[BETTER], "worse": counts[WORSE], "rest": counts[UNCLEAR] + counts[UNKNOWN]}
+def _tallies(bench: BenchmarkView) -> list[dict[str, Any]]:
+    """The last rows of the headline: one for each pace of E2, never a sum over several."""
+    rows = []
+    for pace, families in bench.by_pace.items():
+        counts = [_counts(bench, policy, families) for policy in bench.others]
+        cells = [{"better": c[BETTER], "worse": c[WORSE], "rest": c[UNCLEAR] + c[UNKNOWN]} for c in counts]
+        rows.append({"name": _PACES[pace], "families": len(families), "cells": cells})
+    return rows
 
 
 def _setup(bench: BenchmarkView, policy: str) -> dict[str, Any]:
@@ -272,7 +322,7 @@ def _draw_gain(bench: BenchmarkView) -> Figure:
     axes.set_yticks(range(len(families)), [_literal(bench.label(family)) for family in families])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dfe3e8", linewidth=0.7)
-    note = f"; {charts.UNSEEN} not in training" if any(f.get("unseen") for f in bench.families.values()) else ""
+    note = f"; {UNSEEN} not in training" if any(f.get("unseen") for f in bench.families.values()) else ""
     axes.set_xlabel(
         _literal(f"gain in goodput over {bench.reference} [%]; 95 % intervals, hollow where they hold zero{note}")
     )
@@ -319,7 +369,6 @@ def _drawn_as(bench: BenchmarkView, policy: str) -> tuple[str, str]:
     look = bench.looks.get(policy)
     if look is None:
         return _GREY, "o"
-    # matplotlib does not read CSS's rgb().
     return look.colour if look.colour.startswith("#") else _GREY, _MARKERS[look.symbol]
 
 

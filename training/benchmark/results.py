@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -16,17 +16,29 @@ from training.benchmark.policies import REFERENCE
 FloatArray = npt.NDArray[np.float64]
 
 GENIE: Final = "genie"
-_SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 300)
+_SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 500)
 _MIN_LINKS: Final = 8
 _PERCENTILES: Final = tuple(range(0, 101, 5))
 
 
-def policy_figures(episodes: Sequence[Episode], reference: Sequence[Episode], rng_seed: int) -> dict[str, Any]:
+def used_links(policies: Iterable[Sequence[Episode]]) -> npt.NDArray[np.bool_]:
+    """Links on which every policy sent something after the warm-up, bool [link of all seeds].
+
+    Arrivals are common, but one policy may have sent a file before the warm-up ended and another not.
+    """
+    used = [_joined(episodes, "resource") > 0 for episodes in policies]
+    return np.asarray(np.logical_and.reduce(used))
+
+
+def policy_figures(
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: npt.NDArray[np.bool_], rng_seed: int
+) -> dict[str, Any]:
     """Figures of one policy in one family.
 
     Args:
         episodes: its results, one per seed.
         reference: those of the reference under the same seeds.
+        used: links that count, see `used_links`.
         rng_seed: of the bootstrap.
 
     Returns:
@@ -36,7 +48,6 @@ def policy_figures(episodes: Sequence[Episode], reference: Sequence[Episode], rn
     first_ack, first_nack = _joined(episodes, "first_ack").sum(), _joined(episodes, "first_nack").sum()
     blocks = first_ack + first_nack + _joined(episodes, "first_dtx").sum()
     delays = np.concatenate([episode.file_delay_ms for episode in episodes])
-    used = _used(episodes, reference)
     return {
         "goodput": _rounded(goodput[used].mean() if used.any() else math.nan),
         "goodput_p5": _rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
@@ -70,7 +81,7 @@ def gain(
 def add_genie_share(policies: dict[str, Any]) -> None:
     """Set ``genie_share_pct`` of every policy: how much of the way from the reference to the genie it goes."""
     reference = policies[REFERENCE]["goodput"]
-    best = policies[GENIE]["goodput"] if GENIE in policies else None
+    best = next((figures["goodput"] for figures in policies.values() if figures["base"] == GENIE), None)
     for figures in policies.values():
         share = None
         if best is not None and figures["goodput"] is not None and reference is not None and best > reference:
@@ -82,8 +93,8 @@ def benchmark_results(quick: bool, settings: dict[str, Any], families: dict[str,
     """The content of ``results.json``.
 
     ``families.<name>``: ``description``, ``unseen``, ``slot_us``, ``e2_period_ms``, ``e2_delay_ms``, ``links``,
-    ``bursty_share``, ``policies.<name>``. Of a policy: ``seat``, ``settings``, ``goodput`` [bit/s/Hz] (mean over
-    links), ``goodput_p5`` (5th percentile link), ``gain_vs_olla_pct`` (``mean``, ``ci95``), ``first_tx_bler``,
+    ``bursty_share``, ``policies.<name>``. Of a policy: ``base``, ``seat``, ``settings``, ``goodput`` [bit/s/Hz] (mean
+    over links), ``goodput_p5`` (5th percentile link), ``gain_vs_olla_pct`` (``mean``, ``ci95``), ``first_tx_bler``,
     ``residual_bler``, ``genie_share_pct``, ``mean_mcs``, ``file_delay_ms`` (``p50``, ``p95``, ``p99``, ``files``; null
     where nothing is bursty), ``goodput_percentiles`` (0, 5, ... 100), ``gain_by_speed``, ``elapsed_s``. What is not
     defined is null.
@@ -105,11 +116,6 @@ def _summed(unit: npt.NDArray[np.intp], values: FloatArray) -> FloatArray:
 
 def _joined(episodes: Sequence[Episode], field: str) -> FloatArray:
     return np.concatenate([getattr(episode, field) for episode in episodes])
-
-
-def _used(episodes: Sequence[Episode], reference: Sequence[Episode]) -> npt.NDArray[np.bool_]:
-    """Links that had something to send, under either policy."""
-    return np.asarray((_joined(episodes, "goodput") > 0) | (_joined(reference, "goodput") > 0))
 
 
 def _by_speed(

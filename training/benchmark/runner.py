@@ -4,13 +4,17 @@ Each finished episode is a file, so that an interrupted run goes on where it was
 settings and code that it is the result of.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,7 +29,9 @@ from xapp.errors import InputError
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
-_CODE: Final = ("training.sim", "training.baselines", "xapp.nr", "xapp.policy")
+_CODE: Final = ("training.sim", "training.baselines", "xapp.nr", "xapp.policy", "xapp.e2")
+_MODULES: Final = ("training.benchmark.episode", "training.benchmark.policies")
+_PACKAGES: Final = ("torch", "numpy", "onnxruntime", "sionna-no-rt")
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,23 @@ class BankPlan:
 
 @functools.cache
 def code_digest() -> str:
-    """Of the source files that decide what an episode's result is: after a change nothing old is taken for new."""
+    """Of the files and packages that decide a result: after a change nothing old is taken for new."""
     digest = hashlib.sha256()
-    for package in _CODE:
-        spec = importlib.util.find_spec(package)
+    for name in (*_CODE, *_MODULES):
+        spec = importlib.util.find_spec(name)
         assert spec is not None
-        for folder in spec.submodule_search_locations or ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(path.read_bytes())
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent
+        paths = (
+            sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".npz"))
+            if name in _CODE
+            else [Path(spec.origin)]
+        )
+        for path in paths:
+            digest.update(path.read_bytes())
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            digest.update(f"{package} {version(package)}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -67,9 +82,9 @@ def banks_of(plans: Iterable[EpisodePlan]) -> list[BankPlan]:
     return list(needed)
 
 
-def episode_path(folder: Path, plan: EpisodePlan) -> Path:
-    """Where an episode's result lies: one file for each scenario, policy, seed and set of settings."""
-    fingerprint = hashlib.sha256(plan.describe(code_digest()).encode()).hexdigest()[:12]
+def episode_path(folder: Path, plan: EpisodePlan, code: str) -> Path:
+    """Where an episode's result lies: one file for each scenario, policy, seed, set of settings and code."""
+    fingerprint = hashlib.sha256(plan.describe(code).encode()).hexdigest()[:12]
     policy = "".join(c if c.isalnum() or c in "-_@" else "-" for c in plan.policy.name)[-60:]
     return folder / f"{plan.scenario.name}-{policy}-{plan.seed}-{fingerprint}.npz"
 
@@ -93,37 +108,52 @@ def run_all(
         The results, in the order of ``plans``.
 
     Raises:
-        InputError: a damaged file, or a policy that does not fit a scenario.
+        InputError: a damaged file, a policy that does not fit a scenario, or a process that died.
     """
-    missing = [plan for plan in plans if _result(folder, plan) is None]
+    # Asked once: code that is changed while a run goes on must not divide it in two.
+    code = code_digest()
+    # A sweep may ask for what a family has asked for already.
+    plans_once = list(dict.fromkeys(plans))
+    missing = [plan for plan in plans_once if _result(folder, plan, code) is None]
     banks = banks_of(missing)
     on_bank(0, len(banks))
     _for_each(_make_bank, banks, jobs, on_bank, 0, len(banks))
-    done = len(plans) - len(missing)
-    on_episode(done, len(plans))
+    done = len(plans_once) - len(missing)
+    on_episode(done, len(plans_once))
     # The longest ones first, so that none of them is still running when all the others are done.
     missing.sort(key=_weight, reverse=True)
-    _for_each(functools.partial(_run_and_save, folder=folder), missing, jobs, on_episode, done, len(plans))
-    results = [_result(folder, plan) for plan in plans]
-    return [result for result in results if result is not None]
+    work = functools.partial(_run_and_save, folder=folder, code=code)
+    _for_each(work, missing, jobs, on_episode, done, len(plans_once))
+    results = {plan: _result(folder, plan, code) for plan in plans_once}
+    found = [result for plan in plans if (result := results[plan]) is not None]
+    if len(found) < len(plans):
+        lost = next(plan for plan, result in results.items() if result is None)
+        raise InputError(f"{episode_path(folder, lost, code)} vanished while others were run; run it again")
+    return found
 
 
 def _weight(plan: EpisodePlan) -> float:
-    period = plan.scenario.e2.period_slots.bounds[1]
+    period, slot_us = int(plan.scenario.e2.period_slots.bounds[1]), plan.scenario.channels[0].slot_us
     per_slot = {"salad": 4.0, "thompson": 4.0, "genie": 3.0}.get(plan.policy.base, 1.0)
-    return plan.sizes.in_periods(int(period))[1] * per_slot
+    return plan.sizes.in_slots(slot_us, period)[1] * per_slot
 
 
-def _result(folder: Path, plan: EpisodePlan) -> Episode | None:
-    return Episode.load(episode_path(folder, plan), plan.describe(code_digest()))
+def _result(folder: Path, plan: EpisodePlan, code: str) -> Episode | None:
+    return Episode.load(episode_path(folder, plan, code), plan.describe(code))
 
 
 def _make_bank(plan: BankPlan) -> None:
     plan.make()
 
 
-def _run_and_save(plan: EpisodePlan, folder: Path) -> None:
-    run_episode(plan).save(episode_path(folder, plan), plan.describe(code_digest()))
+def _run_and_save(plan: EpisodePlan, folder: Path, code: str) -> None:
+    run_episode(plan).save(episode_path(folder, plan, code), plan.describe(code))
+
+
+def _begin_process() -> None:
+    # An interrupt ends the process at once: the pool would otherwise go through all that is queued.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _one_thread()
 
 
 def _one_thread() -> None:
@@ -135,6 +165,7 @@ def _for_each(
     work: Callable[[Item], Any], items: Sequence[Item], jobs: int, progress: Progress, done: int, total: int
 ) -> None:
     if jobs == 1 or len(items) < 2:
+        _one_thread()
         for item in items:
             work(item)
             done += 1
@@ -142,7 +173,7 @@ def _for_each(
         return
     # Forking a process that runs torch's threads can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(items)), context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(jobs, len(items)), context, initializer=_begin_process) as pool:
         pending: set[Future[Any]] = {pool.submit(work, item) for item in items}
         try:
             while pending:
@@ -151,6 +182,8 @@ def _for_each(
                     future.result()
                     done += 1
                 progress(done, total)
+        except BrokenProcessPool:
+            raise InputError("a process died, perhaps for want of memory; take fewer --jobs") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from replay.atomic_file import replacing
+from replay.atomic_file import check_writable, replacing
 from training.benchmark.episode import Episode, EpisodePlan, Sizes
 from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
 from training.benchmark.report import write_pngs, write_report
-from training.benchmark.results import add_genie_share, benchmark_results, policy_figures
+from training.benchmark.results import add_genie_share, benchmark_results, gain, policy_figures, used_links
 from training.benchmark.runner import Progress, run_all
 from training.sim.distribution import Distribution
 from training.sim.scenario import Scenario, find_scenario
@@ -19,7 +19,7 @@ from training.sim.split import Split
 SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
 QUICK_SWEEP_PERIODS_MS: Final = (0.5, 10.0, 100.0)
-QUICK: Final = Sizes(links=96, slots=3000, warmup_slots=400, bank_rows=48, bank_slots=2048)
+QUICK: Final = Sizes(links=96, duration_ms=1500, warmup_ms=200, bank_rows=48, bank_slots=2048)
 
 _BOOTSTRAP_SEED: Final = 20251
 
@@ -46,8 +46,9 @@ def run_benchmark(
     """Run it, or what is missing of it, and write ``results.json``, ``report.html`` and the charts into ``out``.
 
     Raises:
-        InputError: see `training.benchmark.runner.run_all`.
+        InputError: ``out`` cannot be written to; or see `training.benchmark.runner.run_all`.
     """
+    check_writable(out)
     policies = benchmark.policies
     if all(policy.name != REFERENCE for policy in policies):
         policies = (parse_policy(REFERENCE), *policies)
@@ -66,11 +67,13 @@ def run_benchmark(
     families = {}
     for scenario in benchmark.scenarios:
         reference = episodes(plans[scenario.name, REFERENCE])
+        used = used_links(episodes(plans[scenario.name, policy.name]) for policy in policies)
         figures = {
             policy.name: {
+                "base": policy.base,
                 "seat": policy.seat,
                 "settings": policy.settings(scenario.name),
-                **policy_figures(episodes(plans[scenario.name, policy.name]), reference, _BOOTSTRAP_SEED),
+                **policy_figures(episodes(plans[scenario.name, policy.name]), reference, used, _BOOTSTRAP_SEED),
             }
             for policy in policies
         }
@@ -100,16 +103,20 @@ def _plan(benchmark: Benchmark, scenario: Scenario, policy: PolicySpec, seed: in
 
 
 def _facts(scenario: Scenario, reference: list[Episode]) -> dict[str, Any]:
-    first = reference[0]
     return {
         "description": scenario.description,
         "unseen": scenario.unseen,
-        "slot_us": first.slot_us,
-        "e2_period_ms": first.period_slots * first.slot_us / 1e3,
-        "e2_delay_ms": first.delay_slots * first.slot_us / 1e3,
+        "slot_us": _same([episode.slot_us for episode in reference]),
+        "e2_period_ms": _same([episode.period_slots * episode.slot_us / 1e3 for episode in reference]),
+        "e2_delay_ms": _same([episode.delay_slots * episode.slot_us / 1e3 for episode in reference]),
         "links": sum(len(episode.bits) for episode in reference),
         "bursty_share": round(sum(episode.bursty_share for episode in reference) / len(reference), 3),
     }
+
+
+def _same(values: list[float]) -> float | None:
+    """What all have in common; None where a scenario draws it and the seeds drew differently."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _sweep_plans(benchmark: Benchmark, policies: list[PolicySpec]) -> dict[tuple[str, float], list[EpisodePlan]]:
@@ -139,7 +146,7 @@ def _sweep_figures(
             continue
         reference, ours = episodes(plans[REFERENCE, period_ms]), episodes(group)
         first = ours[0]
-        figures = policy_figures(ours, reference, _BOOTSTRAP_SEED)["gain_vs_olla_pct"]
+        figures = gain(ours, reference, used_links([ours, reference]), _BOOTSTRAP_SEED)
         delay_ms = first.delay_slots * first.slot_us / 1e3
         found.setdefault(policy, []).append({"period_ms": period_ms, "delay_ms": delay_ms, **figures})
     return {"scenario": SWEEP_SCENARIO, "policies": found}

@@ -6,13 +6,14 @@ the families of goodput relative to the family's best, so that no family counts 
 """
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import yaml
 
-from replay.atomic_file import replacing
+from replay.atomic_file import check_writable, replacing
 from training.benchmark.episode import EpisodePlan, Sizes
 from training.benchmark.policies import PolicySpec
 from training.benchmark.runner import Progress, run_all
@@ -22,21 +23,21 @@ from training.sim.split import Split
 GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
     "illa": {"target": (0.03, 0.1, 0.2, 0.3, 0.45), "cqi_position": (0.0, 0.25, 0.5)},
     "olla": {
-        "target": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3),
-        "step_on_nack_db": (0.05, 0.1, 0.2, 0.4, 0.8, 1.5),
+        "target": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
+        "step_on_nack_db": (0.01, 0.02, 0.05, 0.1, 0.2, 0.4),
         "cqi_position": (0.0, 0.5),
     },
     "srsran-olla": {
-        "target": (0.01, 0.05, 0.1, 0.15, 0.2, 0.3),
-        "step_on_nack": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8),
+        "target": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
+        "step_on_nack": (0.005, 0.01, 0.02, 0.05, 0.1, 0.2),
     },
     "bler-window": {
-        "lower": (0.03, 0.1),
-        "upper": (0.15, 0.3),
+        "lower": (0.01, 0.03, 0.05, 0.1),
+        "upper": (0.12, 0.15, 0.3),
         "window_ms": (5.0, 20.0, 100.0),
         "memory": (0.0, 0.5, 0.9),
     },
-    "salad": {"target": (0.05, 0.1, 0.15, 0.2, 0.3), "tau_gain": (0.005, 0.02, 0.05)},
+    "salad": {"target": (0.05, 0.1, 0.15, 0.2, 0.3), "tau_gain": (0.001, 0.002, 0.005, 0.02)},
     "thompson": {
         "target": (None, 0.2, 0.3),
         "diffusion_db": (0.03, 0.1, 0.3),
@@ -49,6 +50,14 @@ GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
 TUNABLE: Final = tuple(GRIDS)
 
 Settings = dict[str, float | None]
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, not as a reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Everything is written out."""
+        return True
 
 
 def grid(policy: str) -> list[Settings]:
@@ -65,6 +74,7 @@ def tune(
     Returns:
         What was written: ``policies.<name>`` with ``global`` and ``families.<name>``, and how it was found.
     """
+    check_writable(out)
     seen = [scenario for scenario in families().values() if not scenario.unseen]
     tries = [(policy, settings) for policy in policies for settings in grid(policy)]
     plans = [
@@ -87,12 +97,12 @@ def tune(
             "worst_loss_of_global_pct": round(float(100 * (1 - (ours[overall] / ours.max(axis=0)).min())), 2),
         }
     result = {
-        "how": {"split": "validation", "seed": 0, "links": sizes.links, "slots": sizes.slots, "seat": "du"},
+        "how": {"split": "validation", "seed": 0, **asdict(sizes), "seat": "du"},
         "policies": found,
     }
     with replacing(out / "tuned.yaml") as partial:
         partial.write_text(
-            "# Written by `distila benchmark tune`; copied to training/benchmark/tuned.yaml.\n"
-            + yaml.safe_dump(result, sort_keys=False, default_flow_style=None, width=110)
+            "# Written by `distila benchmark tune`; what is used is training/baselines/tuned.yaml.\n"
+            + yaml.dump(result, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=110)
         )
     return result

@@ -27,7 +27,7 @@ def benchmark(
     context: typer.Context,
     policies: Annotated[
         str, typer.Option(help="Comma-separated: baselines, bundles' names or directories; name[:variant][@seat].")
-    ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target",
+    ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target,olla@xapp",
     scenarios: Annotated[
         str, typer.Option(help="Comma-separated families or YAML files; `all`, `seen`, `unseen`.")
     ] = "all",
@@ -36,7 +36,7 @@ def benchmark(
     ),
     quick: Annotated[bool, typer.Option(help="Few links, short, one seed: minutes instead of hours.")] = False,
     links: Annotated[int | None, typer.Option(min=8, help="Links per scenario and seed.")] = None,
-    slots: Annotated[int | None, typer.Option(min=100, help="Slots per run.")] = None,
+    duration_ms: Annotated[float | None, typer.Option(min=50, help="Simulated time per run.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds of the split.")] = None,
     split: Annotated[Literal["test", "validation"], typer.Option(help="Which seeds.")] = "test",
     sweep: Annotated[bool, typer.Option(help="Gain against E2 period, of the policies in the xApp.")] = True,
@@ -49,9 +49,9 @@ def benchmark(
     if context.invoked_subcommand is not None:
         return
     sizes = QUICK if quick else Sizes()
-    sizes = replace(sizes, **{k: v for k, v in (("links", links), ("slots", slots)) if v is not None})
-    if sizes.slots <= sizes.warmup_slots:
-        raise InputError(f"--slots {sizes.slots}: the first {sizes.warmup_slots} are warm-up, more are needed")
+    sizes = replace(sizes, links=links or sizes.links, duration_ms=duration_ms or sizes.duration_ms)
+    if sizes.duration_ms <= sizes.warmup_ms:
+        raise InputError(f"--duration-ms {sizes.duration_ms:g}: the first {sizes.warmup_ms:g} ms are warm-up")
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
     plan = Benchmark(
         policies=_policies(policies),
@@ -65,7 +65,9 @@ def benchmark(
         device=known_device(device),
     )
     with _progress() as (on_bank, on_episode):
-        results = run_benchmark(plan, out, jobs or os.cpu_count() or 1, on_bank, on_episode)
+        results = run_benchmark(
+            plan, out, jobs or (1 if device == "cuda" else os.cpu_count() or 1), on_bank, on_episode
+        )
     if json:
         print_json(results)
         return
@@ -78,7 +80,7 @@ def tune_baselines(
     policies: Annotated[str, typer.Option(help=f"Comma-separated, out of {', '.join(TUNABLE)}.")] = ",".join(TUNABLE),
     out: Annotated[Path, typer.Option(help="Directory for tuned.yaml and episodes.")] = Path("out/tune"),
     links: Annotated[int, typer.Option(min=8, help="Links per scenario.")] = 96,
-    slots: Annotated[int, typer.Option(min=1000, help="Slots per run.")] = 4000,
+    duration_ms: Annotated[float, typer.Option(min=300, help="Simulated time per run.")] = 2000,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
 ) -> None:
@@ -87,7 +89,7 @@ def tune_baselines(
     for name in names:
         if name not in TUNABLE:
             raise InputError(f"--policies {name}: has nothing to tune; there are {', '.join(TUNABLE)}")
-    sizes = replace(QUICK, links=links, slots=slots)
+    sizes = replace(QUICK, links=links, duration_ms=duration_ms)
     with _progress() as (on_bank, on_episode):
         found = tune(names, sizes, out, jobs or os.cpu_count() or 1, cache, on_bank, on_episode)
     rows = [[name, str(best["global"])] for name, best in found["policies"].items()]
@@ -141,7 +143,7 @@ def _print(results: dict[str, Any]) -> None:
     for name, family in results["families"].items():
         rows = []
         for policy, figures in family["policies"].items():
-            gain, delay = figures["gain_vs_olla_pct"], figures["file_delay_ms"]
+            gain, file_delay = figures["gain_vs_olla_pct"], figures["file_delay_ms"]
             low, high = gain["ci95"]
             rows.append(
                 [
@@ -153,12 +155,13 @@ def _print(results: dict[str, Any]) -> None:
                     _text(figures["residual_bler"], "{:.5f}"),
                     _text(figures["goodput_p5"], "{:.3f}"),
                     _text(figures["genie_share_pct"], "{:.0f} %"),
-                    "-" if delay is None else _text(delay["p95"], "{:.0f} ms"),
+                    "-" if file_delay is None else _text(file_delay["p95"], "{:.0f} ms"),
                 ]
             )
         unseen = ", unseen in training" if family["unseen"] else ""
-        period = f"E2 period {family['e2_period_ms']:g} ms, delay {family['e2_delay_ms']:g} ms"
-        print_table(f"{name}{unseen}: {family['links']} links, {period}, goodput in bit/s/Hz", columns, rows)
+        period, delay = (_text(family[f"e2_{what}_ms"], "{:g}") for what in ("period", "delay"))
+        timing = f"E2 period {period} ms, delay {delay} ms"
+        print_table(f"{name}{unseen}: {family['links']} links, {timing}, goodput in bit/s/Hz", columns, rows)
 
 
 def _text(value: float | None, form: str) -> str:

@@ -1,5 +1,6 @@
 """The simulator: many independent NR downlinks at once, as torch tensors over [slot, link].
 
-Channels come from Sionna as banks of fading (`channels`, `bank`); `conditions` is everything that happens to a link
-whatever is decided; `simulator` is what follows from decisions; `gym_env` is its Gymnasium front.
+`channels` makes fading with Sionna (`rays`, `precoding`, `link_budget`), `bank` keeps it; `scenario` says what to draw
+from; `conditions` is everything that happens to a link whatever is decided, `simulator` what follows from decisions
+(`link`, `traffic`), `report` what policies hear and say; `gym_env` is the Gymnasium front.
 """

@@ -3,21 +3,20 @@
     bank = fading_bank(config, rows=64, slots=8192, split=Split.TRAIN, seed=0)  # from the cache, or made and kept
     bank.gain_cdb[row, rank - 1, slot]                                          # E at the nodes, see `eesm`
 
-A bank is what `training.sim.channels` makes of one configuration, one split and one seed. Gains are relative to the
-UE's mean SNR with one layer, after precoding and combining, over all its slots and PRBs; those of more layers hold the
-share of the power that a layer gets. So a link of mean SNR s has the effective SINR s + E(beta_db - s) dB per layer.
+A bank is what `training.sim.channels` makes of one configuration, one split and one seed. Gains are after precoding and
+combining. Of one layer, fast fading alone has the mean 1 (linear) over all slots and PRBs of a UE; gains of more layers
+have the same divisor, and hold the share of the power that a layer gets. Shadowing (``shadowing_db``) comes on top: its
+mean over a UE's slots is 0 dB, so the linear mean of what is stored then is not 1, mostly above. A link of mean
+SNR s, with one layer and at 0 dB of shadowing, has the effective SINR s + E(beta_db - s) dB per layer.
 
-Files are npz archives (``numpy.load`` reads them) with the member ``meta`` (JSON) and a SHA-256 of all else in the
-archive's comment, so that any damage is found. Reading one needs neither Sionna nor torch.
+Files are sealed npz archives (`sealed_npz`) with the member ``meta`` (JSON). Reading one needs neither Sionna nor
+torch.
 """
 
 import functools
 import hashlib
-import io
 import json
 import os
-import secrets
-import zipfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import ValidationError
 from training.sim.channels import REVISION, Progress, generate, no_progress
 from training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES
 from training.sim.scenario import ChannelConfig
+from training.sim.sealed_npz import read_sealed, write_sealed
 from training.sim.split import Split, seed_sequence
 from xapp.errors import InputError, first_error
 
@@ -48,7 +48,6 @@ __all__ = [
 _FORMAT: Final = "distila fading bank"
 _VERSION: Final = 1
 _REMEDY = "delete it, it will be made again"
-_DIGEST_CHARACTERS = 64
 _SOURCE = "revision {}, {}"
 
 
@@ -65,7 +64,8 @@ class FadingBank:
     speed_kmh: npt.NDArray[np.float32]
     """[row]"""
     snr_db: npt.NDArray[np.float32]
-    """mean post-combining SNR of one layer as the drop has it [dB], [row]; NaN for TDL and CDL"""
+    """mean post-combining SNR of one layer as the drop has it, at 0 dB of ``shadowing_db`` [dB], clipped to
+    `training.sim.scenario.GEOMETRY_SNR_DB`, [row]; NaN for TDL and CDL"""
     split: Split = Split.TRAIN
     """what it may be used for"""
     source: str = "unknown"
@@ -102,30 +102,9 @@ class FadingBank:
         """
         meta = {"format": _FORMAT, "version": _VERSION, "nodes_db": [NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}
         meta |= _identity(self.config, self.num_rows, self.num_slots, self.split, self.seed, self.source)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
-            gain_cdb=self.gain_cdb,
-            speed_kmh=self.speed_kmh,
-            snr_db=self.snr_db,
-        )
-        with zipfile.ZipFile(buffer, "a") as archive:
-            archive.comment = b"0" * _DIGEST_CHARACTERS
-        body = buffer.getbuffer()[:-_DIGEST_CHARACTERS]
-        # Not `replay.atomic_file.replacing`: its partial file has one name, which two processes would share.
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    file.write(body)
-                    file.write(_digest(body))
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        arrays = {"gain_cdb": self.gain_cdb, "speed_kmh": self.speed_kmh, "snr_db": self.snr_db}
+        write_sealed(path, {"meta": text, **arrays})
 
     @classmethod
     def load(cls, path: Path) -> "FadingBank":
@@ -134,19 +113,11 @@ class FadingBank:
         Raises:
             InputError: there is none, it is damaged, no bank, of another version, or its arrays do not fit.
         """
+        found = read_sealed(path, _REMEDY)
         try:
-            data = memoryview(path.read_bytes())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if bytes(data[-_DIGEST_CHARACTERS:]) != _digest(data[:-_DIGEST_CHARACTERS]):
-            raise InputError(f"{path}: damaged, cut short, or no fading bank; {_REMEDY}")
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                meta = json.loads(archive["meta"].tobytes())
-                _check_version(meta)
-                arrays = {name: archive[name] for name in ("gain_cdb", "speed_kmh", "snr_db")}
+            meta = json.loads(found["meta"].tobytes())
+            _check_version(meta)
+            arrays = {name: found[name] for name in ("gain_cdb", "speed_kmh", "snr_db")}
             config = ChannelConfig.model_validate(meta["config"])
             bank = cls(config=config, seed=meta["seed"], split=Split[meta["split"]], source=meta["source"], **arrays)
             if [bank.num_rows, bank.num_slots] != [meta["rows"], meta["slots"]]:
@@ -157,13 +128,9 @@ class FadingBank:
             raise InputError(f"{path}: config: {first_error(error)}; {_REMEDY}") from None
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: no fading bank, {error} is missing or wrong; {_REMEDY}") from None
-        except (ValueError, zipfile.BadZipFile) as error:
+        except ValueError as error:
             raise InputError(f"{path}: {' '.join(str(error).split())}; {_REMEDY}") from None
         return bank
-
-
-def _digest(data: memoryview) -> bytes:
-    return hashlib.sha256(data).hexdigest().encode()
 
 
 def _check_version(meta: Any) -> None:

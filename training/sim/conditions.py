@@ -22,6 +22,7 @@ from training.sim.scenario import Scenario
 from training.sim.split import Split, seed_sequence, torch_seed
 from xapp.e2.report import NUM_MCS
 from xapp.nr.bler import BlerModel, SmoothBler
+from xapp.nr.mcs import mcs_table
 
 BLOCK_SLOTS: Final = 64
 # EESM beta of the MCS that a SINR asks for, in dB; the line of `training.bundled_trace.effective_sinr_db`.
@@ -29,7 +30,6 @@ _BETA_AT_0_DB: Final = 10 * np.log10(2.19)
 _BETA_PER_DB: Final = 0.155 * 10 / np.log(10)
 _BETA_MIN_DB: Final = 10 * np.log10(1.6)
 _PAIRS: Final = NUM_NODES - 1
-_MAX_RATE: Final = 5.55  # bits per symbol of the highest MCS of table 1
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -219,7 +219,10 @@ class Conditions:
             snr_db = np.array([banks[bank].snr_db[r] for bank, r in zip(which, row, strict=True)], np.float64)
         else:
             snr_db = scenario.snr_db.draw(rng, count)
-        layers = np.array([_rank(banks[bank], r, snr) for bank, r, snr in zip(which, row, snr_db, strict=True)])
+        highest = float(mcs_table(self.mcs_table).spectral_efficiency[-1])
+        layers = np.array(
+            [_rank(banks[bank], r, snr, highest) for bank, r, snr in zip(which, row, snr_db, strict=True)]
+        )
         self._set_fading(banks, which, row, layers, rng)
         interference = scenario.interference
         suffers = rng.random(count) < interference.share.draw(rng, count)
@@ -358,12 +361,12 @@ class Conditions:
                 self._measured_cqi[self._start + slot] = cqi[slot, :due]
 
 
-def _rank(bank: FadingBank, row: int, snr_db: float) -> int:
+def _rank(bank: FadingBank, row: int, snr_db: float, highest_rate: float) -> int:
     """The number of layers with the highest mean rate at this SNR: what a UE would report as its rank for good."""
     rates = []
     for rank in range(1, bank.gain_cdb.shape[1] + 1):
         gain_db = bank.gain_cdb[row, rank - 1, ::16] / 100
         node = np.clip((10.0 - snr_db - NODE_FIRST_DB) / NODE_STEP_DB, 0, NUM_NODES - 1)
         sinr_db = snr_db + gain_db[:, round(node)]
-        rates.append(rank * np.minimum(np.log2(1 + 10 ** (sinr_db / 10)), _MAX_RATE).mean())
+        rates.append(rank * np.minimum(np.log2(1 + 10 ** (sinr_db / 10)), highest_rate).mean())
     return int(np.argmax(rates)) + 1

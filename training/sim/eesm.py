@@ -15,7 +15,7 @@ so that, in decibels and exactly, ::
 
 E depends on the gains alone, and only through one number: it rises with b from the weakest gain (b -> -inf) to the
 mean gain (b -> +inf). A fading bank holds it at the nodes ``NODE_FIRST_DB + NODE_STEP_DB * i`` and is read with linear
-interpolation, clamped beyond the ends (`at_offset_db`).
+interpolation, clamped beyond the ends.
 """
 
 import importlib.util
@@ -108,23 +108,3 @@ def unbiased_nodes_db(gain: npt.NDArray[np.floating]) -> npt.NDArray[np.floating
     exact = effective_gain_db(gain, NODE_FIRST_DB + NODE_STEP_DB * np.arange(-1, NUM_NODES + 1))
     bend = exact[..., 2:] - 2 * exact[..., 1:-1] + exact[..., :-2]
     return np.asarray(exact[..., 1:-1] - bend / 12)
-
-
-def at_offset_db(
-    node_values_db: npt.NDArray[np.floating], offset_db: npt.ArrayLike, first_db: float = NODE_FIRST_DB
-) -> npt.NDArray[np.floating]:
-    """E at ``offset_db`` = beta_db - s by linear interpolation between the nodes, clamped beyond them; [...].
-
-    Args:
-        node_values_db: E at the nodes [dB], [..., node].
-        offset_db: where it is wanted [dB], broadcastable to [...].
-        first_db: the lowest node [dB].
-    """
-    last = node_values_db.shape[-1] - 1
-    position = np.broadcast_to(
-        np.clip((np.asarray(offset_db) - first_db) / NODE_STEP_DB, 0, last), node_values_db.shape[:-1]
-    )
-    low = np.minimum(position.astype(np.int64), last - 1)
-    below = np.take_along_axis(node_values_db, low[..., None], axis=-1)[..., 0]
-    above = np.take_along_axis(node_values_db, low[..., None] + 1, axis=-1)[..., 0]
-    return np.asarray(below + (above - below) * (position - low))

@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from training.baselines import baseline
+from training.baselines import baseline, tuned_settings
 from training.sim.conditions import Banks, Conditions
 from training.sim.report import Decision, Report, matrix
 from training.sim.scenario import Scenario, find_scenario, training_domain
@@ -151,7 +151,7 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
     | ``bler_target`` | 0.1 | for ``goodput_bler`` |
     | ``bler_weight`` | 10.0 | bit/s/Hz per unit of excess BLER |
     | ``bler_window_slots`` | 200.0 | time constant of the BLER |
-    | ``native`` | ``"olla"`` | the DU's own link adaptation, a name of `training.baselines` |
+    | ``native`` | ``"olla"`` | the DU's own link adaptation, a name of `training.baselines`, as tuned |
     | ``split`` | ``Split.TRAIN`` | which streams of random numbers |
     | ``banks`` | ``Banks()`` | fading to use; generated when first needed, then kept in files |
     | ``device`` | ``"cpu"`` | where the simulator's tensors live |
@@ -282,7 +282,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
         self.scenario = _scenario(scenario)
         self.num_envs, self._device = num_envs, torch.device(device)
         self._split, self._banks, self._bler = split, banks, SmoothBler.load()
-        self._native = baseline(native)
+        self._native = baseline(native, **tuned_settings(native))
         self._episode_slots = episode_slots
         self._longest_period = int(self.scenario.e2.period_slots.bounds[1])
         self._num_slots = episode_slots + self._longest_period

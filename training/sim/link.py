@@ -91,7 +91,8 @@ class LinkTables:
         nominal = tbler(
             bler, mcs_table, np.arange(table.num_mcs)[:, None], nominal_bits[:, None], sinr_db[None, ::_COARSE]
         )
-        thresholds = cqi_thresholds_db(cqi_table, bler)
+        # TS 38.214 clause 5.2.2.1: the table for low spectral efficiency speaks of a BLER of 1e-5.
+        thresholds = cqi_thresholds_db(cqi_table, bler, target=1e-5 if cqi_table == 3 else 0.1)
         # CQI 0 says "below CQI 1", and policies want a number.
         thresholds[0] = 2 * thresholds[1] - thresholds[2]
         self.curves = Curves(

@@ -69,7 +69,7 @@ class ChannelConfig(_Settings):
     model: Literal[
         "TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E", "UMi", "UMa", "RMa"
     ]
-    carrier_ghz: float = Field(default=3.5, ge=0.4, le=100)
+    carrier_ghz: float = Field(default=3.5, ge=0.5, le=100)
     subcarrier_khz: Literal[15, 30, 60, 120] = 30
     prbs: int = Field(default=52, ge=4, le=275, description="PRBs over which the fading is taken")
     speed_kmh: NonNegative = Distribution(kind="uniform", values=(3.0, 30.0))
@@ -134,7 +134,7 @@ class LinkConfig(_Settings):
 
     @model_validator(mode="after")
     def _in_range(self) -> "LinkConfig":
-        for name, low, high in (("mcs_table", 1, 3), ("prbs", 1, 275), ("harq_rtt_slots", 1, 64)):
+        for name, low, high in (("mcs_table", 1, 3), ("prbs", 1, 275), ("harq_rtt_slots", 1, 32)):
             bottom, top = getattr(self, name).bounds
             if bottom < low or top > high:
                 raise ValueError(f"{name} {bottom:g} to {top:g} must be {low} to {high}")

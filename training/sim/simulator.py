@@ -8,7 +8,9 @@ Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing
 ``harq_rtt_slots`` later, and up to that many slots under one decision are worked on as one tensor [slot, link]: the
 *window*. Only what moves from slot to slot (the DU's loop, buffers) goes through it one by one.
 
-    simulator = Simulator(Conditions(scenario, 1000, Split.TEST, 0, 4000), native=baseline("olla"))
+    conditions = Conditions(scenario, 1000, Split.TEST, 0, 4000)
+    simulator = Simulator(conditions, native=baseline("olla", **tuned_settings("olla")))
+    policy.start(conditions.cell(), conditions.generator("policy"))
     while simulator.slot < 4000:
         report = simulator.step(policy.decide(simulator.report))
     simulator.counters.goodput

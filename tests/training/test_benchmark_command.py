@@ -1,0 +1,369 @@
+"""`distila benchmark` and `distila benchmark tune`, through the command line: files, output, refusals."""
+
+import configparser
+import contextlib
+import io
+import json
+from importlib.metadata import EntryPoint
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from training import baselines
+from training.baselines import BASELINES, baseline
+from training.benchmark import runner, suite
+from training.benchmark import tune as tuner
+from training.benchmark.episode import Sizes
+from training.benchmark.policies import GENIES
+from training.benchmark.tune import GRIDS, TUNABLE, grid
+from training.commands import benchmark as command
+from training.sim.scenario import families
+from training.sim.split import Split
+from xapp import cli
+
+pytest.importorskip("sionna")
+
+ROOT = Path(str(files("training"))).parent
+OLLA_BUNDLE = ROOT / "xapp" / "policy" / "bundles" / "olla"
+SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
+TUNED = {name: {"global": {}, "families": {}} for name in BASELINES if name not in GENIES}
+BURSTY = """\
+name: bursty
+description: files over one TDL channel
+unseen: true
+channels: [{model: TDL-A}]
+traffic: {full_buffer_share: 0.5, file_bytes: 20000, files_per_s: 20}
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Quick runs that are quick indeed, in a folder with scenarios."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "bursty.yaml").write_text(BURSTY)
+    (folder / "unknown_key.yaml").write_text(BURSTY + "colour: red\n")
+    (folder / "empty.yaml").write_text("")
+    (folder / "broken.yaml").write_text("{")
+    (folder / "file").write_text("in the way")
+    with pytest.MonkeyPatch.context() as patch:
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        lines = setup["options.entry_points"]["distila.commands"].splitlines()
+        value = next(line.split("=")[1].strip() for line in lines if line.startswith("benchmark ="))
+        patch.setattr(cli, "entry_points", lambda group: [EntryPoint("benchmark", value, group)])
+        patch.setattr(command, "QUICK", SIZES)
+        patch.setattr(command, "QUICK_SWEEP_PERIODS_MS", (0.5, 10.0))
+        patch.setattr(baselines, "_tuned", lambda: TUNED)
+        patch.chdir(folder)
+        threads = torch.get_num_threads()
+        yield folder
+        torch.set_num_threads(threads)
+
+
+def distila(*arguments):
+    """Exit status, stdout and stderr of `distila benchmark`."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(["benchmark", *map(str, arguments)])
+        except SystemExit as stop:
+            status = stop.code or 0
+    return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+
+
+def refusal(*arguments):
+    done = distila(*arguments)
+    assert (done.status, done.out) == (2, ""), done
+    assert done.err.startswith("error: "), done.err
+    assert done.err.count("\n") == 1, done.err
+    return done.err
+
+
+POLICIES = f"illa,genie,{OLLA_BUNDLE},srsran-olla:default@xapp"
+RUN = ("--quick", "--policies", POLICIES, "--scenarios", "bursty.yaml,slow_e2_10ms", "--seeds", 2, "--jobs", 1)
+
+
+@pytest.fixture(scope="module")
+def ran(small):
+    done = distila(*RUN, "--out", "bench", "--cache", "cache")
+    assert done.status == 0, done.err
+    return SimpleNamespace(folder=small / "bench", output=done)
+
+
+@pytest.fixture(scope="module")
+def results(ran):
+    return json.loads((ran.folder / "results.json").read_text())
+
+
+# --- a whole benchmark ---
+
+
+def test_it_writes_results_report_and_charts(ran):
+    names = {path.name for path in ran.folder.iterdir()}
+    assert names == {"results.json", "report.html", "gain.png", "e2_sweep.png", "episodes"}
+    for name in ("gain.png", "e2_sweep.png"):
+        assert (ran.folder / name).read_bytes().startswith(b"\x89PNG")
+    page = (ran.folder / "report.html").read_text()
+    assert "bursty" in page
+    assert "slow_e2_10ms" in page
+
+
+def test_it_prints_a_table_for_each_family_and_where_the_report_is(ran):
+    assert ran.output.err == ""
+    for text in ("bursty, unseen in training: 24 links", "slow_e2_10ms: 24 links, E2 period 10 ms, delay 5 ms"):
+        assert text in " ".join(ran.output.out.split())
+    assert ran.output.out.rstrip().endswith("report: bench/report.html")
+
+
+def test_families_say_what_they_are(results):
+    bursty, slow = results["families"]["bursty"], results["families"]["slow_e2_10ms"]
+    assert list(results["families"]) == ["bursty", "slow_e2_10ms"]
+    assert (bursty["unseen"], slow["unseen"]) == (True, False)
+    assert bursty["description"] == "files over one TDL channel"
+    assert [(f["e2_period_ms"], f["e2_delay_ms"], f["slot_us"]) for f in (bursty, slow)] == [
+        (0.5, 0, 500),
+        (10, 5, 500),
+    ]
+    assert 0 < bursty["bursty_share"] < 1
+    assert slow["bursty_share"] == 0
+    assert results["settings"]["seeds"] == [0, 1]
+    assert (results["settings"]["split"], results["settings"]["reference"]) == ("test", "olla")
+    assert results["quick"] is True
+
+
+def test_every_policy_has_its_figures_in_every_family(results):
+    for family in results["families"].values():
+        assert list(family["policies"]) == ["olla", *POLICIES.split(",")], "the reference comes unasked"
+        seats = [figures["seat"] for figures in family["policies"].values()]
+        assert seats == ["du", "du", "du", "xapp", "xapp"]
+        for figures in family["policies"].values():
+            mean, (low, high) = (figures["gain_vs_olla_pct"][key] for key in ("mean", "ci95"))
+            assert low <= mean <= high
+            assert figures["goodput"] > 0
+            assert 0 <= figures["residual_bler"] <= figures["first_tx_bler"] < 1
+        assert family["policies"]["olla"]["gain_vs_olla_pct"] == {"mean": 0, "ci95": [0, 0]}
+        assert family["policies"]["olla"]["genie_share_pct"] == 0
+        assert family["policies"]["genie"]["genie_share_pct"] == 100
+
+
+def test_the_bundle_of_olla_is_the_baseline_that_it_was_made_from(results):
+    policies = results["families"]["bursty"]["policies"]  # reports every slot, no delay
+    bundle, same = (dict(policies[name]) for name in (str(OLLA_BUNDLE), "srsran-olla:default@xapp"))
+    for figures in (bundle, same):
+        del figures["elapsed_s"], figures["base"]
+    assert bundle == same
+
+
+def test_files_are_delayed_only_where_there_are_files(results):
+    bursty, slow = (results["families"][name]["policies"].values() for name in ("bursty", "slow_e2_10ms"))
+    assert len({figures["file_delay_ms"]["files"] for figures in bursty}) == 1
+    assert all(0 < f["file_delay_ms"]["p50"] <= f["file_delay_ms"]["p95"] <= f["file_delay_ms"]["p99"] for f in bursty)
+    assert {figures["file_delay_ms"] for figures in slow} == {None}
+
+
+def test_the_sweep_is_over_periods_and_over_what_sits_in_the_xapp(results):
+    sweep = results["e2_sweep"]
+    assert sweep["scenario"] == "slow_e2_10ms"
+    assert list(sweep["policies"]) == [str(OLLA_BUNDLE), "srsran-olla:default@xapp"]
+    for name, points in sweep["policies"].items():
+        assert [(point["period_ms"], point["delay_ms"]) for point in points] == [(0.5, 5), (10, 5)]
+        gain = results["families"]["slow_e2_10ms"]["policies"][name]["gain_vs_olla_pct"]
+        assert {key: points[1][key] for key in ("mean", "ci95")} == gain, "the same runs"
+
+
+def test_json_is_what_the_file_has_and_nothing_is_run_again(ran, monkeypatch):
+    before = (ran.folder / "results.json").read_text()
+    monkeypatch.setattr(runner, "run_episode", lambda plan: pytest.fail("run again"))
+    done = distila(*RUN, "--out", "bench", "--cache", "cache", "--json")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (ran.folder / "results.json").read_text() == before
+
+
+def test_without_sweep_there_is_none(small):
+    args = ("--quick", "--policies", "illa@xapp", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache")
+    done = distila(*args, "--out", "no_sweep", "--no-sweep", "--json")
+    assert json.loads(done.out)["e2_sweep"] is None
+    assert not (small / "no_sweep" / "e2_sweep.png").exists()
+
+
+def test_no_chart_of_an_earlier_run_stays(ran):
+    args = ("--quick", "--policies", "illa", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache")
+    stale = ran.folder.parent / "stale" / "e2_sweep.png"
+    stale.parent.mkdir()
+    stale.write_bytes(b"of an earlier run")
+    assert distila(*args, "--out", "stale").status == 0
+    assert not stale.exists()
+
+
+def test_the_reference_alone_is_a_benchmark_too(small):
+    args = ("--quick", "--policies", "olla", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache")
+    done = distila(*args, "--out", "alone", "--split", "validation", "--links", 8, "--json")
+    found = json.loads(done.out)
+    assert list(found["families"]["bursty"]["policies"]) == ["olla"]
+    assert found["families"]["bursty"]["policies"]["olla"]["genie_share_pct"] is None
+    assert (found["settings"]["split"], found["settings"]["links"]) == ("validation", 8)
+    assert found["e2_sweep"] is None
+
+
+def test_an_interrupted_benchmark_says_so(small, monkeypatch):
+    def run_all(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "run_all", run_all)
+    done = distila("--quick", "--policies", "illa", "--scenarios", "bursty.yaml", "--out", "interrupted")
+    assert (done.status, done.out, done.err) == (130, "", "interrupted\n")
+
+
+# --- which scenarios ---
+
+
+@pytest.mark.parametrize(("text", "unseen"), [("all", {False, True}), ("seen", {False}), ("unseen", {True})])
+def test_groups_of_families(text, unseen):
+    found = command._scenarios(text)
+    assert found == tuple(scenario for scenario in families().values() if scenario.unseen in unseen)
+    assert {scenario.unseen for scenario in found} == unseen
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--scenarios", "nowhere"), ["'nowhere'", "high_mobility"]),
+        (("--scenarios", "missing.yaml"), ["missing.yaml"]),
+        (("--scenarios", "unknown_key.yaml"), ["unknown_key.yaml", "colour"]),
+        (("--scenarios", "empty.yaml"), ["empty.yaml"]),
+        (("--scenarios", "broken.yaml"), ["broken.yaml", "not YAML"]),
+        (("--scenarios", "bursty.yaml,bursty.yaml"), ["bursty.yaml", "twice"]),
+        (("--scenarios", "bursty.yaml,./bursty.yaml"), ["--scenarios", "same name"]),
+        (("--scenarios", ","), ["names nothing"]),
+        (("--policies", "ola"), ["'ola'", "salad"]),
+        (("--policies", "olla:best"), ["'best'"]),
+        (("--policies", "olla@ru"), ["'ru'"]),
+        (("--policies", "genie@xapp"), ["genie@xapp"]),
+        (("--policies", "illa,olla,illa"), ["'illa'", "twice"]),
+        (("--policies", ""), ["names nothing"]),
+        (("--policies", "illa:family", "--scenarios", "bursty.yaml"), ["illa", "not tuned", "bursty"]),
+        (("--duration-ms", "50"), ["--duration-ms 50", "warm-up"]),
+        (("--out", "file"), ["--out file"]),
+        (("--out", "file/below"), ["--out file"]),
+        (("--policies", "illa:default", "--scenarios", "bursty.yaml", "--cache", "file/x"), ["file/x"]),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(small, arguments, says):
+    given = {"--out": "refused", "--jobs": "1", "--policies": "illa", "--scenarios": "bursty.yaml"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    line = refusal("--quick", *(part for pair in given.items() for part in pair))
+    for word in says:
+        assert word in line
+
+
+def test_no_cuda_is_one_line(small, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "--device cuda" in refusal("--quick", "--device", "cuda", "--out", "refused")
+
+
+@pytest.mark.parametrize("option", ["--links=7", "--duration-ms=1", "--seeds=0", "--jobs=0", "--split=train"])
+def test_values_out_of_range_are_refused_by_option(small, option):
+    done = distila("--quick", "--out", "refused", option)
+    assert (done.status, done.out) == (2, "")
+    assert option.split("=")[0] in done.err
+
+
+def test_a_bundle_for_another_table_is_one_line(small):
+    picky = small / "picky"
+    picky.mkdir()
+    manifest = json.loads((OLLA_BUNDLE / "manifest.json").read_text()) | {"mcs_tables": [2]}
+    (picky / "manifest.json").write_text(json.dumps(manifest))
+    (picky / "policy.onnx").write_bytes((OLLA_BUNDLE / "policy.onnx").read_bytes())
+    args = ("--quick", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache", "--no-sweep")
+    assert "picky: made for MCS table 2" in refusal(*args, "--policies", "picky", "--out", "picky_out")
+
+
+# --- tuning ---
+
+
+def test_everything_that_has_settings_worth_it_is_tuned():
+    assert set(TUNABLE) == set(BASELINES) - set(GENIES)
+
+
+@pytest.mark.parametrize("name", TUNABLE)
+def test_every_try_is_a_policy(name):
+    tries = grid(name)
+    assert len(tries) == np.prod([len(values) for values in GRIDS[name].values()])
+    for settings in tries:
+        assert baseline(name, **settings).name == name
+
+
+@pytest.fixture
+def tiny_grid(small, monkeypatch):
+    monkeypatch.setattr(tuner, "GRIDS", {"illa": {"target": (0.1, 0.3), "cqi_position": (0.0,)}})
+    one = families()["slow_e2_10ms"]
+    unseen = families()["unseen_carrier"]
+    monkeypatch.setattr(tuner, "families", lambda: {"slow_e2_10ms": one, "unseen_carrier": unseen})
+    return small
+
+
+def test_tuning_writes_the_best_of_what_was_tried(tiny_grid, monkeypatch):
+    plans, real = [], tuner.run_all
+
+    def run_all(given, *rest):
+        plans.extend(given)
+        return real(given, *rest)
+
+    monkeypatch.setattr(tuner, "run_all", run_all)
+    args = ("tune", "--policies", "illa", "--links", 8, "--duration-ms", 300, "--jobs", 1, "--cache", "cache")
+    done = distila(*args, "--out", "tuned")
+    assert (done.status, done.err) == (0, "")
+    found = yaml.safe_load((tiny_grid / "tuned" / "tuned.yaml").read_text())
+    illa = found["policies"]["illa"]
+    assert list(found["policies"]) == ["illa"]
+    assert list(illa["families"]) == ["slow_e2_10ms"], "what is unseen is not looked at"
+    assert illa["global"] == illa["families"]["slow_e2_10ms"]
+    assert illa["global"] in tuner.grid("illa")
+    assert illa["tried"] == {"target": [0.1, 0.3], "cqi_position": [0.0]}
+    assert illa["worst_loss_of_global_pct"] == 0
+    assert {plan.split for plan in plans} == {Split.VALIDATION}
+    assert {plan.policy.seat for plan in plans} == {"du"}
+    assert found["how"]["split"] == "validation"
+    assert (found["how"]["links"], found["how"]["duration_ms"]) == (8, 300)
+    assert done.out.rstrip().endswith("written: tuned/tuned.yaml")
+
+
+def test_global_settings_weigh_every_family_the_same(small, monkeypatch):
+    monkeypatch.setattr(tuner, "GRIDS", {"illa": {"target": (0.1, 0.2, 0.3)}})
+    seen = [scenario for scenario in families().values() if not scenario.unseen][:2]
+    monkeypatch.setattr(tuner, "families", lambda: {scenario.name: scenario for scenario in seen})
+    # Goodput of each try in a family of high and in one of low SNR: 0.1 has the highest mean, 0.2 the best compromise.
+    goodput = {0.1: (10.0, 0.5), 0.2: (9.5, 0.98), 0.3: (2.0, 1.0)}
+
+    def run_all(plans, *_):
+        places = [[scenario.name for scenario in seen].index(plan.scenario.name) for plan in plans]
+        targets = [plan.policy.settings("")["target"] for plan in plans]
+        return [SimpleNamespace(goodput=np.full(3, goodput[t][p])) for t, p in zip(targets, places, strict=True)]
+
+    monkeypatch.setattr(tuner, "run_all", run_all)
+    silent = (lambda done, total: None,) * 2
+    found = tuner.tune(["illa"], SIZES, small / "by_hand", 1, None, *silent)["policies"]["illa"]
+    assert found["global"] == {"target": 0.2}
+    assert found["families"] == {seen[0].name: {"target": 0.1}, seen[1].name: {"target": 0.3}}
+    assert found["worst_loss_of_global_pct"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--policies", "genie"), "genie"),
+        (("--policies", "ola"), "ola"),
+        (("--policies", "illa,illa"), "twice"),
+        (("--policies", "illa", "--out", "file"), "--out file"),
+    ],
+)
+def test_tuning_refuses_in_one_line(tiny_grid, arguments, says):
+    assert says in refusal("tune", *arguments)

@@ -1,0 +1,350 @@
+"""Policies by name: every form, every refusal, tuned settings; bundles in the simulator decide as the xApp would.
+
+The bundle of OLLA that ships and the baseline `srsran-olla` are two programs for one algorithm, so under the same
+conditions they must agree to the last bit, wherever they sit, as long as reports come every slot and act at once.
+"""
+
+import json
+import pickle
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import baselines
+from training.baselines import BASELINES
+from training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
+from training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
+from training.sim.conditions import Banks, Conditions
+from training.sim.report import Decision
+from training.sim.scenario import Scenario, families
+from training.sim.simulator import Simulator
+from training.sim.split import Split
+from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from xapp.errors import InputError
+from xapp.policy.bundle import load_bundle
+
+pytest.importorskip("sionna")
+
+OLLA_BUNDLE = Path(str(files("xapp.policy"))) / "bundles" / "olla"
+SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
+GLOBAL = {"target": 0.2, "step_on_nack_db": 0.4}
+OF_FAMILY = {"target": 0.05, "step_on_nack_db": 0.1}
+TUNED = {name: {"global": {}, "families": {}} for name in BASELINES if name not in GENIES}
+TUNED["olla"] = {"global": GLOBAL, "families": {"tuned_one": OF_FAMILY}}
+PLAIN = {}
+NASTY = {
+    "snr_db": {"uniform": [-4, 20]},
+    "interference": {"share": 0.5},
+    "link": {
+        "mcs_table": 2,
+        "prbs": {"choice": [52, 13]},
+        "prb_hold_slots": 50,
+        "dtx_probability": 0.03,
+        "harq_rtt_slots": 5,
+        "bler_slope": {"uniform": [0.7, 1.4]},
+        "bler_shift_db": {"normal": [0, 0.7]},
+    },
+    "cqi": {"table": 2, "share": 0.5, "period_slots": 20, "delay_slots": 3},
+    "traffic": {"full_buffer_share": 0.5, "file_bytes": 20000, "files_per_s": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("banks")
+
+
+@pytest.fixture(autouse=True)
+def tuned(monkeypatch):
+    monkeypatch.setattr(baselines, "_tuned", lambda: TUNED)
+
+
+def a_scenario(**settings):
+    return Scenario.model_validate({"name": "made_up", "channels": [{"model": "TDL-A"}], **settings})
+
+
+def run(policy, cache, **settings):
+    spec = policy if isinstance(policy, PolicySpec) else parse_policy(policy)
+    return run_episode(EpisodePlan(a_scenario(**settings), spec, Split.TEST, 0, SIZES, cache))
+
+
+def assert_same(one, other):
+    for field in fields(Episode):
+        if field.name != "elapsed_s":
+            ours, theirs = getattr(one, field.name), getattr(other, field.name)
+            assert np.array_equal(ours, theirs, equal_nan=True), field.name
+
+
+def edited_bundle(folder, **changes):
+    """OLLA's graph under a manifest that says something else about it."""
+    folder.mkdir()
+    manifest = json.loads((OLLA_BUNDLE / "manifest.json").read_text()) | changes
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "policy.onnx").write_bytes((OLLA_BUNDLE / "policy.onnx").read_bytes())
+    return folder
+
+
+def as_actions(*kinds):
+    return [{"kind": kind, "value": mcs if kind == "mcs" else 0} for mcs, kind in enumerate(kinds)]
+
+
+# --- name[:variant][@seat] ---
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_sits_in_the_du_with_its_globally_tuned_settings(name):
+    spec = parse_policy(name)
+    assert (spec.name, spec.kind, spec.base, spec.variant, spec.seat) == (name, "baseline", name, "global", "du")
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "variant", "seat"),
+    [
+        ("salad:global", "salad", "global", "du"),
+        ("salad:family", "salad", "family", "du"),
+        ("salad:default", "salad", "default", "du"),
+        ("salad@du", "salad", "global", "du"),
+        ("salad@xapp", "salad", "global", "xapp"),
+        ("bler-window:family@xapp", "bler-window", "family", "xapp"),
+        ("srsran-olla:default@du", "srsran-olla", "default", "du"),
+        ("genie-target@du", "genie-target", "global", "du"),
+    ],
+)
+def test_variant_and_seat_are_parts_of_the_name(text, base, variant, seat):
+    spec = parse_policy(text)
+    assert (spec.name, spec.kind, spec.base, spec.variant, spec.seat) == (text, "baseline", base, variant, seat)
+
+
+def test_blanks_around_a_name_do_not_matter():
+    assert parse_policy("  olla@xapp ") == parse_policy("olla@xapp")
+
+
+def test_the_reference_is_the_tuned_olla_in_the_du():
+    spec = parse_policy(REFERENCE)
+    assert (spec.name, spec.base, spec.variant, spec.seat) == ("olla", "olla", "global", "du")
+
+
+@pytest.mark.parametrize(("suffix", "seat"), [("", "xapp"), ("@xapp", "xapp"), ("@du", "du"), ("/", "xapp")])
+def test_a_bundle_is_a_directory_and_sits_in_the_xapp(suffix, seat):
+    spec = parse_policy(f"{OLLA_BUNDLE}{suffix}")
+    assert spec.name == f"{OLLA_BUNDLE}{suffix}"
+    assert (spec.kind, Path(spec.base), spec.variant, spec.seat) == ("bundle", OLLA_BUNDLE, "", seat)
+    assert spec.settings("tuned_one") == {}
+
+
+def test_a_bundles_digest_tells_graphs_and_manifests_apart(tmp_path):
+    same = edited_bundle(tmp_path / "same")
+    other = edited_bundle(tmp_path / "other", actions=as_actions(*["native"] * NUM_MCS))
+    digests = [parse_policy(str(path)).digest for path in (OLLA_BUNDLE, same, other)]
+    assert digests[0] == digests[1]
+    assert digests[2] != digests[0], "the same graph, but its actions mean something else"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ola", ["'ola'", "olla", "genie", "directory"]),
+        ("olla@ru", ["'olla@ru'", "'ru'", "du", "xapp"]),
+        ("olla:best", ["'olla:best'", "'best'", "global", "family", "default"]),
+        ("olla:best@xapp", ["'best'"]),
+        ("genie@xapp", ["'genie@xapp'", "genie", "late"]),
+        ("genie-target:default@xapp", ["genie"]),
+        ("ola:family", ["'ola:family'", "bundle has no variant", "olla"]),
+        (f"{OLLA_BUNDLE}:global", ["no variant"]),
+        (str(OLLA_BUNDLE.parent), ["no policy bundle", "manifest.json"]),
+        ("", ["policy"]),
+    ],
+)
+def test_what_names_no_policy_is_refused_in_one_line(text, says):
+    with pytest.raises(InputError) as refused:
+        parse_policy(text)
+    line = str(refused.value)
+    assert "\n" not in line
+    for word in says:
+        assert word in line
+
+
+def test_a_bundle_in_the_du_must_decide_by_itself(tmp_path):
+    shy = edited_bundle(tmp_path / "shy", actions=as_actions(*["mcs"] * (NUM_MCS - 1), "native"))
+    assert parse_policy(str(shy)).seat == "xapp"
+    with pytest.raises(InputError, match="MCS"):
+        parse_policy(f"{shy}@du")
+
+
+def test_a_damaged_bundle_is_refused_when_it_is_named(tmp_path):
+    path = edited_bundle(tmp_path / "bundle")
+    (path / "policy.onnx").write_bytes(b"not a graph")
+    with pytest.raises(InputError, match=r"policy\.onnx"):
+        parse_policy(str(path))
+
+
+@pytest.mark.parametrize("folder", ["me@home", "12:30"])
+def test_a_bundles_directory_may_have_any_name(tmp_path, folder):
+    path = edited_bundle(tmp_path / folder)
+    assert parse_policy(str(path)).base == str(path)
+    assert parse_policy(f"{path}@du").seat == "du"
+
+
+# --- settings ---
+
+
+def test_variants_have_the_settings_tuned_over_all_families_for_one_or_none():
+    assert parse_policy("olla").settings("tuned_one") == GLOBAL
+    assert parse_policy("olla").settings("elsewhere") == GLOBAL
+    assert parse_policy("olla:global@xapp").settings("tuned_one") == GLOBAL
+    assert parse_policy("olla:family").settings("tuned_one") == OF_FAMILY
+    assert parse_policy("olla:default").settings("tuned_one") == {}
+
+
+def test_settings_of_a_family_that_was_not_tuned_are_refused_by_name():
+    with pytest.raises(InputError, match=r"olla.*'elsewhere'.*tuned_one"):
+        parse_policy("olla:family").settings("elsewhere")
+
+
+def test_a_baseline_that_was_never_tuned_says_how(monkeypatch):
+    monkeypatch.setattr(baselines, "_tuned", lambda: {})
+    with pytest.raises(InputError, match=r"salad.*distila benchmark tune"):
+        parse_policy("salad").settings("tuned_one")
+    assert parse_policy("salad:default").settings("tuned_one") == {}
+
+
+@pytest.mark.parametrize("variant", ["", ":global", ":family", ":default"])
+@pytest.mark.parametrize("name", GENIES)
+def test_genies_have_nothing_to_tune(name, variant):
+    assert parse_policy(name + variant).settings("elsewhere") == {}
+
+
+def test_settings_reach_the_policy_on_top_of_its_defaults():
+    tuned, default = (parse_policy(name).make("tuned_one").settings for name in ("olla:family", "olla:default"))
+    assert (tuned.target, tuned.step_on_nack_db) == (0.05, 0.1)
+    assert tuned.max_offset_db == default.max_offset_db
+
+
+def test_nobody_can_change_what_was_tuned():
+    parse_policy("olla").settings("tuned_one")["target"] = 0.9
+    parse_policy("olla:family").settings("tuned_one")["target"] = 0.9
+    assert (GLOBAL["target"], OF_FAMILY["target"]) == (0.2, 0.05)
+
+
+def test_every_run_has_a_policy_of_its_own():
+    spec = parse_policy("olla")
+    assert spec.make("tuned_one") is not spec.make("tuned_one")
+
+
+def test_a_baseline_on_trial_has_the_settings_on_trial():
+    spec = PolicySpec.trial("olla", {"target": 0.3})
+    assert (spec.base, spec.seat, spec.settings("elsewhere")) == ("olla", "du", {"target": 0.3})
+    assert spec.make("elsewhere").settings.target == 0.3
+    with pytest.raises(InputError, match="aim"):
+        PolicySpec.trial("olla", {"aim": 0.3}).make("elsewhere")
+
+
+def test_specs_travel_to_other_processes():
+    for spec in (parse_policy("olla:family@xapp"), parse_policy(str(OLLA_BUNDLE)), PolicySpec.trial("illa", {})):
+        assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_the_settings_that_ship_make_policies_for_families_that_may_be_seen(monkeypatch):
+    monkeypatch.undo()
+    for name, found in baselines._tuned().items():
+        for settings in (found["global"], *found["families"].values()):
+            assert BASELINES[name](**settings).name == name
+        assert all(not families()[family].unseen for family in found["families"])
+
+
+# --- a bundle is the very policy that the xApp runs ---
+
+
+@pytest.mark.parametrize("settings", [PLAIN, NASTY], ids=["plain", "nasty"])
+@pytest.mark.parametrize("seat", ["xapp", "du"])
+def test_the_bundle_of_olla_decides_exactly_like_the_baseline(cache, settings, seat):
+    said = load_bundle(OLLA_BUNDLE).manifest.training
+    same = {"target": said["target_bler"], **{k: said[k] for k in ("step_on_nack", "max_offset", "initial_cqi")}}
+    in_the_du = run(PolicySpec.trial("srsran-olla", same), cache, **settings)
+    assert_same(run(f"{OLLA_BUNDLE}@{seat}", cache, **settings), in_the_du)
+    assert in_the_du.bits.sum() > 0
+    assert in_the_du.first_nack.sum() > 0
+
+
+def test_a_bundle_that_leaves_every_choice_to_the_du_is_the_dus_olla(cache, tmp_path):
+    reference = run("olla", cache)
+    for kind in ("native", "mcs_offset"):
+        idle = edited_bundle(tmp_path / kind, actions=as_actions(*[kind] * NUM_MCS))
+        assert_same(run(str(idle), cache), reference)
+
+
+def test_actions_of_several_kinds_are_told_apart_link_by_link(tmp_path):
+    kinds = ["native"] * 10 + ["mcs_offset"] * 4 + ["mcs"] * (NUM_MCS - 14)
+    actions = as_actions(*kinds)
+    for action in actions[10:14]:
+        action["value"] = -2
+    policy = BundlePolicy(load_bundle(edited_bundle(tmp_path / "mixed", actions=actions)))
+    conditions = Conditions(
+        a_scenario(snr_db={"uniform": [0, 30]}), 12, Split.TEST, 0, 200, banks=Banks(4, 256, 0, tmp_path)
+    )
+    simulator = Simulator(conditions, native=parse_policy("olla").make(""))
+    plain = BundlePolicy(load_bundle(OLLA_BUNDLE))
+    for either in (policy, plain):
+        either.start(conditions.cell(), conditions.generator("policy"))
+    seen = set()
+    for _ in range(60):
+        report = simulator.report
+        mcs, decision = plain.decide(report).value, policy.decide(report)
+        assert isinstance(decision, Decision)
+        expected = [(NATIVE, 0) if m < 10 else (MCS_OFFSET, -2) if m < 14 else (MCS, m) for m in mcs.tolist()]
+        assert list(zip(decision.kind.tolist(), decision.value.tolist(), strict=True)) == expected
+        seen |= {kind for kind, _ in expected}
+        simulator.step(decision)
+    assert seen == {NATIVE, MCS_OFFSET, MCS}
+
+
+def test_a_bundle_refuses_a_cell_with_another_mcs_table(cache, tmp_path):
+    picky = edited_bundle(tmp_path / "picky", mcs_tables=[2])
+    with pytest.raises(InputError, match=r"picky.*MCS table 2.*has 1"):
+        run(str(picky), cache)
+    run(str(picky), cache, link={"mcs_table": 2})
+
+
+def test_a_bundle_forgets_between_runs(cache):
+    assert_same(run(str(OLLA_BUNDLE), cache), run(str(OLLA_BUNDLE), cache))
+
+
+# --- where it sits matters for timing alone ---
+
+
+@pytest.mark.parametrize("settings", [PLAIN, NASTY], ids=["plain", "nasty"])
+@pytest.mark.parametrize("name", ["illa", "olla", "srsran-olla", "bler-window"])
+def test_with_reports_every_slot_and_no_delay_both_seats_are_one(cache, name, settings):
+    assert_same(run(f"{name}@xapp", cache, **settings), run(f"{name}@du", cache, **settings))
+
+
+@pytest.mark.parametrize("name", ["salad", "thompson", "genie", "genie-target"])
+def test_so_it_is_for_policies_that_gamble_or_know_given_the_same_dice(tmp_path, name):
+    def conditions():
+        return Conditions(a_scenario(), 8, Split.TEST, 0, 300, banks=Banks(4, 256, 0, tmp_path))
+
+    du = Simulator(conditions(), native=parse_policy(name).make(""))
+    du.run(300)
+    seat = conditions()
+    xapp, policy = Simulator(seat), parse_policy(name).make("")
+    policy.start(seat.cell(), seat.generator("native"))
+    while xapp.slot < 300:
+        xapp.step(policy.decide(xapp.report))
+    for counter in ("bits", "resource", "first_ack", "first_nack", "mean_mcs"):
+        assert torch.equal(getattr(du.counters, counter), getattr(xapp.counters, counter)), counter
+
+
+@pytest.mark.parametrize("name", ["srsran-olla@xapp", str(OLLA_BUNDLE)])
+def test_until_the_first_decision_acts_an_xapps_cell_is_the_dus_tuned_olla(cache, name):
+    too_late = {"e2": {"period_slots": 20, "delay_slots": 10_000}}
+    assert_same(run(name, cache, **too_late), run("olla", cache, **too_late))
+
+
+def test_what_comes_late_makes_a_difference(cache):
+    slow = {"e2": {"period_slots": 20, "delay_slots": 10}}
+    late, at_once = run("srsran-olla@xapp", cache, **slow), run("srsran-olla", cache, **slow)
+    assert not np.array_equal(late.bits, at_once.bits)

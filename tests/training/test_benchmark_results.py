@@ -1,0 +1,220 @@
+"""Figures of a benchmark: gains are paired and clustered, what is undefined is null, and everything is in the JSON."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.benchmark.episode import Episode
+from training.benchmark.results import add_genie_share, benchmark_results, policy_figures, used_links
+
+KEYS = {
+    "goodput", "goodput_p5", "gain_vs_olla_pct", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms",
+    "goodput_percentiles", "gain_by_speed", "elapsed_s",
+}  # fmt: skip
+
+
+def an_episode(goodput, resource=1e4, rows=None, **given):
+    """An episode with this goodput on each link; every link has a row of its own unless told otherwise."""
+    goodput = np.asarray(goodput, np.float64)
+    count, blank = len(goodput), np.zeros(len(goodput))
+    resource = blank + resource
+    values = {
+        "bits": goodput * resource,
+        "goodput": goodput,
+        "resource": resource,
+        "first_ack": blank + 90,
+        "first_nack": blank + 10,
+        "first_dtx": blank,
+        "residual": blank,
+        "mean_mcs": blank + 12,
+        "speed_kmh": blank + 3,
+        "snr_db": blank + 15,
+        "fading_row": np.arange(count, dtype=np.float64) if rows is None else np.asarray(rows, np.float64),
+        "file_delay_ms": np.empty(0),
+    }
+    scalars = {"slot_us": 500.0, "period_slots": 1, "delay_slots": 0, "bursty_share": 0.0, "elapsed_s": 1.25}
+    return Episode(**values | scalars | given)
+
+
+def figures_of(policies, references):
+    return policy_figures(policies, references, used_links([policies, references]), 0)
+
+
+def figures(policy, reference):
+    return figures_of([policy], [reference])
+
+
+def gain(policy, reference):
+    found = figures(policy, reference)["gain_vs_olla_pct"]
+    return found["mean"], *found["ci95"]
+
+
+@pytest.fixture
+def noisy():
+    rng = np.random.default_rng(1)
+    reference = rng.uniform(1, 5, 60)
+    return an_episode(reference * rng.uniform(0.9, 1.3, 60)), an_episode(reference)
+
+
+# --- gain ---
+
+
+def test_the_gain_is_that_of_the_mean_over_links():
+    mean, low, high = gain(an_episode([1.2, 2.0, 3.4]), an_episode([1.0, 2.0, 3.0]))
+    assert mean == pytest.approx(100 * (6.6 / 6.0 - 1), abs=1e-3)
+    assert low <= mean <= high
+
+
+def test_a_policy_against_itself_gains_exactly_nothing(noisy):
+    assert gain(noisy[0], noisy[0]) == (0, 0, 0)
+
+
+def test_the_interval_holds_the_gain_and_not_everything(noisy):
+    mean, low, high = gain(*noisy)
+    assert mean == pytest.approx(100 * (noisy[0].goodput.mean() / noisy[1].goodput.mean() - 1), abs=1e-3)
+    assert 0 < low < mean < high < 20
+
+
+def test_the_same_results_have_the_same_interval(noisy):
+    assert gain(*noisy) == gain(*noisy)
+
+
+def test_links_that_share_fading_do_not_count_as_independent():
+    rng = np.random.default_rng(2)
+    rows = np.repeat(np.arange(12), 8)
+    ratio = rng.uniform(0.8, 1.4, 12)[rows]  # what a UE's fading does to all its links
+    alone = an_episode(ratio), an_episode(np.ones(96))
+    together = tuple(replace(episode, fading_row=rows.astype(np.float64)) for episode in alone)
+    _, low, high = gain(*alone)
+    _, clustered_low, clustered_high = gain(*together)
+    assert gain(*alone)[0] == gain(*together)[0]
+    assert clustered_high - clustered_low > 2 * (high - low)
+
+
+def test_rows_of_two_seeds_are_different_ues():
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.uniform(1, 2, (2, 20)), rng.uniform(1, 2, (2, 20))
+    one_by_one = figures_of([an_episode(x) for x in ours], [an_episode(x) for x in theirs])
+    at_once = figures_of([an_episode(ours.ravel())], [an_episode(theirs.ravel())])
+    assert one_by_one["gain_vs_olla_pct"] == at_once["gain_vs_olla_pct"]
+
+
+def test_links_with_nothing_to_send_count_nowhere(noisy):
+    idle = [
+        an_episode(np.append(e.goodput, 0), np.append(e.resource, 0), mean_mcs=np.append(e.mean_mcs, np.nan))
+        for e in noisy
+    ]
+    assert figures(*idle) == figures(*noisy)
+
+
+def test_a_link_that_sends_in_vain_counts_as_nothing_delivered():
+    reference, policy = an_episode([1, 2, 3, 0]), an_episode([1, 2, 3, 0.2])
+    found = {"olla": figures(reference, reference), "genie": figures(policy, reference)}
+    assert found["olla"]["goodput"] == 1.5
+    assert found["genie"]["goodput"] == 1.55
+    assert gain(policy, reference)[0] == pytest.approx(100 * (6.2 / 6 - 1), abs=1e-3)
+
+
+def test_who_is_done_before_the_warm_ups_end_is_not_punished():
+    reference, policy = an_episode([2, 2, 2]), an_episode([2, 2, 0], resource=[1e4, 1e4, 0])
+    assert figures(policy, reference)["goodput"] == 2
+    assert gain(policy, reference)[0] == 0
+
+
+def test_gains_by_speed_need_enough_links():
+    speed = np.concatenate([np.full(7, 5.0), np.full(9, 40.0), np.full(8, 120.0)])
+    reference = an_episode(np.full(24, 2.0), speed_kmh=speed)
+    policy = an_episode(np.where(speed > 100, 3.0, 2.2), speed_kmh=speed)
+    found = figures(policy, reference)["gain_by_speed"]
+    assert [(entry["speed_kmh"], entry["links"]) for entry in found] == [([30, 60], 9), ([120, 500], 8)]
+    assert [entry["mean"] for entry in found] == [10, 50]
+
+
+# --- other figures ---
+
+
+def test_a_refused_block_is_an_error_and_a_missed_grant_is_none():
+    blank = np.zeros(4)
+    policy = an_episode(
+        np.ones(4), first_ack=blank + 70, first_nack=blank + 10, first_dtx=blank + 20, residual=blank + 1
+    )
+    found = figures(policy, policy)
+    assert found["first_tx_bler"] == 0.125
+    assert found["residual_bler"] == 0.01
+
+
+def test_goodput_has_its_mean_its_worst_links_and_its_distribution():
+    found = figures(an_episode(np.arange(101.0)), an_episode(np.ones(101)))
+    assert (found["goodput"], found["goodput_p5"]) == (50, 5)
+    assert found["goodput_percentiles"] == list(range(0, 101, 5))
+
+
+def test_delays_of_files_are_of_all_links_and_seeds():
+    delays = [np.arange(1.0, 51), np.arange(51.0, 102)]
+    episodes = [an_episode([1.0], file_delay_ms=delay) for delay in delays]
+    found = figures_of(episodes, episodes)["file_delay_ms"]
+    assert found == {"p50": 51, "p95": 96, "p99": 100, "files": 101}
+
+
+def test_time_is_summed_over_seeds():
+    assert figures_of([an_episode([1.0])] * 3, [an_episode([1.0])] * 3)["elapsed_s"] == 3.75
+
+
+# --- the genie ---
+
+
+def entry(goodput, base):
+    return {"goodput": goodput, "base": base}
+
+
+def shares(**policies):
+    add_genie_share(policies)
+    return {name: found["genie_share_pct"] for name, found in policies.items()}
+
+
+def test_the_share_is_how_far_a_policy_gets_from_olla_to_the_genie():
+    found = shares(olla=entry(2.0, "olla"), mine=entry(2.3, "x"), worse=entry(1.5, "illa"), genie=entry(3.0, "genie"))
+    assert found == {"olla": 0, "mine": 30, "worse": -50, "genie": 100}
+
+
+def test_without_a_genie_or_where_it_is_no_better_there_is_no_share():
+    assert shares(olla=entry(2.0, "olla"), mine=entry(2.3, "x")) == {"olla": None, "mine": None}
+    assert set(shares(olla=entry(2.0, "olla"), genie=entry(2.0, "genie")).values()) == {None}
+    assert set(shares(olla=entry(None, "olla"), genie=entry(None, "genie")).values()) == {None}
+    found = shares(olla=entry(2.0, "olla"), mine=entry(None, "x"), genie=entry(3.0, "genie"))
+    assert found == {"olla": 0, "mine": None, "genie": 100}
+
+
+# --- what is undefined, and the file ---
+
+
+def test_where_nothing_was_sent_everything_is_null():
+    blank = np.zeros(3)
+    idle = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan)
+    found = figures(idle, idle)
+    nothing = {"goodput", "goodput_p5", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms"}
+    assert {name for name, value in found.items() if value is None} == nothing
+    assert found["gain_vs_olla_pct"] == {"mean": None, "ci95": [None, None]}
+    assert found["goodput_percentiles"] == found["gain_by_speed"] == []
+    json.dumps(found, allow_nan=False)
+
+
+def test_against_nothing_no_gain_is_defined():
+    found = figures(an_episode([1.0, 2.0]), an_episode([0.0, 0.0]))
+    assert found["gain_vs_olla_pct"] == {"mean": None, "ci95": [None, None]}
+    json.dumps(found, allow_nan=False)
+
+
+def test_results_hold_what_is_documented(noisy):
+    found = figures(*noisy)
+    assert set(found) == KEYS
+    families = {"made_up": {"unseen": False, "policies": {"mine": found}}}
+    results = json.loads(json.dumps(benchmark_results(True, {"seeds": [0]}, families, None), allow_nan=False))
+    assert (results["kind"], results["version"], results["quick"]) == ("benchmark", 1, True)
+    assert results["settings"] == {"seeds": [0]}
+    assert results["families"] == families
+    assert results["e2_sweep"] is None
+    for key in KEYS | {"genie_share_pct", "seat", "settings", "base", "unseen"}:
+        assert f"``{key}``" in benchmark_results.__doc__, "described"

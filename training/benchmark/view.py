@@ -1,0 +1,161 @@
+"""What a benchmark's charts and its page share: its results with verdicts, the order of policies, and how each looks.
+
+Every policy keeps its colour and its marker everywhere; the reference has the colour that stands for what is compared
+with in all reports, genies are grey.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR
+from training.baselines import GENIES
+
+# Told apart by most kinds of colour vision, on light and on dark; markers and dashes help where they are not.
+_COLOURS: Final = (
+    POLICY_COLOUR, "#12937a", "#a05fc4", "#c8436b", "#8a8a12", "#1796b8", "#9a6446", "#5f6fd0", "#5c9a2c", "#b0528f",
+)  # fmt: skip
+_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "pentagon", "star", "triangle-down", "hexagram")
+_DASHES: Final = ("solid", "dash", "dashdot", "longdash")
+_GENIE_COLOURS: Final = (f"rgb({GREY})", "#a8906a")
+
+BETTER, WORSE, UNCLEAR, UNKNOWN = "better", "worse", "unclear", "unknown"
+REAL_TIME, SLOW, MIXED = "real-time", "slow", "mixed"
+"""Pace of E2, see `BenchmarkView.pace`; figures of one say nothing about another."""
+_REAL_TIME_SLOTS: Final = 2
+UNSEEN: Final = "\u2020"
+"""Stands after the name of a family that is not in training."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a policy is drawn wherever it is drawn."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """For plotly."""
+        return {"color": self.colour, "dash": self.dash, "width": 2}
+
+
+@dataclass(frozen=True)
+class BenchmarkView:
+    """The results of a benchmark as its reports need them; see results.json for what they hold."""
+
+    results: Mapping[str, Any]
+
+    @property
+    def reference(self) -> str:
+        """Name of the policy that the others are compared with."""
+        return str(self.results["settings"].get("reference") or "olla")
+
+    @property
+    def families(self) -> dict[str, dict[str, Any]]:
+        """By name, in the order of the results."""
+        return dict(self.results["families"])
+
+    @cached_property
+    def policies(self) -> list[str]:
+        """The reference, then the others as the results have them, genies last; not every family need have all."""
+        names = dict.fromkeys(name for family in self.families.values() for name in family["policies"])
+        return sorted(names, key=lambda name: (name != self.reference, self.is_genie(name)))
+
+    @property
+    def others(self) -> list[str]:
+        """All policies but the reference."""
+        return [name for name in self.policies if name != self.reference]
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each policy is drawn."""
+        looks: dict[str, Look] = {}
+        plain_ones = genies = 0
+        for name in self.policies:
+            if name == self.reference:
+                looks[name] = Look(AGAINST_COLOUR, "line-ns", "dot")
+            elif self.is_genie(name):
+                looks[name] = Look(_GENIE_COLOURS[genies % len(_GENIE_COLOURS)], "x", "dot")
+                genies += 1
+            else:
+                symbol, dash = _SYMBOLS[plain_ones % len(_SYMBOLS)], _DASHES[plain_ones % len(_DASHES)]
+                looks[name] = Look(_COLOURS[plain_ones % len(_COLOURS)], symbol, dash)
+                plain_ones += 1
+        return looks
+
+    def is_genie(self, policy: str) -> bool:
+        """Whether the policy knows what none can know."""
+        return any(self.outcome(family, policy).get("base") in GENIES for family in self.families)
+
+    def is_xapp(self, policy: str) -> bool:
+        """Whether the policy hears of its links over E2."""
+        return "xapp" in self.seats(policy)
+
+    def seats(self, policy: str) -> list[str]:
+        """Where the policy sits; as a rule the same in all families."""
+        found = (self.outcome(family, policy).get("seat") for family in self.families)
+        return [str(seat) for seat in dict.fromkeys(found) if seat]
+
+    @cached_property
+    def by_pace(self) -> dict[str, list[str]]:
+        """The families of each pace of E2 that occurs, real-time ones first."""
+        paces = {name: self.pace(name) for name in self.families}
+        groups = {pace: [name for name in paces if paces[name] == pace] for pace in (REAL_TIME, SLOW, MIXED)}
+        return {pace: names for pace, names in groups.items() if names}
+
+    def pace(self, family: str) -> str:
+        """Real-time where E2 reports come every slot or two, else slow; mixed where the results have no one period."""
+        about = self.families[family]
+        period_us, slot_us = 1e3 * figure_of(about.get("e2_period_ms")), figure_of(about.get("slot_us"))
+        if math.isnan(period_us) or math.isnan(slot_us):
+            return MIXED
+        return REAL_TIME if period_us <= _REAL_TIME_SLOTS * slot_us * (1 + 1e-9) else SLOW
+
+    def outcome(self, family: str, policy: str) -> dict[str, Any]:
+        """What the policy reached in the family; empty where it did not run."""
+        return self.families[family]["policies"].get(policy) or {}
+
+    def gain(self, family: str, policy: str) -> "Gain":
+        """Gain over the reference."""
+        return gain_of(self.outcome(family, policy).get("gain_vs_olla_pct"))
+
+    def value(self, family: str, policy: str, key: str, scale: float = 1.0) -> float:
+        """One figure, scaled; NaN where there is none."""
+        return scale * figure_of(self.outcome(family, policy).get(key))
+
+    def label(self, family: str) -> str:
+        """Name of the family, with a mark where it is not in training."""
+        return family + (f" {UNSEEN}" if self.families[family].get("unseen") else "")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain [%] with its 95 % interval; NaN where it is not known."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse only where the whole interval is; an end at zero is not enough."""
+        if math.isnan(self.low) or math.isnan(self.high) or math.isnan(self.mean):
+            return UNKNOWN
+        if self.low > 0:
+            return BETTER
+        return WORSE if self.high < 0 else UNCLEAR
+
+
+def gain_of(entry: Mapping[str, Any] | None) -> Gain:
+    """A gain from anything with ``mean`` and ``ci95``."""
+    low, high = (entry or {}).get("ci95") or (None, None)
+    return Gain(figure_of((entry or {}).get("mean")), figure_of(low), figure_of(high))
+
+
+def figure_of(value: Any) -> float:
+    """A finite number, or NaN."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
