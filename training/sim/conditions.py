@@ -119,6 +119,7 @@ class Conditions:
             cqi_table=self.cqi_table,
             curves=self.tables.curves,
             true_tbler=self.true_tbler,
+            max_transmissions=self.max_transmissions,
         )
 
     # What the simulator asks for, slot by slot and in order
@@ -159,8 +160,10 @@ class Conditions:
         rows = slice(offset, offset + beta_db.shape[0])
         return self._eesm(self._level_db[rows], self._link_index, self._slot_index[rows], beta_db)
 
-    def true_tbler(self, slot: int) -> tuple[Tensor, Tensor]:
-        """First-transmission TBLER and transport block size [bits] of every MCS, float32 [link, mcs] each."""
+    def true_tbler(self, slot: int, transmissions: int = 1) -> tuple[Tensor, Tensor]:
+        """TBLER after so many transmissions in this channel, and transport block size [bits]; float32 [link, mcs]."""
+        if transmissions < 1:
+            raise ValueError(f"transmissions is {transmissions}; must be at least 1")
         offset, tables = slot - self._start, self.tables
         level, index = self._level_db[offset, :, None], self._link_index[:, None]
         mcs = torch.arange(tables.max_mcs + 1, device=self.device)
@@ -168,6 +171,8 @@ class Conditions:
         row = mcs[None, :] if first_row is None else first_row[0, :, None] + mcs[None, :]
         row = row.expand(self.num_links, -1)
         sinr_db = self._eesm(level, index, self._slot_index[offset], tables.beta_db[: tables.max_mcs + 1][None, :])
+        if transmissions > 1:
+            sinr_db = self.combining.sinr_db(self.combining.received(sinr_db) * transmissions)
         if not self.plain_curves:
             sinr_db = steeper(sinr_db, tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
         return tables.tbler(row, sinr_db), tables.tbs_bits[row]

@@ -113,7 +113,9 @@ class Cell:
     cqi_table: int
     curves: Curves
     true_tbler: "TrueTbler"
-    """for genies alone"""
+    """for genies and privileged teachers alone"""
+    max_transmissions: int = 4
+    """of a block, before it is given up"""
 
     @property
     def max_mcs(self) -> int:
@@ -124,10 +126,15 @@ class Cell:
 class TrueTbler(Protocol):
     """What nobody can know: the error rate of every MCS in a slot."""
 
-    def __call__(self, slot: int) -> tuple[Tensor, Tensor]:
-        """First-transmission TBLER, float32 [link, mcs], of that slot, and transport block size [bits], same shape.
+    def __call__(self, slot: int, transmissions: int = 1) -> tuple[Tensor, Tensor]:
+        """TBLER, float32 [link, mcs], of that slot, and transport block size [bits], same shape.
 
         Slots must be asked for in order: those of the past are gone.
+
+        Args:
+            slot: whose channel.
+            transmissions: the TBLER that is left after so many, all of them in this very channel, combined; 1: that of
+                the first.
         """
         ...
 

@@ -1,0 +1,589 @@
+"""The policy's network: a new UE is zeros, NaN stays outside, SINR estimates do as SALAD's law says; the bundle is it.
+
+Constants are held against the simulator's own curves (`training.sim.report.Curves`), and bundles against the network on
+reports that it gets as a policy in the simulator, which is what it will be asked in service.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from pydantic import ValidationError
+
+from training.benchmark.policies import BundlePolicy
+from training.network.export import agreement, export_bundle, latency_us, sample_inputs
+from training.network.network import START_DB, NetworkConfig, PolicyNetwork, cqi_sinr_db, mcs_facts
+from training.network.policy import NetworkPolicy
+from xapp.e2.report import MCS_OFFSET, NUM_MCS
+from xapp.errors import InputError
+from xapp.nr.bler import SmoothBler, tbler
+from xapp.nr.mcs import mcs_table
+from xapp.nr.tbs import num_re, transport_block_size_bits
+from xapp.policy.bundle import GRAPH_FILE, MAX_GRAPH_BYTES, load_bundle
+from xapp.policy.columns import UNITS
+
+SMALL = NetworkConfig(hidden=(24, 24))
+COUNT = len(SMALL.rates_db)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def a_network(seed=0, **config):
+    torch.manual_seed(seed)
+    return PolicyNetwork(NetworkConfig(**{"hidden": (24, 24), **config}))
+
+
+@pytest.fixture(scope="module")
+def taught():
+    """A network that knows the curves at its estimates: 150 steps on made-up reports. Decides sensibly, not well."""
+    network = a_network()
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 1000, seed=5))
+    with torch.no_grad():
+        x, next_state = network.features(report, state)
+    centre = torch.from_numpy(mcs_facts(1)[0]).float()
+    target = torch.sigmoid(network.sinr_db(next_state)[:, COUNT // 2, None] - centre)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(150):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network.mlp(x), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
+
+
+def reports(network, count=1, per_mcs=None, **columns):
+    """Reports [count, R] without feedback but that of ``per_mcs``, {mcs: (acks, nacks)}; the rest not measured."""
+    report = torch.full((count, len(network.columns)), torch.nan)
+    for index, name in enumerate(network.columns):
+        if name.startswith("harq_"):
+            report[:, index] = 0
+    for mcs, outcomes in (per_mcs or {}).items():
+        for kind, number in zip(("ack", "nack"), outcomes, strict=True):
+            report[:, network.columns.index(f"harq_{kind}_mcs_{mcs}")] += number
+            report[:, network.columns.index(f"harq_{kind}")] += number
+    for name, value in columns.items():
+        report[:, network.columns.index(name)] = torch.as_tensor(value, dtype=torch.float32)
+    return report
+
+
+def after(network, *sequence, state=None):
+    """State after reports."""
+    state = network.zero_state(len(sequence[0])) if state is None else state
+    with torch.no_grad():
+        for report in sequence:
+            _, state = network.features(report, state)
+    return state
+
+
+def feature(network, name, report, state=None):
+    with torch.no_grad():
+        x, _ = network.features(report, network.zero_state(len(report)) if state is None else state)
+    return x[:, network.feature_names.index(name)]
+
+
+# --- what it is built from ---
+
+
+@pytest.mark.parametrize("table", [1, 2, 3])
+def test_an_mcs_fails_every_other_time_at_its_centre(table):
+    centre_db, rate = mcs_facts(table)
+    rows = mcs_table(table)
+    bits = transport_block_size_bits(num_re(52), rows.code_rate, rows.modulation_order)
+    failed = tbler(SmoothBler.load(), table, np.arange(rows.num_mcs), bits, centre_db)
+    np.testing.assert_allclose(failed, 0.5, atol=1e-6)
+    np.testing.assert_allclose(rate * num_re(52), bits)
+
+
+@pytest.mark.parametrize(("mcs", "cqi"), [(1, 1), (2, 2), (3, 3)])
+def test_centres_rates_and_cqi_are_those_of_the_simulators_curves(mcs, cqi):
+    link = pytest.importorskip("training.sim.link")
+    pytest.importorskip("sionna")
+    curves = link.link_tables(mcs, cqi, ((52, 1),), SmoothBler.load(), torch.device("cpu")).curves
+    centre_db, rate = mcs_facts(mcs)
+    np.testing.assert_allclose(centre_db, curves.threshold_db(0.5), atol=curves.step_db)
+    np.testing.assert_allclose(rate, curves.rate, rtol=1e-6)
+    sinr_db, threshold = cqi_sinr_db(cqi), curves.cqi_threshold_db.numpy()
+    assert (sinr_db > threshold).all()
+    assert (sinr_db[:-1] < threshold[1:]).all()
+
+
+def test_it_reads_known_columns_and_has_an_action_per_mcs():
+    for table in (1, 2, 3):
+        network = a_network(mcs_table=table)
+        assert set(network.columns) <= set(UNITS)
+        assert [(a.kind, a.value) for a in network.actions] == [("mcs", m) for m in range(mcs_table(table).num_mcs)]
+        score, state = network(reports(network, 3), network.zero_state(3))
+        assert score.shape == (3, len(network.actions))
+        assert state.shape == (3, network.state_size)
+
+
+def test_offsets_are_actions_around_none():
+    network = a_network(actions="mcs_offset", max_offset=3)
+    assert [(a.kind, a.value) for a in network.actions] == [("mcs_offset", v) for v in range(-3, 4)]
+    x, _ = network.features(reports(network, 2, cqi=9), network.zero_state(2))
+    assert torch.equal(network.score(x), network.mlp(x))
+
+
+def test_a_score_for_an_mcs_is_its_rate_times_a_probability():
+    network = a_network()
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 50))
+    score, _ = network(report, state)
+    share = score / torch.from_numpy(mcs_facts(1)[1]).float()
+    torch.testing.assert_close(share, torch.sigmoid(network.mlp(network.features(report, state)[0])))
+
+
+def test_forward_is_features_then_score():
+    network = a_network()
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 50))
+    score, next_state = network(report, state)
+    x, same_state = network.features(report, state)
+    assert x.shape == (50, len(network.feature_names))
+    assert torch.equal(score, network.score(x))
+    assert torch.equal(next_state, same_state)
+
+
+def test_features_have_nothing_to_train():
+    network = a_network()
+    x, next_state = network.features(reports(network, cqi=9), network.zero_state(1))
+    assert not x.requires_grad
+    assert not next_state.requires_grad
+    assert [name for name, _ in network.named_parameters()] == [name for name, _ in network.mlp.named_parameters("mlp")]
+
+
+@pytest.mark.parametrize("rates_db", [(0.4,), (0.1, 1.0), (0.1, 0.3, 0.9)])
+def test_any_number_of_estimates_will_do(rates_db):
+    network = a_network(rates_db=rates_db)
+    state = after(network, reports(network, per_mcs={10: (1, 0)}))
+    assert network.sinr_db(state).shape == (1, len(rates_db))
+    assert torch.isfinite(network(reports(network), state)[0]).all()
+
+
+def test_without_hidden_layers_it_is_linear():
+    assert [type(layer) for layer in a_network(hidden=()).mlp] == [torch.nn.Linear]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden": (8, 0)},
+        {"rates_db": ()},
+        {"rates_db": (0.2, 0.1)},
+        {"rates_db": (0.0, 0.1)},
+        {"rates_db": (float("nan"),)},
+        {"mcs_table": 4},
+        {"actions": "native"},
+        {"max_offset": 0},
+        {"depth": 3},
+    ],
+)
+def test_senseless_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        NetworkConfig(**wrong)
+
+
+# --- memory and what is missing ---
+
+
+def test_zeros_are_a_new_ue():
+    network = a_network()
+    state = network.zero_state(2)
+    assert torch.equal(network.sinr_db(state), torch.full((2, COUNT), START_DB))
+    # A report that says nothing teaches nothing.
+    assert torch.equal(after(network, reports(network, 2)), state)
+    for name in ("seen", "experience", "fast_bler", "cqi_motion", "fast_spread"):
+        assert (feature(network, name, reports(network, 2)) == 0).all()
+
+
+def test_ues_do_not_touch_each_other():
+    network = a_network()
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 20))
+    both = network(report, state)
+    alone = network(report[7:8], state[7:8])
+    for one, other in zip(both, alone, strict=True):
+        torch.testing.assert_close(one[7:8], other)
+
+
+@pytest.mark.parametrize("column", [*range(8), 8, 36, 37, 65])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, -5.0])
+def test_nothing_unmeasured_or_senseless_gets_out(column, value):
+    network = a_network()
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 40))
+    report[:, column] = value
+    for _ in range(3):
+        x, state = network.features(report, state)
+        assert torch.isfinite(network.score(x)).all()
+        assert torch.isfinite(x).all()
+        assert torch.isfinite(state).all()
+        assert float(x.abs().max()) < 20
+
+
+def test_memory_stays_finite_under_feedback_without_end():
+    network = a_network()
+    centre_db = mcs_facts(1)[0]
+    for mcs, outcomes, edge in ((28, (200, 0), centre_db.max()), (0, (0, 200), centre_db.min())):
+        state = after(network, *[reports(network, per_mcs={mcs: outcomes}, period_slots=200)] * 300)
+        np.testing.assert_allclose(network.sinr_db(state), edge, atol=5.01)
+
+
+# --- CQI ---
+
+
+@pytest.mark.parametrize("table", [1, 2, 3])
+def test_the_first_cqi_sets_every_estimate(table):
+    network = a_network(cqi_table=table)
+    state = after(network, reports(network, 16, cqi=torch.arange(16)))
+    np.testing.assert_allclose(network.sinr_db(state), np.repeat(cqi_sinr_db(table)[:, None], COUNT, axis=1), atol=1e-4)
+
+
+def test_later_cqi_leave_the_estimates_to_feedback():
+    network = a_network()
+    state = after(network, reports(network, cqi=9), reports(network, cqi=3))
+    np.testing.assert_allclose(network.sinr_db(state), cqi_sinr_db(1)[9], atol=1e-4)
+
+
+def test_cqi_is_remembered_while_it_is_absent():
+    network = a_network()
+    state = after(network, reports(network, cqi=5))
+    for name in ("cqi", "seen"):
+        assert feature(network, name, reports(network), state) == feature(network, name, reports(network, cqi=5), state)
+    assert feature(network, "has_cqi", reports(network), state) == 0
+    assert feature(network, "has_cqi", reports(network, cqi=5), state) == 1
+
+
+def test_cqi_that_moves_shows_and_its_first_value_is_no_move():
+    network = a_network()
+    still = after(network, *[reports(network, cqi=9)] * 100)
+    assert feature(network, "cqi_motion", reports(network, cqi=9), still) == 0
+    moving = after(network, *[reports(network, cqi=8 + index // 10 % 2) for index in range(100)])
+    assert feature(network, "cqi_motion", reports(network, cqi=9), moving) > 0.1
+
+
+def test_an_older_cqi_has_a_higher_age():
+    network = a_network()
+    ages = torch.tensor([0.0, 1, 10, 100, 1000, torch.nan])
+    found = feature(network, "log_age", reports(network, 6, cqi=9, cqi_age_slots=ages))
+    assert (found.diff() > 0).all()
+
+
+def test_the_dus_own_choice_has_a_flag():
+    network = a_network()
+    report = reports(network, 3, native_mcs=torch.tensor([torch.nan, 0, 28]))
+    np.testing.assert_allclose(feature(network, "has_native", report), [0, 1, 1])
+    native = feature(network, "native", report)
+    assert native[0] == 0
+    assert native[1] < native[2] <= 1
+
+
+# --- feedback ---
+
+
+@pytest.mark.parametrize("mcs", [0, 5, 14, 28])
+def test_ack_raises_and_nack_lowers_each_estimate_and_larger_steps_more(mcs):
+    network = a_network()
+    start = torch.zeros(1, network.state_size)
+    start[:, :COUNT] = float(mcs_facts(1)[0][mcs]) - START_DB
+    risen = network.sinr_db(after(network, reports(network, per_mcs={mcs: (1, 0)}), state=start))
+    fallen = network.sinr_db(after(network, reports(network, per_mcs={mcs: (0, 1)}), state=start))
+    now = network.sinr_db(start)
+    assert (risen > now).all()
+    assert (fallen < now).all()
+    assert ((risen - now).diff(dim=1) > 0).all()
+    torch.testing.assert_close(risen - now, now - fallen, rtol=1e-3, atol=1e-5)
+
+
+def test_the_slowest_estimate_follows_salads_law_to_its_first_order():
+    network = a_network(rates_db=(0.01,))
+    start_db, mcs = START_DB, 14
+    centre = mcs_facts(1)[0][mcs]
+    step = network.sinr_db(after(network, reports(network, per_mcs={mcs: (1, 0)}))) - start_db
+    np.testing.assert_allclose(step, 0.01 / (1 + np.exp(start_db - centre)), rtol=0.02)
+
+
+def test_feedback_that_was_expected_teaches_little():
+    network = a_network()
+    for mcs, outcomes in ((0, (1, 0)), (28, (0, 1))):
+        state = after(network, reports(network, per_mcs={mcs: outcomes}))
+        np.testing.assert_allclose(network.sinr_db(state), START_DB, atol=0.01)
+
+
+@pytest.mark.parametrize("period", [1, 20])
+@pytest.mark.parametrize("true_db", [-2.0, 6.3, 15.0])
+def test_estimates_converge_to_the_sinr_of_a_still_channel(true_db, period):
+    """Acknowledged by the law that they assume, at the MCS they would choose and its neighbours."""
+    network = a_network(rates_db=(0.1, 0.4))
+    rng, centre_db, links = np.random.default_rng(1), mcs_facts(1)[0], 64
+    state = network.zero_state(links)
+    seen = []
+    for index in range(1200 // period):
+        best = np.abs(centre_db - network.sinr_db(state).numpy()[:, 1, None]).argmin(axis=1)
+        mcs = np.clip(best + rng.integers(-1, 2, links), 0, 28)
+        acks = rng.binomial(period, 1 / (1 + np.exp(centre_db[mcs] - true_db)))
+        report = reports(network, links, period_slots=period)
+        for kind, number in (("ack", acks), ("nack", period - acks)):
+            first = network.columns.index(f"harq_{kind}_mcs_0")
+            report[np.arange(links), first + mcs] = torch.from_numpy(number).float()
+        state = after(network, report, state=state)
+        if index * period >= 600:
+            seen.append(network.sinr_db(state).numpy())
+    # Of many links and slots; a single estimate wanders, the faster the more.
+    np.testing.assert_allclose(np.mean(seen, axis=(0, 1)), true_db, atol=0.25)
+    assert np.std(seen, axis=(0, 1))[0] < 0.6
+
+
+@pytest.mark.parametrize(("acks", "nacks"), [(18, 2), (10, 10), (20, 0), (2, 18)])
+@pytest.mark.parametrize("mcs", [10, 14, 17, 20])
+def test_a_period_of_20_is_about_20_single_reports(mcs, acks, nacks):
+    network = a_network(rates_db=(0.05, 0.1, 0.2, 0.4))
+    order = np.random.default_rng(0).permutation([1] * acks + [0] * nacks)
+    single = [reports(network, per_mcs={mcs: (int(ack), 1 - int(ack))}, period_slots=1, cqi=9) for ack in order]
+    period = [reports(network, per_mcs={mcs: (acks, nacks)}, period_slots=20, cqi=9)]
+    one_by_one, at_once = after(network, *single * 3), after(network, *period * 3)
+    start_db = float(cqi_sinr_db(1)[9])
+    way_db = (network.sinr_db(one_by_one) - start_db).abs()
+    # Long ways take longer at once, and the order of feedback matters to what is fast.
+    assert ((network.sinr_db(at_once) - network.sinr_db(one_by_one)).abs() <= 0.3 + 0.25 * way_db).all()
+    means = dict(zip(("fast_bler", "slow_bler", "experience"), (0.12, 0.04, 1e-4), strict=True))
+    for name, tolerance in means.items():
+        scale = 3.0 if name.endswith("bler") else 1.0
+        difference = feature(network, name, period[0] * 0, at_once) - feature(network, name, period[0] * 0, one_by_one)
+        assert abs(float(difference)) / scale < tolerance, name
+
+
+def test_a_period_with_much_feedback_ends_where_the_feedback_agrees():
+    network = a_network()
+    centre = float(mcs_facts(1)[0][14])
+    for acks, nacks in ((180, 20), (100, 100), (20, 180)):
+        state = after(network, *[reports(network, per_mcs={14: (acks, nacks)}, period_slots=200)] * 12)
+        found = network.sinr_db(state)[0, 2:]
+        np.testing.assert_allclose(found, centre + np.log(acks / nacks), atol=0.15)
+
+
+def test_bler_is_the_share_of_nacks():
+    network = a_network()
+    state = after(network, *[reports(network, per_mcs={10: (3, 1)}, period_slots=4)] * 150)
+    for name in ("fast_bler", "slow_bler"):
+        np.testing.assert_allclose(feature(network, name, reports(network), state) / 3, 0.25, atol=1e-3)
+    assert feature(network, "experience", reports(network), state) > 0.99
+
+
+def test_a_moving_channel_spreads_the_estimates():
+    network = a_network()
+    still = [reports(network, per_mcs={14: (1, 0)}), reports(network, per_mcs={14: (0, 1)})] * 60
+    moving = ([reports(network, per_mcs={22: (1, 0)})] * 20 + [reports(network, per_mcs={4: (0, 1)})] * 20) * 3
+    for name in ("fast_spread", "slow_spread"):
+        quiet = feature(network, name, reports(network), after(network, *still))
+        assert feature(network, name, reports(network), after(network, *moving)) > 2 * quiet
+
+
+# --- as a bundle ---
+
+
+@pytest.fixture(scope="module")
+def bundle(taught, tmp_path_factory):
+    return export_bundle(taught, tmp_path_factory.mktemp("bundles") / "taught", "taught", "1", {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"actions": "mcs_offset"}, {"mcs_table": 2, "cqi_table": 2}, {"rates_db": (0.3,), "hidden": ()}]
+)
+def test_a_bundle_decides_as_its_network(tmp_path, config):
+    network = a_network(seed=3, **config)
+    bundle = export_bundle(network, tmp_path / "b", "b", "1", {"seed": 3}, {"gain": 0.1})
+    assert agreement(network, bundle, *sample_inputs(network, 3000, seed=9))[:2] == (3000, 0)
+    manifest = load_bundle(tmp_path / "b").manifest
+    assert (manifest.columns, manifest.state_size) == (network.columns, network.state_size)
+    assert manifest.actions == network.actions
+    assert manifest.mcs_tables == [network.config.mcs_table]
+    assert manifest.training["seed"] == 3
+    assert NetworkConfig(**manifest.training["network"]) == network.config
+    assert manifest.benchmark == {"gain": 0.1}
+    assert set(manifest.latency_us) == {"1_ue_p50", "1_ue_p99", "100_ue_p50", "100_ue_p99"}
+
+
+def test_golden_vectors_reach_what_is_not_measured(bundle, taught):
+    golden = bundle.manifest.golden
+    report = np.array([[np.nan if x is None else x for x in row] for row in golden.report])
+    assert np.isnan(report[0]).all()
+    assert (
+        np.isnan(report).any(axis=0)[[taught.columns.index(n) for n in ("cqi", "ri", "native_mcs", "harq_ack")]].all()
+    )
+    assert (~np.isnan(report)).any(axis=0).all()
+    assert not np.any(golden.state[0])
+    assert len(set(golden.action)) > 3
+
+
+def test_a_large_network_fits_and_a_larger_one_is_refused(tmp_path):
+    assert export_bundle(a_network(hidden=(64, 64)), tmp_path / "b", "b", "1", {}).graph_bytes < 60_000
+    assert export_bundle(a_network(hidden=(112, 112)), tmp_path / "b", "b", "1", {}).graph_bytes < MAX_GRAPH_BYTES
+    with pytest.raises(InputError, match="bytes, a policy has at most"):
+        export_bundle(a_network(hidden=(160, 160)), tmp_path / "b", "b", "1", {})
+    assert load_bundle(tmp_path / "b").graph_bytes < MAX_GRAPH_BYTES
+
+
+def test_the_graph_is_few_operations(bundle):
+    graph = onnx.load(bundle.path / GRAPH_FILE).graph
+    assert sum(node.op_type != "Constant" for node in graph.node) <= 50
+    assert latency_us(bundle, *sample_inputs(a_network(), 100), runs=20)["1_ue_p50"] > 0
+
+
+def test_disagreement_is_found(bundle, taught):
+    other = a_network(seed=8)
+    report, state = sample_inputs(taught, 200)
+    found = agreement(other, bundle, report, state)
+    assert found.compared == 200
+    assert found.differ > 100
+    assert found.worst_score > 0.01
+
+
+def test_a_bundle_that_decides_otherwise_is_not_written(tmp_path, monkeypatch):
+    from training.network import export
+
+    other = export.onnx_graph(a_network(seed=8))
+    monkeypatch.setattr(export, "onnx_graph", lambda network: other)
+    with pytest.raises(RuntimeError, match="decisions differ between torch and ONNX"):
+        export_bundle(a_network(seed=1), tmp_path / "b", "b", "1", {})
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_tie_is_no_difference():
+    network = a_network(actions="mcs_offset", hidden=())
+    torch.nn.init.zeros_(network.mlp[0].weight)
+    torch.nn.init.zeros_(network.mlp[0].bias)
+    report, state = sample_inputs(network, 200)
+
+    def decides_3(report, state):
+        score, next_state = (
+            tensor.detach().numpy() for tensor in network(torch.from_numpy(report), torch.from_numpy(state))
+        )
+        return score, np.full(len(report), 3), next_state
+
+    assert agreement(network, SimpleNamespace(run=decides_3), report, state) == (200, 0, 200, 0, 0)
+    with torch.no_grad():
+        network.mlp[0].bias[5] = 1e-4
+    assert agreement(network, SimpleNamespace(run=decides_3), report, state)[:3] == (200, 200, 0)
+
+
+# --- in the simulator ---
+
+SCENES = {
+    "plain": {},
+    "no_cqi": {"cqi": {"share": 0}},
+    "some_cqi_and_traffic": {
+        "channels": [{"model": "TDL-C", "speed_kmh": 60}],
+        "interference": {"share": 0.5},
+        "link": {"prbs": {"choice": [52, 13]}, "prb_hold_slots": 50, "dtx_probability": 0.03},
+        "cqi": {"share": 0.5},
+        "traffic": {"full_buffer_share": 0.5, "file_bytes": 20000, "files_per_s": 30},
+    },
+    "slow_e2": {"e2": {"period_slots": 20, "delay_slots": 10}},
+}
+
+
+class Recorder:
+    """Policy that decides as the network and keeps what it was asked; ``beside`` is asked the same."""
+
+    def __init__(self, network, beside=None):
+        self.name, self._policy, self._beside = "recorder", NetworkPolicy(network), beside
+        self.reports, self.states, self.decisions = [], [], []
+
+    def start(self, cell, generator):
+        self._policy.start(cell, generator)
+        if self._beside:
+            self._beside.start(cell, generator)
+
+    def decide(self, report):
+        decision = self._policy.decide(report)
+        self.reports.append(self._policy.report.numpy())
+        self.states.append(self._policy.state.numpy())
+        theirs = self._beside.decide(report) if self._beside else decision
+        self.decisions.append((decision, theirs))
+        return decision
+
+
+@pytest.fixture(scope="module")
+def simulate(tmp_path_factory):
+    """Runs a policy in one of `SCENES`."""
+    pytest.importorskip("sionna")
+    from training.baselines import baseline
+    from training.sim.conditions import Banks, Conditions
+    from training.sim.scenario import Scenario
+    from training.sim.simulator import Simulator
+    from training.sim.split import Split
+
+    banks = Banks(4, 256, 0, tmp_path_factory.mktemp("banks"))
+
+    def run(policy, scene, links, count, seed=0, **changes):
+        settings = {"name": "made_up", "channels": [{"model": "TDL-A", "speed_kmh": 10}], **SCENES[scene], **changes}
+        scenario = Scenario.model_validate(settings)
+        slots = count * int(scenario.e2.period_slots.bounds[1])
+        conditions = Conditions(scenario, links, Split.TEST, seed, slots + 1, banks=banks)
+        simulator = Simulator(conditions, native=baseline("olla"))
+        policy.start(conditions.cell(), conditions.generator("policy"))
+        for _ in range(count):
+            simulator.step(policy.decide(simulator.report))
+        return simulator
+
+    return run
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_bundle_decides_as_the_network_all_along_a_run(taught, bundle, simulate, scene):
+    """Each with its own memory, so that rounding would add up if it could; the network's decisions are carried out."""
+    recorder = Recorder(taught, BundlePolicy(bundle))
+    simulator = simulate(recorder, scene, links=64, count=100)
+    ours, theirs = (torch.stack([pair[index].value for pair in recorder.decisions]) for index in (0, 1))
+    assert torch.equal(ours, theirs)
+    assert recorder.decisions[0][0].kind == recorder.decisions[0][1].kind
+    assert len(ours.unique()) > 5
+    assert simulator.counters.goodput.mean() > 0.5
+
+
+def test_offsets_decide_the_same_too(simulate, tmp_path):
+    network = a_network(seed=2, actions="mcs_offset", max_offset=2)
+    recorder = Recorder(network, BundlePolicy(export_bundle(network, tmp_path / "b", "b", "1", {})))
+    simulate(recorder, "some_cqi_and_traffic", links=64, count=60)
+    for ours, theirs in recorder.decisions:
+        assert ours.kind == theirs.kind == MCS_OFFSET
+        assert torch.equal(ours.value, theirs.value)
+        assert ours.value.abs().max() <= 2
+
+
+def test_another_mcs_table_is_refused(taught, simulate):
+    with pytest.raises(InputError, match="made for MCS table 1, the scenario has 2"):
+        simulate(NetworkPolicy(taught), "plain", links=4, count=1, link={"mcs_table": 2})
+
+
+def compare(taught, bundle, simulate, links, count):
+    """Agreement over all scenes: compared, differ, ties."""
+    total = np.zeros(3, int)
+    mcs = set()
+    for scene in SCENES:
+        recorder = Recorder(taught)
+        simulate(recorder, scene, links, count, seed=7)
+        found = agreement(taught, bundle, np.concatenate(recorder.reports), np.concatenate(recorder.states))
+        assert found.worst_state < 1e-3
+        total += found[:3]
+        mcs |= set(torch.cat([pair[0].value for pair in recorder.decisions]).tolist())
+    assert len(mcs) > NUM_MCS // 2
+    return total.tolist()
+
+
+def test_100_000_recorded_reports_get_the_same_decision(taught, bundle, simulate):
+    compared, differ, ties = compare(taught, bundle, simulate, links=256, count=100)
+    assert (compared, differ) == (102_400, 0)
+    assert ties <= 5
+
+
+@pytest.mark.slow
+def test_a_million_recorded_reports_get_the_same_decision(taught, bundle, simulate):
+    compared, differ, ties = compare(taught, bundle, simulate, links=512, count=500)
+    assert (compared, differ) == (1_024_000, 0)
+    assert ties <= 50
