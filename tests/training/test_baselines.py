@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,15 +25,6 @@ from xapp.policy import olla as numpy_olla  # noqa: E402
 LEARNING = ("olla", "srsran-olla", "bler-window", "salad", "thompson")
 GENIES = ("genie", "genie-target")
 NAN = float("nan")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    # Small tensors: on a busy machine threads wait for each other longer than they work.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

@@ -28,14 +28,6 @@ SMALL = NetworkConfig(hidden=(24, 24))
 COUNT = len(SMALL.rates_db)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def a_network(seed=0, **config):
     torch.manual_seed(seed)
     return PolicyNetwork(NetworkConfig(**{"hidden": (24, 24), **config}))

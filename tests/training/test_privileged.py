@@ -65,10 +65,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr(privileged, "fading_bank", flat)
     Path("steady.yaml").write_text(STEADY)
     Path("reported.yaml").write_text(REPORTED)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def tiny(**settings):
