@@ -182,7 +182,8 @@ def test_a_second_xapp_is_refused_keeps_trying_and_takes_over_when_the_first_lea
     tell(ask(node, make_report(sequence=4)), accepted=2)
     node.end()
     assert second.ended()["outcomes"] == {"accepted": 2}
-    assert set(second.stats()["lost"]) == {"connection_resource_exhausted"}
+    # An answer may be on its way when the node ends, on a busy machine; then it is counted.
+    assert set(second.stats()["lost"]) - {"control_not_sent"} == {"connection_resource_exhausted"}
 
 
 def test_a_subscriber_that_leaves_makes_room_at_once(nodes, start, make_report, eventually):
