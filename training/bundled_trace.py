@@ -43,16 +43,13 @@ from sionna.phy.channel.tr38901 import TDL
 
 from replay.trace import ChannelTrace, TraceMeta, UeMeta
 from training.sim.channels import ornstein_uhlenbeck
+from training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
 from xapp.nr.bler import SmoothBler
 from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 
 FloatArray = NDArray[np.float64]
 
 _CQI_TABLE = 1
-# Least-squares line of ln(beta) over the MCS' SINR in dB; see `effective_sinr_db`.
-_BETA_AT_0_DB = 2.19
-_BETA_SLOPE_PER_DB = 0.155
-_BETA_MIN = 1.6
 
 
 @dataclass(frozen=True)
@@ -231,12 +228,12 @@ def effective_sinr_db(sinr: FloatArray) -> FloatArray:
         sinr: SINR of each PRB, linear, [..., prb].
     """
     lowest = sinr.min(axis=-1)
-    exponent = 10 / np.log(10) * _BETA_SLOPE_PER_DB
+    exponent = 10 / np.log(10) * BETA_SLOPE_PER_DB
     effective_db = 10 * np.log10(sinr).mean(axis=-1)
     moved_db = np.inf
     # ln(sinr_eff) rises at most as fast as ln(beta): a round shrinks the error to 0.67 (`exponent`) or less.
     while moved_db > 1e-3:
-        beta = np.maximum(_BETA_MIN, _BETA_AT_0_DB * 10 ** (effective_db / 10 * exponent))
+        beta = np.maximum(BETA_MIN, BETA_AT_0_DB * 10 ** (effective_db / 10 * exponent))
         # Relative to the weakest PRB, so that no exponential underflows.
         mean = np.exp(-(sinr - lowest[..., None]) / beta[..., None]).mean(axis=-1)
         previous_db, effective_db = effective_db, 10 * np.log10(lowest - beta * np.log(mean))

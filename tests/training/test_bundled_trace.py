@@ -207,8 +207,8 @@ def test_betas_follow_sionnas_table_within_a_factor_of_two(script):
     from xapp.nr.mcs import MCS_TABLES
 
     limit_db = 10 * np.log10(2 ** MCS_TABLES[1].spectral_efficiency - 1)
-    line = script._BETA_AT_0_DB * np.exp(script._BETA_SLOPE_PER_DB * (limit_db + 1.5))
-    ours = np.maximum(script._BETA_MIN, line)
+    line = script.BETA_AT_0_DB * np.exp(script.BETA_SLOPE_PER_DB * (limit_db + 1.5))
+    ours = np.maximum(script.BETA_MIN, line)
     ratio = ours / np.array(EESM().beta_table["index"][1])
     assert ratio.min() > 0.5
     assert ratio.max() < 2.01

@@ -6,7 +6,6 @@ is folded: features are a matrix times raw features, and so is the first layer, 
 
 import io
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from training.network.network import PolicyNetwork
 from xapp.e2.report import NUM_MCS
-from xapp.policy.bundle import Bundle, write_bundle
+from xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -157,18 +156,11 @@ def agreement(network: PolicyNetwork, bundle: Bundle, reports: FloatArray, state
 
 def latency_us(bundle: Bundle, reports: FloatArray, states: FloatArray, runs: int = 1000) -> dict[str, float]:
     """Time of one ``session.run`` [us], p50 and p99, for 1 and for 100 UEs."""
-    result = {}
+    result: dict[str, float] = {}
     for ues in (1, 100):
         pick = np.arange(ues) % len(reports)
-        report, state = reports[pick], states[pick]
-        took = np.empty(runs)
-        for run in range(-50, runs):
-            start_ns = time.perf_counter_ns()
-            bundle.run(report, state)
-            if run >= 0:
-                took[run] = (time.perf_counter_ns() - start_ns) / 1e3
-        for percent in (50, 99):
-            result[f"{ues}_ue_p{percent}"] = round(float(np.percentile(took, percent)), 1)
+        times = run_times_us(bundle, reports[pick], states[pick], runs)
+        result |= {f"{ues}_ue_{percentile}": value for percentile, value in times.items()}
     return result
 
 

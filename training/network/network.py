@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from xapp.e2.report import NUM_MCS
 from xapp.nr.bler import SmoothBler, sinr_db_for_tbler
-from xapp.nr.cqi import DEFAULT_NUM_RE, NUM_CQI, cqi_thresholds_db
+from xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
 from xapp.nr.mcs import mcs_table
 from xapp.nr.tbs import num_re, transport_block_size_bits
 from xapp.policy.bundle import Action
@@ -285,9 +285,7 @@ def mcs_facts(table: int) -> tuple[FloatArray, FloatArray]:
 
 def cqi_sinr_db(table: int) -> FloatArray:
     """SINR [dB] that each CQI stands for, float64 [16]: halfway from its threshold to the next one's."""
-    # TS 38.214 clause 5.2.2.1: the table for low spectral efficiency speaks of a BLER of 1e-5.
-    target = 1e-5 if table == 3 else 0.1
-    threshold = cqi_thresholds_db(table, SmoothBler.load(), target=target, num_re=DEFAULT_NUM_RE)
+    threshold = cqi_thresholds_db(table, SmoothBler.load(), target=TARGET_BLER[table])
     threshold[0] = 2 * threshold[1] - threshold[2]
     step = np.diff(threshold)
     return np.asarray(threshold + 0.5 * np.append(step, step[-1]))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank, Progress, fading_bank, no_progress
 from training.sim.distribution import Distribution
+from training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
 from training.sim.link import Combining, LinkTables, link_tables, steeper
 from training.sim.report import Cell
 from training.sim.scenario import Scenario
@@ -25,10 +26,10 @@ from xapp.nr.bler import BlerModel, SmoothBler
 from xapp.nr.mcs import mcs_table
 
 BLOCK_SLOTS: Final = 64
-# EESM beta of the MCS that a SINR asks for, in dB; the line of `training.bundled_trace.effective_sinr_db`.
-_BETA_AT_0_DB: Final = 10 * np.log10(2.19)
-_BETA_PER_DB: Final = 0.155 * 10 / np.log(10)
-_BETA_MIN_DB: Final = 10 * np.log10(1.6)
+# The line of `training.sim.eesm` in dB.
+_BETA_AT_0_DB: Final = 10 * np.log10(BETA_AT_0_DB)
+_BETA_PER_DB: Final = BETA_SLOPE_PER_DB * 10 / np.log(10)
+_BETA_MIN_DB: Final = 10 * np.log10(BETA_MIN)
 _PAIRS: Final = NUM_NODES - 1
 
 FloatArray = npt.NDArray[np.float64]

@@ -40,6 +40,13 @@ NUM_NODES: Final = 13
 """Number of nodes; the last is at +14 dB. Where an MCS can work at all, b is between -28 and +11 dB."""
 
 
+BETA_AT_0_DB: Final = 2.19
+BETA_SLOPE_PER_DB: Final = 0.155
+BETA_MIN: Final = 1.6
+"""The beta of the MCS that a SINR asks for: ``max(BETA_MIN, BETA_AT_0_DB * exp(BETA_SLOPE_PER_DB * sinr_db))``; where
+it comes from is told in `training.bundled_trace.effective_sinr_db`."""
+
+
 def nodes_db() -> FloatArray:
     """The nodes b of a fading bank [dB], float64 [node]."""
     return np.asarray(NODE_FIRST_DB + NODE_STEP_DB * np.arange(NUM_NODES), np.float64)

@@ -25,7 +25,7 @@ from training.sim.eesm import eesm_beta
 from training.sim.report import Curves
 from xapp.e2.report import NUM_MCS
 from xapp.nr.bler import BlerModel, tbler
-from xapp.nr.cqi import cqi_thresholds_db
+from xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
 from xapp.nr.mcs import mcs_table as table_of
 from xapp.nr.tbs import num_re, transport_block_size_bits
 
@@ -91,8 +91,7 @@ class LinkTables:
         nominal = tbler(
             bler, mcs_table, np.arange(table.num_mcs)[:, None], nominal_bits[:, None], sinr_db[None, ::_COARSE]
         )
-        # TS 38.214 clause 5.2.2.1: the table for low spectral efficiency speaks of a BLER of 1e-5.
-        thresholds = cqi_thresholds_db(cqi_table, bler, target=1e-5 if cqi_table == 3 else 0.1)
+        thresholds = cqi_thresholds_db(cqi_table, bler, target=TARGET_BLER[cqi_table])
         # CQI 0 says "below CQI 1", and policies want a number.
         thresholds[0] = 2 * thresholds[1] - thresholds[2]
         self.curves = Curves(

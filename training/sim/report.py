@@ -157,7 +157,6 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
     """The report as a policy bundle's graph expects it, float32 [link, column]; columns of `xapp.policy.columns`."""
     links = report.cqi.shape[0]
     result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.cqi.device)
-    first = (report.outcome != NONE).to(torch.float32)
     counts: Tensor | None = None
     for index, name in enumerate(columns):
         if name in ("cqi", "cqi_age_slots", "dl_buffer_bytes", "prbs"):
@@ -178,16 +177,16 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
             result[:, index] = (report.outcome == outcome).sum(dim=0)
         else:
             if counts is None:
-                counts = _per_mcs(report, first)
+                counts = _per_mcs(report)
             kind, mcs = name.removeprefix("harq_").split("_mcs_")
             result[:, index] = counts[:, NUM_MCS * (kind == "nack") + int(mcs)]
     return result
 
 
-def _per_mcs(report: Report, first: Tensor) -> Tensor:
+def _per_mcs(report: Report) -> Tensor:
     """ACK counts of every MCS, then NACK counts: float32 [link, PER_MCS]."""
     counts = torch.zeros((report.cqi.shape[0], PER_MCS), dtype=torch.float32, device=report.cqi.device)
     column = (report.mcs + NUM_MCS * (report.outcome == NACK)).clamp(0, PER_MCS - 1)
-    weight = first * (report.outcome != DTX)
+    weight = ((report.outcome == ACK) | (report.outcome == NACK)).to(torch.float32)
     counts.scatter_add_(1, column.T, weight.T)
     return counts

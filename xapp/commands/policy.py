@@ -1,7 +1,6 @@
 """`distila policy`: look at a policy bundle, and check it."""
 
 import sys
-import time
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import typer
 
 from xapp.commands.terminal import print_json, print_table
 from xapp.errors import InputError
-from xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle
+from xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle, run_times_us
 
 app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
 
@@ -82,12 +81,4 @@ def _time_us(bundle: Bundle, ues: int, runs: int) -> dict[str, float]:
     report = np.array([[np.nan if x is None else x for x in row] for row in golden.report], np.float32)
     state = np.array(golden.state, np.float32).reshape(len(report), -1)
     pick = np.arange(ues) % len(report)
-    report, state = report[pick], state[pick]
-    durations = np.empty(runs)
-    for run in range(-10, runs):
-        start_ns = time.perf_counter_ns()
-        bundle.run(report, state)
-        if run >= 0:
-            durations[run] = (time.perf_counter_ns() - start_ns) / 1000
-    p50, p99 = np.percentile(durations, [50, 99])
-    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
+    return run_times_us(bundle, report[pick], state[pick], runs)

@@ -44,6 +44,9 @@ NUM_CQI = 16
 DEFAULT_NUM_RE = count_re(num_prb=52, num_symbols=12, dmrs_re_per_prb=12)
 """Resource elements that a CQI speaks for by default: 52 PRB (10 MHz at 15 kHz), 12 symbols."""
 
+TARGET_BLER: Mapping[int, float] = MappingProxyType({1: 0.1, 2: 0.1, 3: 1e-5})
+"""BLER that a CQI of each table promises (TS 38.214 clause 5.2.2.1); of table 3, where so configured."""
+
 # Separation forced between thresholds that a model makes coincide; far below what a SINR measurement
 # resolves.
 _MIN_STEP_DB = 1e-3
