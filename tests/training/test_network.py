@@ -120,16 +120,18 @@ def test_it_reads_known_columns_and_has_an_action_per_mcs():
 def test_offsets_are_actions_around_none():
     network = a_network(actions="mcs_offset", max_offset=3)
     assert [(a.kind, a.value) for a in network.actions] == [("mcs_offset", v) for v in range(-3, 4)]
-    x, _ = network.features(reports(network, 2, cqi=9), network.zero_state(2))
-    assert torch.equal(network.score(x), network.mlp(x))
+    report = reports(network, 2, cqi=9)
+    x, _ = network.features(report, network.zero_state(2))
+    assert torch.equal(network.rated(network.mlp(x), report), network.mlp(x))
 
 
-def test_a_score_for_an_mcs_is_its_rate_times_a_probability():
-    network = a_network()
+def test_a_score_for_an_mcs_is_its_rate_times_the_share_that_is_expected():
+    network = a_network(head="value", residual_price=3.0)
     report, state = (torch.from_numpy(array) for array in sample_inputs(network, 50))
     score, _ = network(report, state)
     share = score / torch.from_numpy(mcs_facts(1)[1]).float()
-    torch.testing.assert_close(share, torch.sigmoid(network.mlp(network.features(report, state)[0])))
+    expected, residual = network.expected(network.mlp(network.features(report, state)[0]))
+    torch.testing.assert_close(share, expected - 3 * residual)
 
 
 def test_forward_is_features_then_score():
@@ -138,7 +140,7 @@ def test_forward_is_features_then_score():
     score, next_state = network(report, state)
     x, same_state = network.features(report, state)
     assert x.shape == (50, len(network.feature_names))
-    assert torch.equal(score, network.score(x))
+    assert torch.equal(score, network.rated(network.mlp(x), report))
     assert torch.equal(next_state, same_state)
 
 
@@ -211,7 +213,7 @@ def test_nothing_unmeasured_or_senseless_gets_out(column, value):
     report[:, column] = value
     for _ in range(3):
         x, state = network.features(report, state)
-        assert torch.isfinite(network.score(x)).all()
+        assert torch.isfinite(network.rated(network.mlp(x), report)).all()
         assert torch.isfinite(x).all()
         assert torch.isfinite(state).all()
         assert float(x.abs().max()) < 20

@@ -7,10 +7,13 @@ from typing import Annotated, Any, Final
 import torch
 import typer
 
+from training.commands.trained import finish, one_thread
+from training.learning import trainer
+from training.learning.checkpoint import CHECKPOINT_FILE
+from training.learning.log import LOG_FILE, read_log
 from training.network.export import export_bundle, onnx_graph
 from training.network.network import PolicyNetwork
-from training.teachers.privileged import CHECKPOINT_FILE, LOG_FILE, PrivilegedConfig, load_privileged, read_log
-from training.teachers.privileged import train as train_privileged
+from training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
 from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from xapp.errors import InputError
 from xapp.policy.bundle import MAX_GRAPH_BYTES
@@ -34,6 +37,7 @@ def privileged(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
     episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Collect on so many Ray workers (extra scale).")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
 ) -> None:
     """Train a network that is told what every MCS would have been worth; write it as a policy bundle."""
@@ -44,7 +48,16 @@ def privileged(
     torch.set_num_threads(1)
     _check_size(settings)
     with progress_bar("fading banks", "banks") as on_bank, progress_bar("training", "slots") as on_slot:
-        network = train_privileged(settings, out, resume, on_slot, cache, on_bank)
+        network = trainer.train(
+            settings,
+            PrivilegedLesson(settings),
+            out,
+            resume=resume,
+            workers=workers,
+            progress=on_slot,
+            cache=cache,
+            on_bank=on_bank,
+        )
     latest = _latest(out, len(settings.scenarios))
     export_bundle(
         network,
@@ -68,6 +81,32 @@ def privileged(
         return
     _print(settings, latest)
     stdout.print(f"bundle: {out / BUNDLE}", soft_wrap=True)
+
+
+@app.command()
+def dqn(
+    config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: dqn.")] = "dqn",
+    out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
+        "out/dqn"
+    ),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
+) -> None:
+    """Train a network by reinforcement learning, from what its own decisions bring."""
+    try:
+        # Seconds that the other teachers need not wait.
+        from training.teachers.dqn import DqnConfig, load_dqn, train_dqn
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed: pip install 'distila[training]'") from None
+    settings = load_dqn(config)
+    if episodes is not None:
+        settings = DqnConfig.model_validate({**settings.model_dump(), "episodes": episodes})
+    one_thread()
+    with progress_bar("fading banks", "banks") as on_bank, progress_bar("training", "slots") as on_slot:
+        network = train_dqn(settings, out, resume=resume, progress=on_slot, cache=cache, on_bank=on_bank)
+    finish(network, out, settings, name="dqn", about={"kind": "DQN teacher"}, json=json)
 
 
 def _check_size(settings: PrivilegedConfig) -> None:

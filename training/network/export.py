@@ -60,7 +60,7 @@ class _Folded(nn.Module):
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw, next_state = self.network.raw_features(report, state)
-        score = self.network.rated(self.mlp(raw))
+        score = self.network.rated(self.mlp(raw), report)
         return score, score.argmax(dim=1), next_state
 
 

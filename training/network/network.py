@@ -25,6 +25,7 @@ Few and plain operations, since ONNX Runtime spends about a microsecond on each 
   beyond (without the brake 20 ACKs at 1.6 dB each could be 32 dB).
 """
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import numpy as np
@@ -77,6 +78,10 @@ much the CQI's SINR moves [dB/slot]; distance of the fastest estimate from the s
 the second slowest [dB].
 """
 
+SHARE_LOW: Final = -2.0
+"""What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
+SHARE_HIGH: Final = 1.0
+
 _MARGIN_DB: Final = 5.0  # estimates stay within the MCS's centres and this: beyond, feedback teaches nothing
 _NONE: Final = 1e-12  # stands for no feedback where counts are divided by
 # Columns without a value, or with one beyond its limit, have the default; CQI and MCS of -1 stand for none.
@@ -97,6 +102,11 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    memory: Literal["filters", "gru"] = Field(
+        default="filters", description="fixed running estimates (`PolicyNetwork`) or a learnt one (`RecurrentNetwork`)"
+    )
+    projection: int = Field(default=16, ge=1, le=256, description="width of what a GRU is told of a report")
+    gru_width: int = Field(default=24, ge=1, le=256, description="width of a GRU, which is its memory")
     hidden: tuple[int, ...] = Field(default=(64, 64), description="widths of the hidden layers")
     rates_db: tuple[float, ...] = Field(
         default=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
@@ -106,8 +116,14 @@ class NetworkConfig(BaseModel):
     )
     mcs_table: Literal[1, 2, 3] = 1
     cqi_table: Literal[1, 2, 3] = 1
-    actions: Literal["mcs", "mcs_offset"] = "mcs"
-    max_offset: int = Field(default=4, ge=1, le=NUM_MCS - 1, description="of `mcs_offset`, either way")
+    actions: Literal["mcs", "mcs_offset", "both"] = "mcs"
+    max_offset: int = Field(default=4, ge=1, le=NUM_MCS - 1, description="of offsets, either way")
+    head: Literal["logit", "value"] = Field(
+        default="logit", description="one score per action, or what each is expected to be worth"
+    )
+    residual_price: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="of a block that is given up, in blocks; head `value`"
+    )
 
     @field_validator("hidden")
     @classmethod
@@ -124,14 +140,98 @@ class NetworkConfig(BaseModel):
         return value
 
 
-class PolicyNetwork(nn.Module):
-    """The network; see the module's docstring.
+class Network(nn.Module):
+    """What a policy's networks have in common, whatever their memory: their face, and what scores mean.
 
     Attributes:
         config: what it was built from.
         columns: report columns it reads, in this order.
         state_size: width of a UE's memory.
         actions: what each score is for.
+    """
+
+    columns: list[str]
+    state_size: int
+    rate: Tensor
+    offsets: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.actions = _actions(config)
+        rate = torch.from_numpy(mcs_facts(config.mcs_table)[1]).to(torch.float32)
+        self.register_buffer("rate", rate, persistent=False)
+        self._num_mcs = sum(action.kind == "mcs" for action in self.actions)
+        offsets = [action.value for action in self.actions[self._num_mcs :]]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int64), persistent=False)
+
+    def _layers(self, width: int) -> nn.Sequential:
+        """The layers on top of what memory brings, whose width this is, up to the outputs."""
+        layers: list[nn.Module] = []
+        for hidden in self.config.hidden:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        outputs = len(self.actions) * (2 if self.config.head == "value" else 1)
+        return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+    def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and new memory.
+
+        Args:
+            report: float32 [n, R], raw units in the order of `columns`, NaN = not measured.
+            state: float32 [n, S], zeros for a new UE.
+
+        Returns:
+            Score of every action, float32 [n, M], and next state, float32 [n, S].
+        """
+        raise NotImplementedError
+
+    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs of the last layer to learn from, in random batches.
+
+        Args:
+            rows: float32 [t, n, R], a sequence of reports of new UEs.
+            steps: int64 [s], those to learn from.
+            size: of a batch.
+            luck: of the order.
+
+        Yields:
+            Which of the s * n (step first) they are, int64 [batch], and the outputs, float32 [batch, ...].
+        """
+        raise NotImplementedError
+
+    def zero_state(self, num_ues: int) -> Tensor:
+        """Memory of new UEs, float32 [n, S]."""
+        raise NotImplementedError
+
+    def rated(self, z: Tensor, report: Tensor) -> Tensor:
+        """Score of every action, float32 [n, M], from the last layer's output and the report that it is of.
+
+        Head ``logit``: the output as it is. Head ``value``: what the action is expected to be worth [bit per resource
+        element], its rate times what `expected` says, a block that is given up at its price. An offset has the rate of
+        the MCS that it makes of the DU's own choice in the report.
+        """
+        if self.config.head == "logit":
+            return z
+        share, residual = self.expected(z)
+        worth = share - self.config.residual_price * residual
+        if self._num_mcs == len(self.actions):
+            return self.rate * worth
+        native = report[:, [self.columns.index("native_mcs")]]
+        native = torch.where(native >= 0, native, 0).to(torch.int64)
+        rate = self.rate[(native + self.offsets).clamp(0, len(self.rate) - 1)]
+        return torch.cat([self.rate * worth[:, : self._num_mcs], rate * worth[:, self._num_mcs :]], dim=1)
+
+    def expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected share and residual (`training.learning.worth`) of every action, from a ``value`` head's output."""
+        share, residual = torch.sigmoid(z).chunk(2, dim=-1)
+        return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, residual
+
+
+class PolicyNetwork(Network):
+    """The network whose memory is fixed; see the module's docstring.
+
+    Attributes:
         feature_names: what each feature is.
     """
 
@@ -148,15 +248,12 @@ class PolicyNetwork(nn.Module):
     spread: Tensor
     mix: Tensor
     offset: Tensor
-    rate: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.columns = list(COLUMNS)
-        self.actions = _actions(config)
         count = len(config.rates_db)
-        centre_db, rate = mcs_facts(config.mcs_table)
+        centre_db, _ = mcs_facts(config.mcs_table)
         self._parts = {
             "push": 2 * count,
             "ratio_of": 3,
@@ -193,47 +290,31 @@ class PolicyNetwork(nn.Module):
         self.feature_names = names
         self._constant("mix", mix)
         self._constant("offset", offset)
-        if config.actions == "mcs":
-            self._constant("rate", rate)
-        layers: list[nn.Module] = []
-        width = len(names)
-        for hidden in config.hidden:
-            layers += [nn.Linear(width, hidden), nn.ReLU()]
-            width = hidden
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, len(self.actions)))
+        self.mlp = self._layers(len(names))
 
     def _constant(self, name: str, value: npt.ArrayLike) -> None:
         self.register_buffer(name, torch.as_tensor(np.asarray(value, np.float32)), persistent=False)
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and new memory.
-
-        Args:
-            report: float32 [n, R], raw units in the order of `columns`, NaN = not measured.
-            state: float32 [n, S], zeros for a new UE.
-
-        Returns:
-            Score of every action, float32 [n, M], and next state, float32 [n, S].
-        """
+        """See `Network.forward`."""
         x, next_state = self.features(report, state)
-        return self.score(x), next_state
+        return self.rated(self.mlp(x), report), next_state
 
     def features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What the trained layers see, float32 [n, F], of the order of 1; and next state, float32 [n, S]."""
         raw, next_state = self.raw_features(report, state)
         return nn.functional.linear(raw, self.mix, self.offset), next_state
 
-    def score(self, x: Tensor) -> Tensor:
-        """Score of every action, float32 [n, M], from features.
-
-        For absolute MCS the expected efficiency [bit per resource element], ``rate * sigmoid(mlp)``: the sigmoid is
-        the probability of an ACK, at least of what a trainer makes of it. For offsets the last layer as it is.
-        """
-        return self.rated(self.mlp(x))
-
-    def rated(self, z: Tensor) -> Tensor:
-        """Score from what the last layer says, both float32 [n, M]."""
-        return self.rate * torch.sigmoid(z) if self.config.actions == "mcs" else z
+    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Network.batches`: decisions in random order, since memory has nothing to learn."""
+        state, seen = self.zero_state(rows.shape[1]), []
+        with torch.no_grad():
+            for row in rows:
+                x, state = self.features(row, state)
+                seen.append(x)
+        x = torch.stack(seen)[steps].flatten(0, 1)
+        for picked in torch.split(torch.randperm(len(x), generator=luck), size):
+            yield picked, self.mlp(x[picked])
 
     def zero_state(self, num_ues: int) -> Tensor:
         """Memory of new UEs, float32 [n, S]."""
@@ -292,9 +373,14 @@ def cqi_sinr_db(table: int) -> FloatArray:
 
 
 def _actions(config: NetworkConfig) -> list[Action]:
-    if config.actions == "mcs":
-        return [Action(kind="mcs", value=mcs) for mcs in range(mcs_table(config.mcs_table).num_mcs)]
-    return [Action(kind="mcs_offset", value=value) for value in range(-config.max_offset, config.max_offset + 1)]
+    """Absolute MCS first, then offsets."""
+    actions: list[Action] = []
+    if config.actions != "mcs_offset":
+        actions += [Action(kind="mcs", value=mcs) for mcs in range(mcs_table(config.mcs_table).num_mcs)]
+    if config.actions != "mcs":
+        most = config.max_offset
+        actions += [Action(kind="mcs_offset", value=value) for value in range(-most, most + 1)]
+    return actions
 
 
 class _Fixed:
