@@ -319,6 +319,7 @@ def test_the_matrix_holds_raw_units_and_nan_where_nothing_was_measured() -> None
     expected = {name: float(i + 1) for i, name in enumerate(MEASURED)}
     expected |= {"cqi_table": 2, "mcs_table": 3, "period_slots": 20}
     expected |= {"harq_ack": 10, "harq_nack": 4, "harq_dtx": 2, "harq_residual": 5}
+    expected |= {"harq_mcs_mean": float(np.float32((3 * 5 + 9 * 9) / 14))}
     per_mcs = {"harq_ack_mcs_3": 4, "harq_ack_mcs_9": 6, "harq_nack_mcs_3": 1, "harq_nack_mcs_9": 3}
     assert {name: value for name, value in first.items() if value} == expected | per_mcs
     known = {name: value for name, value in second.items() if not np.isnan(value)}

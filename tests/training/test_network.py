@@ -8,14 +8,25 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from pydantic import ValidationError
 
 from training.benchmark.policies import BundlePolicy
-from training.network.export import agreement, export_bundle, latency_us, sample_inputs
-from training.network.network import START_DB, NetworkConfig, PolicyNetwork, cqi_sinr_db, mcs_facts
+from training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
+from training.network.network import (
+    BLER_RATES,
+    START_DB,
+    NetworkConfig,
+    PolicyNetwork,
+    cqi_line,
+    cqi_sinr_db,
+    mcs_facts,
+    mcs_line,
+)
 from training.network.policy import NetworkPolicy
+from training.sim.report import matrix
 from xapp.e2.report import MCS_OFFSET, NUM_MCS
 from xapp.errors import InputError
 from xapp.nr.bler import SmoothBler, tbler
@@ -35,20 +46,26 @@ def a_network(seed=0, **config):
 
 @pytest.fixture(scope="module")
 def taught():
-    """A network that knows the curves at its estimates: 150 steps on made-up reports. Decides sensibly, not well."""
+    """A network that knows the curves at its estimates: 150 steps on made-up reports. Decides sensibly, not well.
+
+    Rounded, so that as a policy it is what its bundle is.
+    """
     network = a_network()
     report, state = (torch.from_numpy(array) for array in sample_inputs(network, 1000, seed=5))
     with torch.no_grad():
-        x, next_state = network.features(report, state)
+        x, _ = network.features(report, state)
     centre = torch.from_numpy(mcs_facts(1)[0]).float()
-    target = torch.sigmoid(network.sinr_db(next_state)[:, COUNT // 2, None] - centre)
+    with_cqi, without = (network.feature_names.index(name) for name in ("cqi_and_above_cqi_1", "sinr_1"))
+    has_cqi = report[:, [network.columns.index("cqi")]] > 0
+    sinr_db = 10 * torch.where(has_cqi, x[:, [with_cqi]], x[:, [without]]) + START_DB
+    target = torch.sigmoid(sinr_db - centre)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(150):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network.mlp(x), target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return network
+    return stored(network)
 
 
 def reports(network, count=1, per_mcs=None, **columns):
@@ -57,10 +74,11 @@ def reports(network, count=1, per_mcs=None, **columns):
     for index, name in enumerate(network.columns):
         if name.startswith("harq_"):
             report[:, index] = 0
-    for mcs, outcomes in (per_mcs or {}).items():
-        for kind, number in zip(("ack", "nack"), outcomes, strict=True):
-            report[:, network.columns.index(f"harq_{kind}_mcs_{mcs}")] += number
-            report[:, network.columns.index(f"harq_{kind}")] += number
+    feedback = [(mcs, *outcomes) for mcs, outcomes in (per_mcs or {}).items()]
+    if feedback:
+        mcs, acks, nacks = np.array(feedback).T
+        mean = (mcs * (acks + nacks)).sum() / (acks + nacks).sum()
+        columns |= {"harq_ack": acks.sum(), "harq_nack": nacks.sum(), "harq_mcs_mean": mean}
     for name, value in columns.items():
         report[:, network.columns.index(name)] = torch.as_tensor(value, dtype=torch.float32)
     return report
@@ -73,6 +91,12 @@ def after(network, *sequence, state=None):
         for report in sequence:
             _, state = network.features(report, state)
     return state
+
+
+def centre_db(mcs):
+    """SINR at which the network takes an MCS of table 1 to fail every other time."""
+    slope, first = mcs_line(1)
+    return first + slope * np.asarray(mcs, float)
 
 
 def feature(network, name, report, state=None):
@@ -105,6 +129,14 @@ def test_centres_rates_and_cqi_are_those_of_the_simulators_curves(mcs, cqi):
     sinr_db, threshold = cqi_sinr_db(cqi), curves.cqi_threshold_db.numpy()
     assert (sinr_db > threshold).all()
     assert (sinr_db[:-1] < threshold[1:]).all()
+
+
+@pytest.mark.parametrize(("table", "mcs_off_db", "cqi_off_db"), [(1, 1.1, 0.4), (2, 3.6, 3.3), (3, 1.1, 0.4)])
+def test_mcs_and_cqi_lie_about_on_straight_lines(table, mcs_off_db, cqi_off_db):
+    centre, cqi_db = mcs_facts(table)[0], cqi_sinr_db(table)[1:]
+    (slope, first), (cqi_slope, cqi_0) = mcs_line(table), cqi_line(table)
+    np.testing.assert_allclose(first + slope * np.arange(len(centre)), centre, atol=mcs_off_db)
+    np.testing.assert_allclose(cqi_0 + cqi_slope * np.arange(1, 16), cqi_db, atol=cqi_off_db)
 
 
 def test_it_reads_known_columns_and_has_an_action_per_mcs():
@@ -154,7 +186,7 @@ def test_features_have_nothing_to_train():
 
 @pytest.mark.parametrize("rates_db", [(0.4,), (0.1, 1.0), (0.1, 0.3, 0.9)])
 def test_any_number_of_estimates_will_do(rates_db):
-    network = a_network(rates_db=rates_db)
+    network = a_network(rates_db=rates_db, cqi_rates_db=rates_db)
     state = after(network, reports(network, per_mcs={10: (1, 0)}))
     assert network.sinr_db(state).shape == (1, len(rates_db))
     assert torch.isfinite(network(reports(network), state)[0]).all()
@@ -172,6 +204,8 @@ def test_without_hidden_layers_it_is_linear():
         {"rates_db": (0.2, 0.1)},
         {"rates_db": (0.0, 0.1)},
         {"rates_db": (float("nan"),)},
+        {"cqi_rates_db": ()},
+        {"cqi_rates_db": (0.2, 0.1)},
         {"mcs_table": 4},
         {"actions": "native"},
         {"max_offset": 0},
@@ -192,7 +226,7 @@ def test_zeros_are_a_new_ue():
     assert torch.equal(network.sinr_db(state), torch.full((2, COUNT), START_DB))
     # A report that says nothing teaches nothing.
     assert torch.equal(after(network, reports(network, 2)), state)
-    for name in ("seen", "experience", "fast_bler", "cqi_motion", "fast_spread"):
+    for name in ("bler_0", "above_cqi", "sinr_1_step"):
         assert (feature(network, name, reports(network, 2)) == 0).all()
 
 
@@ -205,7 +239,7 @@ def test_ues_do_not_touch_each_other():
         torch.testing.assert_close(one[7:8], other)
 
 
-@pytest.mark.parametrize("column", [*range(8), 8, 36, 37, 65])
+@pytest.mark.parametrize("column", range(9))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, -5.0])
 def test_nothing_unmeasured_or_senseless_gets_out(column, value):
     network = a_network()
@@ -216,64 +250,48 @@ def test_nothing_unmeasured_or_senseless_gets_out(column, value):
         assert torch.isfinite(network.rated(network.mlp(x), report)).all()
         assert torch.isfinite(x).all()
         assert torch.isfinite(state).all()
-        assert float(x.abs().max()) < 20
+        assert float(x.abs().max()) < 200
 
 
 def test_memory_stays_finite_under_feedback_without_end():
     network = a_network()
-    centre_db = mcs_facts(1)[0]
-    for mcs, outcomes, edge in ((28, (200, 0), centre_db.max()), (0, (0, 200), centre_db.min())):
+    for mcs, outcomes, edge in ((28, (200, 0), centre_db(28)), (0, (0, 200), centre_db(0))):
         state = after(network, *[reports(network, per_mcs={mcs: outcomes}, period_slots=200)] * 300)
-        np.testing.assert_allclose(network.sinr_db(state), edge, atol=5.01)
+        np.testing.assert_allclose(network.sinr_db(state), edge, atol=5.5)
 
 
 # --- CQI ---
 
 
 @pytest.mark.parametrize("table", [1, 2, 3])
-def test_the_first_cqi_sets_every_estimate(table):
+def test_estimates_above_cqi_begin_at_the_cqi_and_follow_it(table):
     network = a_network(cqi_table=table)
-    state = after(network, reports(network, 16, cqi=torch.arange(16)))
-    np.testing.assert_allclose(network.sinr_db(state), np.repeat(cqi_sinr_db(table)[:, None], COUNT, axis=1), atol=1e-4)
+    slope, first = cqi_line(table)
+    report = reports(network, 15, cqi=torch.arange(1, 16))
+    for state in (None, after(network, reports(network, 15, cqi=3))):
+        for name in ("cqi", *(f"cqi_and_above_cqi_{index}" for index in range(3))):
+            found = 10 * feature(network, name, report, state) + START_DB
+            np.testing.assert_allclose(found, first + slope * np.arange(1, 16), atol=0.05)
 
 
-def test_later_cqi_leave_the_estimates_to_feedback():
+def test_cqi_leaves_memory_to_feedback():
     network = a_network()
-    state = after(network, reports(network, cqi=9), reports(network, cqi=3))
-    np.testing.assert_allclose(network.sinr_db(state), cqi_sinr_db(1)[9], atol=1e-4)
+    assert torch.equal(after(network, reports(network, cqi=9), reports(network, cqi=3)), network.zero_state(1))
 
 
-def test_cqi_is_remembered_while_it_is_absent():
+def test_no_cqi_is_cqi_0_without_an_age():
     network = a_network()
-    state = after(network, reports(network, cqi=5))
-    for name in ("cqi", "seen"):
-        assert feature(network, name, reports(network), state) == feature(network, name, reports(network, cqi=5), state)
-    assert feature(network, "has_cqi", reports(network), state) == 0
-    assert feature(network, "has_cqi", reports(network, cqi=5), state) == 1
+    none, lowest = (network.features(reports(network, **cqi), network.zero_state(1))[0] for cqi in ({}, {"cqi": 0}))
+    assert torch.equal(none, lowest)
+    assert not torch.equal(none, network.features(reports(network, cqi=0, cqi_age_slots=4), network.zero_state(1))[0])
 
 
-def test_cqi_that_moves_shows_and_its_first_value_is_no_move():
+def test_an_older_cqi_has_a_higher_age_up_to_an_end():
     network = a_network()
-    still = after(network, *[reports(network, cqi=9)] * 100)
-    assert feature(network, "cqi_motion", reports(network, cqi=9), still) == 0
-    moving = after(network, *[reports(network, cqi=8 + index // 10 % 2) for index in range(100)])
-    assert feature(network, "cqi_motion", reports(network, cqi=9), moving) > 0.1
-
-
-def test_an_older_cqi_has_a_higher_age():
-    network = a_network()
-    ages = torch.tensor([0.0, 1, 10, 100, 1000, torch.nan])
-    found = feature(network, "log_age", reports(network, 6, cqi=9, cqi_age_slots=ages))
-    assert (found.diff() > 0).all()
-
-
-def test_the_dus_own_choice_has_a_flag():
-    network = a_network()
-    report = reports(network, 3, native_mcs=torch.tensor([torch.nan, 0, 28]))
-    np.testing.assert_allclose(feature(network, "has_native", report), [0, 1, 1])
-    native = feature(network, "native", report)
-    assert native[0] == 0
-    assert native[1] < native[2] <= 1
+    ages = torch.tensor([0.0, 1, 10, 100, 300, 4000])
+    found = feature(network, "age", reports(network, 6, cqi=9, cqi_age_slots=ages)).diff()
+    assert (found[:-1] > 0).all()
+    assert found[-1] == 0
 
 
 # --- feedback ---
@@ -283,22 +301,22 @@ def test_the_dus_own_choice_has_a_flag():
 def test_ack_raises_and_nack_lowers_each_estimate_and_larger_steps_more(mcs):
     network = a_network()
     start = torch.zeros(1, network.state_size)
-    start[:, :COUNT] = float(mcs_facts(1)[0][mcs]) - START_DB
+    start[:, :COUNT] = float(centre_db(mcs)) - START_DB
     risen = network.sinr_db(after(network, reports(network, per_mcs={mcs: (1, 0)}), state=start))
     fallen = network.sinr_db(after(network, reports(network, per_mcs={mcs: (0, 1)}), state=start))
     now = network.sinr_db(start)
     assert (risen > now).all()
     assert (fallen < now).all()
     assert ((risen - now).diff(dim=1) > 0).all()
-    torch.testing.assert_close(risen - now, now - fallen, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(risen - now, now - fallen, rtol=0.02, atol=1e-5)
 
 
 def test_the_slowest_estimate_follows_salads_law_to_its_first_order():
     network = a_network(rates_db=(0.01,))
     start_db, mcs = START_DB, 14
-    centre = mcs_facts(1)[0][mcs]
+    centre = centre_db(mcs)
     step = network.sinr_db(after(network, reports(network, per_mcs={mcs: (1, 0)}))) - start_db
-    np.testing.assert_allclose(step, 0.01 / (1 + np.exp(start_db - centre)), rtol=0.02)
+    np.testing.assert_allclose(step, 0.01 / (1 + np.exp(start_db - centre)), rtol=0.03)
 
 
 def test_feedback_that_was_expected_teaches_little():
@@ -313,17 +331,16 @@ def test_feedback_that_was_expected_teaches_little():
 def test_estimates_converge_to_the_sinr_of_a_still_channel(true_db, period):
     """Acknowledged by the law that they assume, at the MCS they would choose and its neighbours."""
     network = a_network(rates_db=(0.1, 0.4))
-    rng, centre_db, links = np.random.default_rng(1), mcs_facts(1)[0], 64
+    rng, centre, links = np.random.default_rng(1), centre_db(range(29)), 64
     state = network.zero_state(links)
     seen = []
     for index in range(1200 // period):
-        best = np.abs(centre_db - network.sinr_db(state).numpy()[:, 1, None]).argmin(axis=1)
+        best = np.abs(centre - network.sinr_db(state).numpy()[:, 1, None]).argmin(axis=1)
         mcs = np.clip(best + rng.integers(-1, 2, links), 0, 28)
-        acks = rng.binomial(period, 1 / (1 + np.exp(centre_db[mcs] - true_db)))
+        acks = rng.binomial(period, 1 / (1 + np.exp(centre[mcs] - true_db)))
         report = reports(network, links, period_slots=period)
-        for kind, number in (("ack", acks), ("nack", period - acks)):
-            first = network.columns.index(f"harq_{kind}_mcs_0")
-            report[np.arange(links), first + mcs] = torch.from_numpy(number).float()
+        for name, value in (("harq_ack", acks), ("harq_nack", period - acks), ("harq_mcs_mean", mcs)):
+            report[:, network.columns.index(name)] = torch.from_numpy(value).float()
         state = after(network, report, state=state)
         if index * period >= 600:
             seen.append(network.sinr_db(state).numpy())
@@ -335,46 +352,56 @@ def test_estimates_converge_to_the_sinr_of_a_still_channel(true_db, period):
 @pytest.mark.parametrize(("acks", "nacks"), [(18, 2), (10, 10), (20, 0), (2, 18)])
 @pytest.mark.parametrize("mcs", [10, 14, 17, 20])
 def test_a_period_of_20_is_about_20_single_reports(mcs, acks, nacks):
-    network = a_network(rates_db=(0.05, 0.1, 0.2, 0.4))
+    network = a_network(rates_db=(0.05, 0.1, 0.2, 0.4), cqi_rates_db=(0.05, 0.1, 0.2, 0.4))
     order = np.random.default_rng(0).permutation([1] * acks + [0] * nacks)
     single = [reports(network, per_mcs={mcs: (int(ack), 1 - int(ack))}, period_slots=1, cqi=9) for ack in order]
     period = [reports(network, per_mcs={mcs: (acks, nacks)}, period_slots=20, cqi=9)]
     one_by_one, at_once = after(network, *single * 3), after(network, *period * 3)
-    start_db = float(cqi_sinr_db(1)[9])
-    way_db = (network.sinr_db(one_by_one) - start_db).abs()
+    ways_db = one_by_one[:, :8].abs()
     # Long ways take longer at once, and the order of feedback matters to what is fast.
-    assert ((network.sinr_db(at_once) - network.sinr_db(one_by_one)).abs() <= 0.3 + 0.25 * way_db).all()
-    means = dict(zip(("fast_bler", "slow_bler", "experience"), (0.12, 0.04, 1e-4), strict=True))
-    for name, tolerance in means.items():
-        scale = 3.0 if name.endswith("bler") else 1.0
-        difference = feature(network, name, period[0] * 0, at_once) - feature(network, name, period[0] * 0, one_by_one)
-        assert abs(float(difference)) / scale < tolerance, name
+    assert ((at_once - one_by_one)[:, :8].abs() <= 0.3 + 0.4 * ways_db).all()
+    for index, tolerance in enumerate((0.05, 0.15)):
+        name = f"bler_{index}"
+        share = [torch.sigmoid(2 * feature(network, name, reports(network), state)) for state in (at_once, one_by_one)]
+        assert abs(float(share[0] - share[1])) < tolerance, name
 
 
 def test_a_period_with_much_feedback_ends_where_the_feedback_agrees():
     network = a_network()
-    centre = float(mcs_facts(1)[0][14])
     for acks, nacks in ((180, 20), (100, 100), (20, 180)):
         state = after(network, *[reports(network, per_mcs={14: (acks, nacks)}, period_slots=200)] * 12)
-        found = network.sinr_db(state)[0, 2:]
-        np.testing.assert_allclose(found, centre + np.log(acks / nacks), atol=0.15)
+        found = network.sinr_db(state)[0]
+        np.testing.assert_allclose(found, centre_db(14) + np.log(acks / nacks), atol=0.15)
 
 
-def test_bler_is_the_share_of_nacks():
+@pytest.mark.parametrize(("acks", "nacks"), [(200, 0), (0, 200)])
+@pytest.mark.parametrize("mcs", [0, 14, 28])
+def test_no_report_throws_an_estimate_far(mcs, acks, nacks):
+    network = a_network(rates_db=(0.05, 1.6), cqi_rates_db=(0.05, 1.6))
+    state = after(network, reports(network, per_mcs={mcs: (acks, nacks)}, period_slots=200, cqi=9))
+    assert float(state.abs().max()) < 6
+
+
+def test_several_mcs_in_a_period_count_as_their_mean():
+    network = a_network()
+    several = after(network, reports(network, per_mcs={12: (5, 1), 16: (3, 3)}))
+    torch.testing.assert_close(several, after(network, reports(network, per_mcs={14: (8, 4)})))
+
+
+def test_log_odds_of_an_ack_are_those_of_its_share():
     network = a_network()
     state = after(network, *[reports(network, per_mcs={10: (3, 1)}, period_slots=4)] * 150)
-    for name in ("fast_bler", "slow_bler"):
-        np.testing.assert_allclose(feature(network, name, reports(network), state) / 3, 0.25, atol=1e-3)
-    assert feature(network, "experience", reports(network), state) > 0.99
+    for index in range(len(BLER_RATES)):
+        share = torch.sigmoid(2 * feature(network, f"bler_{index}", reports(network), state))
+        np.testing.assert_allclose(share, 0.75, atol=0.01)
 
 
-def test_a_moving_channel_spreads_the_estimates():
+def test_a_moving_channel_keeps_fast_and_slow_apart():
     network = a_network()
-    still = [reports(network, per_mcs={14: (1, 0)}), reports(network, per_mcs={14: (0, 1)})] * 60
     moving = ([reports(network, per_mcs={22: (1, 0)})] * 20 + [reports(network, per_mcs={4: (0, 1)})] * 20) * 3
-    for name in ("fast_spread", "slow_spread"):
-        quiet = feature(network, name, reports(network), after(network, *still))
-        assert feature(network, name, reports(network), after(network, *moving)) > 2 * quiet
+    still = [reports(network, per_mcs={14: (1, 0)}), reports(network, per_mcs={14: (0, 1)})] * 60
+    quiet = feature(network, "sinr_1_step", reports(network), after(network, *still)).abs()
+    assert feature(network, "sinr_1_step", reports(network), after(network, *moving)).abs() > 2 * quiet
 
 
 # --- as a bundle ---
@@ -415,17 +442,42 @@ def test_golden_vectors_reach_what_is_not_measured(bundle, taught):
 
 
 def test_a_large_network_fits_and_a_larger_one_is_refused(tmp_path):
-    assert export_bundle(a_network(hidden=(64, 64)), tmp_path / "b", "b", "1", {}).graph_bytes < 60_000
-    assert export_bundle(a_network(hidden=(112, 112)), tmp_path / "b", "b", "1", {}).graph_bytes < MAX_GRAPH_BYTES
+    for width, most in ((32, 10_000), (48, 15_000), (64, 20_000), (160, MAX_GRAPH_BYTES)):
+        assert export_bundle(a_network(hidden=(width, width)), tmp_path / "b", "b", "1", {}).graph_bytes < most
     with pytest.raises(InputError, match="bytes, a policy has at most"):
-        export_bundle(a_network(hidden=(160, 160)), tmp_path / "b", "b", "1", {})
+        export_bundle(a_network(hidden=(240, 240)), tmp_path / "b", "b", "1", {})
     assert load_bundle(tmp_path / "b").graph_bytes < MAX_GRAPH_BYTES
 
 
-def test_the_graph_is_few_operations(bundle):
-    graph = onnx.load(bundle.path / GRAPH_FILE).graph
-    assert sum(node.op_type != "Constant" for node in graph.node) <= 50
+def test_the_graph_is_few_operations_once_it_is_loaded(bundle, tmp_path):
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(str(bundle.path / GRAPH_FILE), options, providers=["CPUExecutionProvider"])
+    operations = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
+    assert len(operations) <= 18
+    assert not {"Cast", "MatMul", "Transpose"} & set(operations), "constants are worked out when the graph is loaded"
     assert latency_us(bundle, *sample_inputs(a_network(), 100), runs=20)["1_ue_p50"] > 0
+
+
+def test_matrices_are_stored_as_float16(bundle):
+    graph = onnx.load(bundle.path / GRAPH_FILE).graph
+    kinds = {constant.data_type for constant in graph.initializer if len(constant.dims) == 2}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+
+
+def test_a_network_as_stored_is_a_rounded_copy():
+    network = a_network(seed=4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rounded = stored(network)
+    for name, value in rounded.mlp.named_parameters():
+        torch.testing.assert_close(value, before[f"mlp.{name}"], rtol=1e-3, atol=1e-6)
+        assert torch.equal(value, value.half().float()) or value.ndim == 1
+    assert any(not torch.equal(value, before[f"mlp.{name}"]) for name, value in rounded.mlp.named_parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    report, state = (torch.from_numpy(array) for array in sample_inputs(network, 3000))
+    same = network(report, state)[0].argmax(dim=1) == stored(network)(report, state)[0].argmax(dim=1)
+    assert same.float().mean() > 0.99
 
 
 def test_disagreement_is_found(bundle, taught):
@@ -534,20 +586,30 @@ def test_the_bundle_decides_as_the_network_all_along_a_run(taught, bundle, simul
     recorder = Recorder(taught, BundlePolicy(bundle))
     simulator = simulate(recorder, scene, links=64, count=100)
     ours, theirs = (torch.stack([pair[index].value for pair in recorder.decisions]) for index in (0, 1))
-    assert torch.equal(ours, theirs)
+    assert int((ours != theirs).sum()) <= 1, "but for a tie, see `compare`"
     assert recorder.decisions[0][0].kind == recorder.decisions[0][1].kind
     assert len(ours.unique()) > 5
     assert simulator.counters.goodput.mean() > 0.5
 
 
 def test_offsets_decide_the_same_too(simulate, tmp_path):
-    network = a_network(seed=2, actions="mcs_offset", max_offset=2)
+    network = stored(a_network(seed=2, actions="mcs_offset", max_offset=2))
     recorder = Recorder(network, BundlePolicy(export_bundle(network, tmp_path / "b", "b", "1", {})))
     simulate(recorder, "some_cqi_and_traffic", links=64, count=60)
     for ours, theirs in recorder.decisions:
         assert ours.kind == theirs.kind == MCS_OFFSET
         assert torch.equal(ours.value, theirs.value)
         assert ours.value.abs().max() <= 2
+
+
+def test_the_simulators_mean_mcs_is_that_of_its_counts(taught, simulate):
+    report = simulate(NetworkPolicy(taught), "slow_e2", links=32, count=12).report
+    per_mcs = [f"harq_{kind}_mcs_{mcs}" for kind in ("ack", "nack") for mcs in range(NUM_MCS)]
+    mean, counts = matrix(report, ["harq_mcs_mean", *per_mcs], 1, 1).split([1, len(per_mcs)], dim=1)
+    total = counts.sum(dim=1)
+    expected = (counts * (torch.arange(len(per_mcs)) % NUM_MCS)).sum(dim=1) / total.clamp(min=1)
+    assert total.max() > 1
+    torch.testing.assert_close(mean[:, 0], expected)
 
 
 def test_another_mcs_table_is_refused(taught, simulate):

@@ -1,9 +1,15 @@
 """A network as a policy bundle, and the proof that the bundle decides as the network does.
 
-The graph is the network's own operations (`torch.onnx`), with ``action`` as the index of the highest score. One thing
-is folded: features are a matrix times raw features, and so is the first layer, so the bundle has the product of both.
+The graph is the network's own operations (`torch.onnx`), with ``action`` as the index of the highest score, but
+
+* matrices are stored as float16, which is cast to float32 again, and names are short. So a bundle decides as the
+  network with its weights rounded, see `stored`;
+* features are a matrix times raw features, and so is the first layer: the bundle has the product of both.
+
+Casts and that product are of constants alone: ONNX Runtime does them once, when it loads the graph.
 """
 
+import copy
 import io
 import tempfile
 import warnings
@@ -12,7 +18,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from training.network.network import PolicyNetwork
@@ -43,6 +51,16 @@ class Agreement(NamedTuple):
     """largest difference of a next state's entry"""
 
 
+def stored(network: PolicyNetwork) -> PolicyNetwork:
+    """A copy of a network with its trained matrices as a bundle stores them: rounded to float16."""
+    rounded = copy.deepcopy(network)
+    with torch.no_grad():
+        for weight in rounded.parameters():
+            if weight.ndim == 2:
+                weight.copy_(weight.half())
+    return rounded
+
+
 class _Folded(nn.Module):
     """What is exported: report and state to score, action and next state, features folded into the first layer."""
 
@@ -51,22 +69,20 @@ class _Folded(nn.Module):
         self.network = network
         first, *rest = network.mlp
         assert isinstance(first, nn.Linear)
-        folded = nn.Linear(network.mix.shape[1], first.out_features)
+        self.first, self.rest = first.weight, nn.Sequential(*rest)
         with torch.no_grad():
-            weight, bias = first.weight.double(), first.bias.double()
-            folded.weight.copy_(weight @ network.mix.double())
-            folded.bias.copy_(bias + weight @ network.offset.double())
-        self.mlp = nn.Sequential(folded, *rest)
+            self.bias = nn.Parameter((first.bias.double() + first.weight.double() @ network.offset.double()).float())
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw, next_state = self.network.raw_features(report, state)
-        score = self.network.rated(self.mlp(raw), report)
+        x = nn.functional.linear(raw, self.first @ self.network.mix, self.bias)
+        score = self.network.rated(self.rest(x), report)
         return score, score.argmax(dim=1), next_state
 
 
 def onnx_graph(network: PolicyNetwork) -> bytes:
-    """The serialised graph of a network, contract of `xapp.policy.bundle`; the network must be on the CPU."""
-    module = _Folded(network).eval()
+    """The serialised graph of a network as `stored`, contract of `xapp.policy.bundle`; it must be on the CPU."""
+    module = _Folded(stored(network)).eval()
     report = torch.zeros(2, len(network.columns))
     state = network.zero_state(2)
     buffer = io.BytesIO()
@@ -80,9 +96,53 @@ def onnx_graph(network: PolicyNetwork) -> bytes:
             output_names=["score", "action", "next_state"],
             dynamic_axes={name: {0: "n"} for name in ("report", "state", "score", "action", "next_state")},
             opset_version=_OPSET,
+            do_constant_folding=False,  # products of float16 are not float16
             dynamo=False,
         )
-    return buffer.getvalue()
+    graph: bytes = _compact(onnx.load_from_string(buffer.getvalue())).SerializeToString()
+    return graph
+
+
+def _compact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph in few bytes: float16 matrices, short names, no descriptions."""
+    graph = model.graph
+    tensors = [*graph.input, *graph.output]
+    short = {tensor.name: tensor.name for tensor in tensors}
+
+    def rename(names: Any) -> None:
+        names[:] = [name and short.setdefault(name, f"{len(short):x}") for name in names]
+
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def keep(name: str, constant: onnx.TensorProto) -> None:
+        value = numpy_helper.to_array(constant)
+        if value.ndim == 2:
+            half = value.astype(np.float16)
+            if not np.array_equal(half, value):
+                raise AssertionError(f"{constant.name}: a matrix that is not rounded to float16")
+            value, whole, name = half, name, f"{name}_"
+            nodes.append(helper.make_node("Cast", [name], [whole], to=onnx.TensorProto.FLOAT))
+        constants.append(numpy_helper.from_array(value, name))
+
+    for constant in graph.initializer:
+        rename(names := [constant.name])
+        keep(names[0], constant)
+    for node in graph.node:
+        rename(node.input)
+        rename(node.output)
+        if node.op_type == "Constant":
+            keep(node.output[0], node.attribute[0].t)
+            continue
+        nodes.append(helper.make_node(node.op_type, node.input, node.output))
+        nodes[-1].attribute.extend(node.attribute)
+    for tensor in tensors:
+        tensor.ClearField("doc_string")
+    return helper.make_model(
+        helper.make_graph(nodes, "policy", graph.input, graph.output, constants),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
 
 
 def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -94,7 +154,6 @@ def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[Fl
     rng = np.random.default_rng(seed)
     columns = network.columns
     where = {name: index for index, name in enumerate(columns)}
-    ack, nack = where["harq_ack_mcs_0"], where["harq_nack_mcs_0"]
     best = rng.integers(0, NUM_MCS, count)  # the link's true MCS
     state = network.zero_state(count)
     report = np.zeros((count, len(columns)), np.float32)
@@ -107,14 +166,14 @@ def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[Fl
         report[:, where["native_mcs"]] = np.clip(best + rng.integers(-4, 5, count), 0, NUM_MCS - 1)
         period = rng.choice([1, 2, 10, 20, 100], count)
         report[:, where["period_slots"]] = period
+        acks, nacks, mcs = np.zeros((3, count))
         for _ in range(2):
             used = np.clip(best + rng.integers(-3, 4, count), 0, NUM_MCS - 1)
             sent = rng.binomial(period, 0.4)
             refused = rng.binomial(sent, 1 / (1 + np.exp(best - used)))
-            np.add.at(report, (np.arange(count), nack + used), refused)
-            np.add.at(report, (np.arange(count), ack + used), sent - refused)
-        report[:, where["harq_ack"]] = report[:, ack : ack + NUM_MCS].sum(axis=1)
-        report[:, where["harq_nack"]] = report[:, nack : nack + NUM_MCS].sum(axis=1)
+            acks, nacks, mcs = acks + sent - refused, nacks + refused, mcs + sent * used
+        report[:, where["harq_ack"]], report[:, where["harq_nack"]] = acks, nacks
+        report[:, where["harq_mcs_mean"]] = mcs / np.maximum(acks + nacks, 1)
         groups = [["cqi", "cqi_age_slots"], ["ri"], ["prbs"], ["native_mcs"]]
         for names in (*groups, [name for name in columns if name.startswith("harq_")]):
             missing = rng.random((count, 1)) < 0.2
@@ -128,7 +187,7 @@ def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[Fl
 
 
 def agreement(network: PolicyNetwork, bundle: Bundle, reports: FloatArray, states: FloatArray) -> Agreement:
-    """Compare a bundle's decisions with its network's, row by row, from the same memory.
+    """Compare a bundle's decisions with its network's as `stored`, row by row, from the same memory.
 
     Args:
         network: what the bundle was made from, on the CPU.
@@ -136,6 +195,7 @@ def agreement(network: PolicyNetwork, bundle: Bundle, reports: FloatArray, state
         reports: float32 [n, R].
         states: float32 [n, S].
     """
+    network = stored(network)
     differ = ties = 0
     worst_score = worst_state = 0.0
     for start in range(0, len(reports), _CHUNK):

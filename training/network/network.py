@@ -1,32 +1,34 @@
 """The network of a policy bundle: raw report and memory in, a score per action and new memory out.
 
 Everything a policy knows about radio is here, so that what is trained is what is served: cleaning of what was not
-measured, features, and memory, which begins as zeros. The memory of a UE is
+measured, features, and memory, which begins as zeros. The memory of a UE is a bank of running estimates, each with its
+own step size. All of them follow SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by
+``rate * (1 - p)`` on ACK, down by ``rate * p`` on NACK, where p is the probability of an ACK that the estimate expects,
+a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR at which that fails every other time.
 
-* K running estimates of its SINR, each with its own step size. On every feedback they follow SALAD's student law
-  (Wiesmayr et al., arXiv 2510.05784): a step up by ``rate * sigmoid(centre - s)`` on ACK, down by
-  ``rate * sigmoid(s - centre)`` on NACK, where centre is the SINR at which the MCS fails every other time, and the
-  sigmoid in dB stands for its error-rate curve. The first CQI sets them all; until then they begin at `START_DB`.
-  Slow ones average, fast ones follow, and how far they are apart tells how fast the channel moves;
-* the latest CQI's SINR, and whether there ever was a CQI;
-* running means, see `MEANS`.
+* Estimates of the SINR itself, which know nothing of CQI, and of the SINR above what the latest CQI says, which follow
+  it at once, as outer-loop link adaptation does. Slow ones average, fast ones follow, and how far they are apart tells
+  how fast the channel moves and what CQI is worth.
+* The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. How far the slow one has come from 0
+  also tells how much feedback there was.
 
-Few and plain operations, since ONNX Runtime spends about a microsecond on each whatever its size:
+Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
+vectors are broadcast over rows:
 
-* What is a fixed function of the report alone is a fixed network of two layers (`_Fixed`): one matrix turns 66 columns
-  into counts and ramps, ``relu(w x + b)``, another one turns these into everything that is needed of them, already
-  multiplied by the step sizes. A table over CQI is such a sum of ramps.
-* All features are linear in memory, logarithms and a few columns: one matrix, which the export multiplies into the
-  first layer, so that in the bundle it costs nothing.
-* A period with many feedbacks is one step, the sum of their pushes, with a brake. With ``way`` how far the estimate
-  lies on the wrong side of the feedback's centre, it is divided by ``1 + relu(push - way) / (2 + way)``, summed over
-  ACK and NACK: nothing while the push does not reach the centre, then about the curvature of the loss. So one feedback
-  is braked little; many bring the estimate near where they agree, as if they had come one by one, and do not throw it
-  beyond (without the brake 20 ACKs at 1.6 dB each could be 32 dB).
+* Not measured is 0, by one operation (`_Measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
+  that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
+* What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
+  bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
+* Features are linear in memory and report: one matrix, which the export leaves to be multiplied into the first layer
+  when the bundle is loaded, so that it costs nothing.
+* A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of pushes is divided by
+  ``1 + rate * feedbacks * BRAKE``. So one feedback is braked little, and many move an estimate by no more than
+  ``1 / BRAKE`` dB, and not beyond where they agree.
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from itertools import pairwise
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +54,7 @@ COLUMNS: Final = [
     "period_slots",
     "harq_ack",
     "harq_nack",
-    *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
-    *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
+    "harq_mcs_mean",
 ]
 """Report columns that the network reads, raw units (`xapp.policy.columns`)."""
 
@@ -63,38 +64,21 @@ START_DB: Final = 8.0
 NOMINAL_PRBS: Final = 52
 """Allocation (one layer) whose curves the centres and rates are those of, as in `training.sim.report.Curves`."""
 
-MEANS: Final = {
-    "fast_bler": ("feedback", 0.1),
-    "slow_bler": ("feedback", 0.02),
-    "experience": ("feedback", 0.01),
-    "cqi_motion": ("slot", 1 / 400),
-    "fast_spread": ("slot", 0.02),
-    "slow_spread": ("slot", 0.005),
-}
-"""Running means: what one step of each is (a feedback, a slot), and the weight of what is new in it.
+BLER_RATES: Final = (0.15, 1.0)
+"""Step sizes of the log-odds of an ACK, slow and fast."""
 
-First-transmission BLER twice; the mean of 1, which says how much feedback there was (a new UE's means begin at 0); how
-much the CQI's SINR moves [dB/slot]; distance of the fastest estimate from the slowest and of the second fastest from
-the second slowest [dB].
-"""
+BRAKE: Final = 1 / 6
+"""What many feedbacks at once are braked by, see above [1/dB]."""
 
 SHARE_LOW: Final = -2.0
 """What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
 SHARE_HIGH: Final = 1.0
 
-_MARGIN_DB: Final = 5.0  # estimates stay within the MCS's centres and this: beyond, feedback teaches nothing
-_NONE: Final = 1e-12  # stands for no feedback where counts are divided by
-# Columns without a value, or with one beyond its limit, have the default; CQI and MCS of -1 stand for none.
-_LIMIT: Final = {"cqi": 15, "cqi_age_slots": 4095, "ri": 8, "prbs": 275, "native_mcs": 28, "period_slots": 10_000}
-_DEFAULT: Final = {
-    "cqi": -1,
-    "cqi_age_slots": _LIMIT["cqi_age_slots"],
-    "ri": 1,
-    "prbs": NOMINAL_PRBS,
-    "native_mcs": -1,
-    "period_slots": 1,
-}
-_MOST_FEEDBACKS: Final = 100_000
+_BLER_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
+# Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
+_DOUBT: Final = 0.005
+# No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long.
+_MOST: Final = 300.0
 
 
 class NetworkConfig(BaseModel):
@@ -109,10 +93,13 @@ class NetworkConfig(BaseModel):
     gru_width: int = Field(default=24, ge=1, le=256, description="width of a GRU, which is its memory")
     hidden: tuple[int, ...] = Field(default=(64, 64), description="widths of the hidden layers")
     rates_db: tuple[float, ...] = Field(
-        default=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
+        default=(0.2, 0.8), min_length=1, max_length=16, description="step sizes of the SINR estimates, ascending"
+    )
+    cqi_rates_db: tuple[float, ...] = Field(
+        default=(0.05, 0.2, 0.8),
         min_length=1,
         max_length=16,
-        description="step sizes of the SINR estimates, ascending",
+        description="step sizes of the estimates of SINR above that of the CQI, ascending",
     )
     mcs_table: Literal[1, 2, 3] = 1
     cqi_table: Literal[1, 2, 3] = 1
@@ -132,7 +119,7 @@ class NetworkConfig(BaseModel):
             raise ValueError(f"widths {value} must be at least 1")
         return value
 
-    @field_validator("rates_db")
+    @field_validator("rates_db", "cqi_rates_db")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < low < high for low, high in zip(value, (*value[1:], np.inf), strict=True)):
@@ -235,56 +222,19 @@ class PolicyNetwork(Network):
         feature_names: what each feature is.
     """
 
-    limit: Tensor
-    default: Tensor
-    weight_0: Tensor
-    bias_0: Tensor
-    weight_1: Tensor
-    bias_1: Tensor
-    toward: Tensor
-    up_down: Tensor
-    both: Tensor
-    ones: Tensor
-    spread: Tensor
+    weight: Tensor
+    bias: Tensor
     mix: Tensor
     offset: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         self.columns = list(COLUMNS)
-        count = len(config.rates_db)
-        centre_db, _ = mcs_facts(config.mcs_table)
-        self._parts = {
-            "push": 2 * count,
-            "ratio_of": 3,
-            "centre_sum": 2 * count,
-            "ratio": 3,
-            "exponent": len(MEANS),
-            "cqi": 1,
-            "has_cqi": 1,
-            "period": 1,
-            "log_of": 3,
-            "direct": 4,
-        }
-        self._memory = {"sinr": count, "cqi": 1, "seen": 1, "means": len(MEANS)}
-        self.state_size = sum(self._memory.values())
-
-        self._constant("limit", [_LIMIT.get(name, _MOST_FEEDBACKS) for name in COLUMNS])
-        self._constant("default", [_DEFAULT.get(name, 0) for name in COLUMNS])
-        fixed = _report_functions(config, centre_db)
-        for index, (weight, bias) in enumerate(fixed.layers()):
-            self._constant(f"weight_{index}", weight)
-            self._constant(f"bias_{index}", bias)
-        if len(fixed.outputs) != sum(self._parts.values()):
-            raise AssertionError(f"{len(fixed.outputs)} functions of the report, {self._parts} are wanted")
-        eye = np.eye(count)
-        self._constant("toward", np.concatenate([-eye, eye], axis=1))  # SINR to ACKs' and NACKs' centre minus it
-        self._constant("up_down", np.concatenate([eye, -eye], axis=1))
-        self._constant("both", np.concatenate([eye, eye], axis=1))
-        self._constant("ones", np.ones(count))
-        self._constant("spread", [eye[-1] - eye[0], eye[max(count - 2, 0)] - eye[min(1, count - 1)]])
-        self._low = float(centre_db.min()) - START_DB - _MARGIN_DB
-        self._high = float(centre_db.max()) - START_DB + _MARGIN_DB
+        self.state_size = len(config.rates_db) + len(config.cqi_rates_db) + len(BLER_RATES)
+        functions = _report_functions(config)
+        self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
+        self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
+        self._constant("bias", [bias for _, bias in functions])
 
         names, mix, offset = _features(config)
         self.feature_names = names
@@ -293,7 +243,10 @@ class PolicyNetwork(Network):
         self.mlp = self._layers(len(names))
 
     def _constant(self, name: str, value: npt.ArrayLike) -> None:
-        self.register_buffer(name, torch.as_tensor(np.asarray(value, np.float32)), persistent=False)
+        array = np.asarray(value, np.float32)
+        if array.ndim == 2:  # as the bundle stores it
+            array = array.astype(np.float16).astype(np.float32)
+        self.register_buffer(name, torch.as_tensor(array), persistent=False)
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """See `Network.forward`."""
@@ -318,38 +271,35 @@ class PolicyNetwork(Network):
 
     def zero_state(self, num_ues: int) -> Tensor:
         """Memory of new UEs, float32 [n, S]."""
-        return self.limit.new_zeros((num_ues, self.state_size))
+        return self.mix.new_zeros((num_ues, self.state_size))
 
     def sinr_db(self, state: Tensor) -> Tensor:
-        """The running SINR estimates in a state [dB], float32 [n, K], slowest first."""
-        return state[:, : self._memory["sinr"]] + START_DB
+        """The running SINR estimates in a state [dB], float32 [n, K], slowest first; not those above the CQI's."""
+        return state[:, : len(self.config.rates_db)] + START_DB
 
     def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
-        # The comparison is false for NaN, so one does for what is absent, infinite or senseless.
-        clean = torch.where(report.abs() <= self.limit, report, self.default)
-        ramps = torch.relu(nn.functional.linear(clean, self.weight_0, self.bias_0))
-        known = nn.functional.linear(ramps, self.weight_1, self.bias_1)
-        push, ratio_of, centre_sum, ratio, exponent, cqi, has_cqi, period, log_of, direct = torch.split_with_sizes(
-            known, list(self._parts.values()), dim=1
-        )
-        sinr, last_cqi, seen, means = torch.split_with_sizes(state, list(self._memory.values()), dim=1)
+        known = nn.functional.linear(_measured(report).clamp(max=_MOST), self.weight, self.bias)
+        shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
+        next_state = state + (acks - feedbacks * torch.sigmoid(state + shift)) / inertia
+        return torch.cat([next_state, direct], dim=1), next_state
 
-        # Two columns per estimate, ACK's and NACK's: how far it lies on the wrong side of the mean centre, in dB.
-        gap = torch.addmm(centre_sum / push, sinr, self.toward)
-        push = push * torch.sigmoid(gap)
-        way = torch.relu(gap)
-        brake = torch.relu(push - way) / (way + 2)
-        step = nn.functional.linear(push, self.up_down) / nn.functional.linear(brake, self.both, self.ones)
-        sinr = (sinr + step).clamp(self._low, self._high)
-        sinr = torch.where(has_cqi > seen, cqi, sinr)
 
-        jump = (cqi - last_cqi) * has_cqi
-        spread = nn.functional.linear(sinr, self.spread)
-        new = torch.cat([ratio / ratio_of, jump * seen / period, spread], dim=1).abs()
-        means = new + torch.exp(exponent) * (means - new)
-        next_state = torch.cat([sinr, last_cqi + jump, torch.maximum(seen, has_cqi), means], dim=1)
-        return torch.cat([next_state, torch.log(log_of), direct], dim=1), next_state
+class _Measured(torch.autograd.Function):
+    """What is above 0, and 0 for the rest, NaN included; one operation in the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, report: Tensor) -> Tensor:
+        return torch.where(report > 0, report, 0.0)
+
+    @staticmethod
+    def symbolic(g: Any, report: Any) -> Any:
+        """For `torch.onnx`: ONNX defines it by the comparison, which is false for NaN; Relu and Max let NaN pass."""
+        return g.op("ThresholdedRelu", report, alpha_f=0.0)
+
+
+def _measured(report: Tensor) -> Tensor:
+    return cast(Tensor, _Measured.apply(report))  # type: ignore[no-untyped-call]
 
 
 def mcs_facts(table: int) -> tuple[FloatArray, FloatArray]:
@@ -383,113 +333,66 @@ def _actions(config: NetworkConfig) -> list[Action]:
     return actions
 
 
-class _Fixed:
-    """A fixed network of two layers: ramps ``relu(w x + b)`` of the report's columns, and sums of ramps."""
-
-    def __init__(self) -> None:
-        self.ramps: list[tuple[dict[str, float], float]] = []
-        self.outputs: list[tuple[dict[int, float], float]] = []
-
-    def ramp(self, bias: float = 0.0, **weights: float) -> int:
-        """Add ``relu(weights . columns + bias)``; returns its number."""
-        self.ramps.append((weights, bias))
-        return len(self.ramps) - 1
-
-    def output(self, terms: dict[int, float], bias: float = 0.0) -> None:
-        """Add a sum of ramps, by number and weight."""
-        self.outputs.append((terms, bias))
-
-    def layers(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Weights [out, in] and biases [out] of both layers."""
-        first = np.array([[weights.get(name, 0.0) for name in COLUMNS] for weights, _ in self.ramps])
-        second = np.array([[terms.get(i, 0.0) for i in range(len(self.ramps))] for terms, _ in self.outputs])
-        return [
-            (first, np.array([bias for _, bias in self.ramps])),
-            (second, np.array([bias for _, bias in self.outputs])),
-        ]
+def cqi_line(table: int) -> tuple[float, float]:
+    """The straight line nearest to what CQI stand for: slope [dB per CQI] and SINR [dB] at CQI 0."""
+    slope, first = np.polyfit(np.arange(1, NUM_CQI), cqi_sinr_db(table)[1:], 1)
+    return float(slope), float(first)
 
 
-def _report_functions(config: NetworkConfig, centre_db: FloatArray) -> _Fixed:
+def mcs_line(table: int) -> tuple[float, float]:
+    """The straight line nearest to the centres of a table's MCS: slope [dB per MCS] and SINR [dB] at MCS 0."""
+    centre_db, _ = mcs_facts(table)
+    slope, first = np.polyfit(np.arange(len(centre_db)), centre_db, 1)
+    return float(slope), float(first)
+
+
+_Linear = tuple[dict[str, float], float]
+"""A linear function: weights by name, and what is added."""
+
+
+def _report_functions(config: NetworkConfig) -> list[_Linear]:
     """What `PolicyNetwork.raw_features` needs of a report, in the order of its parts."""
-    fixed = _Fixed()
-    # Reserved MCS, which no first transmission has, count as the highest one.
-    centre_db = np.pad(centre_db, (0, NUM_MCS - len(centre_db)), mode="edge")
-    lowest_db = float(centre_db.min())
-    counted, centres = [], []
-    for outcome, sign in (("ack", 1.0), ("nack", -1.0)):
-        columns = [f"harq_{outcome}_mcs_{mcs}" for mcs in range(NUM_MCS)]
-        count = fixed.ramp(**dict.fromkeys(columns, 1.0))
-        # Above the lowest, so that it is positive as a ramp must be.
-        above = fixed.ramp(**dict(zip(columns, (centre_db - lowest_db).tolist(), strict=True)))
-        counted.append({count: 1.0})
-        centres.append({above: sign, count: sign * (lowest_db - START_DB)})
-    acks, nacks = fixed.ramp(harq_ack=1.0), fixed.ramp(harq_nack=1.0)
-    period = fixed.ramp(period_slots=1.0, bias=-1.0)  # and 1 more
-    age, prbs, rank = fixed.ramp(cqi_age_slots=1.0), fixed.ramp(prbs=1.0, bias=-1.0), fixed.ramp(ri=1.0)
-    native, native_from_0 = fixed.ramp(native_mcs=1.0, bias=1.0), fixed.ramp(native_mcs=1.0)
-    # A table over CQI as a curve through its entries, from none (-1) on; each ramp bends it at one of them.
-    cqi = [fixed.ramp(cqi=1.0, bias=-float(index)) for index in range(-1, NUM_CQI - 1)]
-    cqi_slopes = np.diff(np.append(0.0, cqi_sinr_db(config.cqi_table) - START_DB))
-    cqi_bends = np.diff(np.append(0.0, cqi_slopes))
-    has_cqi = {cqi[0]: 1.0, cqi[1]: -1.0}
-
-    def scaled(terms: dict[int, float], factor: float) -> dict[int, float]:
-        return {ramp: factor * weight for ramp, weight in terms.items()}
-
-    for count_of in counted:  # push
-        for step_db in config.rates_db:
-            fixed.output(scaled(count_of, step_db), _NONE)
-    for terms in ({acks: 1.0, nacks: 1.0},) * 2:  # ratio_of
-        fixed.output(terms, _NONE)
-    fixed.output({}, 1.0)
-    for centre in centres:  # centre_sum
-        for step_db in config.rates_db:
-            fixed.output(scaled(centre, step_db))
-    fixed.output({nacks: 1.0})  # ratio
-    fixed.output({nacks: 1.0})
-    fixed.output({}, 1.0)
-    for unit, weight in MEANS.values():  # exponent
-        decay = float(np.log1p(-weight))
-        fixed.output(*(({acks: decay, nacks: decay}, 0.0) if unit == "feedback" else ({period: decay}, decay)))
-    fixed.output(dict(zip(cqi, cqi_bends.tolist(), strict=True)))  # cqi
-    fixed.output(has_cqi)
-    fixed.output({period: 1.0}, 1.0)
-    for ramp in (age, period, prbs):  # log_of
-        fixed.output({ramp: 1.0}, 1.0)
-    fixed.output(has_cqi)  # direct
-    fixed.output({rank: 1.0})
-    fixed.output({native: 1.0})
-    fixed.output({native: 1.0, native_from_0: -1.0})
-    return fixed
+    step_db, mcs_0_db = mcs_line(config.mcs_table)
+    cqi_db, cqi_0_db = cqi_line(config.cqi_table)
+    sinr, above_cqi, bler = len(config.rates_db), len(config.cqi_rates_db), len(BLER_RATES)
+    rates = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
+    rates += [(rate, _BLER_BRAKE) for rate in BLER_RATES]
+    functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
+    functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
+    functions += [({}, 0.0)] * bler
+    functions += [({"harq_ack": 1.0, "harq_nack": 1.0}, 0.0)] * len(rates)  # feedbacks
+    functions += [({"harq_ack": 1 - _DOUBT, "harq_nack": _DOUBT}, 0.0)] * len(rates)  # acks
+    functions += [({"harq_ack": brake, "harq_nack": brake}, 1 / rate) for rate, brake in rates]  # inertia
+    functions += [  # direct
+        ({"cqi": cqi_db}, cqi_0_db - START_DB),
+        *(({name: 1.0}, 0.0) for name in ("cqi_age_slots", "period_slots", "prbs", "ri", "native_mcs")),
+    ]
+    return functions
 
 
 def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
-    count = len(config.rates_db)
-    raw = [f"sinr_{index}" for index in range(count)]
-    raw += ["cqi", "seen", *MEANS, "log_age", "log_period", "log_prbs", "has_cqi", "rank", "native", "has_native"]
-    middle = f"sinr_{count // 2}"
+    sinr = [f"sinr_{index}" for index in range(len(config.rates_db))]
+    above_cqi = [f"above_cqi_{index}" for index in range(len(config.cqi_rates_db))]
+    bler = [f"bler_{index}" for index in range(len(BLER_RATES))]
+    raw = [*sinr, *above_cqi, *bler, "cqi", "age", "period", "prbs", "rank", "native"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
     features: list[tuple[str, dict[str, float], float]] = []
-    features += [(f"sinr_{i}", {f"sinr_{i}": 0.1}, 0.0) for i in range(count)]
-    features += [(f"step_{i}", {f"sinr_{i}": 1 / 3, f"sinr_{i - 1}": -1 / 3}, 0.0) for i in range(1, count)]
+    features += [(name, {name: 0.1}, 0.0) for name in sinr]
+    features += [(f"cqi_and_{name}", {name: 0.1, "cqi": 0.1}, 0.0) for name in above_cqi]
+    for names in (sinr, above_cqi):
+        features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
+    middle = above_cqi[len(above_cqi) // 2]
+    features += [(name, {name: 0.5}, 0.0) for name in bler]
     features += [
         ("cqi", {"cqi": 0.1}, 0.0),
-        ("cqi_above_sinr", {"cqi": 0.2, middle: -0.2}, 0.0),
-        ("seen", {"seen": 1.0}, 0.0),
-        ("has_cqi", {"has_cqi": 1.0}, 0.0),
-        ("log_age", {"log_age": 0.25}, -0.5),
-        ("log_period", {"log_period": 0.25}, 0.0),
-        ("log_prbs", {"log_prbs": 1.0}, -float(np.log(NOMINAL_PRBS))),
+        ("above_cqi", {middle: 0.2}, 0.0),
+        ("with_and_without_cqi", {middle: 1 / 3, "cqi": 1 / 3, sinr[0]: -1 / 3}, 0.0),
+        ("age", {"age": 1 / 50}, 0.0),
+        ("period", {"period": 1 / 20}, 0.0),
+        ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
-        ("has_native", {"has_native": 1.0}, 0.0),
-        ("fast_bler", {"fast_bler": 3.0}, 0.0),
-        ("slow_bler", {"slow_bler": 3.0}, 0.0),
-        ("experience", {"experience": 1.0}, 0.0),
-        ("cqi_motion", {"cqi_motion": 10.0}, 0.0),
-        ("fast_spread", {"fast_spread": 0.4}, 0.0),
-        ("slow_spread", {"slow_spread": 0.4}, 0.0),
     ]
     mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])
     return [name for name, _, _ in features], mix, np.array([offset for _, _, offset in features])

@@ -93,7 +93,8 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
 
     All but the last two rows are ``columns``, any of `xapp.policy.columns.UNITS` in any order; these are the default. A
     column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60 to 60)
-    never is; ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` lie between 0 and the longest period of the scenario.
+    never is; ``harq_mcs_mean`` lies between 0 and 28, ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` between 0 and the
+    longest period of the scenario.
 
     Pending actions are what makes late feedback a Markov state: with report period P, HARQ round trip R and decision
     delay D, the effect of no more than the latest ``K = ceil((R + D) / P)`` actions is still unreported. K is that of
@@ -325,6 +326,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             "dl_buffer_bytes": (0.0, _MAX_BUFFER_BYTES),
             "prbs": (0.0, 275.0),
             "native_mcs": (0.0, 28.0),
+            "harq_mcs_mean": (0.0, 28.0),
             "cqi_table": (1.0, 3.0),
             "mcs_table": (1.0, 3.0),
         }

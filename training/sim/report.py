@@ -169,6 +169,9 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
         elif name in ("harq_ack", "harq_nack", "harq_dtx"):
             outcome = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX}[name]
             result[:, index] = (report.outcome == outcome).sum(dim=0)
+        elif name == "harq_mcs_mean":
+            heard = (report.outcome == ACK) | (report.outcome == NACK)
+            result[:, index] = (report.mcs * heard).sum(dim=0) / heard.sum(dim=0).clamp(min=1)
         else:
             kind, mcs = name.removeprefix("harq_").split("_mcs_")
             per_mcs.append(index)

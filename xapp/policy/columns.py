@@ -28,6 +28,7 @@ UNITS: Final[dict[str, str]] = {
     "harq_nack": "first transmissions refused in the period",
     "harq_dtx": "first transmissions without detected feedback in the period",
     "harq_residual": "transport blocks given up in the period",
+    "harq_mcs_mean": "mean MCS of the period's first transmissions, acknowledged or refused; 0 without any",
     **{f"harq_ack_mcs_{m}": f"first transmissions at MCS {m} acknowledged in the period" for m in range(NUM_MCS)},
     **{f"harq_nack_mcs_{m}": f"first transmissions at MCS {m} refused in the period" for m in range(NUM_MCS)},
 }
@@ -65,7 +66,10 @@ class Layout:
         ).reshape(2, NUM_MCS)
         per_mcs = self._per_mcs[self._per_mcs < len(columns)].tolist()
         self._has_per_mcs = bool(per_mcs)
+        self._mcs_mean = where.get("harq_mcs_mean")
         self._harq = [column for column, _ in self._sums] + per_mcs
+        if self._mcs_mean is not None:
+            self._harq.append(self._mcs_mean)
 
     def matrix(self, report: KpiReport) -> FloatArray:
         """The report as the graph expects it, float32 [ue, column]."""
@@ -77,6 +81,10 @@ class Layout:
             matrix[:, column] = getattr(report, name)
         for column, source in self._sums:
             matrix[:, column] = report.harq_sums[:, source]
+        if self._mcs_mean is not None:
+            heard = report.harq_counts[:, ACK] + report.harq_counts[:, NACK]
+            total = np.bincount(report.harq_ue, report.harq_mcs * heard, minlength=report.num_ues)
+            matrix[:, self._mcs_mean] = total / np.maximum(report.harq_sums[:, ACK] + report.harq_sums[:, NACK], 1)
         if self._has_per_mcs:
             for count, targets in zip((ACK, NACK), self._per_mcs, strict=True):
                 column_of_entry = targets[report.harq_mcs]
