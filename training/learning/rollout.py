@@ -97,7 +97,12 @@ def collect(
     if advisor is not None:
         advisor.start(cell, conditions.generator("advisor"))
     unknown = torch.rand(plan.links, generator=conditions.generator("native unknown")) < plan.native_unknown
-    native_column = driver.columns.index("native_mcs")
+
+    def heard(report: Report, network: Network) -> Tensor:
+        row = matrix(report, network.columns, cell.mcs_table, cell.cqi_table)
+        row[unknown, network.columns.index("native_mcs")] = torch.nan
+        return row
+
     state = driver.zero_state(plan.links)
     teacher_state = teacher.zero_state(plan.links) if teacher is not None else state
     answers = Answers(driver.actions)
@@ -108,14 +113,14 @@ def collect(
     advised: list[Tensor] = []
     while simulator.slot < plan.slots:
         report = simulator.report
-        row = matrix(report, driver.columns, cell.mcs_table, cell.cqi_table)
-        row[unknown, native_column] = torch.nan
+        row = heard(report, driver)
         with torch.no_grad():
             score, state = driver(row, state)
             best = score.max(dim=1)
             due = not worth and len(rows) % label_every == 0
             if teacher is not None:
-                wisdom, teacher_state = teacher(row, teacher_state)
+                told = row if teacher.columns == driver.columns else heard(report, teacher)
+                wisdom, teacher_state = teacher(told, teacher_state)
                 if due:
                     taught.append(wisdom)
         if worth:

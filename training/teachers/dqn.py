@@ -27,7 +27,6 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.utils._pytree import tree_map
 from torchrl.data import Categorical, LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.postprocs import MultiStep
 from torchrl.envs import ExplorationType, set_exploration_type
@@ -198,24 +197,29 @@ class DqnLearner(nn.Module):
         self._target = SoftUpdate(self._loss, tau=config.target_rate)
         self._multi_step = MultiStep(config.discount, config.n_steps)
         self.steps = 0
-        self._make_buffer()
+        self._buffer = self._new_buffer(device)
 
-    def _make_buffer(self) -> None:
-        storage = LazyTensorStorage(self._config.replay, device=self._device)
-        self._buffer = TensorDictReplayBuffer(storage=storage, batch_size=self._config.batch)
+    def _new_buffer(self, device: torch.device) -> TensorDictReplayBuffer:
+        storage = LazyTensorStorage(self._config.replay, device=device)
+        return TensorDictReplayBuffer(storage=storage, batch_size=self._config.batch)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The replay buffer belongs to the state: without it a resumed training would go another way."""
-        state = dict(self._buffer.state_dict())
-        state["_rng"] = None  # see `seed`
-        return {"steps": self.steps, "buffer": state}
+        if not len(self._buffer):
+            return {"steps": self.steps, "buffer": None}
+        # Its random numbers are not: see `seed`.
+        return {"steps": self.steps, "buffer": {**self._buffer.state_dict(), "_rng": None}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """What `get_extra_state` returned, on the CPU or elsewhere."""
+        """What `get_extra_state` returned, from whatever device."""
         self.steps = int(state["steps"])
-        self._make_buffer()
-        moved = tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, state["buffer"])
-        self._buffer.load_state_dict(moved)
+        self._buffer = self._new_buffer(self._device)
+        if state["buffer"] is not None:
+            elsewhere = self._new_buffer(torch.device("cpu"))
+            elsewhere.load_state_dict(state["buffer"])
+            # A buffer that has held something is where it should be, and what is loaded is copied to there.
+            self._buffer.extend(elsewhere[:1].exclude("index"))
+            self._buffer.load_state_dict(state["buffer"])
 
     def remember(self, blocks: TensorDictBase) -> int:
         """Put trajectories [process, block] (`LinkEnv.blocks`) into the replay buffer; returns how many blocks."""
