@@ -47,16 +47,16 @@ BANKS = Banks(rows=2, slots=64)
 TINY = {
     "scenarios": ["steady.yaml"],
     "links": 16,
-    "slots": 120,
+    "slots": 50,
     "episodes": 4,
     "checkpoint_every": 1,
     "bank_rows": 2,
     "bank_slots": 64,
     "batch": 64,
-    "replay": 3000,
-    "evaluate_every": 3000,
+    "replay": 1000,
+    "evaluate_every": 1200,
     "evaluation_links": 4,
-    "evaluation_slots": 60,
+    "evaluation_slots": 40,
     "device": "cpu",
     "network": {"hidden": [16, 16]},
 }
@@ -266,6 +266,7 @@ class AtRandom:
         return Decision.absolute(torch.randint(0, 29, (self._cell.num_links,), generator=self._generator))
 
 
+@pytest.mark.slow
 def test_a_short_training_beats_chance_and_the_inner_loop(scenario):
     config = tiny(links=128, slots=160, episodes=10, batch=256, replay=60_000, network={"hidden": [64]}, epochs=2)
     network = train_dqn(config, Path("out"))
@@ -286,7 +287,7 @@ def test_slow_e2_and_offsets_are_learnt_too(settings):
 def test_the_algorithm_pulls_towards_its_choice(scenario):
     def distance(**term):
         """Mean number of MCS from what inner-loop link adaptation would answer."""
-        network = train_dqn(tiny(episodes=6, epochs=2, **term), Path(f"out{bool(term)}"))
+        network = train_dqn(tiny(slots=120, episodes=4, epochs=3, replay=8000, **term), Path(f"out{bool(term)}"))
         env = an_env(scenario(), network, slots=120, advisor=baseline("illa"))
         with torch.no_grad():
             rollout = env.rollout(120, answering(lambda x: network.mlp(x).argmax(dim=1)))
@@ -307,10 +308,10 @@ def test_same_seed_same_weights_and_another_seed_others():
 def test_the_log_has_what_sample_efficiency_is_measured_with():
     train_dqn(tiny(), Path("out"))
     lines = read_log(Path("out"))
-    assert [line["environment_steps"] for line in lines] == [1920, 3840, 5760, 7680]
+    assert [line["environment_steps"] for line in lines] == [800, 1600, 2400, 3200]
     assert [line["epsilon"] for line in lines] == pytest.approx([1.0, 0.01, 0.01, 0.01])
     examined = [line["episode"] for line in lines if "validation_goodput" in line]
-    assert examined == [1, 3]  # 3000 and 6000 steps, and the end
+    assert examined == [1, 2, 3]  # from 1200 and 2400 steps on, and the end
     for line in lines:
         assert {"loss", "goodput", "bler", "residual"} <= line.keys()
         assert line["goodput"] > 0
@@ -321,23 +322,24 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"episodes_per_round": 2}, {"algorithm": {"algorithm": "salad"}, "n_steps": 3}]
+    "settings",
+    [{}, {"episodes_per_round": 2, "checkpoint_every": 1}, {"algorithm": {"algorithm": "salad"}, "n_steps": 3}],
 )
 def test_resumed_weights_are_those_of_an_uninterrupted_training(settings):
     # The replay buffer is full, and writes over its beginning, before the kill.
-    config = tiny(episodes=8, checkpoint_every=2, **settings)
+    config = tiny(**{"episodes": 6, "checkpoint_every": 2, **settings})
     whole = train_dqn(config, Path("whole"))
 
     def kill(done, total):
-        assert total == 8 * 120
-        if done >= 6 * 120:
+        assert total == 6 * 50
+        if done >= 5 * 50:
             raise Killed
 
     with pytest.raises(Killed):
         train_dqn(config, Path("parts"), progress=kill)
     begun = []
     resumed = train_dqn(config, Path("parts"), resume=True, progress=lambda done, total: begun.append(done))
-    assert begun[0] == 4 * 120
+    assert begun[0] == 4 * 50
     assert same(resumed, whole)
     one, other = ([{**line, "seconds": 0} for line in read_log(Path(name))] for name in ("whole", "parts"))
     assert one == other
@@ -442,6 +444,8 @@ def distila(monkeypatch):
 def test_the_command_trains_resumes_and_prints_json(distila):
     first = distila("--config", "tiny.yaml", "--out", "made", "--episodes", 2)
     assert (first.status, first.err) == (0, "")
+    refused = distila("--config", "tiny.yaml", "--out", "made", "--scenario", "reported.yaml", "--resume")
+    assert (refused.status, refused.out) == (2, "")
     done = distila("--config", "tiny.yaml", "--out", "made", "--episodes", 2, "--resume", "--json")
     assert (done.status, done.err) == (0, "")
     summary = json.loads(done.out)

@@ -23,9 +23,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def finish(
-    network: Network, out: Path, settings: LoopConfig, name: str, about: dict[str, Any], json: bool
-) -> None:
+def finish(network: Network, out: Path, settings: LoopConfig, name: str, about: dict[str, Any], json: bool) -> None:
     """Write the network to ``out``, as a bundle too if a bundle has room for it, and print how the training went."""
     latest = _latest(out, len(settings.scenarios))
     training = {

@@ -10,21 +10,20 @@
 
 import hashlib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from training.distill.losses import LossConfig, distillation_loss
+from training.learning.config_file import load_config
 from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
 from training.learning.trainer import LoopConfig
 from training.network.make import make_network
 from training.network.network import Network
 from training.network.store import load_network
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from xapp.errors import InputError
 
 
 class DistillConfig(LoopConfig):
@@ -46,14 +45,7 @@ def load_distill(name: str) -> DistillConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    shipped = Path(str(files("training.distill"))) / "configs"
-    path = Path(name)
-    if not path.exists() and (shipped / f"{name}.yaml").is_file():
-        path = shipped / f"{name}.yaml"
-    try:
-        return DistillConfig.model_validate(read_yaml(path) or {})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return load_config(DistillConfig, name, "training.distill")
 
 
 class Teachers:
@@ -103,7 +95,7 @@ class DistillLesson:
         """See `training.learning.trainer.Lesson`."""
         teacher = self._teachers.of(plan.scenario.name)
         driver = network if self._config.driver == "student" else teacher
-        return collect(plan, driver, teacher=teacher, on_slot=on_slot)
+        return collect(plan, driver, teacher=teacher, on_slot=on_slot, columns=network.columns)
 
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
         """See `training.distill.losses`."""

@@ -1,18 +1,15 @@
 """How far a student is from its teacher: the losses of policy distillation (Rusu et al., arXiv 1511.06295).
 
-A teacher's scores are what it expects of each action [bit per resource element]. What matters is by what share an
-action is worse than the best one, at 0.2 bit as at 5; so scores are taken relative to the best, which makes one
-temperature do for all links.
+A teacher's scores are what it expects of each action [bit per resource element]; taken relative to the best one
+(`relative`), one temperature does for all links.
 """
-
-from typing import Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-_SMALLEST: Final = 1e-3  # bit per resource element: below, no action brings anything
+from training.network.network import relative
 
 
 class LossConfig(BaseModel):
@@ -32,12 +29,6 @@ class LossConfig(BaseModel):
         if not self.kl + self.mse + self.nll:
             raise ValueError("kl, mse and nll are all 0: nothing would be learnt")
         return self
-
-
-def relative(score: Tensor) -> Tensor:
-    """Scores relative to each row's best, float32 [n, action]: 0 for the best one, -1 for one that brings nothing."""
-    best = score.amax(dim=1, keepdim=True)
-    return (score - best) / best.clamp(min=_SMALLEST)
 
 
 def distillation_loss(config: LossConfig, student: Tensor, teacher: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ class AlgorithmTerm(BetaSchedule):
     """A classical link adaptation as a second teacher."""
 
     algorithm: str = Field(default="genie", description="a baseline: olla, salad, genie...")
+    temperature: float = Field(
+        default=0.1, gt=0, allow_inf_nan=False, description="what is expected of actions, divided by it, are logits"
+    )
 
 
 def distance_to_choice(score: Tensor, choice: Tensor) -> Tensor:

@@ -43,7 +43,11 @@ def fan_out(function: Callable[[Item], Result], items: Sequence[Item], workers: 
         while submitted < len(items) and len(waiting) < workers:
             waiting.append(remote.remote(items[submitted]))
             submitted += 1
-        yield ray.get(waiting.pop(0))
+        try:
+            yield ray.get(waiting.pop(0))
+        except ray.exceptions.RayTaskError as error:
+            # What went wrong there is what the caller would have met here.
+            raise error.cause from None
 
 
 def _ray(workers: int) -> Any:

@@ -66,6 +66,7 @@ def collect(
     teacher: Network | None = None,
     advisor: Policy | None = None,
     on_slot: OnSlot = lambda slot: None,
+    columns: list[str] | None = None,
 ) -> Experience:
     """Let a network decide, and label what it met.
 
@@ -76,12 +77,16 @@ def collect(
         teacher: label with its scores of the driver's actions; it hears the same reports, with a memory of its own.
         advisor: label with the MCS that this algorithm would answer.
         on_slot: told the slot that has been reached.
+        columns: of the reports that are kept; None: the driver's.
 
     Raises:
-        ValueError: a teacher with other actions, or a driver that cannot tell what its answers are worth.
+        ValueError: a teacher with other actions or beside worth, or a driver that cannot tell what its answers are
+            worth.
     """
     if teacher is not None and teacher.actions != driver.actions:
         raise ValueError("the teacher's actions are not the driver's")
+    if worth and teacher is not None:
+        raise ValueError("worth and a teacher label different decisions; ask for one of them")
     if worth and driver.config.head != "value":
         raise ValueError(f"worth is judged by what the driver expects; its head is {driver.config.head}")
     scenario = plan.scenario
@@ -98,28 +103,30 @@ def collect(
         advisor.start(cell, conditions.generator("advisor"))
     unknown = torch.rand(plan.links, generator=conditions.generator("native unknown")) < plan.native_unknown
 
-    def heard(report: Report, network: Network) -> Tensor:
-        row = matrix(report, network.columns, cell.mcs_table, cell.cqi_table)
-        row[unknown, network.columns.index("native_mcs")] = torch.nan
+    columns = driver.columns if columns is None else columns
+
+    def heard(report: Report, columns: list[str]) -> Tensor:
+        row = matrix(report, columns, cell.mcs_table, cell.cqi_table)
+        row[unknown, columns.index("native_mcs")] = torch.nan
         return row
 
     state = driver.zero_state(plan.links)
     teacher_state = teacher.zero_state(plan.links) if teacher is not None else state
     answers = Answers(driver.actions)
-    label_every = max(1, plan.label_every_slots // conditions.report_period_slots)
+    label_every = -(-plan.label_every_slots // conditions.report_period_slots)
     rows: list[Tensor] = []
     labelled: list[int] = []
     taught: list[Tensor] = []
     advised: list[Tensor] = []
     while simulator.slot < plan.slots:
         report = simulator.report
-        row = heard(report, driver)
+        row = heard(report, driver.columns)
         with torch.no_grad():
             score, state = driver(row, state)
             best = score.max(dim=1)
             due = not worth and len(rows) % label_every == 0
             if teacher is not None:
-                told = row if teacher.columns == driver.columns else heard(report, teacher)
+                told = row if teacher.columns == driver.columns else heard(report, teacher.columns)
                 wisdom, teacher_state = teacher(told, teacher_state)
                 if due:
                     taught.append(wisdom)
@@ -129,7 +136,7 @@ def collect(
             advised.append(advisor.decide(report).value)
         if due:
             labelled.append(len(rows))
-        rows.append(row)
+        rows.append(row if columns == driver.columns else heard(report, columns))
         simulator.step(answers.decision(explorer.moved(best.indices)))
         on_slot(simulator.slot)
     labels: dict[str, Tensor] = {}
@@ -141,8 +148,14 @@ def collect(
     if teacher is not None:
         labels["teacher"] = _stacked(taught, plan.links, driver)
     if advisor is not None:
-        labels["advice"] = torch.stack([advised[step] for step in labelled]) if labelled else torch.empty(0, plan.links)
-    return Experience(scenario.name, torch.stack(rows), torch.tensor(labelled), labels, _figures(simulator))
+        labels["advice"] = (
+            torch.stack([advised[step] for step in labelled])
+            if labelled
+            else torch.empty((0, plan.links), dtype=torch.int64)
+        )
+    return Experience(
+        scenario.name, torch.stack(rows), torch.tensor(labelled, dtype=torch.int64), labels, _figures(simulator)
+    )
 
 
 class _Overheard:

@@ -8,6 +8,7 @@ loss.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from training.learning.fan_out import fan_out
 from training.learning.log import TrainingLog
 from training.learning.rollout import Experience, OnSlot, RolloutPlan
+from training.learning.worth import MOST_SLOTS_APART
 from training.network.make import make_network
 from training.network.network import Network, NetworkConfig
 from training.sim.bank import fading_bank
@@ -34,6 +36,7 @@ Progress = Callable[[int, int], None]
 
 _WITHOUT_EFFECT: Final = {"checkpoint_every"}
 """Settings that the weights do not depend on, so that they may change when a training goes on."""
+_EPISODES_APART: Final = 1_000_000
 
 
 class LoopConfig(BaseModel):
@@ -119,45 +122,49 @@ def train(
             brought nothing to learn from, or a loss that is no number any more; the latest checkpoint is then still
             there.
     """
-    scenarios = _scenarios(config)
+    scenarios = checked_scenarios(config)
     check_writable(out)
-    checkpoint = Checkpoint(out / CHECKPOINT_FILE, _identity(config, scenarios, identity or {}))
+    checkpoint = Checkpoint(out / CHECKPOINT_FILE, identity_of(config, scenarios, identity or {}))
     network = new_network(config)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     first = checkpoint.load(network, optimizer) if resume else checkpoint.must_not_exist()
     banks = Banks(config.bank_rows, config.bank_slots, cache=cache)
     if first < config.episodes:
-        _make_banks(scenarios, banks, on_bank)
-    log = TrainingLog(out, first)
+        make_banks(scenarios, banks, on_bank)
     total = config.episodes * config.slots
     progress(first * config.slots, total)
     rounds = range(first, config.episodes, config.episodes_per_round)
-    for round_index, begin in enumerate(rounds, start=first // config.episodes_per_round):
-        started = time.perf_counter()
-        numbers = range(begin, min(begin + config.episodes_per_round, config.episodes))
-        plans = [_plan(config, scenarios, number, banks) for number in numbers]
-        gone = begin / config.episodes
-        learning_rate = config.learning_rate * (1 - gone * (1 - config.final_learning_rate_share))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        on_slot = partial(_on_slot, progress, total, config.slots) if workers == 1 else None
-        jobs = [_Job(lesson, plan, network, number, on_slot) for plan, number in zip(plans, numbers, strict=True)]
-        luck = torch.Generator()
-        luck.manual_seed(torch_seed(Split.TRAIN, config.seed, f"batches {round_index}"))
-        experiences = list(fan_out(_collect, jobs, workers))
-        losses = [
-            _learn(config, lesson, network, optimizer, experience, gone, luck, number)
-            for experience, number in zip(experiences, numbers, strict=True)
-        ]
-        seconds = (time.perf_counter() - started) / len(numbers)
-        for number, experience, loss in zip(numbers, experiences, losses, strict=True):
-            figures = {"loss": loss, **experience.figures, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
-            log.write(number, experience.scenario, figures)
-        done = numbers[-1] + 1
-        progress(done * config.slots, total)
-        if (round_index + 1) % config.checkpoint_every == 0 or done == config.episodes:
-            checkpoint.save(network, optimizer, done)
-    log.close()
+    with closing(TrainingLog(out, first)) as log:
+        for round_index, begin in enumerate(rounds, start=first // config.episodes_per_round):
+            started = time.perf_counter()
+            numbers = range(begin, min(begin + config.episodes_per_round, config.episodes))
+            plans = [plan_episode(config, scenarios, number, banks) for number in numbers]
+            gone = begin / config.episodes
+            learning_rate = config.learning_rate * (1 - gone * (1 - config.final_learning_rate_share))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            on_slot = partial(_on_slot, progress, total, config.slots) if workers == 1 else None
+            jobs = [_Job(lesson, plan, network, number, on_slot) for plan, number in zip(plans, numbers, strict=True)]
+            luck = torch.Generator()
+            luck.manual_seed(torch_seed(Split.TRAIN, config.seed, f"batches {round_index}"))
+            experiences = list(fan_out(_collect, jobs, workers))
+            losses = [
+                _learn(config, lesson, network, optimizer, experience, gone, luck, number)
+                for experience, number in zip(experiences, numbers, strict=True)
+            ]
+            seconds = (time.perf_counter() - started) / len(numbers)
+            for number, experience, loss in zip(numbers, experiences, losses, strict=True):
+                figures = {
+                    "loss": loss,
+                    **experience.figures,
+                    "learning_rate": learning_rate,
+                    "seconds": round(seconds, 3),
+                }
+                log.write(number, experience.scenario, figures)
+            done = numbers[-1] + 1
+            progress(done * config.slots, total)
+            if (round_index + 1) % config.checkpoint_every == 0 or done == config.episodes:
+                checkpoint.save(network, optimizer, done)
     return network
 
 
@@ -195,12 +202,13 @@ def _on_slot(progress: Progress, total: int, slots: int, number: int, slot: int)
     progress(number * slots + min(slot, slots), total)
 
 
-def _plan(config: LoopConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
+def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
     return RolloutPlan(
         scenario=scenarios[number % len(scenarios)],
         links=config.links,
         slots=config.slots,
-        seed=number,
+        # Another seed meets other channels' stretches, too.
+        seed=config.seed * _EPISODES_APART + number,
         banks=banks,
         exploration=config.exploration,
         exploration_reach=config.exploration_reach,
@@ -218,10 +226,10 @@ def _learn(
     gone: float,
     luck: torch.Generator,
     number: int,
-) -> float | None:
-    """Learn from an experience; returns the mean loss, None where there was nothing to learn from."""
+) -> float:
+    """Learn from an experience; returns the mean loss."""
     if not len(experience.steps):
-        return None
+        raise InputError(f"episode {number}, scenario {experience.scenario}: nothing to learn from; take more slots")
     labels = {name: label.flatten(0, 1) for name, label in experience.labels.items()}
     losses = []
     for _ in range(config.epochs):
@@ -242,13 +250,13 @@ def _learn(
     return sum(losses) / len(losses)
 
 
-def _identity(config: LoopConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(config: LoopConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
     # A scenario's name alone would not tell that its file was changed.
     described = {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios}
     return {"configuration": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT), "scenario": described, **more}
 
 
-def _scenarios(config: LoopConfig) -> list[Scenario]:
+def checked_scenarios(config: LoopConfig) -> list[Scenario]:
     """The scenarios by name, checked against the rest."""
     found = [training_domain() if name == "domain" else find_scenario(name) for name in config.scenarios]
     for scenario in found:
@@ -262,14 +270,14 @@ def _scenarios(config: LoopConfig) -> list[Scenario]:
                 raise InputError(f"network.{name} = {ours}: scenario {scenario.name} has {theirs}")
         timing = (scenario.e2.period_slots, scenario.e2.delay_slots, scenario.link.harq_rtt_slots)
         period, delay, rtt = (int(x.bounds[1]) for x in timing)
-        # Until the blocks of the first decision have had all their transmissions.
-        needed = delay + period + int(scenario.link.max_transmissions.bounds[1]) * rtt
+        # Until the blocks of the first decision have had all their transmissions, and were judged.
+        needed = delay + period + (int(scenario.link.max_transmissions.bounds[1]) - 1) * rtt + 2 * MOST_SLOTS_APART
         if config.slots < needed:
             raise InputError(f"slots = {config.slots}: scenario {scenario.name} needs {needed} or more for a decision")
     return found
 
 
-def _make_banks(scenarios: list[Scenario], banks: Banks, on_bank: Progress) -> None:
+def make_banks(scenarios: list[Scenario], banks: Banks, on_bank: Progress) -> None:
     """Generate what is not in the cache, before the first episode, so that none of them waits."""
     channels = list(dict.fromkeys(channel for scenario in scenarios for channel in scenario.channels))
     for done, channel in enumerate(channels):

@@ -2,7 +2,8 @@
 
 Stop-and-wait HARQ: a block that is sent in slot ``t`` and fails is sent again in ``t + rtt``, ``t + 2 rtt``... up to K
 times, and each retransmission takes a slot in which a new block would have gone. So with ``p_k`` the probability that
-the first k transmissions, in the channels of their very slots and combined, do not suffice, and ``g`` what a new block
+the first k transmissions, in the channels of their very slots and combined, do not suffice (the product of their error
+rates, each with what is in the decoder by then), and ``g`` what a new block
 is worth in a slot, a block of rate ``r`` is worth::
 
     r (1 - p_K) - sum_(k=1..K-1) p_k g(t + k rtt)          [bit per resource element]
@@ -29,7 +30,7 @@ from training.network.network import SHARE_HIGH, SHARE_LOW
 from training.sim.conditions import Conditions
 from xapp.policy.bundle import Action
 
-_MOST_SLOTS_APART: Final = 4
+MOST_SLOTS_APART: Final = 4
 """Channel and feedback change little from slot to slot: to judge each of them would teach little more."""
 
 
@@ -78,7 +79,7 @@ class Worth:
         self._rtt, self._most = conditions.harq_rtt_slots, conditions.max_transmissions
         self._period, self._delay = conditions.report_period_slots, conditions.decision_delay_slots
         # The slots of retransmissions are then judged slots too, and their channel is worked out once.
-        self._every = max(n for n in range(1, _MOST_SLOTS_APART + 1) if self._rtt % n == 0)
+        self._every = max(n for n in range(1, MOST_SLOTS_APART + 1) if self._rtt % n == 0)
         self._rate = conditions.tables.curves.rate
         self._max_mcs = len(self._rate) - 1
         self._mcs = [action.value for action in actions if action.kind == "mcs"]
@@ -115,7 +116,8 @@ class Worth:
                 if (slot - block.slot) % self._rtt == 0:
                     block.again.append((block.left, answered))
                     block.store += received
-                    block.left = self._conditions.tbler_left(block.store, block.row)
+                    # As the simulator has it: new luck for each transmission.
+                    block.left = block.left * self._conditions.tbler_left(block.store, block.row)
                     block.sent += 1
             row = self._conditions.rows(slot)
             left = self._conditions.tbler_left(received, row)

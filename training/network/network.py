@@ -15,7 +15,7 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
 Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
 vectors are broadcast over rows:
 
-* Not measured is 0, by one operation (`_Measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
+* Not measured is 0, by one operation (`measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
   that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
 * What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
   bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
@@ -74,11 +74,13 @@ SHARE_LOW: Final = -2.0
 """What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
 SHARE_HIGH: Final = 1.0
 
+MOST: Final = 300.0
+"""No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long."""
+
+_NEXT_TO_NOTHING: Final = 1e-3  # bit per resource element: below, no action brings anything
 _BLER_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
 # Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
 _DOUBT: Final = 0.005
-# No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long.
-_MOST: Final = 300.0
 
 
 class NetworkConfig(BaseModel):
@@ -204,15 +206,27 @@ class Network(nn.Module):
         worth = share - self.config.residual_price * residual
         if self._num_mcs == len(self.actions):
             return self.rate * worth
+        # Where the node does not tell its choice an offset is held to be worth that of MCS 0: next to nothing.
         native = report[:, [self.columns.index("native_mcs")]]
         native = torch.where(native >= 0, native, 0).to(torch.int64)
         rate = self.rate[(native + self.offsets).clamp(0, len(self.rate) - 1)]
+        if not self._num_mcs:
+            return rate * worth
         return torch.cat([self.rate * worth[:, : self._num_mcs], rate * worth[:, self._num_mcs :]], dim=1)
 
     def expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Expected share and residual (`training.learning.worth`) of every action, from a ``value`` head's output."""
         share, residual = torch.sigmoid(z).chunk(2, dim=-1)
         return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, residual
+
+
+def relative(score: Tensor) -> Tensor:
+    """Scores in bits relative to each row's best, float32 [n, M]: 0 for the best one, -1 for one that brings nothing.
+
+    What matters is by what share an action is worse than the best one, at 0.2 bit as at 5.
+    """
+    best = score.amax(dim=1, keepdim=True)
+    return (score - best) / best.clamp(min=_NEXT_TO_NOTHING)
 
 
 class PolicyNetwork(Network):
@@ -279,7 +293,7 @@ class PolicyNetwork(Network):
 
     def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
-        known = nn.functional.linear(_measured(report).clamp(max=_MOST), self.weight, self.bias)
+        known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
         shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
         next_state = state + (acks - feedbacks * torch.sigmoid(state + shift)) / inertia
         return torch.cat([next_state, direct], dim=1), next_state
@@ -298,7 +312,8 @@ class _Measured(torch.autograd.Function):
         return g.op("ThresholdedRelu", report, alpha_f=0.0)
 
 
-def _measured(report: Tensor) -> Tensor:
+def measured(report: Tensor) -> Tensor:
+    """What is above 0, and 0 for the rest, NaN included; any shape."""
     return cast(Tensor, _Measured.apply(report))  # type: ignore[no-untyped-call]
 
 

@@ -14,7 +14,7 @@ from training.distill.distill import DistillLesson, Teachers, load_distill
 from training.learning import trainer
 from training.learning.trainer import Progress
 from training.network.export import export_bundle, onnx_graph
-from training.network.network import PolicyNetwork
+from training.network.network import Network
 from training.network.store import NETWORK_FILE, save_network
 from training.sim.scenario import families, find_scenario
 from training.student.card import write_card
@@ -103,7 +103,7 @@ def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | No
 
 def _student(
     recipe: Recipe, out: Path, teacher: Path, bar: Bar, workers: int, cache: Path | None
-) -> tuple[PolicyNetwork, dict[str, Any]]:
+) -> tuple[Network, dict[str, Any]]:
     config = load_distill(recipe.student)
     teachers = Teachers({"": teacher}, config)
     with bar("student: fading banks", "banks") as on_bank, bar("student", "slots") as on_slot:
@@ -118,7 +118,11 @@ def _student(
             cache=cache,
             on_bank=on_bank,
         )
-    training = {"kind": "distilled student", "teachers": teachers.identity, "config": config.model_dump(mode="json")}
+    training: dict[str, Any] = {
+        "kind": "distilled student",
+        "teachers": teachers.identity,
+        "config": config.model_dump(mode="json"),
+    }
     save_network(network, out / NETWORK_FILE, training)
     return network, training
 

@@ -1,13 +1,10 @@
 """What a shipped student is made by: a recipe, checked in, so that anybody can make it again."""
 
-from importlib.resources import files
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from training.learning.config_file import load_config
 
 
 class BenchmarkSizes(BaseModel):
@@ -63,11 +60,4 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    shipped = Path(str(files("training.student"))) / "recipes"
-    path = Path(name)
-    if not path.exists() and (shipped / f"{name}.yaml").is_file():
-        path = shipped / f"{name}.yaml"
-    try:
-        return Recipe.model_validate(read_yaml(path) or {})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return load_config(Recipe, name, "training.student", "recipes")

@@ -17,12 +17,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
@@ -39,8 +38,8 @@ from training.baselines import baseline, tuned_settings
 from training.learning import trainer
 from training.learning.algorithm import AlgorithmTerm, distance_to_choice
 from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
+from training.learning.config_file import load_config
 from training.learning.log import TrainingLog
-from training.learning.rollout import RolloutPlan
 from training.learning.trainer import LoopConfig, Progress
 from training.network.network import NetworkConfig, PolicyNetwork
 from training.network.policy import NetworkPolicy
@@ -50,22 +49,13 @@ from training.sim.scenario import Scenario
 from training.sim.simulator import Simulator
 from training.sim.split import Split, torch_seed
 from training.teachers.dqn_env import LinkEnv, figures
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from xapp.errors import InputError
 
 # At this level it tells of every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 TEACHER_HIDDEN: Final = (124,) * 8
 """The teacher of the family: eight hidden layers, about 115 thousand weights."""
-
-
-class DqnAlgorithm(AlgorithmTerm):
-    """A classical link adaptation as a second teacher of Q values."""
-
-    temperature: float = Field(
-        default=0.1, gt=0, allow_inf_nan=False, description="Q values divided by it are logits; shares of a mean slot"
-    )
 
 
 class DqnConfig(LoopConfig):
@@ -94,7 +84,7 @@ class DqnConfig(LoopConfig):
     evaluation_links: int = Field(default=64, ge=1, description="of the validation split, per scenario")
     evaluation_slots: int = Field(default=600, ge=1, description="of the validation split, per scenario")
     device: Literal["cpu", "cuda", "auto"] = Field(default="auto", description="auto: cuda where there is one")
-    algorithm: DqnAlgorithm | None = Field(default=None, description="algorithm distillation beside the samples")
+    algorithm: AlgorithmTerm | None = Field(default=None, description="algorithm distillation beside the samples")
     network: NetworkConfig = NetworkConfig(hidden=TEACHER_HIDDEN)
 
     @model_validator(mode="after")
@@ -125,14 +115,7 @@ def load_dqn(name: str) -> DqnConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    shipped = Path(str(files("training.teachers"))) / "configs"
-    path = Path(name)
-    if not path.exists() and (shipped / f"{name}.yaml").is_file():
-        path = shipped / f"{name}.yaml"
-    try:
-        return DqnConfig.model_validate(read_yaml(path) or {})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return load_config(DqnConfig, name, "training.teachers")
 
 
 def dueling(network: PolicyNetwork) -> DuelingMlpDQNet:
@@ -290,10 +273,10 @@ def train_dqn(
 
     Args, Raises: see `training.learning.trainer.train`.
     """
-    scenarios = trainer._scenarios(config)
+    scenarios = trainer.checked_scenarios(config)
     device = _device(config.device)
     check_writable(out)
-    identity = trainer._identity(config, scenarios, {"kind": "dqn"})
+    identity = trainer.identity_of(config, scenarios, {"kind": "dqn"})
     checkpoint = Checkpoint(out / CHECKPOINT_FILE, identity)
     with _randomness(config, "network"):
         network = PolicyNetwork(config.network)
@@ -304,7 +287,7 @@ def train_dqn(
     banks = Banks(config.bank_rows, config.bank_slots, cache=cache)
     examiner: _Examiner | None = None
     if first < config.episodes:
-        trainer._make_banks(scenarios, banks, on_bank)
+        trainer.make_banks(scenarios, banks, on_bank)
         examiner = _Examiner(config, scenarios, banks, device)
     log = TrainingLog(out, first)
     total = config.episodes * config.slots
@@ -315,10 +298,11 @@ def train_dqn(
         gone, steps_before = begin / config.episodes, learner.steps
         lines, new = [], 0
         for number in numbers:
-            scenario = scenarios[number % len(scenarios)]
-            line, blocks = _collect(config, learner, network, scenario, number, banks, gone, device)
+            line, blocks = _collect(config, learner, network, scenarios, number, banks, gone, device)
             new += learner.remember(blocks)
-            lines.append((number, scenario.name, {**line, "environment_steps": learner.steps}))
+            lines.append(
+                (number, scenarios[number % len(scenarios)].name, {**line, "environment_steps": learner.steps})
+            )
             del blocks
         rate = config.learning_rate * (1 - gone * (1 - config.final_learning_rate_share))
         for group in optimizer.param_groups:
@@ -370,22 +354,19 @@ def _collect(
     config: DqnConfig,
     learner: DqnLearner,
     network: PolicyNetwork,
-    scenario: Scenario,
+    scenarios: list[Scenario],
     number: int,
     banks: Banks,
     gone: float,
     device: torch.device,
 ) -> tuple[dict[str, float | None], TensorDict]:
     """An episode's figures, and its blocks (`LinkEnv.blocks`)."""
-    plan = RolloutPlan(
-        scenario, config.links, config.slots, seed=number, banks=banks, native_unknown=config.native_unknown
-    )
+    plan = trainer.plan_episode(config, scenarios, number, banks)
     term = config.algorithm
     advisor = None if term is None else baseline(term.algorithm, **tuned_settings(term.algorithm))
     env = LinkEnv(plan, network, advisor, device)
     epsilon = config.epsilon_at(gone)
     policy = _exploring(config, learner.actor, network, epsilon, device)
-    # The advisor may be a genie, and such a policy is slow: nothing is asked of it that is not kept.
     with _randomness(config, f"exploration {number}"), set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
         rollout = env.rollout(plan.slots, policy, break_when_any_done=True)
     learner.steps += rollout.numel()
@@ -409,7 +390,7 @@ def _exploring(
     beside = EGreedyModule(
         spec.clone(),
         eps_init=config.exploration,
-        eps_end=min(config.exploration, 0.0),
+        eps_end=0.0,
         action_mask_key="near",
         device=device,
     )

@@ -10,20 +10,17 @@ feedback it learns to read is that of its own decisions, plus a little explorati
 """
 
 from collections.abc import Mapping
-from importlib.resources import files
-from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from training.baselines import baseline, tuned_settings
 from training.learning.algorithm import AlgorithmTerm, distance_to_choice
+from training.learning.config_file import load_config
 from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
 from training.learning.trainer import LoopConfig
-from training.network.network import SHARE_HIGH, SHARE_LOW, Network
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
 
 
 class PrivilegedConfig(LoopConfig):
@@ -35,6 +32,8 @@ class PrivilegedConfig(LoopConfig):
     def _expects_worths(self) -> "PrivilegedConfig":
         if self.network.head != "value":
             raise ValueError(f"network.head is {self.network.head!r}: a privileged teacher needs 'value'")
+        if self.algorithm is not None and self.network.actions == "mcs_offset":
+            raise ValueError("algorithm: it answers an MCS, and network.actions = mcs_offset has none")
         return self
 
 
@@ -44,14 +43,7 @@ def load_privileged(name: str) -> PrivilegedConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    shipped = Path(str(files("training.teachers"))) / "configs"
-    path = Path(name)
-    if not path.exists() and (shipped / f"{name}.yaml").is_file():
-        path = shipped / f"{name}.yaml"
-    try:
-        return PrivilegedConfig.model_validate(read_yaml(path) or {})
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return load_config(PrivilegedConfig, name, "training.teachers")
 
 
 class PrivilegedLesson:
@@ -74,4 +66,8 @@ class PrivilegedLesson:
         objective = objective + F.binary_cross_entropy_with_logits(residual, labels["residual"])
         if self._algorithm is None:
             return objective
-        return self._algorithm.added(objective, distance_to_choice(share, labels["advice"]), progress)
+        brought, lost = network.expected(output)
+        count = len(network.rate)
+        score = network.rate * (brought - network.config.residual_price * lost)[:, :count]
+        preference = relative(score) / self._algorithm.temperature
+        return self._algorithm.added(objective, distance_to_choice(preference, labels["advice"]), progress)
