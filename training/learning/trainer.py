@@ -203,6 +203,7 @@ def _on_slot(progress: Progress, total: int, slots: int, number: int, slot: int)
 
 
 def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
+    """What is simulated in an episode, by its number."""
     return RolloutPlan(
         scenario=scenarios[number % len(scenarios)],
         links=config.links,
@@ -251,6 +252,7 @@ def _learn(
 
 
 def identity_of(config: LoopConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the weights depend on, for `Checkpoint`."""
     # A scenario's name alone would not tell that its file was changed.
     described = {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios}
     return {"configuration": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT), "scenario": described, **more}
