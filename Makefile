@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROTOBUF_3 := .cache/protobuf-3.20.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast lint types check format proto bench clean
+.PHONY: help demo test test-fast lint types check format proto bench student student-smoke clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -57,6 +57,12 @@ bench: $(VENV)/.runtime  ## measure the decision loop on this machine
 	$(BIN)/distila bench loop --ues 100
 	$(BIN)/distila bench loop --ues 100 --transport grpc
 	$(BIN)/distila bench replay --ues 100
+
+student: $(VENV)/.test  ## make the student that ships from nothing, and put it in its place
+	$(BIN)/distila student build --recipe student --out out/student --install
+
+student-smoke: $(VENV)/.test  ## the same pipeline with a tiny student, in minutes; installs nothing
+	$(BIN)/distila student build --recipe smoke --out out/student-smoke
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) .cache out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

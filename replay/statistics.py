@@ -50,17 +50,27 @@ def bootstrap_gain(
     Returns:
         Mean, low and high; NaN where ``theirs`` has nothing at all.
     """
-    used = (ours > 0) | (theirs > 0)
-    ours, theirs = ours[used], theirs[used]
     if theirs.sum() == 0:
         return math.nan, math.nan, math.nan
+    low, high = np.nanpercentile(resampled_gains(ours, theirs, rng), [2.5, 97.5])
+    return float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high)
+
+
+def resampled_gains(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """The gain of `bootstrap_gain` [%] in every resample of the paired units, float64 [RESAMPLES].
+
+    NaN in a resample in which ``theirs`` has nothing: it says nothing about the ratio.
+    """
+    used = (ours > 0) | (theirs > 0)
+    ours, theirs = ours[used], theirs[used]
+    if len(ours) == 0:
+        return np.full(RESAMPLES, math.nan)
     picks = rng.integers(0, len(ours), (RESAMPLES, len(ours)))
     baseline = theirs[picks].sum(axis=1)
-    # A resample in which the other side has nothing says nothing about the ratio.
-    defined = baseline > 0
-    gains = 100 * (ours[picks].sum(axis=1)[defined] / baseline[defined] - 1)
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high)
+    baseline[baseline == 0] = math.nan
+    return np.asarray(100 * (ours[picks].sum(axis=1) / baseline - 1))
 
 
 def _blocks(bits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

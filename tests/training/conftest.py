@@ -1,8 +1,11 @@
 """What all tests of the workshop share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +20,95 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+STEADY = """\
+name: steady
+channels: [{model: TDL-A}]
+snr_db: {uniform: [0, 28]}
+link: {bler_shift_db: {normal: [0, 1]}}
+cqi: {bias_db: {normal: [0, 3]}, period_slots: 10, delay_slots: 4}
+"""
+"""Links differ in SNR, receivers in their BLER curves, and CQI has an error that only HARQ feedback can tell."""
+
+
+@pytest.fixture
+def scenario() -> Callable[..., Any]:
+    """A scenario named ``steady``, with other settings on top."""
+    from training.sim.scenario import Scenario
+
+    return lambda **settings: Scenario.model_validate({**yaml.safe_load(STEADY), **settings})
+
+
+@pytest.fixture
+def no_fading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Banks of channels that never change; they are not made by Sionna, and not kept."""
+    import numpy as np
+
+    from training.learning import trainer
+    from training.sim import conditions
+    from training.sim.bank import NUM_NODES, FadingBank
+
+    def flat(config: Any, rows: int, slots: int, split: Any, seed: int, *_: Any) -> FadingBank:
+        gain_cdb = np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES), np.int16)
+        return FadingBank(config, seed, gain_cdb, np.full(rows, 3, np.float32), np.zeros(rows, np.float32), split)
+
+    for module in (conditions, trainer):
+        monkeypatch.setattr(module, "fading_bank", flat)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: empty, but for ``steady.yaml`` and the same with a slow E2, ``reported.yaml``."""
+    monkeypatch.chdir(tmp_path)
+    Path("steady.yaml").write_text(STEADY)
+    Path("reported.yaml").write_text(STEADY.replace("steady", "reported") + "e2: {period_slots: 10, delay_slots: 5}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(workplace: Path) -> Callable[..., Any]:
+    """The configuration of a training that takes a second, with other settings on top."""
+    from training.teachers.privileged import PrivilegedConfig
+
+    given = {"scenarios": ["steady.yaml"], "links": 16, "slots": 40, "episodes": 4, "checkpoint_every": 1}
+    given |= {"bank_rows": 2, "bank_slots": 64}
+
+    def make(network: dict[str, Any] | None = None, **settings: Any) -> PrivilegedConfig:
+        net = {"hidden": [16], "head": "value", **(network or {})}
+        return PrivilegedConfig.model_validate({**given, "network": net, **settings})
+
+    return make
+
+
+@pytest.fixture
+def train() -> Callable[..., Any]:
+    """Train what `tiny` says."""
+    from training.learning import trainer
+    from training.teachers.privileged import PrivilegedLesson
+
+    def run(config: Any, out: str = "out", lesson: Any = None, **settings: Any) -> Any:
+        # TensorBoard writes later on, perhaps when the current directory is another one.
+        return trainer.train(config, lesson or PrivilegedLesson(config), Path(out).absolute(), **settings)
+
+    return run
+
+
+@pytest.fixture
+def same_weights() -> Callable[..., bool]:
+    """Whether two networks have the same weights, bit by bit."""
+    import torch
+
+    def same(one: Any, other: Any) -> bool:
+        one, other = one.state_dict(), other.state_dict()
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    return same
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray, ended afterwards."""
+    module = pytest.importorskip("ray")
+    yield module
+    module.shutdown()

@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from training import baselines
 from training.baselines import BASELINES, baseline
 from training.benchmark import runner, suite
 from training.benchmark import tune as tuner
+from training.benchmark.averages import FIVE
 from training.benchmark.episode import Sizes
 from training.benchmark.policies import GENIES
+from training.benchmark.suite import with_e2_timing
 from training.benchmark.tune import GRIDS, TUNABLE, grid
 from training.commands import benchmark as command
-from training.sim.scenario import families
+from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.store import NETWORK_FILE, save_network
+from training.sim.distribution import Distribution
+from training.sim.scenario import Scenario, families
 from training.sim.split import Split
 from xapp import cli
+from xapp.commands import terminal
 
 pytest.importorskip("sionna")
 
@@ -46,6 +53,9 @@ def small(tmp_path_factory):
     """Quick runs that are quick indeed, in a folder with scenarios."""
     folder = tmp_path_factory.mktemp("benchmark")
     (folder / "bursty.yaml").write_text(BURSTY)
+    (folder / "other.yaml").write_text(BURSTY.replace("bursty", "other"))
+    two_slots = "channels: [{model: TDL-A}, {model: TDL-A, subcarrier_khz: 60}]"
+    (folder / "two_slots.yaml").write_text(BURSTY.replace("channels: [{model: TDL-A}]", two_slots))
     (folder / "unknown_key.yaml").write_text(BURSTY + "colour: red\n")
     (folder / "empty.yaml").write_text("")
     (folder / "broken.yaml").write_text("{")
@@ -176,12 +186,106 @@ def test_the_sweep_is_over_periods_and_over_what_sits_in_the_xapp(results):
         assert {key: points[1][key] for key in ("mean", "ci95")} == gain, "the same runs"
 
 
+def test_families_of_different_kinds_have_no_mean(results, ran):
+    assert results["averages"] == {}, "one is unseen, the other is slow"
+    assert "mean gain" not in ran.output.out
+
+
 def test_json_is_what_the_file_has_and_nothing_is_run_again(ran, monkeypatch):
     before = (ran.folder / "results.json").read_text()
     monkeypatch.setattr(runner, "run_episode", lambda plan: pytest.fail("run again"))
     done = distila(*RUN, "--out", "bench", "--cache", "cache", "--json")
     assert (done.status, done.err) == (0, "")
     assert done.out == (ran.folder / "results.json").read_text() == before
+
+
+# --- networks, and another E2 timing ---
+
+
+@pytest.fixture(scope="module")
+def timed(small):
+    torch.manual_seed(0)
+    save_network(PolicyNetwork(NetworkConfig(hidden=(8,))), small / "trained" / NETWORK_FILE, {})
+    args = ("--quick", "--policies", "illa@xapp,trained", "--scenarios", "bursty.yaml,other.yaml", "--jobs", 1)
+    args += ("--e2-period-ms", 10, "--e2-delay-ms", 5.1, "--no-sweep", "--out", "timed", "--cache", "cache")
+    done = distila(*args)
+    assert (done.status, done.err) == (0, "")
+    results = json.loads((small / "timed" / "results.json").read_text())
+    return SimpleNamespace(args=args, output=done, results=results, folder=small / "timed")
+
+
+def test_every_family_has_the_timing_that_was_asked_for_and_its_own_name(timed):
+    found = {name: (f["e2_period_ms"], f["e2_delay_ms"]) for name, f in timed.results["families"].items()}
+    assert found == {"bursty": (10, 5), "other": (10, 5)}
+    settings = timed.results["settings"]
+    assert (settings["e2_period_ms"], settings["e2_delay_ms"]) == (10, 5.1)
+    assert "bursty, unseen in training: 12 links, E2 period 10 ms, delay 5 ms" in " ".join(timed.output.out.split())
+    page = (timed.folder / "report.html").read_text()
+    assert "All families were run with an E2 period of 10 ms and an E2 delay of 5.1 ms instead of their own." in page
+
+
+def test_a_network_is_a_policy_in_the_xapp(timed):
+    for family in timed.results["families"].values():
+        figures = family["policies"]["trained"]
+        assert (figures["base"], figures["seat"]) == ("trained/network.pt", "xapp")
+        assert figures["goodput"] > 0
+
+
+def test_means_are_over_the_families_that_were_run(timed):
+    assert list(timed.results["averages"]) == ["unseen slow"]
+    average = timed.results["averages"]["unseen slow"]
+    assert average["families"] == ["bursty", "other"]
+    assert list(average["policies"]) == ["olla", "illa@xapp", "trained"]
+    for name, found in average["policies"].items():
+        gains = [f["policies"][name]["gain_vs_olla_pct"]["mean"] for f in timed.results["families"].values()]
+        assert found["mean"] == pytest.approx(np.mean(gains), abs=1e-3)
+        assert found["ci95"][0] <= found["mean"] <= found["ci95"][1]
+    assert "mean gain [%] over families" in " ".join(timed.output.out.split())
+    assert "unseen slow (2)" in timed.output.out
+
+
+def test_results_of_a_network_are_found_again_for_the_very_file(timed, monkeypatch):
+    monkeypatch.setattr(runner, "run_episode", lambda plan: pytest.fail("run again"))
+    assert distila(*timed.args).status == 0
+    network, path = PolicyNetwork(NetworkConfig(hidden=(8,))), timed.folder.parent / "trained" / NETWORK_FILE
+    before, asked = path.read_bytes(), []
+
+    def run_episode(plan):
+        asked.append((plan.policy.name, plan.scenario.name))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_episode", run_episode)
+    try:
+        save_network(network, path, {})
+        assert distila(*timed.args).status == 130
+    finally:
+        path.write_bytes(before)
+    assert [policy for policy, _ in asked] == ["trained"]
+
+
+def test_more_blocks_given_up_have_a_sign():
+    def shown(low, high):
+        return command._residual({"residual_bler": 2e-4, "residual_vs_olla": {"mean": 0, "ci95": [low, high]}})
+
+    assert [shown(1e-5, 1e-4), shown(-1e-4, -1e-5)] == ["2e-04+", "2e-04-"]
+    assert {shown(-1e-5, 1e-4), shown(0, 0), shown(None, None)} == {"2e-04 "}
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_means_fit_a_narrow_terminal(monkeypatch, groups):
+    entry = {"mean": -12.34, "ci95": [-13.45, -11.23]}
+    names = ("five", "seen real-time", "seen slow", "unseen real-time")
+    averages = {
+        name: {"families": [f"{name} {n}" for n in range(7)], "policies": {"out/trained": entry, "olla@xapp": entry}}
+        for name in names[:groups]
+    }
+    out = io.StringIO()
+    monkeypatch.setattr(terminal, "stdout", Console(file=out, width=80, highlight=False, markup=False))
+    command._print_averages(averages)
+    lines = out.getvalue().splitlines()
+    assert out.getvalue().count("(-13.4, -11.2)") == 2 * groups
+    assert all(f"{name} (7)" in out.getvalue() for name in names[:groups])
+    assert max(map(len, lines)) <= 80
 
 
 def test_without_sweep_there_is_none(small):
@@ -229,6 +333,38 @@ def test_groups_of_families(text, unseen):
     assert {scenario.unseen for scenario in found} == unseen
 
 
+def test_the_five_come_in_their_order():
+    assert [scenario.name for scenario in command._scenarios("five")] == list(FIVE)
+
+
+@pytest.mark.parametrize(
+    ("period_ms", "delay_ms", "slots"),
+    [
+        (10, 5, {15: (10, 5), 30: (20, 10), 120: (80, 40)}),
+        (0.5, 0, {15: (1, 0), 30: (1, 0), 120: (4, 0)}),
+        (0.01, 0.01, {15: (1, 0), 30: (1, 0), 120: (1, 0)}),
+        (0, 0.3, {15: (1, 0), 30: (1, 1), 120: (1, 2)}),
+    ],
+)
+def test_timing_is_rounded_to_the_slots_of_the_family(period_ms, delay_ms, slots):
+    for scenario in families().values():
+        found = with_e2_timing(scenario, period_ms, delay_ms)
+        period, delay = slots[scenario.channels[0].subcarrier_khz]
+        assert found.e2.period_slots == Distribution(kind="constant", values=(period,))
+        assert found.e2.delay_slots == Distribution(kind="constant", values=(delay,))
+        assert found.model_copy(update={"e2": scenario.e2}) == scenario
+
+
+def test_what_is_not_asked_for_stays_as_it_is():
+    slow = families()["slow_e2_20ms"]
+    assert with_e2_timing(slow, None, None) == slow
+    assert with_e2_timing(slow, 20, 5) == slow
+    assert with_e2_timing(slow, 10, None) == slow.model_copy(update={"e2": families()["slow_e2_10ms"].e2})
+    assert with_e2_timing(slow, None, 0).e2.period_slots == slow.e2.period_slots
+    mixed = Scenario.model_validate(yaml.safe_load(BURSTY) | {"channels": [{"model": "TDL-A"}, {"model": "TDL-C"}]})
+    assert with_e2_timing(mixed, 10, None).e2.period_slots.values == (20,)
+
+
 # --- refusals ---
 
 
@@ -244,6 +380,8 @@ def test_groups_of_families(text, unseen):
         (("--scenarios", "bursty.yaml,./bursty.yaml"), ["--scenarios", "same name"]),
         (("--scenarios", ","), ["names nothing"]),
         (("--policies", "ola"), ["'ola'", "salad"]),
+        (("--policies", "gone/network.pt"), ["gone/network.pt", "neither"]),
+        (("--policies", "bursty.yaml"), ["bursty.yaml: not a network"]),
         (("--policies", "olla:best"), ["'best'"]),
         (("--policies", "olla@ru"), ["'ru'"]),
         (("--policies", "genie@xapp"), ["genie@xapp"]),
@@ -251,6 +389,12 @@ def test_groups_of_families(text, unseen):
         (("--policies", ""), ["names nothing"]),
         (("--policies", "illa:family", "--scenarios", "bursty.yaml"), ["illa", "not tuned", "bursty"]),
         (("--duration-ms", "50"), ["--duration-ms 50", "warm-up"]),
+        (("--e2-period-ms", "-1"), ["--e2-period-ms -1"]),
+        (("--e2-delay-ms", "-0.1"), ["--e2-delay-ms -0.1"]),
+        (("--e2-period-ms", "nan"), ["--e2-period-ms nan"]),
+        (("--e2-period-ms", "inf"), ["--e2-period-ms inf"]),
+        (("--e2-delay-ms", "251"), ["--e2-delay-ms 251", "only 250 ms"]),
+        (("--e2-delay-ms", "5", "--scenarios", "two_slots.yaml"), ["scenario bursty", "250 and 500 us"]),
         (("--out", "file"), ["--out file"]),
         (("--out", "file/below"), ["--out file"]),
         (("--policies", "illa:default", "--scenarios", "bursty.yaml", "--cache", "file/x"), ["file/x"]),

@@ -1,9 +1,11 @@
-"""Policies by name: every form, every refusal, tuned settings; bundles in the simulator decide as the xApp would.
+"""Policies by name: every form, every refusal, tuned settings; bundles in the simulator decide as the xApp would, and
+networks as they are.
 
 The bundle of OLLA that ships and the baseline `srsran-olla` are two programs for one algorithm, so under the same
 conditions they must agree to the last bit, wherever they sit, as long as reports come every slot and act at once.
 """
 
+import hashlib
 import json
 import pickle
 from dataclasses import fields
@@ -18,6 +20,10 @@ from training import baselines
 from training.baselines import BASELINES
 from training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
 from training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
+from training.network import store
+from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.policy import NetworkPolicy
+from training.network.store import NETWORK_FILE, save_network
 from training.sim.conditions import Banks, Conditions
 from training.sim.report import Decision
 from training.sim.scenario import Scenario, families
@@ -86,6 +92,13 @@ def edited_bundle(folder, **changes):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "policy.onnx").write_bytes((OLLA_BUNDLE / "policy.onnx").read_bytes())
     return folder
+
+
+def kept_network(path, seed=0, **config):
+    """The file of an untrained network."""
+    torch.manual_seed(seed)
+    save_network(PolicyNetwork(NetworkConfig(**{"hidden": (8,), **config})), path, {})
+    return path
 
 
 def as_actions(*kinds):
@@ -187,6 +200,72 @@ def test_a_bundles_directory_may_have_any_name(tmp_path, folder):
     path = edited_bundle(tmp_path / folder)
     assert parse_policy(str(path)).base == str(path)
     assert parse_policy(f"{path}@du").seat == "du"
+
+
+@pytest.mark.parametrize(("suffix", "seat"), [("", "xapp"), ("@xapp", "xapp"), ("@du", "du")])
+def test_a_network_is_a_file_or_a_trainings_directory_and_sits_in_the_xapp(tmp_path, suffix, seat):
+    path = kept_network(tmp_path / NETWORK_FILE)
+    edited_bundle(tmp_path / "bundle")  # as a training leaves it there, too
+    for named in (path, tmp_path):
+        spec = parse_policy(f"{named}{suffix}")
+        assert spec.name == f"{named}{suffix}"
+        assert (spec.kind, Path(spec.base), spec.variant, spec.seat) == ("network", path, "", seat)
+        assert spec.settings("tuned_one") == {}
+        assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_a_directory_that_is_a_bundle_is_a_bundle(tmp_path):
+    kept_network(edited_bundle(tmp_path / "both") / NETWORK_FILE)
+    assert parse_policy(str(tmp_path / "both")).kind == "bundle"
+
+
+@pytest.mark.parametrize("name", ["me@home.pt", "12:30"])
+def test_a_networks_file_may_have_any_name(tmp_path, name):
+    path = kept_network(tmp_path / name)
+    assert (parse_policy(str(path)).base, parse_policy(f"{path}@du").seat) == (str(path), "du")
+
+
+def test_a_network_that_ships_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "files", lambda package: tmp_path)
+    path = kept_network(tmp_path / "shipped" / "tutor.pt")
+    for text, seat in (("tutor", "xapp"), ("tutor@du", "du")):
+        spec = parse_policy(text)
+        assert (spec.kind, Path(spec.base), spec.seat) == ("network", path, seat)
+    with pytest.raises(InputError, match=r"'nobody' is no baseline .*bundle.*\(olla\).*network.*\(tutor\)$"):
+        parse_policy("nobody")
+    path.unlink()
+    with pytest.raises(InputError, match=r"'tutor' is no baseline .*\(none does\)$") as refused:
+        parse_policy("tutor")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_networks_digest_is_that_of_its_file(tmp_path):
+    paths = [kept_network(tmp_path / f"{seed}.pt", seed) for seed in (0, 1)]
+    digests = [parse_policy(str(path)).digest for path in paths]
+    assert digests == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert digests[0] != digests[1]
+
+
+def test_a_network_that_changes_under_a_benchmark_is_refused(tmp_path):
+    spec = parse_policy(str(kept_network(tmp_path / "net.pt")))
+    spec.make("made_up")
+    kept_network(tmp_path / "net.pt", seed=1)
+    with pytest.raises(InputError, match=r"net\.pt: changed since"):
+        spec.make("made_up")
+
+
+@pytest.mark.parametrize("actions", ["mcs_offset", "both"])
+def test_a_network_in_the_du_must_decide_by_itself(tmp_path, actions):
+    path = kept_network(tmp_path / "net.pt", actions=actions)
+    assert parse_policy(str(path)).seat == "xapp"
+    with pytest.raises(InputError, match="must all be MCS"):
+        parse_policy(f"{path}@du")
+
+
+def test_a_damaged_network_is_refused_when_it_is_named(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"not a network")
+    with pytest.raises(InputError, match=r"net\.pt: not a network"):
+        parse_policy(str(tmp_path / "net.pt"))
 
 
 # --- settings ---
@@ -307,6 +386,27 @@ def test_a_bundle_refuses_a_cell_with_another_mcs_table(cache, tmp_path):
     with pytest.raises(InputError, match=r"picky.*MCS table 2.*has 1"):
         run(str(picky), cache)
     run(str(picky), cache, link={"mcs_table": 2})
+
+
+@pytest.mark.parametrize("seat", ["xapp", "du"])
+def test_a_network_in_a_file_decides_as_the_network(cache, tmp_path, monkeypatch, seat):
+    spec = parse_policy(f"{kept_network(tmp_path / 'net.pt')}@{seat}")
+    found = run(spec, cache)
+    torch.manual_seed(0)
+    network = PolicyNetwork(NetworkConfig(hidden=(8,)))
+    real = PolicySpec.make
+    monkeypatch.setattr(
+        PolicySpec, "make", lambda self, family: NetworkPolicy(network) if self == spec else real(self, family)
+    )
+    assert_same(found, run(spec, cache))
+    assert found.first_ack.sum() > 0
+
+
+def test_a_network_refuses_a_cell_with_another_mcs_table(cache, tmp_path):
+    path = kept_network(tmp_path / "picky.pt", mcs_table=2)
+    with pytest.raises(InputError, match=r"picky\.pt.*MCS table 2.*has 1"):
+        run(str(path), cache)
+    run(str(path), cache, link={"mcs_table": 2})
 
 
 def test_a_bundle_forgets_between_runs(cache):

@@ -75,6 +75,7 @@ def policy(name, seat, mean, low, high, bursty=False):
         "gain_vs_olla_pct": {"mean": mean, "ci95": [low, high]},
         "first_tx_bler": 0.0977,
         "residual_bler": 0.0002,
+        "residual_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
         "genie_share_pct": 4 * mean,
         "mean_mcs": 14.25,
         "file_delay_ms": {"p50": 10.0, "p95": 41.5, "p99": 120.25, "files": 1234} if bursty else None,
@@ -203,6 +204,67 @@ def test_first_sentence_counts_families_and_leaves_genies_out(results, tmp_path)
     assert "salad (in the DU) gains over olla in none of 3 families and loses in 1;" in page.text
     assert "genie (in the DU) gains" not in page.text
     assert "256 links of 2 s" in page.text
+
+
+def averages(names, student):
+    gains = {"olla": (0.0, 0.0, 0.0), "salad": (-0.5, -1.5, 0.5), "genie": (25.0, 24.0, 26.0), "student": student}
+    policies = {name: {"mean": mean, "ci95": [low, high]} for name, (mean, low, high) in gains.items()}
+    return {"families": list(names), "policies": policies}
+
+
+def test_means_over_families_stand_below_them_each_group_once(results, tmp_path):
+    plain, names = page_of(results, tmp_path), list(results["families"])
+    results["averages"] = {
+        "five": averages(names[:2], (5.0, 4.5, 5.5)),
+        "seen real-time": averages(names[:2], (5.0, 4.5, 5.5)),
+        "unseen slow": averages(names[1:], (None, None, None)),
+    }
+    page = page_of(results, tmp_path)
+    assert len(page.headline) == len(plain.headline) + 2
+    assert "mean over the five 2 families" in page.text
+    assert "mean over unseen, slow E2 2 families" in page.text
+    assert page.headline[4] == [
+        "",
+        "unclear:\u22120.5 %\u22121.5 to +0.5",
+        "better:\u25b2 +5.0 %+4.5 to +5.5",
+        "better:\u25b2 +25.0 %+24.0 to +26.0",
+    ]
+    assert page.headline[5][2] == "unknown:\u2013\u2013"
+
+
+def test_the_verdict_has_the_mean_over_the_very_families_that_it_is_about(results, tmp_path):
+    names = list(results["families"])
+    results["averages"] = {"five": averages(names[:2], (9.0, 8.0, 10.0))}
+    assert "mean gain over them" not in page_of(results, tmp_path).text
+    results["averages"]["seen real-time"] = averages(reversed(names), (3.3, 2.7, 3.9))
+    text = page_of(results, tmp_path).text
+    assert "can be told. Its mean gain over them is +3.3 % (95 % interval +2.7 to +3.9 %)." in text
+    assert "Its mean gain over them is \u22120.5 % (95 % interval \u22121.5 to +0.5 %)." in text
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "shown"),
+    [
+        (4e-5, [1e-5, 7e-5], '<span class="gain worse">\u25bc +0.004</span><span class="interval">+0.001 to +0.007'),
+        (-4e-5, [-7e-5, -1e-5], '<span class="gain better">\u25b2 \u22120.004</span><span class="interval">'),
+        (4e-5, [-1e-5, 7e-5], '<span class="gain unclear">+0.004</span>'),
+        (4e-6, [1e-6, 7e-6], '<span class="interval">+0.00010 to +0.00070</span>'),
+        (None, [None, None], '<span class="gain unknown">\u2013</span><span class="interval">\u2013</span>'),
+    ],
+)
+def test_residual_bler_is_marked_where_it_is_surely_another(results, tmp_path, mean, ci95, shown):
+    results["families"] = {"one": family()}
+    results["families"]["one"]["policies"]["student"]["residual_vs_olla"] = {"mean": mean, "ci95": ci95}
+    page = page_of(results, tmp_path)
+    assert shown in re.sub(r">\s+<", "><", page.source)
+    worse = "student gives up significantly more blocks than olla in one." in page.text
+    assert worse is bool(ci95[0] and ci95[0] > 0)
+
+
+def test_another_e2_timing_than_the_families_own_is_told(results, tmp_path):
+    assert "instead of their own" not in page_of(results, tmp_path).text
+    results["settings"] |= {"e2_period_ms": 10.0}
+    assert "All families were run with an E2 period of 10 ms instead of their own." in page_of(results, tmp_path).text
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from training.benchmark.episode import Episode
-from training.benchmark.results import add_genie_share, benchmark_results, policy_figures, used_links
+from training.benchmark.results import (
+    add_genie_share,
+    benchmark_results,
+    gain_resamples,
+    policy_figures,
+    used_links,
+)
 
 KEYS = {
-    "goodput", "goodput_p5", "gain_vs_olla_pct", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms",
-    "goodput_percentiles", "gain_by_speed", "elapsed_s",
+    "goodput", "goodput_p5", "gain_vs_olla_pct", "first_tx_bler", "residual_bler", "residual_vs_olla", "mean_mcs",
+    "file_delay_ms", "goodput_percentiles", "gain_by_speed", "elapsed_s",
 }  # fmt: skip
 
 
@@ -132,6 +138,73 @@ def test_gains_by_speed_need_enough_links():
     assert [entry["mean"] for entry in found] == [10, 50]
 
 
+def test_resamples_are_those_of_the_interval_and_each_familys_own(noisy):
+    used = used_links([[noisy[0]], [noisy[1]]])
+    one, same, other = (gain_resamples([noisy[0]], [noisy[1]], used, seed) for seed in ((0, 1), (0, 1), (0, 2)))
+    assert np.array_equal(one, same)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
+    _, low, high = gain(*noisy)
+    assert np.percentile(one, [2.5, 97.5]) == pytest.approx([low, high], abs=0.3)
+
+
+# --- blocks given up ---
+
+
+def residual(policy, reference):
+    found = figures(policy, reference)["residual_vs_olla"]
+    return found["mean"], *found["ci95"]
+
+
+def test_the_difference_is_that_of_the_residual_blers():
+    ours = an_episode(np.ones(4), residual=np.array([3.0, 0, 1, 0]))
+    theirs = an_episode(np.ones(4), first_ack=np.full(4, 80.0), first_dtx=np.full(4, 10.0), residual=np.zeros(4) + 2)
+    found = figures(ours, theirs)
+    assert found["residual_bler"] == 0.01
+    assert residual(ours, theirs)[0] == pytest.approx(4 / 400 - 8 / 400)
+    assert residual(theirs, ours)[0] == pytest.approx(-residual(ours, theirs)[0])
+
+
+def test_against_itself_there_is_exactly_no_difference():
+    policy = an_episode(np.ones(30), residual=np.random.default_rng(4).poisson(1, 30))
+    assert residual(policy, policy) == (0, 0, 0)
+
+
+def test_the_interval_is_paired():
+    rng = np.random.default_rng(5)
+    fate = rng.poisson(2, 80)  # of the link, whoever decides
+    ours, theirs = an_episode(np.ones(80), residual=fate + 0.5), an_episode(np.ones(80), residual=fate + 0.0)
+    mean, low, high = residual(ours, theirs)
+    assert low <= mean <= high
+    assert (low, mean, high) == pytest.approx((0.005, 0.005, 0.005))
+
+
+def test_a_few_unlucky_blocks_prove_nothing_and_many_do():
+    few, many, none = (an_episode(np.ones(80), residual=np.arange(80) < count) for count in (2, 20, 0))
+    assert residual(few, none)[1] == 0 < residual(few, none)[0]
+    assert residual(many, none)[1] > 0
+    assert residual(none, many)[2] < 0
+
+
+def test_blocks_of_links_that_share_fading_do_not_count_as_independent():
+    bad = np.repeat(np.arange(12) < 4, 8).astype(np.float64)
+    clean = np.zeros(96)
+    alone = residual(an_episode(np.ones(96), residual=bad), an_episode(np.ones(96), residual=clean))
+    rows = np.repeat(np.arange(12), 8)
+    together = residual(
+        an_episode(np.ones(96), rows=rows, residual=bad), an_episode(np.ones(96), rows=rows, residual=clean)
+    )
+    assert together[0] == alone[0]
+    assert together[2] - together[1] > 2 * (alone[2] - alone[1])
+
+
+def test_links_that_sent_nothing_give_nothing_up():
+    blank = np.zeros(3)
+    nothing = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan)
+    assert figures(nothing, nothing)["residual_vs_olla"] == {"mean": None, "ci95": [None, None]}
+    one_idle = an_episode([1.0, 1, 0], first_ack=np.array([90.0, 90, 0]), first_nack=np.array([10.0, 10, 0]))
+    assert residual(one_idle, one_idle) == (0, 0, 0)
+
+
 # --- other figures ---
 
 
@@ -211,10 +284,12 @@ def test_results_hold_what_is_documented(noisy):
     found = figures(*noisy)
     assert set(found) == KEYS
     families = {"made_up": {"unseen": False, "policies": {"mine": found}}}
-    results = json.loads(json.dumps(benchmark_results(True, {"seeds": [0]}, families, None), allow_nan=False))
+    averages = {"five": {"families": ["made_up"], "policies": {"mine": found["gain_vs_olla_pct"]}}}
+    results = json.loads(json.dumps(benchmark_results(True, {"seeds": [0]}, families, averages, None), allow_nan=False))
     assert (results["kind"], results["version"], results["quick"]) == ("benchmark", 1, True)
     assert results["settings"] == {"seeds": [0]}
     assert results["families"] == families
+    assert results["averages"] == averages
     assert results["e2_sweep"] is None
     for key in KEYS | {"genie_share_pct", "seat", "settings", "base", "unseen"}:
         assert f"``{key}``" in benchmark_results.__doc__, "described"

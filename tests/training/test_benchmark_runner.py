@@ -89,6 +89,7 @@ def stamps(folder):
     [
         "training/sim/simulator.py",
         "training/baselines/olla.py",
+        "training/network/network.py",
         "training/benchmark/episode.py",
         "training/benchmark/policies.py",
         "xapp/nr/bler.py",

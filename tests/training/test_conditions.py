@@ -581,15 +581,8 @@ def test_true_tbler_after_several_transmissions_is_that_of_a_better_channel(flat
     link = {"combining": combining, "bler_slope": 0.7, "bler_shift_db": 2}
     given, better = conditions(26, link=link), conditions(26, link=link)
     given._level_db, better._level_db = snr_db.expand(64, -1), (10 * torch.log10(combined)).expand(64, -1)
-    left, bits = given.true_tbler(3, count)
+    left = given.tbler_left(sum(given.received(slot) for slot in range(count)), given.rows(0))
     assert torch.allclose(left, better.true_tbler(3)[0], atol=2e-3)
-    assert torch.equal(bits, given.true_tbler(3)[1])
-    assert given.cell().max_transmissions == given.max_transmissions
-
-
-def test_no_transmission_at_all_is_refused(flat_bank):
-    with pytest.raises(ValueError, match="transmissions is 0; must be at least 1"):
-        conditions().true_tbler(0, 0)
 
 
 def test_true_tbler_moves_by_the_links_shift(flat_bank):

@@ -17,6 +17,8 @@ from training.benchmark.policies import BundlePolicy
 from training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
 from training.network.network import (
     BLER_RATES,
+    SHARE_HIGH,
+    SHARE_LOW,
     START_DB,
     NetworkConfig,
     PolicyNetwork,
@@ -50,7 +52,7 @@ def taught():
 
     Rounded, so that as a policy it is what its bundle is.
     """
-    network = a_network()
+    network = a_network(head="value")
     report, state = (torch.from_numpy(array) for array in sample_inputs(network, 1000, seed=5))
     with torch.no_grad():
         x, _ = network.features(report, state)
@@ -58,7 +60,8 @@ def taught():
     with_cqi, without = (network.feature_names.index(name) for name in ("cqi_and_above_cqi_1", "sinr_1"))
     has_cqi = report[:, [network.columns.index("cqi")]] > 0
     sinr_db = 10 * torch.where(has_cqi, x[:, [with_cqi]], x[:, [without]]) + START_DB
-    target = torch.sigmoid(sinr_db - centre)
+    decoded = torch.sigmoid(sinr_db - centre)
+    target = torch.cat([(decoded - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW), 1 - decoded], dim=1)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(150):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network.mlp(x), target)
@@ -152,16 +155,18 @@ def test_it_reads_known_columns_and_has_an_action_per_mcs():
 def test_offsets_are_actions_around_none():
     network = a_network(actions="mcs_offset", max_offset=3)
     assert [(a.kind, a.value) for a in network.actions] == [("mcs_offset", v) for v in range(-3, 4)]
-    x, _ = network.features(reports(network, 2, cqi=9), network.zero_state(2))
-    assert torch.equal(network.score(x), network.mlp(x))
+    report = reports(network, 2, cqi=9)
+    x, _ = network.features(report, network.zero_state(2))
+    assert torch.equal(network.rated(network.mlp(x), report), network.mlp(x))
 
 
-def test_a_score_for_an_mcs_is_its_rate_times_a_probability():
-    network = a_network()
+def test_a_score_for_an_mcs_is_its_rate_times_the_share_that_is_expected():
+    network = a_network(head="value", residual_price=3.0)
     report, state = (torch.from_numpy(array) for array in sample_inputs(network, 50))
     score, _ = network(report, state)
     share = score / torch.from_numpy(mcs_facts(1)[1]).float()
-    torch.testing.assert_close(share, torch.sigmoid(network.mlp(network.features(report, state)[0])))
+    expected, residual = network.expected(network.mlp(network.features(report, state)[0]))
+    torch.testing.assert_close(share, expected - 3 * residual)
 
 
 def test_forward_is_features_then_score():
@@ -170,7 +175,7 @@ def test_forward_is_features_then_score():
     score, next_state = network(report, state)
     x, same_state = network.features(report, state)
     assert x.shape == (50, len(network.feature_names))
-    assert torch.equal(score, network.score(x))
+    assert torch.equal(score, network.rated(network.mlp(x), report))
     assert torch.equal(next_state, same_state)
 
 
@@ -245,7 +250,7 @@ def test_nothing_unmeasured_or_senseless_gets_out(column, value):
     report[:, column] = value
     for _ in range(3):
         x, state = network.features(report, state)
-        assert torch.isfinite(network.score(x)).all()
+        assert torch.isfinite(network.rated(network.mlp(x), report)).all()
         assert torch.isfinite(x).all()
         assert torch.isfinite(state).all()
         assert float(x.abs().max()) < 200
@@ -447,13 +452,15 @@ def test_a_large_network_fits_and_a_larger_one_is_refused(tmp_path):
     assert load_bundle(tmp_path / "b").graph_bytes < MAX_GRAPH_BYTES
 
 
-def test_the_graph_is_few_operations_once_it_is_loaded(bundle, tmp_path):
+@pytest.mark.parametrize(("head", "most"), [("logit", 18), ("value", 27)])
+def test_the_graph_is_few_operations_once_it_is_loaded(tmp_path, head, most):
+    bundle = export_bundle(a_network(head=head), tmp_path / "b", "b", "1", {})
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     options.log_severity_level = 4
     ort.InferenceSession(str(bundle.path / GRAPH_FILE), options, providers=["CPUExecutionProvider"])
     operations = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
-    assert len(operations) <= 18
+    assert len(operations) <= most
     assert not {"Cast", "MatMul", "Transpose"} & set(operations), "constants are worked out when the graph is loaded"
     assert latency_us(bundle, *sample_inputs(a_network(), 100), runs=20)["1_ue_p50"] > 0
 

@@ -133,7 +133,7 @@ def run_episode(plan: EpisodePlan) -> Episode:
     """Run one policy on one scenario.
 
     Raises:
-        InputError: a bundle that does not fit the scenario.
+        InputError: a bundle or network that does not fit the scenario.
     """
     longest = int(plan.scenario.e2.period_slots.bounds[1])
     # A shorter period may divide the warm-up and the rest less well.

@@ -1,15 +1,17 @@
-"""Policies of a benchmark by name: baselines as they were tuned, and policy bundles; and where each of them sits.
+"""Policies of a benchmark by name: tuned baselines, policy bundles and networks; and where each of them sits.
 
-``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``out/my-bundle``.
+``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``out/my-bundle``,
+``out/teacher/network.pt``.
 
 * *variant*: ``global``, the default, has the settings tuned over all seen families, ``family`` those tuned for the
   family at hand, ``default`` none.
 * *seat*: ``du`` hears feedback every slot and decides every slot, without delay; ``xapp`` hears an E2 report every
   period, and its decisions are late; between them the DU's own (tuned) OLLA is what it overrides. Baselines sit in the
-  DU unless told otherwise, where real ones sit; bundles in the xApp.
+  DU unless told otherwise, where real ones sit; bundles and networks in the xApp.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,15 +20,15 @@ import numpy as np
 import torch
 
 from training.baselines import BASELINES, GENIES, baseline, tuned_settings
+from training.network.network import Network
+from training.network.policy import Answers, NetworkPolicy
+from training.network.store import NETWORK_FILE, find_network, load_network
 from training.sim.report import Cell, Decision, Policy, Report, matrix
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE
 from xapp.errors import InputError
-from xapp.policy.bundle import Bundle, find_bundle, load_bundle
+from xapp.policy.bundle import MANIFEST_FILE, Action, Bundle, find_bundle, load_bundle
 
 REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
-
-_KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class PolicySpec:
 
     name: str
     """as given, which is what tables show"""
-    kind: Literal["baseline", "bundle"]
+    kind: Literal["baseline", "bundle", "network"]
     base: str
-    """name of the baseline, or directory of the bundle"""
+    """name of the baseline, directory of the bundle, or file of the network"""
     variant: str
     seat: Literal["du", "xapp"]
     digest: str = ""
-    """of a bundle's manifest, which has that of the graph"""
+    """of a bundle's manifest, which has that of the graph; of a network's file"""
     trial_settings: tuple[tuple[str, float | None], ...] | None = None
     """of a baseline that is being tuned; instead of the tuned ones"""
 
@@ -58,14 +60,24 @@ class PolicySpec:
         """
         if self.trial_settings is not None:
             return dict(self.trial_settings)
-        if self.kind == "bundle" or self.variant == "default":
+        if self.kind != "baseline" or self.variant == "default":
             return {}
         return tuned_settings(self.base, family if self.variant == "family" else None)
 
     def make(self, family: str) -> Policy:
-        """A fresh policy for one run."""
+        """A fresh policy for one run.
+
+        Raises:
+            InputError: of settings, see `settings`; or the network is not the one any more that was named.
+        """
         if self.kind == "bundle":
             return BundlePolicy(load_bundle(Path(self.base)))
+        if self.kind == "network":
+            network, digest = _network(Path(self.base))
+            if digest != self.digest:
+                # Its result would be taken for that of the other one ever after.
+                raise InputError(f"{self.base}: changed since the benchmark began; run it again")
+            return NetworkPolicy(network, self.base)
         return baseline(self.base, **self.settings(family))
 
 
@@ -73,13 +85,13 @@ def parse_policy(text: str) -> PolicySpec:
     """A policy from ``name[:variant][@seat]``.
 
     Raises:
-        InputError: no such baseline or bundle, variant or seat.
+        InputError: no such baseline, bundle or network, variant or seat.
     """
     text = text.strip()
     rest, at, seat = text.rpartition("@")
-    if not at or Path(text).is_dir():  # the name of a directory may hold anything
+    if not at or Path(text).exists():  # the name of a directory or a file may hold anything
         rest, seat = text, ""
-    base, _, variant = (rest, "", "") if Path(rest).is_dir() else rest.partition(":")
+    base, _, variant = (rest, "", "") if Path(rest).exists() else rest.partition(":")
     if seat not in ("", "du", "xapp"):
         raise InputError(f"policy {text!r}: seat {seat!r} is neither du nor xapp")
     if base in BASELINES:
@@ -92,19 +104,42 @@ def parse_policy(text: str) -> PolicySpec:
         return PolicySpec(text, "baseline", base, variant or "global", _seat(seat, "du"))
     if variant:
         raise InputError(
-            f"policy {text!r}: a bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
+            f"policy {text!r}: a network or bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
         )
-    try:
-        path = find_bundle(base)
-    except InputError as error:
-        raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {error}") from None
-    manifest = load_bundle(path).manifest
-    if seat == "du" and any(action.kind != "mcs" for action in manifest.actions):
+    kind, path = _find(text, base)
+    actions: Sequence[Action]
+    if kind == "bundle":
+        manifest = load_bundle(path).manifest
+        actions, digest = manifest.actions, hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+    else:
+        network, digest = _network(path)
+        actions = network.actions
+    if seat == "du" and any(action.kind != "mcs" for action in actions):
         raise InputError(
             f"policy {text!r}: in the DU there is no choice to shift or to leave; its actions must all be MCS"
         )
-    digest = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
-    return PolicySpec(text, "bundle", str(path), "", _seat(seat, "xapp"), digest)
+    return PolicySpec(text, kind, str(path), "", _seat(seat, "xapp"), digest)
+
+
+def _find(text: str, base: str) -> tuple[Literal["bundle", "network"], Path]:
+    """The bundle's directory, or the network's file; what is there goes before what ships."""
+    path = Path(base)
+    if path.is_file() or (not (path / MANIFEST_FILE).is_file() and (path / NETWORK_FILE).is_file()):
+        return "network", find_network(base)
+    try:
+        return "bundle", find_bundle(base)
+    except InputError as error:
+        no_bundle = error
+    try:
+        return "network", find_network(base)
+    except InputError as error:
+        raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {no_bundle}; {error}") from None
+
+
+def _network(path: Path) -> tuple[Network, str]:
+    """A network, and the digest of its file."""
+    network, _ = load_network(path)
+    return network, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _seat(given: str, default: Literal["du", "xapp"]) -> Literal["du", "xapp"]:
@@ -121,11 +156,6 @@ class BundlePolicy:
     def __init__(self, bundle: Bundle) -> None:
         self.name = bundle.manifest.name
         self._bundle = bundle
-        actions = bundle.manifest.actions
-        self._kind = torch.tensor([_KINDS[action.kind] for action in actions])
-        self._value = torch.tensor([action.value for action in actions])
-        kinds = set(self._kind.tolist())
-        self._only_kind = kinds.pop() if len(kinds) == 1 else None
 
     def start(self, cell: Cell, generator: torch.Generator) -> None:
         """Begin with new links, whose memory is empty."""
@@ -133,7 +163,7 @@ class BundlePolicy:
         if cell.mcs_table not in manifest.mcs_tables:
             tables = ", ".join(map(str, manifest.mcs_tables))
             raise InputError(f"{self._bundle.path}: made for MCS table {tables}, the scenario has {cell.mcs_table}")
-        self._cell = cell
+        self._cell, self._answers = cell, Answers(manifest.actions, cell.device)
         self._state = np.zeros((cell.num_links, manifest.state_size), np.float32)
 
     def decide(self, report: Report) -> Decision:
@@ -141,8 +171,4 @@ class BundlePolicy:
         columns, cell = self._bundle.manifest.columns, self._cell
         rows = matrix(report, columns, cell.mcs_table, cell.cqi_table).cpu().numpy()
         _, action, self._state = self._bundle.run(rows, self._state)
-        chosen = torch.as_tensor(action)
-        value = self._value[chosen].to(cell.device)
-        if self._only_kind is not None:
-            return Decision(self._only_kind, value)
-        return Decision(self._kind[chosen].to(cell.device), value)
+        return self._answers.decision(torch.as_tensor(action, device=cell.device))

@@ -19,6 +19,7 @@ from replay.atomic_file import replacing
 from replay.report import number, write_page
 from replay.report_charts import AGAINST_COLOUR, DASH, GREY, signed
 from training.benchmark import charts
+from training.benchmark.averages import FIVE_GROUP, distinct
 from training.benchmark.view import (
     BETTER,
     MIXED,
@@ -37,12 +38,14 @@ from training.benchmark.view import (
 _SIGNS: Final = {BETTER: "\u25b2", WORSE: "\u25bc"}
 _SEATS: Final = {"du": "in the DU", "xapp": "xApp"}
 _PACES: Final = {REAL_TIME: "real-time E2", SLOW: "slow E2", MIXED: f"E2 period {DASH}"}
+_RESIDUAL: Final = "residual_vs_olla"
 # Figure of a policy in a family: heading, scale, digits.
 _COLUMNS: Final = {
     "goodput": ("goodput [bit/s/Hz]", 1, 3),
     "goodput_p5": ("5th percentile", 1, 3),
     "first_tx_bler": ("first-tx BLER [%]", 100, 2),
     "residual_bler": ("residual BLER [%]", 100, 3),
+    _RESIDUAL: ("less the reference's [points]", 100, 3),
     "genie_share_pct": ("of the genie's gain [%]", 1, 0),
     "mean_mcs": ("mean MCS", 1, 2),
 }
@@ -74,6 +77,7 @@ def write_report(path: Path, results: dict[str, Any]) -> None:
         "policies": [_column(bench, name) for name in bench.policies],
         "families": [_family_row(bench, name) for name in bench.families],
         "tallies": _tallies(bench),
+        "averages": _averages(bench),
         "overview": charts.overview(bench),
         "one_family": charts.one_family(bench),
         "sweep": [] if swept is None else [swept],
@@ -158,7 +162,13 @@ def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) 
     better, worse = (str(counts[key]) if counts[key] else "none" for key in (BETTER, WORSE))
     sentence = f"{who} gains over {bench.reference} in {better} of {len(families)} families and loses in {worse}"
     open_ones = counts[UNCLEAR] + counts[UNKNOWN]
-    return f"{sentence}; in {open_ones} no difference can be told." if open_ones else f"{sentence}."
+    sentence += f"; in {open_ones} no difference can be told." if open_ones else "."
+    for group in bench.averages.values():
+        mean = gain_of(group["policies"].get(policy))
+        if set(group["families"]) == set(families) and mean.verdict != UNKNOWN:
+            interval = f"95 % interval {signed(mean.low, 1)} to {signed(mean.high, 1)} %"
+            return f"{sentence} Its mean gain over them is {signed(mean.mean, 1)} % ({interval})."
+    return sentence
 
 
 def _caveats(bench: BenchmarkView) -> list[str]:
@@ -176,6 +186,11 @@ def _caveats(bench: BenchmarkView) -> list[str]:
         }
         told = "; ".join(f"{_PACES[pace]}: {meant[pace]}" for pace in bench.by_pace)
         lines.append(f"{told[0].upper()}{told[1:]}. The period of E2 matters to policies in the xApp seat only.")
+    lines += _timing(bench.results["settings"])
+    for policy in bench.others:
+        worse = [family for family in bench.families if bench.residual(family, policy).verdict == WORSE]
+        if worse and not bench.is_genie(policy):
+            lines.append(f"{policy} gives up significantly more blocks than {bench.reference} in {', '.join(worse)}.")
     genies = [name for name in bench.policies if bench.is_genie(name)]
     if genies:
         knows = "know" if len(genies) > 1 else "knows"
@@ -184,6 +199,13 @@ def _caveats(bench: BenchmarkView) -> list[str]:
             "combining is left out of it, so another policy can be better."
         )
     return lines
+
+
+def _timing(settings: dict[str, Any]) -> list[str]:
+    """That E2 is not as the families have it, if so."""
+    given = {"period": settings.get("e2_period_ms"), "delay": settings.get("e2_delay_ms")}
+    told = [f"an E2 {what} of {value:g} ms" for what, value in given.items() if value is not None]
+    return [f"All families were run with {' and '.join(told)} instead of their own."] if told else []
 
 
 def _column(bench: BenchmarkView, policy: str) -> dict[str, Any]:
@@ -201,7 +223,11 @@ def _family_row(bench: BenchmarkView, family: str) -> dict[str, Any]:
         if not outcome:
             continue
         delay = outcome.get("file_delay_ms") or {}
-        figures = [number(figure_of(outcome.get(key)) * scale, digits) for key, (_, scale, digits) in _COLUMNS.items()]
+        figures: list[str | dict[str, str]] = [
+            number(figure_of(outcome.get(key)) * scale, digits) for key, (_, scale, digits) in _COLUMNS.items()
+        ]
+        if policy != bench.reference:
+            figures[list(_COLUMNS).index(_RESIDUAL)] = _residual_cell(bench.residual(family, policy))
         delays = [number(figure_of(delay.get(key)), 1) for key in ("p50", "p95", "p99")]
         cell = _cell(gain) if policy != bench.reference else None
         details.append(
@@ -240,6 +266,14 @@ def _cell(gain: Gain) -> dict[str, str]:
     return {"verdict": gain.verdict, "sign": _SIGNS.get(gain.verdict, ""), "mean": mean, "interval": interval}
 
 
+def _residual_cell(change: Gain) -> dict[str, str]:
+    nearest = min(abs(change.low), abs(change.high))
+    digits = 5 if change.verdict in _SIGNS and nearest < 0.0005 else _COLUMNS[_RESIDUAL][2]
+    interval = DASH if change.verdict == UNKNOWN else f"{signed(change.low, digits)} to {signed(change.high, digits)}"
+    mean, sign = signed(change.mean, digits), _SIGNS.get(change.verdict, "")
+    return {"verdict": change.verdict, "sign": sign, "mean": mean, "interval": interval}
+
+
 def _counts(bench: BenchmarkView, policy: str, families: list[str]) -> dict[str, int]:
     verdicts = [bench.gain(family, policy).verdict for family in families]
     return {verdict: verdicts.count(verdict) for verdict in (BETTER, UNCLEAR, WORSE, UNKNOWN)}
@@ -252,6 +286,17 @@ def _tallies(bench: BenchmarkView) -> list[dict[str, Any]]:
         counts = [_counts(bench, policy, families) for policy in bench.others]
         cells = [{"better": c[BETTER], "worse": c[WORSE], "rest": c[UNCLEAR] + c[UNKNOWN]} for c in counts]
         rows.append({"name": _PACES[pace], "families": len(families), "cells": cells})
+    return rows
+
+
+def _averages(bench: BenchmarkView) -> list[dict[str, Any]]:
+    """Rows of mean gains below the families', one for each group of them."""
+    rows = []
+    for name, group in distinct(bench.averages).items():
+        unseen, _, pace = name.partition(" ")
+        text = "the five" if name == FIVE_GROUP else f"{unseen}, {_PACES.get(pace, pace)}"
+        cells = [_cell(gain_of(group["policies"].get(policy))) for policy in bench.others]
+        rows.append({"name": text, "families": len(group["families"]), "cells": cells})
     return rows
 
 

@@ -29,7 +29,7 @@ from xapp.errors import InputError
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
-_CODE: Final = ("training.sim", "training.baselines", "xapp.nr", "xapp.policy", "xapp.e2")
+_CODE: Final = ("training.sim", "training.baselines", "training.network", "xapp.nr", "xapp.policy", "xapp.e2")
 _MODULES: Final = ("training.benchmark.episode", "training.benchmark.policies")
 _PACKAGES: Final = ("torch", "numpy", "onnxruntime", "sionna-no-rt")
 

@@ -1,20 +1,31 @@
 """A whole benchmark: which episodes, their figures, the sweep over E2 periods, and the files that come out."""
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from replay.atomic_file import check_writable, replacing
+from training.benchmark.averages import Resamples, average_gains
 from training.benchmark.episode import Episode, EpisodePlan, Sizes
 from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
 from training.benchmark.report import write_pngs, write_report
-from training.benchmark.results import add_genie_share, benchmark_results, gain, policy_figures, used_links
+from training.benchmark.results import (
+    add_genie_share,
+    benchmark_results,
+    gain,
+    gain_resamples,
+    policy_figures,
+    used_links,
+)
 from training.benchmark.runner import Progress, run_all
+from training.benchmark.view import BenchmarkView
 from training.sim.distribution import Distribution
 from training.sim.scenario import Scenario, find_scenario
 from training.sim.split import Split
+from xapp.errors import InputError
 
 SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
@@ -35,6 +46,10 @@ class Benchmark:
     split: Split = Split.TEST
     sweep_periods_ms: tuple[float, ...] = SWEEP_PERIODS_MS
     """E2 periods at which policies in the xApp are compared; empty: no sweep"""
+    e2_period_ms: float | None = None
+    """of all scenarios instead of their own, but not of the sweep"""
+    e2_delay_ms: float | None = None
+    """the same"""
     quick: bool = False
     cache: Path | None = None
     device: str = "cpu"
@@ -46,15 +61,16 @@ def run_benchmark(
     """Run it, or what is missing of it, and write ``results.json``, ``report.html`` and the charts into ``out``.
 
     Raises:
-        InputError: ``out`` cannot be written to; or see `training.benchmark.runner.run_all`.
+        InputError: ``out`` cannot be written to; or see `with_e2_timing` and `training.benchmark.runner.run_all`.
     """
     check_writable(out)
+    scenarios = [with_e2_timing(each, benchmark.e2_period_ms, benchmark.e2_delay_ms) for each in benchmark.scenarios]
     policies = benchmark.policies
     if all(policy.name != REFERENCE for policy in policies):
         policies = (parse_policy(REFERENCE), *policies)
     plans = {
         (scenario.name, policy.name): [_plan(benchmark, scenario, policy, seed) for seed in benchmark.seeds]
-        for scenario in benchmark.scenarios
+        for scenario in scenarios
         for policy in policies
     }
     sweep = _sweep_plans(benchmark, [policy for policy in policies if policy.seat == "xapp"])
@@ -64,8 +80,9 @@ def run_benchmark(
     def episodes(group: list[EpisodePlan]) -> list[Episode]:
         return [results[plan] for plan in group]
 
-    families = {}
-    for scenario in benchmark.scenarios:
+    families: dict[str, Any] = {}
+    resamples: dict[str, Resamples] = {}
+    for scenario in scenarios:
         reference = episodes(plans[scenario.name, REFERENCE])
         used = used_links(episodes(plans[scenario.name, policy.name]) for policy in policies)
         figures = {
@@ -79,16 +96,26 @@ def run_benchmark(
         }
         add_genie_share(figures)
         families[scenario.name] = {**_facts(scenario, reference), "policies": figures}
+        # Other numbers for every family: the same ones would tie their resamples to each other.
+        seed = (_BOOTSTRAP_SEED, zlib.crc32(scenario.name.encode()))
+        resamples[scenario.name] = {
+            policy.name: gain_resamples(episodes(plans[scenario.name, policy.name]), reference, used, seed)
+            for policy in policies
+        }
+    settings = {
+        **asdict(benchmark.sizes),
+        "seeds": list(benchmark.seeds),
+        "split": benchmark.split.name.lower(),
+        "reference": REFERENCE,
+        "device": benchmark.device,
+    }
+    timing = {"e2_period_ms": benchmark.e2_period_ms, "e2_delay_ms": benchmark.e2_delay_ms}
+    settings |= {name: value for name, value in timing.items() if value is not None}
     summary = benchmark_results(
         benchmark.quick,
-        {
-            **asdict(benchmark.sizes),
-            "seeds": list(benchmark.seeds),
-            "split": benchmark.split.name.lower(),
-            "reference": REFERENCE,
-            "device": benchmark.device,
-        },
+        settings,
         families,
+        average_gains(BenchmarkView({"settings": settings, "families": families}), resamples),
         _sweep_figures(benchmark, sweep, episodes),
     )
     with replacing(out / "results.json") as partial:
@@ -96,6 +123,31 @@ def run_benchmark(
     write_report(out / "report.html", summary)
     write_pngs(out, summary)
     return summary
+
+
+def with_e2_timing(scenario: Scenario, period_ms: float | None, delay_ms: float | None) -> Scenario:
+    """The scenario with another E2 period and delay [ms], rounded to slots; at least one slot of period.
+
+    Args:
+        scenario: what to change; its name stays.
+        period_ms, delay_ms: None: the scenario's own.
+
+    Raises:
+        InputError: its channels differ in the duration of a slot.
+    """
+    slots_us = sorted({channel.slot_us for channel in scenario.channels})
+    changes = {}
+    for name, value_ms, least in (("period_slots", period_ms, 1), ("delay_slots", delay_ms, 0)):
+        if value_ms is None:
+            continue
+        if len(slots_us) > 1:
+            durations = " and ".join(f"{slot_us:g}" for slot_us in slots_us)
+            raise InputError(
+                f"scenario {scenario.name}: with slots of {durations} us no E2 timing in ms fits all links"
+            )
+        slots = max(least, round(value_ms * 1e3 / slots_us[0]))
+        changes[name] = Distribution(kind="constant", values=(slots,))
+    return scenario.model_copy(update={"e2": scenario.e2.model_copy(update=changes)})
 
 
 def _plan(benchmark: Benchmark, scenario: Scenario, policy: PolicySpec, seed: int) -> EpisodePlan:
@@ -125,9 +177,7 @@ def _sweep_plans(benchmark: Benchmark, policies: list[PolicySpec]) -> dict[tuple
     base = find_scenario(SWEEP_SCENARIO)
     plans = {}
     for period_ms in benchmark.sweep_periods_ms:
-        slots = max(1, round(period_ms * 1e3 / base.channels[0].slot_us))
-        e2 = base.e2.model_copy(update={"period_slots": Distribution(kind="constant", values=(slots,))})
-        scenario = base.model_copy(update={"e2": e2})
+        scenario = with_e2_timing(base, period_ms, None)
         for policy in (parse_policy(REFERENCE), *policies):
             plans[policy.name, period_ms] = [_plan(benchmark, scenario, policy, seed) for seed in benchmark.seeds]
     return plans

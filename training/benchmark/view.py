@@ -100,6 +100,11 @@ class BenchmarkView:
         found = (self.outcome(family, policy).get("seat") for family in self.families)
         return [str(seat) for seat in dict.fromkeys(found) if seat]
 
+    @property
+    def averages(self) -> dict[str, dict[str, Any]]:
+        """Groups of families and their mean gains, by name; none in results that are older than they."""
+        return dict(self.results.get("averages") or {})
+
     @cached_property
     def by_pace(self) -> dict[str, list[str]]:
         """The families of each pace of E2 that occurs, real-time ones first."""
@@ -123,6 +128,11 @@ class BenchmarkView:
         """Gain over the reference."""
         return gain_of(self.outcome(family, policy).get("gain_vs_olla_pct"))
 
+    def residual(self, family: str, policy: str) -> "Gain":
+        """Residual BLER less the reference's [% points] with its interval; here worse is what lies above zero."""
+        change = gain_of(self.outcome(family, policy).get("residual_vs_olla"))
+        return Gain(100 * change.mean, 100 * change.low, 100 * change.high, less_is_better=True)
+
     def value(self, family: str, policy: str, key: str, scale: float = 1.0) -> float:
         """One figure, scaled; NaN where there is none."""
         return scale * figure_of(self.outcome(family, policy).get(key))
@@ -134,11 +144,12 @@ class BenchmarkView:
 
 @dataclass(frozen=True)
 class Gain:
-    """A gain [%] with its 95 % interval; NaN where it is not known."""
+    """A gain [%], or another difference, with its 95 % interval; NaN where it is not known."""
 
     mean: float
     low: float
     high: float
+    less_is_better: bool = False
 
     @property
     def verdict(self) -> str:
@@ -146,8 +157,10 @@ class Gain:
         if math.isnan(self.low) or math.isnan(self.high) or math.isnan(self.mean):
             return UNKNOWN
         if self.low > 0:
-            return BETTER
-        return WORSE if self.high < 0 else UNCLEAR
+            return WORSE if self.less_is_better else BETTER
+        if self.high < 0:
+            return BETTER if self.less_is_better else WORSE
+        return UNCLEAR
 
 
 def gain_of(entry: Mapping[str, Any] | None) -> Gain:

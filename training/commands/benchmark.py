@@ -1,5 +1,6 @@
 """`distila benchmark`: policies against each other over scenario families, paired, with intervals."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from training.benchmark.averages import FIVE, FIVE_GROUP, distinct
 from training.benchmark.episode import Sizes
 from training.benchmark.policies import PolicySpec, parse_policy
 from training.benchmark.runner import Progress, known_device
@@ -26,10 +28,14 @@ app = typer.Typer(help="Compare link adaptation policies over scenario families,
 def benchmark(
     context: typer.Context,
     policies: Annotated[
-        str, typer.Option(help="Comma-separated: baselines, bundles' names or directories; name[:variant][@seat].")
+        str,
+        typer.Option(
+            help="Comma-separated name[:variant][@seat]: baselines; bundles' names or directories; networks' names or"
+            " files, or directories of trainings."
+        ),
     ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target,olla@xapp",
     scenarios: Annotated[
-        str, typer.Option(help="Comma-separated families or YAML files; `all`, `seen`, `unseen`.")
+        str, typer.Option(help="Comma-separated families or YAML files; `all`, `seen`, `unseen`, `five`.")
     ] = "all",
     out: Annotated[Path, typer.Option(help="Directory for results.json, report.html, charts and episodes.")] = Path(
         "out/benchmark"
@@ -39,6 +45,12 @@ def benchmark(
     duration_ms: Annotated[float | None, typer.Option(min=50, help="Simulated time per run.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds of the split.")] = None,
     split: Annotated[Literal["test", "validation"], typer.Option(help="Which seeds.")] = "test",
+    e2_period_ms: Annotated[
+        float | None, typer.Option(help="E2 period of all scenarios instead of their own; at least a slot.")
+    ] = None,
+    e2_delay_ms: Annotated[
+        float | None, typer.Option(help="E2 report to effect in all scenarios, instead of their own delay.")
+    ] = None,
     sweep: Annotated[bool, typer.Option(help="Gain against E2 period, of the policies in the xApp.")] = True,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the simulation runs.")] = "cpu",
@@ -52,6 +64,7 @@ def benchmark(
     sizes = replace(sizes, links=links or sizes.links, duration_ms=duration_ms or sizes.duration_ms)
     if sizes.duration_ms <= sizes.warmup_ms:
         raise InputError(f"--duration-ms {sizes.duration_ms:g}: the first {sizes.warmup_ms:g} ms are warm-up")
+    _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
     plan = Benchmark(
         policies=_policies(policies),
@@ -60,6 +73,8 @@ def benchmark(
         seeds=tuple(range(seeds or (1 if quick else 5))),
         split=Split[split.upper()],
         sweep_periods_ms=periods if sweep else (),
+        e2_period_ms=e2_period_ms,
+        e2_delay_ms=e2_delay_ms,
         quick=quick,
         cache=cache,
         device=known_device(device),
@@ -107,6 +122,17 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _check_timing(sizes: Sizes, given_ms: dict[str, float | None]) -> None:
+    counted_ms = sizes.duration_ms - sizes.warmup_ms
+    for option, value_ms in given_ms.items():
+        if value_ms is None:
+            continue
+        if not math.isfinite(value_ms) or value_ms < 0:
+            raise InputError(f"{option} {value_ms:g}: must be a time, 0 or more")
+        if value_ms > counted_ms:
+            raise InputError(f"{option} {value_ms:g}: a run has only {counted_ms:g} ms after its warm-up")
+
+
 def _policies(text: str) -> tuple[PolicySpec, ...]:
     return tuple(parse_policy(name) for name in _names(text))
 
@@ -115,6 +141,8 @@ def _scenarios(text: str) -> tuple[Scenario, ...]:
     groups = {"all": (False, True), "seen": (False,), "unseen": (True,)}
     if text in groups:
         return tuple(scenario for scenario in families().values() if scenario.unseen in groups[text])
+    if text == FIVE_GROUP:
+        return tuple(families()[name] for name in FIVE)
     found = tuple(find_scenario(name) for name in _names(text))
     names = [scenario.name for scenario in found]
     if len(set(names)) < len(names):
@@ -143,7 +171,7 @@ def _print(results: dict[str, Any]) -> None:
                 _text(figures["goodput"], "{:.2f}"),
                 _gain(figures["gain_vs_olla_pct"]),
                 _text(figures["first_tx_bler"], "{:.2f}"),
-                _text(figures["residual_bler"], "{:.0e}"),
+                _residual(figures),
                 _text(figures["goodput_p5"], "{:.2f}"),
             ]
             row += [_text(figures["genie_share_pct"], "{:.0f}")] * genie
@@ -155,14 +183,37 @@ def _print(results: dict[str, Any]) -> None:
         print_table(f"{name}{unseen}: {family['links']} links, {timing}", columns, rows)
     stdout.print(
         "goodput [bit/s/Hz]; gain over olla with its 95 % interval; BLER of first transmissions; resid.: blocks given"
-        " up; p5: goodput of the 5th percentile link; genie: share of the genie's gain; file: 95th percentile of delay"
+        " up, + where significantly more than olla's, - where fewer; p5: goodput of the 5th percentile link; genie:"
+        " share of the genie's gain; file: 95th percentile of delay"
     )
+    _print_averages(results["averages"])
 
 
-def _gain(gain: dict[str, Any]) -> str:
+def _print_averages(averages: dict[str, Any]) -> None:
+    groups = distinct(averages)
+    if not groups:
+        return
+    gap = "\n" if len(groups) > 2 else " "  # or a narrow terminal is too narrow
+    rows = [
+        [policy, *(_gain(group["policies"][policy], gap) for group in groups.values())]
+        for policy in next(iter(groups.values()))["policies"]
+    ]
+    columns = [f"{name} ({len(group['families'])})" for name, group in groups.items()]
+    print_table("mean gain [%] over families", ["", *columns], rows)
+
+
+def _residual(figures: dict[str, Any]) -> str:
+    low, high = figures["residual_vs_olla"]["ci95"]
+    sign = "+" if low is not None and low > 0 else "-" if high is not None and high < 0 else " "
+    return f"{_text(figures['residual_bler'], '{:.0e}')}{sign}"
+
+
+def _gain(gain: dict[str, Any], gap: str = " ") -> str:
     low, high = gain["ci95"]
     mean = _text(gain["mean"], "{:+.1f}")
-    return mean if low is None or high is None else f"{mean} ({low:+.1f}, {high:+.1f})"
+    if low is None or high is None:
+        return mean
+    return f"{mean}{gap}({low:+.1f}, {high:+.1f})"
 
 
 def _text(value: float | None, form: str) -> str:

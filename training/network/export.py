@@ -23,7 +23,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from training.network.network import PolicyNetwork
+from training.network.network import Network, PolicyNetwork
+from training.network.recurrent import RecurrentGraph, RecurrentNetwork
 from xapp.e2.report import NUM_MCS
 from xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
@@ -51,7 +52,7 @@ class Agreement(NamedTuple):
     """largest difference of a next state's entry"""
 
 
-def stored(network: PolicyNetwork) -> PolicyNetwork:
+def stored(network: Network) -> Network:
     """A copy of a network with its trained matrices as a bundle stores them: rounded to float16."""
     rounded = copy.deepcopy(network)
     with torch.no_grad():
@@ -76,13 +77,20 @@ class _Folded(nn.Module):
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw, next_state = self.network.raw_features(report, state)
         x = nn.functional.linear(raw, self.first @ self.network.mix, self.bias)
-        score = self.network.rated(self.rest(x))
+        score = self.network.rated(self.rest(x), report)
         return score, score.argmax(dim=1), next_state
 
 
-def onnx_graph(network: PolicyNetwork) -> bytes:
+def _graph_module(network: Network) -> nn.Module:
+    if isinstance(network, RecurrentNetwork):
+        return RecurrentGraph(network)
+    assert isinstance(network, PolicyNetwork)
+    return _Folded(network)
+
+
+def onnx_graph(network: Network) -> bytes:
     """The serialised graph of a network as `stored`, contract of `xapp.policy.bundle`; it must be on the CPU."""
-    module = _Folded(stored(network)).eval()
+    module = _graph_module(stored(network)).eval()
     report = torch.zeros(2, len(network.columns))
     state = network.zero_state(2)
     buffer = io.BytesIO()
@@ -145,7 +153,7 @@ def _compact(model: onnx.ModelProto) -> onnx.ModelProto:
     )
 
 
-def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Reports [n, R] and states [n, S] that reach every branch; the first row is a new UE with nothing measured.
 
     Reports are made up: links of random SINR that use random MCS near it, for periods of 1 to 100 slots, with columns
@@ -167,13 +175,19 @@ def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[Fl
         period = rng.choice([1, 2, 10, 20, 100], count)
         report[:, where["period_slots"]] = period
         acks, nacks, mcs = np.zeros((3, count))
+        per_mcs = np.zeros((2, count, NUM_MCS))
         for _ in range(2):
             used = np.clip(best + rng.integers(-3, 4, count), 0, NUM_MCS - 1)
             sent = rng.binomial(period, 0.4)
             refused = rng.binomial(sent, 1 / (1 + np.exp(best - used)))
             acks, nacks, mcs = acks + sent - refused, nacks + refused, mcs + sent * used
+            per_mcs[:, np.arange(count), used] += sent - refused, refused
         report[:, where["harq_ack"]], report[:, where["harq_nack"]] = acks, nacks
-        report[:, where["harq_mcs_mean"]] = mcs / np.maximum(acks + nacks, 1)
+        if "harq_mcs_mean" in where:
+            report[:, where["harq_mcs_mean"]] = mcs / np.maximum(acks + nacks, 1)
+        for name in ("harq_ack_mcs_0", "harq_nack_mcs_0"):
+            if name in where:  # and then the other MCS follow
+                report[:, where[name] : where[name] + NUM_MCS] = per_mcs[int("nack" in name)]
         groups = [["cqi", "cqi_age_slots"], ["ri"], ["prbs"], ["native_mcs"]]
         for names in (*groups, [name for name in columns if name.startswith("harq_")]):
             missing = rng.random((count, 1)) < 0.2
@@ -186,7 +200,7 @@ def sample_inputs(network: PolicyNetwork, count: int, seed: int = 0) -> tuple[Fl
     return report, states
 
 
-def agreement(network: PolicyNetwork, bundle: Bundle, reports: FloatArray, states: FloatArray) -> Agreement:
+def agreement(network: Network, bundle: Bundle, reports: FloatArray, states: FloatArray) -> Agreement:
     """Compare a bundle's decisions with its network's as `stored`, row by row, from the same memory.
 
     Args:
@@ -225,7 +239,7 @@ def latency_us(bundle: Bundle, reports: FloatArray, states: FloatArray, runs: in
 
 
 def export_bundle(
-    network: PolicyNetwork,
+    network: Network,
     path: Path,
     name: str,
     version: str,

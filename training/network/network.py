@@ -15,7 +15,7 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
 Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
 vectors are broadcast over rows:
 
-* Not measured is 0, by one operation (`_Measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
+* Not measured is 0, by one operation (`measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
   that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
 * What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
   bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
@@ -26,6 +26,7 @@ vectors are broadcast over rows:
   ``1 / BRAKE`` dB, and not beyond where they agree.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final, Literal, cast
 
@@ -69,11 +70,17 @@ BLER_RATES: Final = (0.15, 1.0)
 BRAKE: Final = 1 / 6
 """What many feedbacks at once are braked by, see above [1/dB]."""
 
+SHARE_LOW: Final = -2.0
+"""What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
+SHARE_HIGH: Final = 1.0
+
+MOST: Final = 300.0
+"""No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long."""
+
+_NEXT_TO_NOTHING: Final = 1e-3  # bit per resource element: below, no action brings anything
 _BLER_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
 # Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
 _DOUBT: Final = 0.005
-# No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long.
-_MOST: Final = 300.0
 
 
 class NetworkConfig(BaseModel):
@@ -81,6 +88,11 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    memory: Literal["filters", "gru"] = Field(
+        default="filters", description="fixed running estimates (`PolicyNetwork`) or a learnt one (`RecurrentNetwork`)"
+    )
+    projection: int = Field(default=16, ge=1, le=256, description="width of what a GRU is told of a report")
+    gru_width: int = Field(default=24, ge=1, le=256, description="width of a GRU, which is its memory")
     hidden: tuple[int, ...] = Field(default=(64, 64), description="widths of the hidden layers")
     rates_db: tuple[float, ...] = Field(
         default=(0.2, 0.8), min_length=1, max_length=16, description="step sizes of the SINR estimates, ascending"
@@ -93,8 +105,14 @@ class NetworkConfig(BaseModel):
     )
     mcs_table: Literal[1, 2, 3] = 1
     cqi_table: Literal[1, 2, 3] = 1
-    actions: Literal["mcs", "mcs_offset"] = "mcs"
-    max_offset: int = Field(default=4, ge=1, le=NUM_MCS - 1, description="of `mcs_offset`, either way")
+    actions: Literal["mcs", "mcs_offset", "both"] = "mcs"
+    max_offset: int = Field(default=4, ge=1, le=NUM_MCS - 1, description="of offsets, either way")
+    head: Literal["logit", "value"] = Field(
+        default="logit", description="one score per action, or what each is expected to be worth"
+    )
+    residual_price: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="of a block that is given up, in blocks; head `value`"
+    )
 
     @field_validator("hidden")
     @classmethod
@@ -111,53 +129,39 @@ class NetworkConfig(BaseModel):
         return value
 
 
-class PolicyNetwork(nn.Module):
-    """The network; see the module's docstring.
+class Network(nn.Module):
+    """What a policy's networks have in common, whatever their memory: their face, and what scores mean.
 
     Attributes:
         config: what it was built from.
         columns: report columns it reads, in this order.
         state_size: width of a UE's memory.
         actions: what each score is for.
-        feature_names: what each feature is.
     """
 
-    weight: Tensor
-    bias: Tensor
-    mix: Tensor
-    offset: Tensor
+    columns: list[str]
+    state_size: int
     rate: Tensor
+    offsets: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.columns = list(COLUMNS)
         self.actions = _actions(config)
-        _, rate = mcs_facts(config.mcs_table)
-        self.state_size = len(config.rates_db) + len(config.cqi_rates_db) + len(BLER_RATES)
-        functions = _report_functions(config)
-        self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
-        self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
-        self._constant("bias", [bias for _, bias in functions])
+        rate = torch.from_numpy(mcs_facts(config.mcs_table)[1]).to(torch.float32)
+        self.register_buffer("rate", rate, persistent=False)
+        self._num_mcs = sum(action.kind == "mcs" for action in self.actions)
+        offsets = [action.value for action in self.actions[self._num_mcs :]]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int64), persistent=False)
 
-        names, mix, offset = _features(config)
-        self.feature_names = names
-        self._constant("mix", mix)
-        self._constant("offset", offset)
-        if config.actions == "mcs":
-            self._constant("rate", rate)
+    def _layers(self, width: int) -> nn.Sequential:
+        """The layers on top of what memory brings, whose width this is, up to the outputs."""
         layers: list[nn.Module] = []
-        width = len(names)
-        for hidden in config.hidden:
+        for hidden in self.config.hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU()]
             width = hidden
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, len(self.actions)))
-
-    def _constant(self, name: str, value: npt.ArrayLike) -> None:
-        array = np.asarray(value, np.float32)
-        if array.ndim == 2:  # as the bundle stores it
-            array = array.astype(np.float16).astype(np.float32)
-        self.register_buffer(name, torch.as_tensor(array), persistent=False)
+        outputs = len(self.actions) * (2 if self.config.head == "value" else 1)
+        return nn.Sequential(*layers, nn.Linear(width, outputs))
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and new memory.
@@ -169,25 +173,115 @@ class PolicyNetwork(nn.Module):
         Returns:
             Score of every action, float32 [n, M], and next state, float32 [n, S].
         """
+        raise NotImplementedError
+
+    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs of the last layer to learn from, in random batches.
+
+        Args:
+            rows: float32 [t, n, R], a sequence of reports of new UEs.
+            steps: int64 [s], those to learn from.
+            size: of a batch.
+            luck: of the order.
+
+        Yields:
+            Which of the s * n (step first) they are, int64 [batch], and the outputs, float32 [batch, ...].
+        """
+        raise NotImplementedError
+
+    def zero_state(self, num_ues: int) -> Tensor:
+        """Memory of new UEs, float32 [n, S]."""
+        raise NotImplementedError
+
+    def rated(self, z: Tensor, report: Tensor) -> Tensor:
+        """Score of every action, float32 [n, M], from the last layer's output and the report that it is of.
+
+        Head ``logit``: the output as it is. Head ``value``: what the action is expected to be worth [bit per resource
+        element], its rate times what `expected` says, a block that is given up at its price. An offset has the rate of
+        the MCS that it makes of the DU's own choice in the report.
+        """
+        if self.config.head == "logit":
+            return z
+        share, residual = self.expected(z)
+        worth = share - self.config.residual_price * residual
+        if self._num_mcs == len(self.actions):
+            return self.rate * worth
+        # Where the node does not tell its choice an offset is held to be worth that of MCS 0: next to nothing.
+        native = report[:, [self.columns.index("native_mcs")]]
+        native = torch.where(native >= 0, native, 0).to(torch.int64)
+        rate = self.rate[(native + self.offsets).clamp(0, len(self.rate) - 1)]
+        if not self._num_mcs:
+            return rate * worth
+        return torch.cat([self.rate * worth[:, : self._num_mcs], rate * worth[:, self._num_mcs :]], dim=1)
+
+    def expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected share and residual (`training.learning.worth`) of every action, from a ``value`` head's output."""
+        share, residual = torch.sigmoid(z).chunk(2, dim=-1)
+        return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, residual
+
+
+def relative(score: Tensor) -> Tensor:
+    """Scores in bits relative to each row's best, float32 [n, M]: 0 for the best one, -1 for one that brings nothing.
+
+    What matters is by what share an action is worse than the best one, at 0.2 bit as at 5.
+    """
+    best = score.amax(dim=1, keepdim=True)
+    return (score - best) / best.clamp(min=_NEXT_TO_NOTHING)
+
+
+class PolicyNetwork(Network):
+    """The network whose memory is fixed; see the module's docstring.
+
+    Attributes:
+        feature_names: what each feature is.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mix: Tensor
+    offset: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.columns = list(COLUMNS)
+        self.state_size = len(config.rates_db) + len(config.cqi_rates_db) + len(BLER_RATES)
+        functions = _report_functions(config)
+        self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
+        self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
+        self._constant("bias", [bias for _, bias in functions])
+
+        names, mix, offset = _features(config)
+        self.feature_names = names
+        self._constant("mix", mix)
+        self._constant("offset", offset)
+        self.mlp = self._layers(len(names))
+
+    def _constant(self, name: str, value: npt.ArrayLike) -> None:
+        array = np.asarray(value, np.float32)
+        if array.ndim == 2:  # as the bundle stores it
+            array = array.astype(np.float16).astype(np.float32)
+        self.register_buffer(name, torch.as_tensor(array), persistent=False)
+
+    def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Network.forward`."""
         x, next_state = self.features(report, state)
-        return self.score(x), next_state
+        return self.rated(self.mlp(x), report), next_state
 
     def features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What the trained layers see, float32 [n, F], of the order of 1; and next state, float32 [n, S]."""
         raw, next_state = self.raw_features(report, state)
         return nn.functional.linear(raw, self.mix, self.offset), next_state
 
-    def score(self, x: Tensor) -> Tensor:
-        """Score of every action, float32 [n, M], from features.
-
-        For absolute MCS the expected efficiency [bit per resource element], ``rate * sigmoid(mlp)``: the sigmoid is
-        the probability of an ACK, at least of what a trainer makes of it. For offsets the last layer as it is.
-        """
-        return self.rated(self.mlp(x))
-
-    def rated(self, z: Tensor) -> Tensor:
-        """Score from what the last layer says, both float32 [n, M]."""
-        return self.rate * torch.sigmoid(z) if self.config.actions == "mcs" else z
+    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Network.batches`: decisions in random order, since memory has nothing to learn."""
+        state, seen = self.zero_state(rows.shape[1]), []
+        with torch.no_grad():
+            for row in rows:
+                x, state = self.features(row, state)
+                seen.append(x)
+        x = torch.stack(seen)[steps].flatten(0, 1)
+        for picked in torch.split(torch.randperm(len(x), generator=luck), size):
+            yield picked, self.mlp(x[picked])
 
     def zero_state(self, num_ues: int) -> Tensor:
         """Memory of new UEs, float32 [n, S]."""
@@ -199,7 +293,7 @@ class PolicyNetwork(nn.Module):
 
     def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
-        known = nn.functional.linear(_measured(report).clamp(max=_MOST), self.weight, self.bias)
+        known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
         shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
         next_state = state + (acks - feedbacks * torch.sigmoid(state + shift)) / inertia
         return torch.cat([next_state, direct], dim=1), next_state
@@ -218,7 +312,8 @@ class _Measured(torch.autograd.Function):
         return g.op("ThresholdedRelu", report, alpha_f=0.0)
 
 
-def _measured(report: Tensor) -> Tensor:
+def measured(report: Tensor) -> Tensor:
+    """What is above 0, and 0 for the rest, NaN included; any shape."""
     return cast(Tensor, _Measured.apply(report))  # type: ignore[no-untyped-call]
 
 
@@ -243,9 +338,14 @@ def cqi_sinr_db(table: int) -> FloatArray:
 
 
 def _actions(config: NetworkConfig) -> list[Action]:
-    if config.actions == "mcs":
-        return [Action(kind="mcs", value=mcs) for mcs in range(mcs_table(config.mcs_table).num_mcs)]
-    return [Action(kind="mcs_offset", value=value) for value in range(-config.max_offset, config.max_offset + 1)]
+    """Absolute MCS first, then offsets."""
+    actions: list[Action] = []
+    if config.actions != "mcs_offset":
+        actions += [Action(kind="mcs", value=mcs) for mcs in range(mcs_table(config.mcs_table).num_mcs)]
+    if config.actions != "mcs":
+        most = config.max_offset
+        actions += [Action(kind="mcs_offset", value=value) for value in range(-most, most + 1)]
+    return actions
 
 
 def cqi_line(table: int) -> tuple[float, float]:

@@ -1,18 +1,44 @@
 """The network as a policy in the simulator, without ONNX: what trainers roll out, and what a bundle is held against."""
 
-import torch
+from collections.abc import Sequence
+from typing import Final
 
-from training.network.network import PolicyNetwork
+import torch
+from torch import Tensor
+
+from training.network.network import Network
 from training.sim.report import Cell, Decision, Report, matrix
-from xapp.e2.report import MCS, MCS_OFFSET
+from xapp.e2.report import MCS, MCS_OFFSET, NATIVE
 from xapp.errors import InputError
+from xapp.policy.bundle import Action
+
+_KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
+
+
+class Answers:
+    """What a policy may answer, by number.
+
+    Args:
+        actions: of a network or bundle.
+        device: where the links are.
+    """
+
+    def __init__(self, actions: Sequence[Action], device: torch.device | str = "cpu") -> None:
+        self._kind = torch.tensor([_KINDS[action.kind] for action in actions], device=device)
+        self._value = torch.tensor([action.value for action in actions], device=device)
+        kinds = {_KINDS[action.kind] for action in actions}
+        self._only_kind = kinds.pop() if len(kinds) == 1 else None
+
+    def decision(self, chosen: Tensor) -> Decision:
+        """The decision that int64 [link] names."""
+        return Decision(self._kind[chosen] if self._only_kind is None else self._only_kind, self._value[chosen])
 
 
 class NetworkPolicy:
     """Greedy decisions of a network.
 
     Args:
-        network: on the device that the links are on.
+        network: put on the device that the links are on.
         name: shown in tables.
 
     Attributes:
@@ -22,17 +48,16 @@ class NetworkPolicy:
         InputError: `start` refuses a cell whose MCS table the network was not made for.
     """
 
-    def __init__(self, network: PolicyNetwork, name: str = "network") -> None:
+    def __init__(self, network: Network, name: str = "network") -> None:
         self.network, self.name = network, name
-        self._kind = MCS if network.config.actions == "mcs" else MCS_OFFSET
 
     def start(self, cell: Cell, generator: torch.Generator) -> None:
         """Begin with new links, whose memory is empty."""
         table = self.network.config.mcs_table
         if cell.mcs_table != table:
             raise InputError(f"{self.name}: made for MCS table {table}, the scenario has {cell.mcs_table}")
-        self._cell = cell
-        self._value = torch.tensor([action.value for action in self.network.actions], device=cell.device)
+        self._cell, self._answers = cell, Answers(self.network.actions, cell.device)
+        self.network.to(cell.device)
         self._next_state = self.network.zero_state(cell.num_links).to(cell.device)
 
     @torch.no_grad()
@@ -41,4 +66,4 @@ class NetworkPolicy:
         cell, self.state = self._cell, self._next_state
         self.report = matrix(report, self.network.columns, cell.mcs_table, cell.cqi_table)
         score, self._next_state = self.network(self.report, self.state)
-        return Decision(self._kind, self._value[score.argmax(dim=1)])
+        return self._answers.decision(score.argmax(dim=1))

@@ -120,7 +120,6 @@ class Conditions:
             cqi_table=self.cqi_table,
             curves=self.tables.curves,
             true_tbler=self.true_tbler,
-            max_transmissions=self.max_transmissions,
         )
 
     # What the simulator asks for, slot by slot and in order
@@ -161,22 +160,31 @@ class Conditions:
         rows = slice(offset, offset + beta_db.shape[0])
         return self._eesm(self._level_db[rows], self._link_index, self._slot_index[rows], beta_db)
 
-    def true_tbler(self, slot: int, transmissions: int = 1) -> tuple[Tensor, Tensor]:
-        """TBLER after so many transmissions in this channel, and transport block size [bits]; float32 [link, mcs]."""
-        if transmissions < 1:
-            raise ValueError(f"transmissions is {transmissions}; must be at least 1")
+    def true_tbler(self, slot: int) -> tuple[Tensor, Tensor]:
+        """TBLER of a first transmission, and transport block size [bits]; float32 [link, mcs]."""
+        row = self.rows(slot)
+        return self.tbler_left(self.received(slot), row), self.tables.tbs_bits[row]
+
+    def received(self, slot: int) -> Tensor:
+        """What one transmission at each MCS would add to the decoder's store, float32 [link, mcs]; see `Combining`."""
         offset, tables = slot - self._start, self.tables
         level, index = self._level_db[offset, :, None], self._link_index[:, None]
-        mcs = torch.arange(tables.max_mcs + 1, device=self.device)
+        beta_db = tables.beta_db[: tables.max_mcs + 1][None, :]
+        return self.combining.received(self._eesm(level, index, self._slot_index[offset], beta_db))
+
+    def rows(self, slot: int) -> Tensor:
+        """Rows of the link's tables for a new block at each MCS, int64 [link, mcs]."""
+        mcs = torch.arange(self.tables.max_mcs + 1, device=self.device)
         first_row = self.first_row(slot, 1)
         row = mcs[None, :] if first_row is None else first_row[0, :, None] + mcs[None, :]
-        row = row.expand(self.num_links, -1)
-        sinr_db = self._eesm(level, index, self._slot_index[offset], tables.beta_db[: tables.max_mcs + 1][None, :])
-        if transmissions > 1:
-            sinr_db = self.combining.sinr_db(self.combining.received(sinr_db) * transmissions)
+        return row.expand(self.num_links, -1)
+
+    def tbler_left(self, store: Tensor, row: Tensor) -> Tensor:
+        """TBLER of blocks of these rows with what the decoder has in store of them; float32 [link, mcs]."""
+        sinr_db = self.combining.sinr_db(store)
         if not self.plain_curves:
-            sinr_db = steeper(sinr_db, tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
-        return tables.tbler(row, sinr_db), tables.tbs_bits[row]
+            sinr_db = steeper(sinr_db, self.tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
+        return self.tables.tbler(row, sinr_db)
 
     def _eesm(self, level_db: Tensor, link_index: Tensor, slot_index: Tensor, beta_db: Tensor) -> Tensor:
         # E(beta - level) + level, between the two nearest nodes (see `training.sim.eesm`).

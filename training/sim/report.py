@@ -113,9 +113,7 @@ class Cell:
     cqi_table: int
     curves: Curves
     true_tbler: "TrueTbler"
-    """for genies and privileged teachers alone"""
-    max_transmissions: int = 4
-    """of a block, before it is given up"""
+    """for genies alone"""
 
     @property
     def max_mcs(self) -> int:
@@ -126,15 +124,10 @@ class Cell:
 class TrueTbler(Protocol):
     """What nobody can know: the error rate of every MCS in a slot."""
 
-    def __call__(self, slot: int, transmissions: int = 1) -> tuple[Tensor, Tensor]:
-        """TBLER, float32 [link, mcs], of that slot, and transport block size [bits], same shape.
+    def __call__(self, slot: int) -> tuple[Tensor, Tensor]:
+        """TBLER of a first transmission, float32 [link, mcs], and transport block size [bits], same shape.
 
         Slots must be asked for in order: those of the past are gone.
-
-        Args:
-            slot: whose channel.
-            transmissions: the TBLER that is left after so many, all of them in this very channel, combined; 1: that of
-                the first.
         """
         ...
 
@@ -157,7 +150,8 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
     """The report as a policy bundle's graph expects it, float32 [link, column]; columns of `xapp.policy.columns`."""
     links = report.cqi.shape[0]
     result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.cqi.device)
-    counts: Tensor | None = None
+    per_mcs: list[int] = []  # places of these columns, and
+    wanted: list[int] = []  # which counts they are: one copy does for all of them
     for index, name in enumerate(columns):
         if name in ("cqi", "cqi_age_slots", "dl_buffer_bytes", "prbs"):
             result[:, index] = getattr(report, name)
@@ -179,10 +173,11 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
             heard = (report.outcome == ACK) | (report.outcome == NACK)
             result[:, index] = (report.mcs * heard).sum(dim=0) / heard.sum(dim=0).clamp(min=1)
         else:
-            if counts is None:
-                counts = _per_mcs(report)
             kind, mcs = name.removeprefix("harq_").split("_mcs_")
-            result[:, index] = counts[:, NUM_MCS * (kind == "nack") + int(mcs)]
+            per_mcs.append(index)
+            wanted.append(NUM_MCS * (kind == "nack") + int(mcs))
+    if per_mcs:
+        result[:, per_mcs] = _per_mcs(report)[:, wanted]
     return result
 
 

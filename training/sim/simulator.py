@@ -17,6 +17,7 @@ Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,12 +61,31 @@ class Counters:
         return self.bits / self.resource.clamp(min=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent in slots that were worked on as one, and what came of it: [slot, link], not to be changed."""
+
+    slot: int
+    """the first"""
+    first: Tensor
+    """bool, it was the first transmission of a block"""
+    failed: Tensor
+    """bool, sent, and not decoded this time"""
+    given_up: Tensor
+    """bool, failed, and was the block's last transmission"""
+    bits: Tensor
+    """float32, that the block holds; 0: nothing was sent"""
+    resource: Tensor
+    """float32, resource elements of the transmission, overhead included"""
+
+
 class Simulator:
     """A batch of links under given conditions.
 
     Args:
         conditions: everything exogenous; used up by one run.
         native: the DU's own link adaptation; None: there is none, and every decision must be an absolute MCS.
+        on_sent: told, in order, of every slot's transmissions as they happen: the truth, before any feedback.
 
     Attributes:
         slot: the slot that comes next; its feedback has been received.
@@ -73,8 +93,11 @@ class Simulator:
         native_mcs: int64 [link], what the DU would use in that slot; None without native link adaptation.
     """
 
-    def __init__(self, conditions: Conditions, native: Policy | None = None) -> None:
+    def __init__(
+        self, conditions: Conditions, native: Policy | None = None, on_sent: Callable[[Sent], None] | None = None
+    ) -> None:
         self.conditions, self.tables, self.native = conditions, conditions.tables, native
+        self._on_sent = on_sent
         self.device, self.num_links = conditions.device, conditions.num_links
         if native is None and conditions.decision_delay_slots:
             raise ValueError("without native link adaptation nothing decides until the first decision takes effect")
@@ -369,6 +392,11 @@ class Simulator:
             outcome += missed
         self._outcome[process] = outcome
         self._count(process, arrived, used, first, refused, missed, given_up, mcs)
+        if self._on_sent is not None:
+            prbs = torch.full_like(size, self._always_prbs) if used is None else used
+            # The payload is of processes that are about to be used again, hence the copy.
+            bits = size if taken is None else size.clone()
+            self._on_sent(Sent(slot, first, failed, given_up, bits, prbs * RE_PER_PRB_SLOT))
 
     def _error_rate(
         self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, lost: Tensor | None

@@ -1,0 +1,126 @@
+"""One function over many items: order, laziness, Ray and its absence."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from training.learning.fan_out import fan_out
+from xapp.errors import InputError
+
+
+class FakeRay:
+    """Ray in this process: a task runs when its result is asked for."""
+
+    def __init__(self):
+        self.submitted, self.done, self.most_at_once = [], 0, 0
+
+    def is_initialized(self):
+        return True
+
+    def remote(self, function):
+        def submit(item):
+            self.submitted.append(item)
+            self.most_at_once = max(self.most_at_once, len(self.submitted) - self.done)
+            return function, item
+
+        return SimpleNamespace(remote=submit)
+
+    def get(self, task):
+        self.done += 1
+        return task[0](task[1])
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    module = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", module)
+    return module
+
+
+# --- here ---
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_worker_is_this_process(monkeypatch, workers):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert list(fan_out(lambda x: x * x, [3, 1, 2], workers)) == [9, 1, 4]
+    assert list(fan_out(lambda x: x, [], workers)) == []
+
+
+def test_nothing_is_done_before_it_is_asked_for():
+    done = []
+    results = fan_out(lambda x: done.append(x) or x, [1, 2, 3], 1)
+    assert done == []
+    assert next(results) == 1
+    assert done == [1]
+
+
+# --- several workers ---
+
+
+def test_results_have_the_order_of_the_items(fake):
+    assert list(fan_out(lambda x: x * x, [3, 1, 2, 5], 3)) == [9, 1, 4, 25]
+    assert list(fan_out(lambda x: x, [], 3)) == []
+
+
+def test_no_more_than_the_workers_are_at_it_at_once(fake):
+    results = fan_out(lambda x: x, list(range(7)), 3)
+    assert next(results) == 0
+    assert fake.submitted == [0, 1, 2]
+    assert next(results) == 1
+    assert fake.submitted == [0, 1, 2, 3]
+    assert list(results) == [2, 3, 4, 5, 6]
+    assert fake.most_at_once == 3
+
+
+def test_more_workers_than_items(fake):
+    assert list(fan_out(lambda x: -x, [1, 2], 8)) == [-1, -2]
+    assert fake.submitted == [1, 2]
+
+
+def test_a_worker_has_one_torch_thread(fake):
+    torch.set_num_threads(2)
+    try:
+        assert list(fan_out(lambda x: torch.get_num_threads(), [1, 2], 2)) == [1, 1]
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_without_ray_several_workers_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError) as caught:
+        list(fan_out(abs, [1], 2))
+    assert str(caught.value) == "2 workers need Ray: pip install 'distila[scale]', or take 1 worker"
+
+
+# --- with Ray itself ---
+
+
+@pytest.mark.slow
+def test_ray_gives_what_one_worker_gives(ray):
+    def work(x):
+        return x * x, torch.get_num_threads()
+
+    assert list(fan_out(work, list(range(5)), 2)) == [(x * x, 1) for x in range(5)]
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="Ray puts the worker's traceback into the message")
+def test_what_is_wrong_on_a_worker_is_one_line(ray):
+    def refuse(x):
+        raise InputError("steady.yaml: no such file")
+
+    with pytest.raises(InputError) as caught:
+        list(fan_out(refuse, [1], 2))
+    assert str(caught.value) == "steady.yaml: no such file"
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_same_weights_as_one(ray, tiny, train, same_weights, tmp_path):
+    """The channels are Sionna's, from a cache: what this process knows without it, workers do not."""
+    pytest.importorskip("sionna")
+    config = tiny(episodes=3, episodes_per_round=2)
+    one, two = (train(config, f"{workers}", workers=workers, cache=tmp_path / "banks") for workers in (1, 2))
+    assert same_weights(one, two)

@@ -1,0 +1,377 @@
+"""The training loop: the same weights from the same configuration, rounds, logs, resuming, refusals."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from training.learning import trainer
+from training.learning.checkpoint import Checkpoint
+from training.learning.log import TrainingLog, read_log
+from training.sim.split import Split
+from training.teachers.privileged import PrivilegedLesson
+from xapp.errors import InputError
+
+pytest.importorskip("sionna")
+pytestmark = pytest.mark.usefixtures("no_fading")
+
+OUT = Path("out")
+REPORTED = {"scenarios": ["reported.yaml"], "slots": 60}
+
+
+def lines(out="out"):
+    """The log, but for what the clock says."""
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in read_log(Path(out))]
+
+
+class Watched(PrivilegedLesson):
+    """What it is asked for: plans, with the weights that drive, and batches."""
+
+    def __init__(self, config, nan_after=None):
+        super().__init__(config)
+        self.plans, self.weights, self.batches, self.progress = [], [], [], []
+        self.nan_after = nan_after
+
+    def collect(self, plan, network, on_slot):
+        self.plans.append(plan)
+        self.weights.append(torch.cat([p.detach().flatten().clone() for p in network.parameters()]))
+        return super().collect(plan, network, on_slot)
+
+    def loss(self, network, output, labels, progress):
+        self.batches.append(len(output))
+        self.progress.append(progress)
+        loss = super().loss(network, output, labels, progress)
+        return loss * torch.nan if self.nan_after is not None and len(self.batches) > self.nan_after else loss
+
+
+# --- the loop ---
+
+
+def test_same_seed_same_weights_and_another_seed_others(tiny, train, same_weights):
+    before = torch.random.get_rng_state()
+    one, same, other = (train(tiny(seed=seed), out) for seed, out in ((3, "a"), (3, "b"), (4, "c")))
+    assert same_weights(one, same)
+    assert not same_weights(one, other)
+    assert torch.equal(before, torch.random.get_rng_state()), "the caller's random numbers are its own"
+
+
+def test_training_begins_with_the_seeds_weights(tiny, train, same_weights):
+    config = tiny(episodes=1)
+    assert same_weights(trainer.new_network(config), trainer.new_network(config))
+    assert not same_weights(trainer.new_network(config), trainer.new_network(tiny(seed=1)))
+    lesson = Watched(config)
+    train(config, lesson=lesson)
+    first = torch.cat([p.detach().flatten() for p in trainer.new_network(config).parameters()])
+    assert torch.equal(lesson.weights[0], first)
+
+
+def test_scenarios_take_turns_and_every_episode_has_its_own_links(tiny, train):
+    config = tiny(scenarios=["steady.yaml", "reported.yaml"], slots=60, episodes=3, exploration=0.2, native_unknown=0.4)
+    lesson = Watched(config)
+    train(config, lesson=lesson)
+    for episode, plan in enumerate(lesson.plans):
+        assert plan.scenario.name == ("steady", "reported")[episode % 2]
+        assert (plan.links, plan.slots, plan.split, plan.seed) == (16, 60, Split.TRAIN, episode)
+        assert (plan.exploration, plan.exploration_reach, plan.native_unknown) == (0.2, 2, 0.4)
+        assert (plan.banks.rows, plan.banks.slots) == (2, 64)
+    assert [line["scenario"] for line in lines()] == ["steady", "reported", "steady"]
+
+
+def test_in_a_round_the_same_weights_drive(tiny, train):
+    config = tiny(episodes=5, episodes_per_round=2)
+    lesson = Watched(config)
+    train(config, lesson=lesson)
+    one, two, three, four, five = lesson.weights
+    assert torch.equal(one, two)
+    assert torch.equal(three, four)
+    assert not torch.equal(two, three)
+    assert not torch.equal(four, five)
+    assert [line["episode"] for line in lines()] == [0, 1, 2, 3, 4]
+    assert sorted(set(lesson.progress)) == pytest.approx([0, 0.4, 0.8])
+
+
+def test_all_that_was_labelled_is_learnt_from_in_batches_as_often_as_asked(tiny, train):
+    config = tiny(episodes=1, batch=20, epochs=3)
+    lesson = Watched(config)
+    train(config, lesson=lesson)
+    # Slots 0, 4... are judged; a block's four transmissions take 24 slots, and are known with the next judged slot.
+    labelled = 16 * len(range(0, 40 - 24, 4))
+    assert sum(lesson.batches) == 3 * labelled
+    assert max(lesson.batches) == 20
+    assert len(lesson.batches) == 3 * -(-labelled // 20)
+
+
+def test_the_learning_rate_falls_linearly(tiny, train):
+    train(tiny(learning_rate=0.01, final_learning_rate_share=0.2))
+    assert [line["learning_rate"] for line in lines()] == pytest.approx([0.01, 0.008, 0.006, 0.004])
+
+
+def test_gradients_are_shortened(tiny, train, monkeypatch):
+    limits = set()
+    clip = trainer.clip_grad_norm_
+    monkeypatch.setattr(trainer, "clip_grad_norm_", lambda given, limit: (limits.add(limit), clip(given, limit)))
+    train(tiny(episodes=1, max_gradient_norm=0.25))
+    assert limits == {0.25}
+
+
+# --- log and progress ---
+
+
+def test_the_log_has_a_line_of_figures_for_each_episode(tiny, train):
+    train(tiny())
+    found = read_log(OUT)
+    assert [line["episode"] for line in found] == [0, 1, 2, 3]
+    for line in found:
+        assert line["scenario"] == "steady"
+        assert 0 < line["loss"] < 2
+        assert 0 <= line["bler"] <= 1
+        assert 0 <= line["residual"] <= 1
+        assert line["goodput"] >= 0
+        assert line["seconds"] > 0
+
+
+def test_tensorboard_gets_its_files_where_it_is_installed(tiny, train):
+    pytest.importorskip("tensorboard")
+    train(tiny(episodes=1))
+    assert list(OUT.glob("events.out.tfevents.*"))
+
+
+def test_without_tensorboard_there_are_the_lines(tiny, train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    train(tiny(episodes=1))
+    assert {path.name for path in OUT.iterdir()} == {"checkpoint.pt", "train.jsonl"}
+
+
+@pytest.mark.parametrize("per_round", [1, 2])
+def test_progress_is_told_in_slots(tiny, train, per_round):
+    told = []
+    train(tiny(episodes=2, episodes_per_round=per_round), progress=lambda *numbers: told.append(numbers))
+    done = [slots for slots, _ in told]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 80)
+    assert len(done) > 40
+    assert {total for _, total in told} == {80}
+
+
+def test_banks_are_told_of_before_anything_is_run(tiny, train):
+    told = []
+    train(tiny(episodes=1), on_bank=lambda *numbers: told.append(numbers), progress=lambda *_: told.append("slot"))
+    assert told[: told.index("slot")] == [(0, 1), (1, 1)]
+
+
+# --- resuming ---
+
+
+@pytest.fixture
+def killed_at(train):
+    """A training that ends, as if killed, once so many slots are done."""
+
+    def run(config, slots, out="out"):
+        def progress(done, total):
+            if done >= slots:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(config, out, progress=progress)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("settings", "every", "per_round", "killed_after", "resumed_from"),
+    [
+        ({}, 1, 1, 2.5, 2),
+        ({}, 2, 1, 3.5, 2),
+        ({}, 100, 1, 1.5, 0),
+        ({}, 1, 2, 3.5, 2),
+        ({}, 1, 3, 3.5, 3),
+        (REPORTED, 1, 1, 2.5, 2),
+        ({"network": {"actions": "both"}, **REPORTED}, 1, 1, 2.5, 2),
+        ({"epochs": 2, "algorithm": {}}, 1, 1, 2.5, 2),
+    ],
+)
+def test_resumed_weights_are_those_of_an_uninterrupted_training(
+    tiny, train, killed_at, same_weights, settings, every, per_round, killed_after, resumed_from
+):
+    config = tiny(checkpoint_every=every, episodes_per_round=per_round, **settings)
+    whole = train(config, "whole")
+    killed_at(config, killed_after * config.slots, "killed")
+    told = []
+    resumed = train(config, "killed", resume=True, progress=lambda done, total: told.append(done))
+    assert same_weights(whole, resumed)
+    assert told[0] == resumed_from * config.slots
+    assert lines("whole") == lines("killed")
+
+
+def test_half_a_line_of_a_killed_run_is_dropped(tiny, train, killed_at):
+    killed_at(tiny(), 100)
+    with (OUT / "train.jsonl").open("a") as file:
+        file.write('{"episode": 2, "sc')
+    train(tiny(), resume=True)
+    assert [line["episode"] for line in lines()] == [0, 1, 2, 3]
+
+
+def test_a_finished_training_is_not_run_again(tiny, train, same_weights):
+    done = train(tiny())
+    before = (OUT / "train.jsonl").read_text()
+    assert same_weights(done, train(tiny(checkpoint_every=7), resume=True))
+    assert (OUT / "train.jsonl").read_text() == before
+
+
+def test_resuming_what_never_began_begins(tiny, train):
+    train(tiny(episodes=1), resume=True)
+    assert len(lines()) == 1
+
+
+# --- refusals ---
+
+
+@pytest.fixture
+def refused(train):
+    """The one line that a training is refused with."""
+
+    def run(config, **settings):
+        with pytest.raises(InputError) as caught:
+            train(config, **settings)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"network": {"hidden": [16, 16]}}, "network.hidden was [16], now it is [16, 16]"),
+        ({"network": {"residual_price": 3}}, "network.residual_price was 0.0, now it is 3.0"),
+        ({"episodes": 5}, "episodes was 4, now it is 5"),
+        ({"episodes_per_round": 2}, "episodes_per_round was 1, now it is 2"),
+        ({"algorithm": {"beta": 2}}, "algorithm was null, now it is {"),
+        ({"scenarios": ["./steady.yaml"]}, 'scenarios was ["steady.yaml"]'),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tiny, train, refused, change, says):
+    train(tiny())
+    text = refused(tiny(**change), resume=True)
+    assert "out/checkpoint.pt: of another training: " in text
+    assert says in text
+
+
+def test_a_checkpoint_of_another_mcs_table_is_refused(tiny, train, refused):
+    steady = Path("steady.yaml").read_text()
+    Path("other.yaml").write_text(steady.replace("link: {", "link: {mcs_table: 2, "))
+    train(tiny())
+    config = tiny(scenarios=["other.yaml"], network={"mcs_table": 2})
+    assert "of another training" in refused(config, resume=True)
+    given = tiny().model_dump(mode="json", exclude={"checkpoint_every"})
+    given["network"]["mcs_table"] = 2
+    with pytest.raises(InputError, match=r"configuration\.network\.mcs_table was 1, now it is 2"):
+        Checkpoint(OUT / "checkpoint.pt", {"configuration": given}).load(None, None)
+
+
+def test_a_checkpoint_of_a_scenario_that_was_changed_is_refused(tiny, train, refused):
+    train(tiny(episodes=1))
+    steady = Path("steady.yaml").read_text()
+    Path("steady.yaml").write_text(steady.replace("period_slots: 10", "period_slots: 20"))
+    assert "scenario.steady.cqi.period_slots" in refused(tiny(episodes=1), resume=True)
+
+
+def test_what_else_the_weights_depend_on_is_the_checkpoints_too(tiny, train, refused):
+    train(tiny(episodes=1), identity={"teachers": ["one"]})
+    train(tiny(episodes=1), identity={"teachers": ["one"]}, resume=True)
+    assert 'teachers was ["one"], now it is ["two"]' in refused(
+        tiny(episodes=1), identity={"teachers": ["two"]}, resume=True
+    )
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: b"hello"])
+def test_a_damaged_checkpoint_is_refused(tiny, train, refused, damage):
+    train(tiny(episodes=1))
+    path = OUT / "checkpoint.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    assert "checkpoint.pt: no checkpoint" in refused(tiny(episodes=1), resume=True)
+
+
+def test_a_checkpoint_in_the_way_is_not_overwritten(tiny, train, refused):
+    train(tiny(episodes=1))
+    before = (OUT / "checkpoint.pt").read_bytes()
+    assert "--resume" in refused(tiny(episodes=1))
+    assert (OUT / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_checkpoint(tiny, train, refused):
+    watched = Watched(tiny())
+    train(tiny(episodes=2), "good", lesson=watched)
+    text = refused(tiny(), lesson=Watched(tiny(), nan_after=len(watched.batches)))
+    assert "the loss is nan in episode 2, scenario steady" in text
+    found = torch.load(OUT / "checkpoint.pt", weights_only=True)
+    assert found["episodes"] == 2
+    assert all(torch.isfinite(value).all() for value in found["model"].values())
+
+
+@pytest.mark.xfail(strict=True, reason="the log is closed at the end of the loop, not where an error leaves it")
+def test_the_log_is_closed_whatever_ends_the_training(tiny, refused, monkeypatch):
+    closed = []
+    close = TrainingLog.close
+    monkeypatch.setattr(TrainingLog, "close", lambda self: (closed.append(self), close(self)))
+    refused(tiny(), lesson=Watched(tiny(), nan_after=0))
+    assert closed
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"scenarios": ["unseen_carrier"]}, "unseen_carrier is unseen"),
+        ({"scenarios": ["nowhere"]}, "'nowhere'"),
+        ({"network": {"mcs_table": 2}}, "network.mcs_table = 2: scenario steady has 1"),
+        ({"network": {"cqi_table": 3}}, "network.cqi_table = 3: scenario steady has 1"),
+        ({"slots": 32}, "slots = 32: scenario steady needs 33 or more"),
+        ({"scenarios": ["reported.yaml"], "slots": 46}, "slots = 46: scenario reported needs 47 or more"),
+        ({"scenarios": ["steady.yaml", "reported.yaml"]}, "slots = 40: scenario reported needs 47 or more"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_run(tiny, refused, settings, says):
+    assert says in refused(tiny(**settings))
+    assert not OUT.exists()
+
+
+TOO_FEW = pytest.mark.xfail(
+    strict=True, reason="the first judged slot comes up to 3 slots after the delay, which is not counted in"
+)
+
+
+@pytest.mark.parametrize(
+    ("timing", "slots"),
+    [
+        ("e2: {period_slots: 1, delay_slots: 0}", 33),
+        ("e2: {period_slots: 10, delay_slots: 5}", 47),
+        ("e2: {period_slots: 4, delay_slots: 9}\nlink: {harq_rtt_slots: 7, max_transmissions: 1}", 20),
+        pytest.param("e2: {period_slots: 1, delay_slots: 1}\nlink: {harq_rtt_slots: 4}", 18, marks=TOO_FEW),
+    ],
+)
+def test_the_fewest_slots_are_enough_for_a_decision(tiny, train, refused, timing, slots):
+    Path("steady.yaml").write_text("name: steady\nchannels: [{model: TDL-A}]\n" + timing)
+    assert f"needs {slots} or more" in refused(tiny(slots=slots - 1))
+    train(tiny(slots=slots, episodes=1))
+    assert lines()[0]["loss"] is not None
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(tiny, train):
+    OUT.write_text("a file")
+    with pytest.raises(InputError, match=r"^--out .*out: "):
+        train(tiny())
+
+
+def test_the_training_domain_is_a_scenario(tiny, train):
+    config = tiny(scenarios=["domain"], slots=1000)
+    assert [scenario.name for scenario in trainer._scenarios(config)] == ["domain"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"episodes": 0}, {"epochs": 0}, {"batch": 0}, {"exploration": 1.5}, {"scenarios": []}, {"colour": "red"}]
+)
+def test_senseless_settings_are_refused(tiny, wrong):
+    with pytest.raises(ValidationError):
+        tiny(**wrong)

@@ -1,0 +1,41 @@
+"""`distila ablation`: what each part of the making of a student is worth."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.ablation.page import by_question, text, write_chart, write_page
+from training.ablation.study import RESULTS_FILE, load_study, run_study
+from training.commands.trained import one_thread
+from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+
+app = typer.Typer(help="The ablation study of distillation.")
+
+
+@app.callback(invoke_without_command=True)
+def ablation(
+    config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: full, quick.")] = "full",
+    out: Annotated[Path, typer.Option(help="Directory of everything that comes out; an interrupted run goes on.")] = (
+        Path("out/ablation")
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes of the benchmark; default: one per core.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print ablation.json instead of tables.")] = False,
+) -> None:
+    """Train every variant under several seeds, judge all of them on test seeds, and set them beside each other."""
+    study = load_study(config)
+    one_thread()
+    summary = run_study(study, out, progress_bar, workers, jobs or os.cpu_count() or 1, cache)
+    write_page(out / "ablation.md", summary)
+    write_chart(out / "ablation.png", summary)
+    if json:
+        print_json(summary)
+        return
+    for question, variants in by_question(summary["variants"]):
+        rows = [[v["name"], text(v["seen"]), text(v["unseen"]), text(v["against_student"])] for v in variants]
+        print_table(question, ["", "seen [%]", "unseen [%]", "against student"], rows)
+    for name in (RESULTS_FILE, "ablation.md", "ablation.png"):
+        stdout.print(f"written: {out / name}", soft_wrap=True)

@@ -1,0 +1,70 @@
+"""`distila distill`: one student from one teacher or several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.trained import finish, one_thread
+from training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from training.learning import trainer
+from training.network.store import find_network
+from xapp.commands.terminal import progress_bar
+from xapp.errors import InputError
+
+app = typer.Typer(help="Distil teachers into one compact student, in simulation.")
+
+
+@app.callback(invoke_without_command=True)
+def distill(
+    context: typer.Context,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="network.pt, or the directory that holds it; SCENARIO=PATH for a specialist; repeat it."),
+    ] = None,
+    config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: student.")] = "student",
+    out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl, network.pt and bundle/.")] = Path(
+        "out/student"
+    ),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Collect on so many Ray workers (extra scale).")] = 1,
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
+) -> None:
+    """Train a student to decide as its teachers do, on its own data or on theirs; write it as a policy bundle."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_distill(config)
+    if episodes is not None:
+        settings = DistillConfig.model_validate({**settings.model_dump(), "episodes": episodes})
+    one_thread()
+    teachers = Teachers(_paths(teacher or []), settings)
+    with progress_bar("fading banks", "banks") as on_bank, progress_bar("distilling", "slots") as on_slot:
+        network = trainer.train(
+            settings,
+            DistillLesson(settings, teachers),
+            out,
+            identity={"teachers": teachers.identity},
+            resume=resume,
+            workers=workers,
+            progress=on_slot,
+            cache=cache,
+            on_bank=on_bank,
+        )
+    about = {"kind": "distilled student", "teachers": teachers.identity}
+    finish(network, out, settings, name="student", about=about, json=json)
+
+
+def _paths(given: list[str]) -> dict[str, Path]:
+    """Files of teachers by scenario; "" is the one for all others."""
+    if not given:
+        raise InputError("--teacher is missing: a network.pt of `distila train`, or the name of a teacher that ships")
+    found: dict[str, Path] = {}
+    for text in given:
+        scenario, equals, rest = text.partition("=")
+        name, path = (scenario, rest) if equals and not Path(text).exists() else ("", text)
+        if name in found:
+            raise InputError(f"--teacher {text}: there is one for {name or 'everything'} already")
+        found[name] = find_network(path)
+    return found

@@ -1,0 +1,66 @@
+"""What the commands that train have in common: the end, where weights become files and figures a table."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from training.learning.checkpoint import CHECKPOINT_FILE
+from training.learning.log import LOG_FILE, read_log
+from training.learning.trainer import LoopConfig
+from training.network.export import export_bundle, onnx_graph
+from training.network.network import Network
+from training.network.store import NETWORK_FILE, save_network
+from xapp.commands.terminal import print_json, print_table, stdout
+from xapp.policy.bundle import MAX_GRAPH_BYTES
+
+BUNDLE: Final = "bundle"
+
+
+def one_thread() -> None:
+    """Small tensors gain little from threads, and the sums of several come out in another order on another machine."""
+    torch.set_num_threads(1)
+
+
+def finish(network: Network, out: Path, settings: LoopConfig, name: str, about: dict[str, Any], json: bool) -> None:
+    """Write the network to ``out``, as a bundle too if a bundle has room for it, and print how the training went."""
+    latest = _latest(out, len(settings.scenarios))
+    training = {
+        **about,
+        "distila": version("distila"),
+        "torch": torch.__version__,
+        "config": settings.model_dump(mode="json"),
+        # On the training split: how it went, not how good it is.
+        "latest_episodes": latest,
+    }
+    save_network(network, out / NETWORK_FILE, training)
+    size = len(onnx_graph(network))
+    paths = {"checkpoint": CHECKPOINT_FILE, "log": LOG_FILE, "network": NETWORK_FILE}
+    if size <= MAX_GRAPH_BYTES:
+        export_bundle(network, out / BUNDLE, name=name, version="1", training=training)
+        paths["bundle"] = BUNDLE
+    summary: dict[str, Any] = {what: str(out / path) for what, path in paths.items()}
+    summary |= {"graph_bytes": size, "episodes": settings.episodes, "scenarios": latest}
+    if json:
+        print_json(summary)
+        return
+    rows = [
+        [scenario, *("-" if line[key] is None else f"{line[key]:.3f}" for key in ("goodput", "bler", "loss"))]
+        for scenario, line in latest.items()
+    ]
+    title = f"latest training episodes of {settings.episodes}, exploration included; goodput in bit/s/Hz"
+    print_table(title, ["", "goodput", "BLER", "loss"], rows)
+    for what in ("network", "bundle"):
+        if what in summary:
+            stdout.print(f"{what}: {summary[what]}", soft_wrap=True)
+    if "bundle" not in summary:
+        stdout.print(f"no bundle: its graph would have {size} bytes, a bundle's has at most {MAX_GRAPH_BYTES}")
+
+
+def _latest(out: Path, scenarios: int) -> dict[str, dict[str, Any]]:
+    """Figures of the latest episode of each scenario, by its name."""
+    found = {}
+    for line in read_log(out)[-scenarios:]:
+        found[str(line["scenario"])] = {name: line.get(name) for name in ("episode", "loss", "goodput", "bler")}
+    return found

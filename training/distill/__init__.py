@@ -1,0 +1,1 @@
+"""Policy distillation: large teachers into one compact student (arXiv 2511.06563)."""

@@ -1,0 +1,102 @@
+"""One student from one teacher or from several, off the teacher's data or on the student's own.
+
+* *Single-policy*: a teacher that was trained on everything. *Multi-policy*: specialists, each the teacher in its own
+  scenario; the student is not told which one that is.
+* *Off-policy*: the teacher drives, the student learns from what it saw. *Online*: the student drives, re-distilled
+  after every round, and the teacher, which hears the same reports with a memory of its own, says what it would make of
+  them. So the student learns what to do where it gets itself (the Ericsson family's online distillation; the
+  data-set aggregation of Ross et al., AISTATS 2011).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from training.distill.losses import LossConfig, distillation_loss
+from training.learning.config_file import load_config
+from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
+from training.learning.trainer import LoopConfig
+from training.network.make import make_network
+from training.network.network import Network
+from training.network.store import load_network
+from xapp.errors import InputError
+
+
+class DistillConfig(LoopConfig):
+    """Everything that the weights depend on, teachers aside."""
+
+    driver: Literal["student", "teacher"] = Field(default="student", description="online or off-policy")
+    loss: LossConfig = LossConfig()
+
+    @model_validator(mode="after")
+    def _has_logits(self) -> "DistillConfig":
+        if self.network.head != "logit":
+            raise ValueError(f"network.head is {self.network.head!r}: a student needs 'logit'")
+        return self
+
+
+def load_distill(name: str) -> DistillConfig:
+    """A configuration from a YAML file, or one that ships with distila by its name.
+
+    Raises:
+        InputError: one line naming file, setting and value.
+    """
+    return load_config(DistillConfig, name, "training.distill")
+
+
+class Teachers:
+    """Who teaches in which scenario.
+
+    Args:
+        paths: files of networks by scenario; the one under ``""`` teaches wherever no other does.
+        config: of the student.
+
+    Raises:
+        InputError: a scenario without a teacher, or a teacher that does not fit the student.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], config: DistillConfig) -> None:
+        self._network: dict[str, Network] = {}
+        self.identity: dict[str, Any] = {}
+        student = make_network(config.network)
+        for name, path in paths.items():
+            network, _ = load_network(path)
+            for setting in ("mcs_table", "cqi_table"):
+                theirs, ours = getattr(network.config, setting), getattr(config.network, setting)
+                if theirs != ours:
+                    raise InputError(f"{path}: a teacher for {setting} {theirs}, the student has {ours}")
+            if network.actions != student.actions:
+                raise InputError(
+                    f"{path}: a teacher of {len(network.actions)} actions ({network.config.actions}), the student has "
+                    f"{len(student.actions)} ({config.network.actions})"
+                )
+            self._network[name] = network
+            self.identity[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        missing = [name for name in config.scenarios if name not in paths and "" not in paths]
+        if missing:
+            raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
+
+    def of(self, scenario: str) -> Network:
+        """The teacher in a scenario."""
+        return self._network[scenario if scenario in self._network else ""]
+
+
+class DistillLesson:
+    """Learn what a teacher would make of what was heard."""
+
+    def __init__(self, config: DistillConfig, teachers: Teachers) -> None:
+        self._config, self._teachers = config, teachers
+
+    def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
+        """See `training.learning.trainer.Lesson`."""
+        teacher = self._teachers.of(plan.scenario.name)
+        driver = network if self._config.driver == "student" else teacher
+        return collect(plan, driver, teacher=teacher, on_slot=on_slot, columns=network.columns)
+
+    def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
+        """See `training.distill.losses`."""
+        return distillation_loss(self._config.loss, output, labels["teacher"])

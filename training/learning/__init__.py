@@ -1,0 +1,1 @@
+"""What teachers and students learn from, and how: rollouts, labels, the training loop, its checkpoints and logs."""
