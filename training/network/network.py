@@ -11,6 +11,9 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
   how fast the channel moves and what CQI is worth.
 * The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. How far the slow one has come from 0
   also tells how much feedback there was.
+* Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
+  For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
+  were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
 
 Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
 vectors are broadcast over rows:
@@ -19,6 +22,7 @@ vectors are broadcast over rows:
   that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
 * What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
   bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
+* The law is the same for all of memory, and what differs is in matrices.
 * Features are linear in memory and report: one matrix, which the export leaves to be multiplied into the first layer
   when the bundle is loaded, so that it costs nothing.
 * A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of pushes is divided by
@@ -79,6 +83,8 @@ MOST: Final = 300.0
 
 _NEXT_TO_NOTHING: Final = 1e-3  # bit per resource element: below, no action brings anything
 _BLER_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
+_UNREST_ACKS: Final = 0.2
+_UNREST_PER_DB: Final = 0.5
 # Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
 _DOUBT: Final = 0.005
 
@@ -103,6 +109,9 @@ class NetworkConfig(BaseModel):
         max_length=16,
         description="step sizes of the estimates of SINR above that of the CQI, ascending",
     )
+    unrest_rates: tuple[float, ...] = Field(
+        default=(0.1,), max_length=16, description="step sizes of how far estimates are apart, ascending; may be none"
+    )
     mcs_table: Literal[1, 2, 3] = 1
     cqi_table: Literal[1, 2, 3] = 1
     actions: Literal["mcs", "mcs_offset", "both"] = "mcs"
@@ -121,10 +130,10 @@ class NetworkConfig(BaseModel):
             raise ValueError(f"widths {value} must be at least 1")
         return value
 
-    @field_validator("rates_db", "cqi_rates_db")
+    @field_validator("rates_db", "cqi_rates_db", "unrest_rates")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < low < high for low, high in zip(value, (*value[1:], np.inf), strict=True)):
+        if not all(0 < low < high for low, high in pairwise((*value, np.inf))):
             raise ValueError(f"step sizes {value} must be positive and ascend")
         return value
 
@@ -238,18 +247,20 @@ class PolicyNetwork(Network):
 
     weight: Tensor
     bias: Tensor
+    ties: Tensor
     mix: Tensor
     offset: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         self.columns = list(COLUMNS)
-        self.state_size = len(config.rates_db) + len(config.cqi_rates_db) + len(BLER_RATES)
+        self.state_size = len(_estimates(config)) + len(_unrest(config))
         functions = _report_functions(config)
         self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
         self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
         self._constant("bias", [bias for _, bias in functions])
 
+        self._constant("ties", _ties(config))
         names, mix, offset = _features(config)
         self.feature_names = names
         self._constant("mix", mix)
@@ -295,7 +306,8 @@ class PolicyNetwork(Network):
         """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
         known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
         shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
-        next_state = state + (acks - feedbacks * torch.sigmoid(state + shift)) / inertia
+        expected = torch.sigmoid(torch.addmm(shift, state, self.ties))
+        next_state = state + (acks - feedbacks * expected) / inertia
         return torch.cat([next_state, direct], dim=1), next_state
 
 
@@ -365,18 +377,54 @@ _Linear = tuple[dict[str, float], float]
 """A linear function: weights by name, and what is added."""
 
 
+def _estimates(config: NetworkConfig) -> list[str]:
+    """What memory begins with, in its order; see `_unrest` for the rest."""
+    kinds = (("sinr", config.rates_db), ("above_cqi", config.cqi_rates_db), ("bler", BLER_RATES))
+    return [f"{kind}_{index}" for kind, rates in kinds for index in range(len(rates))]
+
+
+def _unrest(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
+    """What memory ends with: name, the difference as weights of estimates and of the CQI's SINR [dB], step size."""
+    slow, fast = "sinr_0", f"sinr_{len(config.rates_db) - 1}"
+    by_cqi = f"above_cqi_{len(config.cqi_rates_db) // 2}"
+    ends = {"apart": ({fast: 1.0}, {slow: -1.0}), "lift": ({by_cqi: 1.0, "cqi": 1.0}, {slow: -1.0})}
+    return [
+        (f"{name}_{way}_{index}", {term: sign * weight for term, weight in (more | less).items()}, rate)
+        for index, rate in enumerate(config.unrest_rates)
+        for name, (more, less) in ends.items()
+        for way, sign in (("up", 1.0), ("down", -1.0))
+        if fast != slow or name != "apart"
+    ]
+
+
+def _ties(config: NetworkConfig) -> FloatArray:
+    """What each estimate's sigmoid is of, in memory: [S] by [S], itself and for unrest the difference."""
+    estimates, unrest = _estimates(config), _unrest(config)
+    ties = np.eye(len(estimates) + len(unrest))
+    for column, (_, difference, _) in enumerate(unrest, start=len(estimates)):
+        for name, weight in difference.items():
+            if name != "cqi":
+                ties[estimates.index(name), column] = _UNREST_PER_DB * weight
+    return ties
+
+
 def _report_functions(config: NetworkConfig) -> list[_Linear]:
     """What `PolicyNetwork.raw_features` needs of a report, in the order of its parts."""
     step_db, mcs_0_db = mcs_line(config.mcs_table)
     cqi_db, cqi_0_db = cqi_line(config.cqi_table)
     sinr, above_cqi, bler = len(config.rates_db), len(config.cqi_rates_db), len(BLER_RATES)
+    unrest = _unrest(config)
     rates = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
-    rates += [(rate, _BLER_BRAKE) for rate in BLER_RATES]
+    rates += [(rate, _BLER_BRAKE) for rate in (*BLER_RATES, *(rate for _, _, rate in unrest))]
     functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
     functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
     functions += [({}, 0.0)] * bler
+    for _, difference, _ in unrest:
+        share = _UNREST_PER_DB * difference.get("cqi", 0.0)
+        functions.append(({"cqi": share * cqi_db}, share * (cqi_0_db - START_DB)))
     functions += [({"harq_ack": 1.0, "harq_nack": 1.0}, 0.0)] * len(rates)  # feedbacks
-    functions += [({"harq_ack": 1 - _DOUBT, "harq_nack": _DOUBT}, 0.0)] * len(rates)  # acks
+    functions += [({"harq_ack": 1 - _DOUBT, "harq_nack": _DOUBT}, 0.0)] * (len(rates) - len(unrest))  # acks
+    functions += [({"harq_ack": _UNREST_ACKS, "harq_nack": _UNREST_ACKS}, 0.0)] * len(unrest)
     functions += [({"harq_ack": brake, "harq_nack": brake}, 1 / rate) for rate, brake in rates]  # inertia
     functions += [  # direct
         ({"cqi": cqi_db}, cqi_0_db - START_DB),
@@ -387,10 +435,11 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
 
 def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
-    sinr = [f"sinr_{index}" for index in range(len(config.rates_db))]
-    above_cqi = [f"above_cqi_{index}" for index in range(len(config.cqi_rates_db))]
-    bler = [f"bler_{index}" for index in range(len(BLER_RATES))]
-    raw = [*sinr, *above_cqi, *bler, "cqi", "age", "period", "prbs", "rank", "native"]
+    estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
+    sinr, above_cqi, bler = (
+        [name for name in estimates if name.startswith(kind)] for kind in ("sinr", "above_cqi", "bler")
+    )
+    raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
     features: list[tuple[str, dict[str, float], float]] = []
     features += [(name, {name: 0.1}, 0.0) for name in sinr]
@@ -398,7 +447,7 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
     for names in (sinr, above_cqi):
         features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
     middle = above_cqi[len(above_cqi) // 2]
-    features += [(name, {name: 0.5}, 0.0) for name in bler]
+    features += [(name, {name: 0.5}, 0.0) for name in bler + unrest]
     features += [
         ("cqi", {"cqi": 0.1}, 0.0),
         ("above_cqi", {middle: 0.2}, 0.0),
