@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +32,21 @@ class DistillConfig(LoopConfig):
 
     driver: Literal["student", "teacher"] = Field(default="student", description="online or off-policy")
     loss: LossConfig = LossConfig()
+    residual_price: dict[str, float] = Field(
+        default_factory=dict,
+        description="that teachers put on a block given up instead of their own, by scenario; one that is `default` is "
+        "for all others",
+    )
 
     @model_validator(mode="after")
     def _has_logits(self) -> "DistillConfig":
         if self.network.head != "logit":
             raise ValueError(f"network.head is {self.network.head!r}: a student needs 'logit'")
+        for name, price in self.residual_price.items():
+            if name not in (*self.scenarios, "default"):
+                raise ValueError(f"residual_price of {name!r}, which is not among the scenarios")
+            if not 0 <= price < math.inf:
+                raise ValueError(f"residual_price of {name}: {price} must be a number of at least 0")
         return self
 
 
@@ -62,6 +73,7 @@ class Teachers:
     def __init__(self, paths: Mapping[str, Path], config: DistillConfig) -> None:
         self._network: dict[str, Network] = {}
         self.identity: dict[str, Any] = {}
+        self._price = config.residual_price
         student = make_network(config.network)
         for name, path in paths.items():
             network, _ = load_network(path)
@@ -81,8 +93,10 @@ class Teachers:
             raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
 
     def of(self, scenario: str) -> Network:
-        """The teacher in a scenario."""
-        return self._network[scenario if scenario in self._network else ""]
+        """The teacher in a scenario, with what it charges there for a block that is given up."""
+        network = self._network[scenario if scenario in self._network else ""]
+        price = self._price.get(scenario, self._price.get("default"))
+        return network if price is None else network.priced(price)
 
 
 class DistillLesson:

@@ -30,6 +30,7 @@ vectors are broadcast over rows:
   ``1 / BRAKE`` dB, and not beyond where they agree.
 """
 
+import copy
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final, Literal, cast
@@ -222,6 +223,12 @@ class Network(nn.Module):
         if not self._num_mcs:
             return rate * worth
         return torch.cat([self.rate * worth[:, : self._num_mcs], rate * worth[:, self._num_mcs :]], dim=1)
+
+    def priced(self, residual_price: float) -> "Network":
+        """The same network, with the same weights, at another price of a block that is given up."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"residual_price": residual_price})
+        return other
 
     def expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Expected share and residual (`training.learning.worth`) of every action, from a ``value`` head's output."""
