@@ -10,6 +10,7 @@ from xapp.e2.tls import TlsConfig
 from xapp.e2.transport import split_endpoint
 from xapp.errors import InputError, first_error
 from xapp.loop import LoopConfig
+from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
 
 
@@ -36,7 +37,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = Field(default="olla", description="directory of a bundle, or the name of one that ships with distila")
+    policy: str = Field(
+        default=DEFAULT_POLICY, description="directory of a bundle, or the name of one that ships with distila"
+    )
     instance_id: str = Field(default="distila-0", description="tells replicas apart on E2")
     e2: E2Config = E2Config()
     loop: LoopConfig = LoopConfig()

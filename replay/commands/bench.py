@@ -11,7 +11,7 @@ from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indica
 from replay.trace import ChannelTrace, bundled_trace
 from xapp.commands.terminal import print_json, print_table, progress_bar
 from xapp.errors import InputError
-from xapp.policy.bundle import resolve_bundle
+from xapp.policy.bundle import DEFAULT_POLICY, resolve_bundle
 
 app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ _INSTALL: Final = "pip install 'distila[training]'"
 def loop(
     ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in each indication.")] = 100,
     reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 10_000,
-    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     transport: Annotated[
         Literal["inproc", "grpc"], typer.Option(help="In process, or round trip over gRPC.")
     ] = "inproc",
@@ -58,7 +58,7 @@ def loop(
 def replay(
     ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in the cell.")] = 100,
     slots: Annotated[int, typer.Option(min=100, help="Slots to replay.")] = 3000,
-    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -15,6 +15,7 @@ from replay.parquet_file import file_format
 from replay.trace import ChannelTrace
 from xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
 from xapp.errors import InputError
+from xapp.policy.bundle import DEFAULT_POLICY
 
 app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA; write a report.")
 
@@ -24,7 +25,7 @@ def replay(
     context: typer.Context,
     trace: Annotated[Path, typer.Option(help="Channel trace (closed loop) or KPI log (open loop).")],
     out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
-    policy: Annotated[str, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")] = "olla",
+    policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     against: Annotated[str, typer.Option(help="`olla`: the DU's native OLLA; or another bundle.")] = NATIVE_OLLA,
     period: Annotated[int | None, typer.Option(min=1, help="Slots between two E2 reports; default 1.")] = None,
     delay: Annotated[int | None, typer.Option(min=0, help="Slots until decisions take effect; default 0.")] = None,
