@@ -52,6 +52,9 @@ class LoopConfig(BaseModel):
     episodes: int = Field(default=160, ge=1, description="how many; the channels of each are its number's")
     episodes_per_round: int = Field(default=1, ge=1, description="that the same weights drive, at once if need be")
     epochs: int = Field(default=1, ge=1, description="how often each experience is learnt from")
+    least_batches: int = Field(
+        default=1, ge=1, description="of each experience; a short one, as of slow E2, is learnt from more often"
+    )
     batch: int = Field(default=384, ge=1, description="decisions in a step of the optimiser")
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Adam's, at the beginning")
     final_learning_rate_share: float = Field(default=0.02, ge=0, le=1, description="that is left at the end; linear")
@@ -233,7 +236,9 @@ def _learn(
         raise InputError(f"episode {number}, scenario {experience.scenario}: nothing to learn from; take more slots")
     labels = {name: label.flatten(0, 1) for name, label in experience.labels.items()}
     losses = []
-    for _ in range(config.epochs):
+    epoch = 0
+    while epoch < config.epochs or len(losses) < config.least_batches:
+        epoch += 1
         for picked, output in network.batches(experience.rows, experience.steps, config.batch, luck):
             batch = {name: label[picked] for name, label in labels.items()}
             loss = lesson.loss(network, output, batch, gone)
