@@ -19,7 +19,7 @@ $(VENV)/.runtime: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[replay,training,test,dev]'
+	$(PIP) --editable '.[replay,scale,test,dev]'
 	@touch $@ $(VENV)/.runtime
 
 # ricxappframe pins protobuf 3.20; a test loads the generated code on it.

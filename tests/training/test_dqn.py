@@ -268,7 +268,7 @@ class AtRandom:
 
 @pytest.mark.slow
 def test_a_short_training_beats_chance_and_the_inner_loop(scenario):
-    config = tiny(links=128, slots=160, episodes=10, batch=256, replay=60_000, network={"hidden": [64]}, epochs=2)
+    config = tiny(links=128, slots=160, episodes=14, batch=256, replay=60_000, network={"hidden": [64]}, epochs=2)
     network = train_dqn(config, Path("out"))
     ours = goodput(NetworkPolicy(network), scenario())
     assert ours > goodput(baseline("illa"), scenario())

@@ -67,9 +67,9 @@ def _print(built: Built) -> None:
     for run, figures in built.bundle.manifest.benchmark.items():
         rows = []
         for name, entry in figures["families"].items():
-            gain = entry["gain_vs_olla_pct"]
+            gain = entry["gain [%]"]
             low, high = gain["ci95"]
-            rows.append([name, f"{gain['mean']:+.1f} ({low:+.1f}, {high:+.1f})", f"{entry['residual_bler']:.0e}"])
+            rows.append([name, f"{gain['mean']:+.1f} ({low:+.1f}, {high:+.1f})", f"{entry['given up']:.0e}"])
         print_table(f"student, {run}", ["family", "gain [%]", "resid."], rows)
     stdout.print(f"bundle: {built.bundle.path}", soft_wrap=True)
     stdout.print(f"card: {built.bundle.path / CARD}", soft_wrap=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from training.distill.losses import LossConfig, distillation_loss
 from training.learning.config_file import load_config
 from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from training.learning.trainer import LoopConfig
+from training.learning.trainer import LoopConfig, checked_scenarios
 from training.network.make import make_network
 from training.network.network import Network
 from training.network.store import load_network
@@ -88,7 +88,7 @@ class Teachers:
                 )
             self._network[name] = network
             self.identity[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        missing = [name for name in config.scenarios if name not in paths and "" not in paths]
+        missing = [each.name for each in checked_scenarios(config) if each.name not in paths and "" not in paths]
         if missing:
             raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
 

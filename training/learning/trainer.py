@@ -235,7 +235,7 @@ def _learn(
     if not len(experience.steps):
         raise InputError(f"episode {number}, scenario {experience.scenario}: nothing to learn from; take more slots")
     labels = {name: label.flatten(0, 1) for name, label in experience.labels.items()}
-    losses = []
+    losses: list[float] = []
     epoch = 0
     while epoch < config.epochs or len(losses) < config.least_batches:
         epoch += 1

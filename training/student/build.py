@@ -1,5 +1,6 @@
 """From nothing to a bundle: teacher, student, benchmark, judgement. Each step goes on where it was interrupted."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from training.student.gates import failures
 from training.student.recipe import Recipe
 from training.teachers.privileged import PrivilegedLesson, load_privileged
 from xapp.errors import InputError
-from xapp.policy.bundle import Bundle
+from xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
@@ -65,7 +66,7 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     training |= {"recipe": recipe.model_dump(mode="json")}
     about: dict[str, Any] = {"name": recipe.name, "version": recipe.version, "description": recipe.description}
     # The very weights that are judged; figures are added once there are any.
-    trial = export_bundle(network, out / "trial" / recipe.name, training=training, **about)
+    trial = _trial(network, out / "trial" / recipe.name, {**about, "training": training})
     benchmarks = _benchmarks(recipe, out, trial, teacher, bar, jobs, cache)
     failed = failures(recipe.gates, len(onnx_graph(network)), benchmarks, STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
@@ -80,13 +81,13 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     for family, figures in results["families"].items():
         ours = figures["policies"][STUDENT]
         found[family] = {
-            "gain_vs_olla_pct": ours["gain_vs_olla_pct"],
-            "residual_bler": ours["residual_bler"],
-            "first_tx_bler": ours["first_tx_bler"],
+            "gain [%]": ours["gain_vs_olla_pct"],
+            "BLER": ours["first_tx_bler"],
+            "given up": ours["residual_bler"],
         }
     settings = {name: results["settings"][name] for name in ("links", "duration_ms", "seeds", "split")}
-    averages = {group: entry["policies"][STUDENT] for group, entry in results["averages"].items()}
-    return {"settings": settings, "averages": averages, "families": found}
+    averages = {f"mean gain [%], {group}": entry["policies"][STUDENT] for group, entry in results["averages"].items()}
+    return {**settings, **averages, "families": found}
 
 
 def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | None) -> Path:
@@ -125,6 +126,15 @@ def _student(
     }
     save_network(network, out / NETWORK_FILE, training)
     return network, training
+
+
+def _trial(network: Network, path: Path, about: dict[str, Any]) -> Bundle:
+    """The bundle without figures; one of the same weights is kept, as results belong to it, its latency included."""
+    if (path / MANIFEST_FILE).is_file():
+        found = load_bundle(path)
+        if found.digest == hashlib.sha256(onnx_graph(network)).hexdigest():
+            return found
+    return export_bundle(network, path, **about)
 
 
 def _benchmarks(

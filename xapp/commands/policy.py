@@ -1,6 +1,7 @@
 """`distila policy`: look at a policy bundle, and check it."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,10 +27,14 @@ def info(bundle: _Bundle, json: _Json = False) -> None:
         return
     manifest = loaded.manifest
     rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
-    rows += [[f"training: {name}", str(value)] for name, value in manifest.training.items()]
-    rows += [[f"benchmark: {name}", str(value)] for name, value in manifest.benchmark.items()]
     rows += [[f"latency [us]: {name}", str(value)] for name, value in manifest.latency_us.items()]
+    nested = [name for name, value in manifest.training.items() if isinstance(value, dict)]
+    rows += [[f"training: {name}", str(value)] for name, value in manifest.training.items() if name not in nested]
+    if nested:
+        rows.append([f"training: {', '.join(nested)}", "see --json"])
     print_table(f"{manifest.name} {manifest.version}: {manifest.description}", ["what", "value"], rows)
+    for name, figures in manifest.benchmark.items():
+        print_table(f"benchmark: {name}", ["what", "value"], list(_figures(figures)))
 
 
 @app.command()
@@ -59,6 +64,18 @@ def check(
         for name, us in latency.items()
     ]
     print_table(f"{loaded.path}", ["check", "result"], rows)
+
+
+def _figures(value: Any, name: str = "") -> Iterator[list[str]]:
+    """Rows of a manifest's figures, whatever their shape; a mean with its interval takes one row."""
+    if isinstance(value, dict) and {"mean", "ci95"} <= value.keys():
+        low, high = value["ci95"]
+        yield [name, f"{value['mean']:+.1f} ({low:+.1f} to {high:+.1f})" if None not in (low, high) else "-"]
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _figures(inner, f"{name}, {key}" if name else str(key))
+    else:
+        yield [name, str(value)]
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
