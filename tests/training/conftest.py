@@ -1,7 +1,13 @@
 """What all tests of the workshop share."""
 
+import configparser
+import contextlib
+import io
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +38,12 @@ cqi: {bias_db: {normal: [0, 3]}, period_slots: 10, delay_slots: 4}
 """Links differ in SNR, receivers in their BLER curves, and CQI has an error that only HARQ feedback can tell."""
 
 
+@pytest.fixture(scope="session")
+def steady() -> str:
+    """The file of scenario ``steady``."""
+    return STEADY
+
+
 @pytest.fixture
 def scenario() -> Callable[..., Any]:
     """A scenario named ``steady``, with other settings on top."""
@@ -40,11 +52,10 @@ def scenario() -> Callable[..., Any]:
     return lambda **settings: Scenario.model_validate({**yaml.safe_load(STEADY), **settings})
 
 
-@pytest.fixture
-def no_fading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Banks of channels that never change; they are not made by Sionna, and not kept."""
+def _without_fading(patch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
+    from training.benchmark import runner
     from training.learning import trainer
     from training.sim import conditions
     from training.sim.bank import NUM_NODES, FadingBank
@@ -53,8 +64,49 @@ def no_fading(monkeypatch: pytest.MonkeyPatch) -> None:
         gain_cdb = np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES), np.int16)
         return FadingBank(config, seed, gain_cdb, np.full(rows, 3, np.float32), np.zeros(rows, np.float32), split)
 
-    for module in (conditions, trainer):
-        monkeypatch.setattr(module, "fading_bank", flat)
+    for module in (conditions, trainer, runner):
+        patch.setattr(module, "fading_bank", flat)
+
+
+@pytest.fixture
+def no_fading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Banks of channels that never change; they are not made by Sionna, and not kept."""
+    _without_fading(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def no_fading_in_this_module() -> Iterator[None]:
+    """The same, for what a module's tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _without_fading(patch)
+        yield
+
+
+@pytest.fixture
+def distila(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The command line, with the subcommands of this checkout: exit status, stdout and stderr."""
+    from xapp import cli
+
+    root = Path(str(files("training"))).parent
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    entries = dict(
+        map(str.strip, line.split("="))
+        for line in setup["options.entry_points"]["distila.commands"].split("\n")
+        if line
+    )
+    monkeypatch.setattr(cli, "entry_points", lambda group: [EntryPoint(*entry, group) for entry in entries.items()])
+
+    def run(*arguments: Any) -> Any:
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main([str(argument) for argument in arguments])
+            except SystemExit as stop:
+                status = int(stop.code or 0)
+        return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+
+    return run
 
 
 @pytest.fixture

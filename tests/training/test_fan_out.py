@@ -107,7 +107,6 @@ def test_ray_gives_what_one_worker_gives(ray):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="Ray puts the worker's traceback into the message")
 def test_what_is_wrong_on_a_worker_is_one_line(ray):
     def refuse(x):
         raise InputError("steady.yaml: no such file")

@@ -168,12 +168,7 @@ def test_what_the_driver_expects_of_its_best_action_is_the_value_of_time(plan):
     assert torch.allclose(found.labels["share"], expected.expand_as(found.labels["share"]), atol=1e-4)
 
 
-OFFSETS_ALONE = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="Network.rated multiplies the rates of 29 MCS by no scores of an MCS"
-)
-
-
-@pytest.mark.parametrize("kind", ["mcs", pytest.param("mcs_offset", marks=OFFSETS_ALONE), "both"])
+@pytest.mark.parametrize("kind", ["mcs", "mcs_offset", "both"])
 def test_there_is_a_label_for_every_action(plan, kind):
     network = a_network(actions=kind, max_offset=2)
     found = collect(plan({"e2": SLOW_E2}), network, worth=True)
@@ -198,16 +193,13 @@ def test_a_teachers_labels_are_its_own_scores_of_the_same_rows(plan, every):
     assert torch.equal(found.labels["teacher"], torch.stack(scores)[found.steps])
 
 
-TOO_OFTEN = pytest.mark.xfail(strict=True, reason="slots between labels are rounded down to reports, not up")
-
-
 @pytest.mark.parametrize(
     ("period", "slots", "steps"),
     [
         (1, 4, list(range(0, 60, 4))),
         (10, 4, [0, 1, 2, 3, 4, 5]),
         (10, 20, [0, 2, 4]),
-        pytest.param(6, 10, [0, 2, 4, 6, 8], marks=TOO_OFTEN),
+        (6, 10, [0, 2, 4, 6, 8]),
     ],
 )
 def test_so_many_slots_at_least_lie_between_two_labels(plan, period, slots, steps):
@@ -256,13 +248,6 @@ def test_no_label_is_asked_for(plan):
     assert collect(plan(), a_network(head="logit")).labels == {}
 
 
-@pytest.mark.xfail(strict=True, reason="with worth, nothing of the teacher is kept: its labels have no step")
-def test_a_teacher_stands_beside_the_worth_of_the_same_step(plan):
-    found = collect(plan(), a_network(), worth=True, teacher=a_network(seed=1))
-    assert found.labels["teacher"].shape == found.labels["share"].shape
-
-
-@pytest.mark.xfail(strict=True, reason="torch.tensor([]) and torch.empty are float32, int64 is what is said of both")
 def test_a_rollout_that_is_too_short_for_a_label_brings_none(plan):
     found = collect(plan(slots=8), a_network(), worth=True, advisor=Advisor())
     assert len(found.steps) == len(found.labels["share"]) == len(found.labels["advice"]) == 0
@@ -345,6 +330,11 @@ def test_no_link_tells_the_dus_own_choice(plan):
 def test_a_teacher_of_other_actions_is_refused(plan):
     with pytest.raises(ValueError, match="the teacher's actions are not the driver's"):
         collect(plan(), a_network(), teacher=a_network(actions="both"))
+
+
+def test_worth_and_a_teacher_at_once_are_refused(plan):
+    with pytest.raises(ValueError, match="worth and a teacher label different decisions"):
+        collect(plan(), a_network(), worth=True, teacher=a_network(seed=1))
 
 
 def test_a_driver_that_does_not_expect_worths_is_refused(plan):

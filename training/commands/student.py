@@ -43,7 +43,11 @@ def build_student(
     if install and not built.failures:
         _install(built, steps.name)
     if json:
-        figures = {"bundle": str(built.bundle.path), "failures": built.failures, "installed": install}
+        figures = {
+            "bundle": str(built.bundle.path),
+            "failures": built.failures,
+            "installed": install and not built.failures,
+        }
         print_json({**figures, "benchmark": built.bundle.manifest.benchmark})
     else:
         _print(built)

@@ -88,7 +88,11 @@ class Teachers:
                 )
             self._network[name] = network
             self.identity[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        missing = [each.name for each in checked_scenarios(config) if each.name not in paths and "" not in paths]
+        scenarios = [each.name for each in checked_scenarios(config)]
+        idle = [name for name in paths if name not in (*scenarios, "")]
+        if idle:
+            raise InputError(f"a teacher for {', '.join(idle)}, which is not among the scenarios")
+        missing = [name for name in scenarios if name not in paths and "" not in paths]
         if missing:
             raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
 
