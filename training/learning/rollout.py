@@ -53,7 +53,7 @@ class Experience:
     steps: Tensor
     """int64 [S], which of them the labels are of"""
     labels: dict[str, Tensor] = field(default_factory=dict)
-    """``share`` and ``residual`` (`Worth`), ``teacher`` (its scores): float32 [S, L, A]; ``advice`` (an algorithm's
+    """``share``, ``failure`` and ``residual`` (`Worth`), ``teacher`` (its scores): float32 [S, L, A]; ``advice`` (an algorithm's
     action): int64 [S, L]; as asked for"""
     figures: dict[str, float | None] = field(default_factory=dict)
     """goodput [bit/s/Hz], first-transmission BLER, share of blocks given up; exploration included"""
@@ -143,8 +143,8 @@ def collect(
     if worth:
         found = overheard.labels
         labelled = [label.answered // conditions.report_period_slots for label in found]
-        labels["share"] = _stacked([label.share for label in found], plan.links, driver)
-        labels["residual"] = _stacked([label.residual for label in found], plan.links, driver)
+        for name in ("share", "failure", "residual"):
+            labels[name] = _stacked([getattr(label, name) for label in found], plan.links, driver)
     if teacher is not None:
         labels["teacher"] = _stacked(taught, plan.links, driver)
     if advisor is not None:

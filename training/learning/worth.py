@@ -15,8 +15,9 @@ pays where the retransmission meets another channel, and does not where it costs
 itself expects of the decision in force in that slot, so this is Q-learning with full information: the simulator knows
 the ``p_k`` of every MCS, and no action has to be tried.
 
-Here the worth of an action is two numbers, which a trainer puts together: its *share* (of its own rate; the formula
-divided by r, within `SHARE_LOW` and `SHARE_HIGH`) and its *residual*, p_K, the probability that the block is given up.
+Here the worth of an action is three numbers, which a trainer puts together: its *share* (of its own rate; the formula
+divided by r, within `SHARE_LOW` and `SHARE_HIGH`); its *failure*, p_1, the probability that the block has to wait for a
+retransmission; and its *residual*, p_K, the probability that it is given up.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ class Label(NamedTuple):
     """slot of the report"""
     share: Tensor
     """float32 [link, action], `SHARE_LOW` to `SHARE_HIGH`, of the action's rate (`rate_mcs`)"""
+    failure: Tensor
+    """float32 [link, action], probability that the first transmission fails"""
     residual: Tensor
     """float32 [link, action], probability that the block is given up"""
 
@@ -56,8 +59,10 @@ class _Block:
     """int64 [link, mcs], allocation and MCS"""
     store: Tensor
     """float32 [link, mcs], what the decoder has"""
+    failed: Tensor
+    """float32 [link, mcs], probability that the first transmission does not suffice, and"""
     left: Tensor
-    """float32 [link, mcs], probability that the transmissions so far do not suffice"""
+    """that all so far do not"""
     sent: int = 1
     again: list[tuple[Tensor, int]] = field(default_factory=list)
     """probability of each retransmission, and the answer in force in its slot"""
@@ -89,7 +94,7 @@ class Worth:
         self._value: dict[int, Tensor] = {}
         self._native: dict[int, Tensor] = {}
         self._blocks: list[_Block] = []
-        self._sums: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self._sums: dict[int, tuple[Tensor, int]] = {}
 
     def decided(self, slot: int, value: Tensor) -> None:
         """Note what the policy expects of its answer to the report of this slot [bit/RE], float32 [link]."""
@@ -121,7 +126,7 @@ class Worth:
                     block.sent += 1
             row = self._conditions.rows(slot)
             left = self._conditions.tbler_left(received, row)
-            self._blocks.append(_Block(slot, answered, native_mcs, row, received, left))
+            self._blocks.append(_Block(slot, answered, native_mcs, row, received, left, left))
         return labels
 
     def _answered(self, slot: int) -> int:
@@ -134,24 +139,25 @@ class Worth:
         worth = self._rate * (1 - block.left)
         for probability, answered in block.again:
             worth -= probability * self._value[answered][:, None]
-        share, residual = (worth / self._rate).clamp_(SHARE_LOW, SHARE_HIGH), block.left
-        parts = [(share[:, self._mcs], residual[:, self._mcs])] if self._mcs else []
+        share = (worth / self._rate).clamp_(SHARE_LOW, SHARE_HIGH)
+        of_mcs = torch.stack([share, block.failed, block.left])  # [3, link, mcs]
+        parts = [of_mcs[:, :, self._mcs]] if self._mcs else []
         if len(self._offsets):
             used = (block.native_mcs[:, None] + self._offsets).clamp_(0, self._max_mcs)
             nominal = (self._native[block.answered][:, None] + self._offsets).clamp_(0, self._max_mcs)
-            brought = (self._rate * share).gather(1, used) / self._rate[nominal]
-            parts.append((brought, residual.gather(1, used)))
-        shares, residuals = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+            of_offset = of_mcs.gather(2, used.expand(3, -1, -1))
+            of_offset[0] *= self._rate[used] / self._rate[nominal]
+            parts.append(of_offset)
+        total, count = torch.cat(parts, dim=2), 1
         if block.answered in self._sums:
-            sum_share, sum_residual, count = self._sums[block.answered]
-            shares, residuals = sum_share + shares, sum_residual + residuals
-        else:
-            count = 0
-        self._sums[block.answered] = (shares, residuals, count + 1)
+            before, blocks = self._sums[block.answered]
+            total, count = before + total, blocks + 1
+        self._sums[block.answered] = total, count
         if self._answered(block.slot + self._every) == block.answered:
             return []
-        shares, residuals, count = self._sums.pop(block.answered)
+        del self._sums[block.answered]
         for known in (self._value, self._native):
             for old in [slot for slot in known if slot < block.answered]:
                 del known[old]
-        return [Label(block.answered, (shares / count).clamp_(SHARE_LOW, SHARE_HIGH), residuals / count)]
+        share, failure, residual = total / count
+        return [Label(block.answered, share.clamp_(SHARE_LOW, SHARE_HIGH), failure, residual)]

@@ -120,6 +120,9 @@ class NetworkConfig(BaseModel):
     head: Literal["logit", "value"] = Field(
         default="logit", description="one score per action, or what each is expected to be worth"
     )
+    failure_price: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="of a failed first transmission, in blocks; head `value`"
+    )
     residual_price: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="of a block that is given up, in blocks; head `value`"
     )
@@ -170,7 +173,7 @@ class Network(nn.Module):
         for hidden in self.config.hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU()]
             width = hidden
-        outputs = len(self.actions) * (2 if self.config.head == "value" else 1)
+        outputs = len(self.actions) * (3 if self.config.head == "value" else 1)
         return nn.Sequential(*layers, nn.Linear(width, outputs))
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,13 +210,12 @@ class Network(nn.Module):
         """Score of every action, float32 [n, M], from the last layer's output and the report that it is of.
 
         Head ``logit``: the output as it is. Head ``value``: what the action is expected to be worth [bit per resource
-        element], its rate times what `expected` says, a block that is given up at its price. An offset has the rate of
-        the MCS that it makes of the DU's own choice in the report.
+        element], its rate times `worth`. An offset has the rate of the MCS that it makes of the DU's own choice in the
+        report.
         """
         if self.config.head == "logit":
             return z
-        share, residual = self.expected(z)
-        worth = share - self.config.residual_price * residual
+        worth = self.worth(z)
         if self._num_mcs == len(self.actions):
             return self.rate * worth
         # Where the node does not tell its choice an offset is held to be worth that of MCS 0: next to nothing.
@@ -230,10 +232,15 @@ class Network(nn.Module):
         other.config = self.config.model_copy(update={"residual_price": residual_price})
         return other
 
-    def expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected share and residual (`training.learning.worth`) of every action, from a ``value`` head's output."""
-        share, residual = torch.sigmoid(z).chunk(2, dim=-1)
-        return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, residual
+    def expected(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Expected share, failure and residual (`training.learning.worth`) of every action, from a ``value`` head."""
+        share, failure, residual = torch.sigmoid(z).chunk(3, dim=-1)
+        return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, failure, residual
+
+    def worth(self, z: Tensor) -> Tensor:
+        """Expected share of its rate of every action, what it may cost deducted, from a ``value`` head's output."""
+        share, failure, residual = self.expected(z)
+        return share - self.config.failure_price * failure - self.config.residual_price * residual
 
 
 def relative(score: Tensor) -> Tensor:

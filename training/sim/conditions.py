@@ -213,7 +213,8 @@ class Conditions:
         self.mcs_table, self.cqi_table = one(scenario.link.mcs_table), one(scenario.cqi.table)
         self.harq_rtt_slots = one(scenario.link.harq_rtt_slots)
         self.max_transmissions = one(scenario.link.max_transmissions)
-        self.combining = Combining(scenario.link.combining)
+        kind = scenario.link.combining
+        self.combining = Combining(("chase", "ir")[int(rng.integers(0, 2))] if kind == "drawn" else kind)
         self.cqi_period_slots, self.cqi_delay_slots = one(scenario.cqi.period_slots), one(scenario.cqi.delay_slots)
         self.report_period_slots = one(scenario.e2.period_slots)
         self.decision_delay_slots = one(scenario.e2.delay_slots)

@@ -123,7 +123,9 @@ class LinkConfig(_Settings):
     )
     harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="until feedback acts")
     max_transmissions: Count = Distribution(kind="constant", values=(4,))
-    combining: Literal["chase", "ir"] = Field(default="ir", description="see `training.sim.link`")
+    combining: Literal["chase", "ir", "drawn"] = Field(
+        default="ir", description="see `training.sim.link`; drawn: one of them, for the whole batch"
+    )
     dtx_probability: Share = Field(default=Distribution(kind="constant", values=(0,)), description="grant not received")
     bler_slope: Positive = Field(
         default=Distribution(kind="constant", values=(1,)), description="steepness of the curves, relative"
@@ -232,7 +234,7 @@ def _not_in(channel: ChannelConfig, domain: tuple[ChannelConfig, ...]) -> list[s
 def _within(ours: Any, theirs: Any) -> bool:
     if ours == _GEOMETRY and isinstance(theirs, Distribution) and theirs != _GEOMETRY:
         return theirs.bounds[0] <= GEOMETRY_SNR_DB[0] and GEOMETRY_SNR_DB[1] <= theirs.bounds[1]
-    if ours is None:  # what does not change is a case of what may
+    if theirs == "drawn" or ours is None:  # what does not change is a case of what may
         return True
     if isinstance(ours, Distribution) and isinstance(theirs, Distribution):
         return ours.within(theirs)

@@ -1,16 +1,18 @@
 """The privileged teacher: a network that is told, in training, what every one of its actions turned out to be worth.
 
 The simulator knows the true error rate of every MCS in every slot. So nothing has to be found out by trying, as in
-reinforcement learning: the network learns by regression, from full information, what each action brings and how likely
-it is that its block is given up (`training.learning.worth`), given what it can know; and the best decision is then the
-action with the highest expected worth, a lost block at its price (`network.residual_price`). The price is the
-multiplier of a constraint: more of it, and fewer blocks are given up. (It does not weigh what a decision teaches for
+reinforcement learning: the network learns by regression, from full information, what each action brings, and how likely
+its first transmission fails and its block is given up (`training.learning.worth`), given what it can know; and the best decision is then the
+action with the highest expected worth, a lost block and a failed first transmission at their prices
+(`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the higher they are,
+the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what a decision teaches for
 later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the simulation, so the
 feedback it learns to read is that of its own decisions, plus a little exploration.
 """
 
 from collections.abc import Mapping
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,14 +62,12 @@ class PrivilegedLesson:
 
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
         """Cross-entropy, as its minimum is at the expected value, and it tells 0.001 from 0.01 where squares do not."""
-        share, residual = output.chunk(2, dim=1)
-        wanted = (labels["share"] - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW)
-        objective = F.binary_cross_entropy_with_logits(share, wanted)
-        objective = objective + F.binary_cross_entropy_with_logits(residual, labels["residual"])
+        share = (labels["share"] - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW)
+        wanted = (share, labels["failure"], labels["residual"])
+        parts = zip(output.chunk(3, dim=1), wanted, strict=True)
+        objective = torch.stack([F.binary_cross_entropy_with_logits(*part) for part in parts]).sum()
         if self._algorithm is None:
             return objective
-        brought, lost = network.expected(output)
-        count = len(network.rate)
-        score = network.rate * (brought - network.config.residual_price * lost)[:, :count]
+        score = network.rate * network.worth(output)[:, : len(network.rate)]
         preference = relative(score) / self._algorithm.temperature
         return self._algorithm.added(objective, distance_to_choice(preference, labels["advice"]), progress)
