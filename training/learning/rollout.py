@@ -53,8 +53,8 @@ class Experience:
     steps: Tensor
     """int64 [S], which of them the labels are of"""
     labels: dict[str, Tensor] = field(default_factory=dict)
-    """``share``, ``failure`` and ``residual`` (`Worth`), ``teacher`` (its scores): float32 [S, L, A]; ``advice`` (an algorithm's
-    action): int64 [S, L]; as asked for"""
+    """``share``, ``failure`` and ``residual`` (`Worth`), ``teacher`` (its scores): float32 [S, L, A]; ``advice`` (an
+    algorithm's action): int64 [S, L]; as asked for"""
     figures: dict[str, float | None] = field(default_factory=dict)
     """goodput [bit/s/Hz], first-transmission BLER, share of blocks given up; exploration included"""
 

@@ -2,12 +2,12 @@
 
 The simulator knows the true error rate of every MCS in every slot. So nothing has to be found out by trying, as in
 reinforcement learning: the network learns by regression, from full information, what each action brings, and how likely
-its first transmission fails and its block is given up (`training.learning.worth`), given what it can know; and the best decision is then the
-action with the highest expected worth, a lost block and a failed first transmission at their prices
-(`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the higher they are,
-the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what a decision teaches for
-later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the simulation, so the
-feedback it learns to read is that of its own decisions, plus a little exploration.
+its first transmission fails and its block is given up (`training.learning.worth`), given what it can know; and the best
+decision is then the action with the highest expected worth, a lost block and a failed first transmission at their
+prices (`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the higher
+they are, the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what a
+decision teaches for later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the
+simulation, so the feedback it learns to read is that of its own decisions, plus a little exploration.
 """
 
 from collections.abc import Mapping
