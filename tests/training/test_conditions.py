@@ -635,3 +635,8 @@ def test_conditions_on_generated_fading(tmp_path, name):
     sinr_db = level_db(Conditions(*args, Split.TEST, 0, 128, banks=banks), 128)
     assert torch.isfinite(sinr_db).all()
     assert float((sinr_db - one.snr_db).mean().abs()) < 12
+
+
+def test_combining_may_be_drawn_for_the_whole_batch(flat_bank):
+    kinds = {conditions(4, seed=seed, link={"combining": "drawn"}).combining.kind for seed in range(12)}
+    assert kinds == {"chase", "ir"}

@@ -57,16 +57,22 @@ def labels_for(links=40, actions=29, seed=0):
     luck = torch.Generator().manual_seed(seed)
     share = SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * torch.rand((links, actions), generator=luck)
     residual = torch.rand((links, actions), generator=luck) ** 3
-    return {"share": share, "residual": residual, "advice": torch.randint(0, actions, (links,), generator=luck)}
+    failure = torch.rand((links, actions), generator=luck)
+    return {
+        "share": share,
+        "failure": failure,
+        "residual": residual,
+        "advice": torch.randint(0, actions, (links,), generator=luck),
+    }
 
 
 def test_the_loss_is_least_where_the_mean_of_what_came_is_expected(tiny):
     """Of links that look alike, what they were worth in the mean is to be expected."""
     config, labels = tiny(), labels_for()
     network, lesson = trainer.new_network(config), PrivilegedLesson(config)
-    share, residual = labels["share"].mean(dim=0), labels["residual"].mean(dim=0)
-    best = torch.logit(torch.cat([(share - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW), residual]))[None].requires_grad_()
-    for found, mean in zip(network.expected(best), (share, residual), strict=True):
+    share, *chances = (labels[name].mean(dim=0) for name in ("share", "failure", "residual"))
+    best = torch.logit(torch.cat([(share - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW), *chances]))[None].requires_grad_()
+    for found, mean in zip(network.expected(best), (share, *chances), strict=True):
         assert torch.allclose(found[0], mean, atol=1e-5)
     least = lesson.loss(network, best.expand(40, -1), labels, 0.0)
     least.backward()
@@ -79,7 +85,7 @@ def test_the_loss_is_least_where_the_mean_of_what_came_is_expected(tiny):
 
 def test_the_loss_is_no_greater_for_a_batch_of_more(tiny):
     config, labels = tiny(), labels_for()
-    output = torch.randn(40, 58, generator=torch.Generator().manual_seed(1))
+    output = torch.randn(40, 87, generator=torch.Generator().manual_seed(1))
     lesson, twice = PrivilegedLesson(config), {name: torch.cat([label, label]) for name, label in labels.items()}
     one, two = lesson.loss(None, output, labels, 0.5), lesson.loss(None, output.repeat(2, 1), twice, 0.5)
     assert one.shape == ()
@@ -90,17 +96,17 @@ def test_the_loss_is_no_greater_for_a_batch_of_more(tiny):
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 3.0), (0.5, 1.5), (1.0, 0.0)])
 def test_an_algorithm_beside_the_truth_is_added(tiny, progress, weight, actions):
     """Its choice is held against what is expected of each MCS, by what share that is less than of the best one."""
-    network_settings = {"residual_price": 2.0, "actions": actions}
+    network_settings = {"residual_price": 2.0, "failure_price": 0.5, "actions": actions}
     network = trainer.new_network(tiny(network=network_settings))
     labels, luck = labels_for(actions=len(network.actions)), torch.Generator().manual_seed(1)
     labels["advice"] %= 29
-    output = torch.randn(40, 2 * len(network.actions), generator=luck)
+    output = torch.randn(40, 3 * len(network.actions), generator=luck)
     alone, both = (
         PrivilegedLesson(tiny(network=network_settings, algorithm=algorithm)).loss(network, output, labels, progress)
         for algorithm in (None, {"algorithm": "salad", "beta": 3.0, "temperature": 0.2})
     )
-    share, residual = network.expected(output)
-    score = (network.rate * (share - 2.0 * residual)[:, :29]).numpy()
+    share, failure, residual = network.expected(output)
+    score = (network.rate * (share - 0.5 * failure - 2.0 * residual)[:, :29]).numpy()
     best = np.maximum(score.max(axis=1, keepdims=True), 1e-3)
     logits = torch.from_numpy((score - score.max(axis=1, keepdims=True)) / best / 0.2)
     distance = F.cross_entropy(logits, labels["advice"])

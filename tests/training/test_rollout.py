@@ -77,7 +77,7 @@ def test_the_same_plan_brings_the_same(plan):
     one, same, other = (collect(p, a_network(), worth=True) for p in (given, given, replace(given, seed=1)))
     assert equal(one.rows, same.rows)
     assert torch.equal(one.steps, same.steps)
-    assert one.labels.keys() == same.labels.keys() == {"share", "residual"}
+    assert one.labels.keys() == same.labels.keys() == {"share", "failure", "residual"}
     assert all(torch.equal(one.labels[name], same.labels[name]) for name in one.labels)
     assert one.figures == same.figures
     assert not equal(one.rows, other.rows)
@@ -145,7 +145,9 @@ def test_a_label_belongs_to_the_row_that_was_heard_then(plan, period, delay):
         failed[slot] = conditions.true_tbler(slot)[0]
     assert len(found.steps) > 3
     assert found.steps.dtype == torch.int64
-    for step, share, residual in zip(found.steps.tolist(), *found.labels.values(), strict=True):
+    assert torch.equal(found.labels["failure"], found.labels["residual"]), "without retransmissions they are one"
+    labels = (found.labels[name] for name in ("share", "residual"))
+    for step, share, residual in zip(found.steps.tolist(), *labels, strict=True):
         begin = step * period + delay
         judged = [failed[slot] for slot in range(begin, begin + period) if slot % 4 == 0]
         assert torch.allclose(residual, torch.stack(judged).mean(dim=0), atol=1e-5)
@@ -173,7 +175,7 @@ def test_there_is_a_label_for_every_action(plan, kind):
     network = a_network(actions=kind, max_offset=2)
     found = collect(plan({"e2": SLOW_E2}), network, worth=True)
     count = {"mcs": 29, "mcs_offset": 5, "both": 34}[kind]
-    for name in ("share", "residual"):
+    for name in ("share", "failure", "residual"):
         assert found.labels[name].shape == (len(found.steps), LINKS, count)
         assert found.labels[name].dtype == torch.float32
 

@@ -211,7 +211,7 @@ def test_no_unseen_family_does_and_not_by_one_setting_alone(scenario):
         ("unseen_channel", {"channels.0.model", "channels.1.model"}),
         (
             "unseen_numerology_load",
-            {"channels.0.subcarrier_khz", "link.harq_rtt_slots", "link.combining", "traffic.files_per_s"},
+            {"channels.0.subcarrier_khz", "link.harq_rtt_slots", "traffic.files_per_s"},
         ),
     ],
 )
@@ -229,7 +229,8 @@ def test_domain_is_no_unseen_scenario_and_lies_within_itself():
     [
         ({"snr_db": {"uniform": [0, 40]}}, ["snr_db"]),
         ({"link": {"harq_rtt_slots": 5}}, ["link.harq_rtt_slots"]),
-        ({"link": {"combining": "chase"}}, ["link.combining"]),
+        ({"link": {"combining": "chase"}}, []),
+        ({"link": {"combining": "drawn"}}, []),
         ({"cqi": {"bias_db": {"normal": [0, 2]}}}, ["cqi.bias_db"]),
         ({"e2": {"period_slots": 3}}, ["e2.period_slots"]),
         (channel(speed_kmh=500), ["channels.0.speed_kmh"]),

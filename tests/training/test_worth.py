@@ -76,6 +76,7 @@ def test_the_formula_by_hand():
     brought = 0.5 * 63 / 64
     cost = (1 / 2 + 1 / 8) * 0.25
     assert label.share[:, 0].tolist() == pytest.approx([(brought - cost) / 0.5] * LINKS)
+    assert label.failure[:, 0].tolist() == pytest.approx([1 / 2] * LINKS)
     assert label.residual[:, 0].tolist() == pytest.approx([1 / 64] * LINKS)
     p = [2 ** (-k / 4) for k in (1, 1 + 2, 1 + 2 + 3)]  # of MCS 3
     assert label.share[0, 3] == pytest.approx((4 * (1 - p[2]) - (p[0] + p[1]) * 0.25) / 4)
