@@ -160,7 +160,15 @@ def same_weights() -> Callable[..., bool]:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """Ray, ended afterwards."""
+    """Ray on this machine, ended afterwards. It has 30 seconds to start, which may be too few on a busy machine."""
     module = pytest.importorskip("ray")
+    for attempt in (1, 2, 3):
+        try:
+            module.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
+            break
+        except Exception as error:
+            module.shutdown()
+            if attempt == 3:
+                pytest.skip(f"Ray does not start here: {error}")
     yield module
     module.shutdown()
