@@ -62,6 +62,7 @@ class LoopConfig(BaseModel):
     exploration: float = Field(default=0.1, ge=0, le=1, description="share of decisions that are moved at random")
     exploration_reach: int = Field(default=2, ge=1, description="by how many actions up or down, at most")
     native_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that tell no native MCS")
+    retx_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that count no retransmissions")
     label_every_slots: int = Field(default=4, ge=1, description="between two decisions that a teacher labels")
     seed: int = Field(default=0, ge=0, description="of the first weights and of what is drawn while learning")
     checkpoint_every: int = Field(default=10, ge=1, description="rounds between two checkpoints")
@@ -217,6 +218,7 @@ def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, ban
         exploration=config.exploration,
         exploration_reach=config.exploration_reach,
         native_unknown=config.native_unknown,
+        retx_unknown=config.retx_unknown,
         label_every_slots=config.label_every_slots,
     )
 
