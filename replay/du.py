@@ -65,7 +65,7 @@ class DuConfig(BaseModel):
     combining: Literal["ir", "chase"] = Field(default="ir", description="incremental redundancy, or repetition")
     cqi_period_slots: int = Field(default=40, ge=1, description="slots between two CQI of a UE")
     cqi_delay_slots: int = Field(default=8, ge=0, description="from the measurement until the DU has it")
-    olla_target_bler: float = Field(default=0.1, gt=0, lt=0.5)
+    olla_target_bler: float = Field(default=0.15, gt=0, lt=0.5)
     olla_step_on_nack: float = Field(default=0.02, gt=0, description="CQI steps")
     olla_max_offset: float = Field(default=4.0, gt=0, description="CQI steps")
 

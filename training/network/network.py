@@ -78,8 +78,8 @@ NOMINAL_PRBS: Final = 52
 BLER_RATES: Final = (0.15, 1.0)
 """Step sizes of the log-odds of an ACK, slow and fast."""
 
-RETX_RATES: Final = (0.05, 0.3)
-"""Step sizes of the log-odds that a retransmission is decoded, slow and fast."""
+RETX_RATES: Final = (0.05, 0.25, 1.0)
+"""Step sizes of the log-odds that a retransmission is decoded, slow to fast."""
 
 BRAKE: Final = 1 / 6
 """What many feedbacks at once are braked by, see above [1/dB]."""
