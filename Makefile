@@ -18,8 +18,12 @@ $(VENV)/.runtime: setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[replay]'
 	@touch $@
 
+# The platform's SDKs without what they pin: protobuf 3.20 has no fast implementation here, hiredis 2.0 builds nowhere new.
+RIC_SDKS := ricxappframe==3.2.2 ricsdl==3.1.3
+
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[replay,scale,test,dev]'
+	$(PIP) --no-deps $(RIC_SDKS)
 	@touch $@ $(VENV)/.runtime
 
 # ricxappframe pins protobuf 3.20; a test loads the generated code on it.

@@ -28,7 +28,7 @@ def _grpc(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
 
 
 TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {"grpc": _grpc}
-"""How each transport that the configuration can name is made. RMR will stand beside gRPC."""
+"""How each transport that the configuration can name is made."""
 
 
 class Xapp:
@@ -46,7 +46,10 @@ class Xapp:
         identity = Identity(app_instance_id=config.instance_id)
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
-        self._transport = TRANSPORTS[config.e2.transport](config.e2, identity, exit_on_end)
+        make = TRANSPORTS.get(config.e2.transport)
+        if make is None:
+            raise InputError(f"e2.transport = {config.e2.transport!r}: this version has {', '.join(TRANSPORTS)}")
+        self._transport = make(config.e2, identity, exit_on_end)
 
     def run(self, stop: threading.Event) -> None:
         """Decide until ``stop`` is set or the E2 node is done.

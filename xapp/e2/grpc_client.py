@@ -82,6 +82,11 @@ class GrpcClient:
         self.failure: str | None = None
         """Why the transport gave up; None unless it did."""
 
+    @property
+    def connected(self) -> bool:
+        """See `Transport`."""
+        return self._connected.is_set()
+
     def start(self, inbox: Inbox) -> None:
         """See `Transport.start`."""
         if self._tls is None:
