@@ -19,7 +19,7 @@ from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, 
 from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, Decisions, IntArray, KpiReport
 from xapp.policy.bundle import Bundle
 from xapp.policy.columns import Layout
-from xapp.policy.guard import Guard, GuardConfig
+from xapp.policy.guard import Guard, GuardConfig, Limits
 from xapp.policy.ue_table import UeTable
 from xapp.stats import LoopStats
 
@@ -90,10 +90,12 @@ class DecisionLoop:
         self.config = config or LoopConfig()
         self.bundle = bundle
         self.stats = LoopStats()
+        self.limits = Limits(guard_config or GuardConfig())
+        """What the guard enforces; may be replaced while decisions are made."""
         self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
         self._layout = Layout(bundle.manifest.columns)
-        self._guard = Guard(guard_config or GuardConfig(), bundle.manifest.mcs_tables, bundle.manifest.columns)
+        self._guard = Guard(self.limits, bundle.manifest.mcs_tables, bundle.manifest.columns)
         self._kind_of_action = np.array([_KINDS[action.kind] for action in bundle.manifest.actions])
         self._value_of_action = np.array([action.value for action in bundle.manifest.actions])
         self._ues = UeTable(self.config.ue_capacity, bundle.manifest.state_size)
