@@ -41,5 +41,5 @@ def set_up_logging(level: str, form: str, ident: str) -> None:
     handler.setFormatter(MdclogFormatter(ident) if form == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These say at INFO what is counted here anyway.
-    for chatty in ("httpx", "httpcore"):
+    for chatty in ("httpx", "httpcore", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

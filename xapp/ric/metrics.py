@@ -62,7 +62,7 @@ class XappCollector(Collector):
         for group, (what, text) in _BY_REASON.items():
             yield _by_label(f"distila_{group}_{what}", text, "reason", stats[group])
         yield _by_label(
-            "distila_control_requests", "Control requests by what became of them.", "result", self._controls
+            "distila_control_requests", "Control requests by what became of them.", "result", dict(self._controls)
         )
         latency = HistogramMetricFamily(
             "distila_latency_seconds", "Time taken by each stage of a decision.", labels=["stage"]
@@ -78,7 +78,7 @@ class XappCollector(Collector):
         for name, read in self._states.items():
             yield GaugeMetricFamily(f"distila_{name}", name.replace("_", " ").capitalize() + ".", read())
         for name, counts in self._events.items():
-            yield _by_label(f"distila_{name}", name.replace("_", " ").capitalize() + ".", "result", counts)
+            yield _by_label(f"distila_{name}_events", f"What came of {name}.", "result", dict(counts))
 
 
 def _by_label(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

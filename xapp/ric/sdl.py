@@ -54,8 +54,10 @@ class Sdl:
 
     def get(self, keys: list[str]) -> dict[str, bytes]:
         """The values of those keys that are there; empty where the SDL cannot be asked now (counted)."""
+        if not keys:
+            return {}
         try:
-            found: dict[str, bytes] = self._open().get(self._namespace, set(keys)) if keys else {}
+            found: dict[str, bytes] = self._open().get(self._namespace, set(keys))
         except Exception as error:
             self._failed(error)
             return {}

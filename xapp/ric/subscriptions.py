@@ -265,7 +265,8 @@ class Subscriptions:
                 notification = early.pop(ident, None)
                 if notification is not None:
                     self._settle(subscription, notification)
-            self.counts["notification_unknown"] += len(early)
+            if early:
+                self.counts["notification_unknown"] += len(early)
         if ident is not None and self._sdl is not None:
             self._sdl.set(_KEY + subscription.meid, ident.encode())
 
