@@ -22,7 +22,7 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="Keep configuration, routes and the xApp's log there.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON instead of a table.")] = False,
 ) -> None:
-    """Registration, subscription, decisions, A1, hot swap, SIGTERM: what was seen of each, and status 1 if it was wrong."""
+    """Registration, subscription, decisions, A1, hot swap, SIGTERM: what was seen of each; status 1 if wrong."""
     if out is not None and out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty")
     rmr = has_rmr() if transport == "auto" else transport == "rmr"
