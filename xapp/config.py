@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from xapp.e2.rmr_config import RmrConfig
 from xapp.e2.tls import TlsConfig
 from xapp.e2.transport import split_endpoint
 from xapp.errors import InputError, first_error
 from xapp.loop import LoopConfig
 from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
+from xapp.ric.config import HttpConfig, RicConfig
 
 
 class E2Config(BaseModel):
@@ -19,10 +21,11 @@ class E2Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transport: Literal["grpc"] = "grpc"
-    endpoint: str = Field(default="127.0.0.1:36421", description="host:port")
+    transport: Literal["grpc", "rmr", "edgeric"] = "grpc"
+    endpoint: str = Field(default="127.0.0.1:36421", description="host:port, for gRPC")
     tls: TlsConfig | None = None
     cells: list[str] = Field(default_factory=list, description="subscribe to these only; empty: all")
+    rmr: RmrConfig = RmrConfig()
 
     @field_validator("endpoint")
     @classmethod
@@ -44,7 +47,19 @@ class RunConfig(BaseModel):
     e2: E2Config = E2Config()
     loop: LoopConfig = LoopConfig()
     guard: GuardConfig = GuardConfig()
+    http: HttpConfig | None = Field(default=None, description="probes, metrics and configuration over HTTP; null: none")
+    ric: RicConfig | None = Field(default=None, description="the near-RT RIC platform; null: none, an E2 node alone")
+    watch_every_s: float | None = Field(
+        default=1.0, gt=0, description="between two looks at the configuration file and the bundle; null: never"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = Field(default="text", description="json: lines as the platform's mdclog")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "RunConfig":
+        if self.ric is not None and self.http is None:
+            raise ValueError("ric needs http: the platform probes the xApp and notifies it there")
+        return self
 
     def replaced(self, *path: str, value: Any) -> "RunConfig":
         """A copy with one field, named by its path, set to ``value`` and everything checked again.
@@ -73,6 +88,16 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def read_descriptor(path: Path) -> dict[str, Any] | None:
+    """The xApp descriptor in a configuration file; None if it holds the settings alone.
+
+    Raises:
+        InputError: the file cannot be read, or is not YAML.
+    """
+    data = read_yaml(path)
+    return data if isinstance(data, dict) and "messaging" in data else None
 
 
 def load_config(path: Path) -> RunConfig:

@@ -25,11 +25,21 @@ class Transport(Protocol):
         outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of refusal.
         lost: control messages that could not be sent, and lost connections, by reason.
         failure: why it gave up for good; None unless it did.
+        connected: whether indications can come in and control messages go out now.
     """
 
     outcomes: Counter[str]
-    lost: Counter[str]
     failure: str | None
+
+    @property
+    def lost(self) -> Counter[str]:
+        """See above."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """See above."""
+        ...
 
     def start(self, inbox: Inbox) -> None:
         """Connect and begin to fill the inbox, on threads of the transport's own. Closes the inbox when it is over.
