@@ -206,7 +206,7 @@ def test_a_hundred_thousand_ues_pass_through_bounded_memory(by):
         expected = alone.decide(report(sequence, [1], **both, **first))
         assert (answer.kind[0], answer.value[0]) == (expected.kind[0], expected.value[0])
         assert len(loop._ues) <= capacity
-    assert loop._ues.state.shape[0] == capacity
+    assert loop._ues.memories[0].state.shape[0] == capacity
     seen = 100_000 + (1 if by == "ue_id" else 2)
     assert loop.stats.noticed["ue_new"] == seen
     assert loop.stats.noticed["ue_evicted"] == seen - capacity
