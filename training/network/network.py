@@ -494,7 +494,9 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
         ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
-        ("combining", {"combining": 1.0}, 0.0),
+        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth nothing in the
+        # one and much in the other.
+        ("combining", {"combining": 4.0}, -4.0),
     ]
     mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])
     return [name for name, _, _ in features], mix, np.array([offset for _, _, offset in features])
