@@ -15,7 +15,17 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-MEASURED: Final = ("cqi", "cqi_age_slots", "sinr_db", "ri", "dl_buffer_bytes", "prbs", "native_mcs")
+MEASURED: Final = (
+    "cqi",
+    "cqi_age_slots",
+    "sinr_db",
+    "ri",
+    "dl_buffer_bytes",
+    "prbs",
+    "native_mcs",
+    "retx_ack",
+    "retx_nack",
+)
 """Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
 
 NUM_MCS: Final = 29
@@ -75,6 +85,29 @@ class KpiReport:
     def num_ues(self) -> int:
         """Number of UEs in the report."""
         return len(self.rnti)
+
+    def part(self, index: IntArray) -> "KpiReport":
+        """The report of some of its UEs only; ``index`` holds their rows, ascending."""
+        new_row = np.full(self.num_ues, -1)
+        new_row[index] = np.arange(len(index))
+        entries = np.flatnonzero(new_row[self.harq_ue] >= 0)
+        return KpiReport(
+            cell_id=self.cell_id,
+            sequence=self.sequence,
+            sfn=self.sfn,
+            slot=self.slot,
+            timestamp_us=self.timestamp_us,
+            period_slots=self.period_slots,
+            rnti=self.rnti[index],
+            ue_id=self.ue_id[index],
+            cqi_table=self.cqi_table[index],
+            mcs_table=self.mcs_table[index],
+            measured=self.measured[index],
+            total_first_tx=self.total_first_tx[index],
+            harq_ue=new_row[self.harq_ue[entries]],
+            harq_mcs=self.harq_mcs[entries],
+            harq_counts=self.harq_counts[entries],
+        )
 
     def ue_key(self) -> IntArray:
         """What identifies a UE within its cell, [ue]: its stable id where there is one, otherwise its RNTI."""
