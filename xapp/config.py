@@ -14,6 +14,7 @@ from xapp.loop import LoopConfig
 from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
 from xapp.ric.config import HttpConfig, RicConfig
+from xapp.ric.descriptor import is_descriptor, parse_descriptor
 
 
 class E2Config(BaseModel):
@@ -91,13 +92,23 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a configuration file.
+    """Read a configuration file: the settings alone, or an xApp descriptor, whose ``controls`` they are.
 
     Raises:
         InputError: one line naming file, field and what is wrong.
     """
-    data = read_yaml(path)
-    return _checked({} if data is None else data, str(path))
+    return parse_config(read_yaml(path), str(path))
+
+
+def parse_config(data: Any, where: str) -> RunConfig:
+    """As `load_config`, of a file's content; ``where`` is its name.
+
+    Raises:
+        InputError: one line naming file, field and what is wrong.
+    """
+    if is_descriptor(data):
+        return _checked(parse_descriptor(data, where).controls, f"{where}: controls")
+    return _checked({} if data is None else data, where)
 
 
 def _checked(data: Any, where: str) -> RunConfig:
