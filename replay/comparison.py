@@ -13,7 +13,7 @@ import numpy.typing as npt
 from replay import closed_loop, open_loop
 from replay.atomic_file import check_writable, replacing
 from replay.du import Du, DuConfig
-from replay.e2_node import E2Node, OverGrpc
+from replay.e2_node import E2Node, RemoteXapp
 from replay.kpi_log import KpiLog
 from replay.link import load_bler
 from replay.record import RunRecord
@@ -219,7 +219,7 @@ def _over_grpc(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Set
             settings.external(node.port)
             while not node.wait_for_subscriber(1.0):
                 pass
-        controller = OverGrpc(node, lockstep=settings.speed is None)
+        controller = RemoteXapp(node, lockstep=settings.speed is None)
         record, du = _closed_loop(channel, settings, controller, progress, settings.speed)
         controller.finish()
         node.end()

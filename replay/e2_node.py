@@ -1,7 +1,7 @@
 """The E2 node's end of gRPC: serves `E2Service` to one xApp, and hands the replay its answers.
 
-`E2Node` is the server, `OverGrpc` the `Controller` on top of it: a report goes out as octet strings, the decisions that
-come back are decoded here, and what became of them is told to the xApp as a ControlOutcome.
+`E2Node` is the server, `RemoteXapp` the `Controller` on top of it, or of any other `Node`: a report goes out as octet
+strings, the decisions that come back are decoded here, and what became of them is told to the xApp as a ControlOutcome.
 """
 
 import queue
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 
@@ -44,6 +44,17 @@ class Answer:
     def accept(self) -> None:
         """Answer that every decision was taken over."""
         self.outcome.set_result(Counter(accepted=len(self.decisions.rnti)))
+
+
+class Node(Protocol):
+    """An E2 node as `RemoteXapp` needs it, whatever the wire to the xApp is; see `E2Node`."""
+
+    @property
+    def has_subscriber(self) -> bool: ...  # noqa: D102
+
+    def publish(self, header: bytes, message: bytes, cell_id: str = "") -> None: ...  # noqa: D102
+
+    def receive(self, timeout_s: float) -> Answer | None: ...  # noqa: D102
 
 
 class E2Node(E2ServiceServicer):
@@ -133,7 +144,7 @@ class E2Node(E2ServiceServicer):
                     answer = Answer(decode_control(request.header, request.message), arrived_ns)
                 except Refused as refusal:
                     self.refused[refusal.reason] += 1
-                    outcomes.put(pb.ControlOutcome(rejections=[pb.Rejection(cause=_cause(refusal))]))
+                    outcomes.put(refusal_outcome(refusal))
                     continue
                 decisions = answer.decisions
                 answer.outcome.add_done_callback(partial(_tell, outcomes, decisions))
@@ -197,15 +208,18 @@ class E2Node(E2ServiceServicer):
 def _tell(
     outcomes: "queue.SimpleQueue[pb.ControlOutcome | None]", decisions: Decisions, done: "futures.Future[Counter[str]]"
 ) -> None:
-    outcomes.put(_outcome(decisions, done.result()))
+    outcomes.put(outcome_of(decisions, done.result()))
 
 
-def _cause(refusal: Refused) -> pb.Cause:
+def refusal_outcome(refusal: Refused) -> pb.ControlOutcome:
+    """What the xApp is told of a control message that could not be read."""
     unsupported = refusal.reason in ("service_model", "encoding")
-    return pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
+    cause = pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
+    return pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
 
 
-def _outcome(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
+def outcome_of(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
+    """What the xApp is told of its decisions, given how many were accepted, or refused by reason."""
     return pb.ControlOutcome(
         cell_id=decisions.cell_id,
         answers_sequence=decisions.answers_sequence,
@@ -218,7 +232,7 @@ def _outcome(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
     )
 
 
-class OverGrpc:
+class RemoteXapp:
     """The xApp at the other end of gRPC, as a `replay.closed_loop.Controller`.
 
     Args:
@@ -227,7 +241,7 @@ class OverGrpc:
         answer_timeout_s: in lockstep, how long to wait before the report counts as ``unanswered``.
     """
 
-    def __init__(self, node: E2Node, lockstep: bool, answer_timeout_s: float = 2.0) -> None:
+    def __init__(self, node: Node, lockstep: bool, answer_timeout_s: float = 2.0) -> None:
         self._node = node
         self._lockstep = lockstep
         self._answer_timeout_s = answer_timeout_s

@@ -34,6 +34,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "mcs_table": "the UE uses an MCS table that the policy was not made for: left to the DU",
         "no_measurement": "neither channel quality nor HARQ feedback was reported: left to the DU",
         "not_finite": "the policy gave a score that is not a number: left to the DU",
+        "switched_off": "an operator has switched the xApp off in this cell: left to the DU",
         "stale_cqi": "the CQI was too old and nothing else was measured: left to the DU",
     },
     "noticed": {

@@ -11,6 +11,8 @@ from xapp.config import E2Config, RunConfig
 from xapp.e2.codec import Identity
 from xapp.e2.grpc_client import GrpcClient
 from xapp.e2.inbox import Inbox
+from xapp.e2.rmr import RmrPort
+from xapp.e2.rmr_transport import RmrTransport
 from xapp.e2.transport import Transport
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
@@ -27,7 +29,11 @@ def _grpc(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
     return GrpcClient(e2.endpoint, identity, e2.tls, e2.cells, exit_on_end)
 
 
-TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {"grpc": _grpc}
+def _rmr(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
+    return RmrTransport(RmrPort(e2.rmr.port), e2.rmr, e2.cells)
+
+
+TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {"grpc": _grpc, "rmr": _rmr}
 """How each transport that the configuration can name is made."""
 
 

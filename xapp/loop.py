@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
 from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, Decisions, IntArray, KpiReport
+from xapp.errors import InputError
 from xapp.policy.bundle import Bundle
 from xapp.policy.columns import Layout
-from xapp.policy.guard import Guard, GuardConfig
+from xapp.policy.guard import Guard, GuardConfig, Limits
 from xapp.policy.ue_table import UeTable
 from xapp.stats import LoopStats
 
@@ -68,6 +69,21 @@ def _began_anew(order: _CellOrder, sequence: int) -> bool:
     return order.late_in_order >= _LATE_IN_ORDER
 
 
+class _Policy:
+    """A bundle made ready to decide, with the memory of its UEs."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, ue_capacity: int) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.layout = Layout(manifest.columns)
+        self.guard = Guard(limits, manifest.mcs_tables, manifest.columns)
+        self.kind_of_action = np.array([_KINDS[action.kind] for action in manifest.actions])
+        self.value_of_action = np.array([action.value for action in manifest.actions])
+        self.ues = UeTable(ue_capacity, manifest.state_size)
+        # ONNX Runtime plans its memory on first use, which the first UE should not wait for.
+        bundle.run(np.zeros((1, len(manifest.columns)), np.float32), np.zeros((1, manifest.state_size), np.float32))
+
+
 class DecisionLoop:
     """Decides for every UE of an indication.
 
@@ -88,17 +104,35 @@ class DecisionLoop:
         clock_ns: Callable[[], int] = perf_counter_ns,
     ) -> None:
         self.config = config or LoopConfig()
-        self.bundle = bundle
         self.stats = LoopStats()
+        self.limits = Limits(guard_config or GuardConfig())
+        """What the guard enforces; may be replaced while decisions are made."""
         self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
-        self._layout = Layout(bundle.manifest.columns)
-        self._guard = Guard(guard_config or GuardConfig(), bundle.manifest.mcs_tables, bundle.manifest.columns)
-        self._kind_of_action = np.array([_KINDS[action.kind] for action in bundle.manifest.actions])
-        self._value_of_action = np.array([action.value for action in bundle.manifest.actions])
-        self._ues = UeTable(self.config.ue_capacity, bundle.manifest.state_size)
+        self._policy = _Policy(bundle, self.limits, self.config.ue_capacity)
         self._order: dict[str, _CellOrder] = {}
-        self._warm_up()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The policy that decides now."""
+        return self._policy.bundle
+
+    def swap(self, bundle: Bundle, arm: str | None = None) -> None:
+        """Have another policy decide from the next indication on; from any thread, whose time it takes to warm it up.
+
+        The UEs' memory starts anew, as it means nothing to another graph; the same graph again changes nothing.
+
+        Args:
+            bundle: the policy, loaded and so checked.
+            arm: whose policy it is; there is one arm.
+
+        Raises:
+            InputError: there is no such arm.
+        """
+        if arm not in (None, self.config.arm):
+            raise InputError(f"no arm {arm!r}: there is {self.config.arm!r}")
+        if bundle.digest != self.bundle.digest:
+            self._policy = _Policy(bundle, self.limits, self.config.ue_capacity)
 
     def step(
         self, header_data: bytes, message_data: bytes, received_ns: int | None = None
@@ -145,32 +179,35 @@ class DecisionLoop:
         if report.num_ues > self.config.ue_capacity:
             self.stats.dropped["too_many_ues"] += 1
             return None
-        rows = self._ues.rows(report, self.stats.noticed)
-        self._watch_counters(report, rows)
-        matrix = self._layout.matrix(report)
-        state = self._ues.state[rows]
+        # One look: another thread may put another policy in its place at any time.
+        policy = self._policy
+        ues = policy.ues
+        rows = ues.rows(report, self.stats.noticed)
+        self._watch_counters(report, ues, rows)
+        matrix = policy.layout.matrix(report)
+        state = ues.state[rows]
         state_ns = self._clock_ns()
-        score, action, next_state = self.bundle.run(matrix, state)
+        score, action, next_state = policy.bundle.run(matrix, state)
         # A state that is not finite would poison every later decision of the UE: forget it instead.
         finite = np.isfinite(next_state)
         if count_nonzero(finite) < finite.size:
             lost = np.asarray(~finite.all(axis=1))
             next_state = np.where(lost[:, None], np.float32(0), next_state)
             self.stats.noticed["state_not_finite"] += int(lost.sum())
-        self._ues.state[rows] = next_state
+        ues.state[rows] = next_state
         infer_ns = self._clock_ns()
-        kind, value = self._guard.check(
+        kind, value = policy.guard.check(
             report,
             score,
-            self._kind_of_action[action],
-            self._value_of_action[action],
-            self._ues,
+            policy.kind_of_action[action],
+            policy.value_of_action[action],
+            ues,
             rows,
             self.stats.guarded,
         )
         guard_ns = self._clock_ns()
         elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
-        if self._guard.deadline_missed(elapsed_us, kind, self.stats.guarded):
+        if policy.guard.deadline_missed(elapsed_us, kind, self.stats.guarded):
             kind, value = np.full_like(kind, NATIVE), np.zeros_like(value)
         stats = self.stats
         stats.indications += 1
@@ -190,7 +227,7 @@ class DecisionLoop:
             ue_id=report.ue_id,
             kind=kind,
             value=value,
-            arms=[(self.config.arm, self.bundle.digest)],
+            arms=[(self.config.arm, policy.bundle.digest)],
         )
 
     def _in_order(self, report: KpiReport) -> bool:
@@ -223,23 +260,23 @@ class DecisionLoop:
         order.late_sequence, order.late_in_order = -1, 0
         return True
 
-    def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
+    def _watch_counters(self, report: KpiReport, ues: UeTable, rows: IntArray) -> None:
         """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
-        before = self._ues.total_first_tx[rows]
+        before = ues.total_first_tx[rows]
         unknown = np.isnan(total)
         if count_nonzero(unknown):
             # A report without the total says nothing about it: the one known stays.
             total = np.where(unknown, before, total)
-        self._ues.total_first_tx[rows] = total
+        ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
         if not count_nonzero(lost):
             return
         restarted = np.asarray(total < before)
         if restarted.any():
             # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
-            self._ues.reset(rows[restarted])
-            self._ues.total_first_tx[rows[restarted]] = total[restarted]
+            ues.reset(rows[restarted])
+            ues.total_first_tx[rows[restarted]] = total[restarted]
             self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
         lost = np.where(restarted | np.isnan(lost), 0, lost)
         for reason, count in (
@@ -248,10 +285,3 @@ class DecisionLoop:
         ):
             if count:
                 self.stats.noticed[reason] += int(count)
-
-    def _warm_up(self) -> None:
-        """Run the graph once: ONNX Runtime plans its memory on first use, which the first UE should not wait for."""
-        manifest = self.bundle.manifest
-        self.bundle.run(
-            np.zeros((1, len(manifest.columns)), np.float32), np.zeros((1, manifest.state_size), np.float32)
-        )

@@ -1,5 +1,6 @@
 """The guard: each reason of its table, the breaker, and that nothing insane ever passes."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from xapp.e2.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, KpiReport
 from xapp.errors import first_error
 from xapp.nr.mcs import MCS_TABLES
-from xapp.policy.guard import Guard, GuardConfig
+from xapp.policy.guard import Guard, GuardConfig, Limits
 from xapp.policy.ue_table import UeTable
 
 NAN = float("nan")
@@ -50,7 +51,8 @@ class Desk:
     """A guard with the memory of its UEs, and its counts."""
 
     def __init__(self, mcs_tables: Sequence[int] = ALL_TABLES, **config: object) -> None:
-        self.guard = Guard(GuardConfig.model_validate(config), mcs_tables, ["cqi", "sinr_db"])
+        self.limits = Limits(GuardConfig.model_validate(config))
+        self.guard = Guard(self.limits, mcs_tables, ["cqi", "sinr_db"])
         self.table = UeTable(64, 1)
         self.guarded: Counter[str] = Counter()
 
@@ -119,7 +121,7 @@ def test_feedback_keeps_an_old_cqi_going_for_as_long_as_a_cqi_may_be_old() -> No
 
 def test_what_the_policy_does_not_read_is_no_ground_for_a_decision() -> None:
     desk = Desk()
-    desk.guard = Guard(GuardConfig(), ALL_TABLES, ["cqi"])
+    desk.guard = Guard(Limits(GuardConfig()), ALL_TABLES, ["cqi"])
     assert desk.check(report(cqi=NAN, sinr_db=20, harq_measured=False)) == [SILENT]
     assert desk.guarded == {"no_measurement": 1}
 
@@ -316,6 +318,21 @@ def test_a_wrong_setting_is_named(config: dict[str, object], names: list[str]) -
 # ---------------------------------------------------------------- whatever comes in
 
 
+def test_limits_may_be_replaced_at_any_time_for_all_cells_or_for_one() -> None:
+    desk = Desk(max_mcs=20)
+    assert desk.check(report(1), value=25) == [(MCS, 20)]
+    desk.limits.replace(GuardConfig(max_mcs=15), {"other": GuardConfig(max_mcs=3)})
+    assert desk.check(report(1), value=25) == [(MCS, 15)]
+    assert desk.check(dataclasses.replace(report(1), cell_id="other"), value=25) == [(MCS, 3)]
+
+
+def test_a_cell_that_is_switched_off_is_left_to_the_du() -> None:
+    desk = Desk()
+    desk.limits.replace(GuardConfig(), {"cell": GuardConfig(enabled=False)})
+    assert desk.check(report(3), value=7) == [(NATIVE, 0)] * 3
+    assert desk.guarded == {"switched_off": 3}
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_what_goes_out_is_within_limits_or_native(data: st.DataObject) -> None:
@@ -328,7 +345,7 @@ def test_what_goes_out_is_within_limits_or_native(data: st.DataObject) -> None:
         max_offset=data.draw(st.integers(0, 28)),
         breaker_hold_slots=data.draw(st.integers(1, 50)),
     )
-    config = desk.guard.config
+    config = desk.limits.default
     n = data.draw(st.integers(1, 4))
 
     def per_ue(values: st.SearchStrategy) -> list:

@@ -13,7 +13,7 @@ from replay import closed_loop, open_loop
 from replay.closed_loop import InProcess
 from replay.comparison import Settings, replay_channel, replay_log
 from replay.du import IDLE, Du, DuConfig
-from replay.e2_node import E2Node, OverGrpc
+from replay.e2_node import E2Node, RemoteXapp
 from replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from replay.importers.tractor import import_tractor, import_tractor_kpi_log
 from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
@@ -178,7 +178,7 @@ def test_over_grpc_to_a_process_of_its_own_is_the_same_run():
     in_process, _ = run(trace, InProcess(loop), config=config)
     node = E2Node()
     process = XappProcess(node, "olla", deadline=False)
-    controller = OverGrpc(node, lockstep=True)
+    controller = RemoteXapp(node, lockstep=True)
     try:
         over_grpc, _ = run(trace, controller, config=config)
         node.end()
@@ -222,7 +222,7 @@ def test_a_paced_replay_applies_an_answer_when_it_arrives():
     process = XappProcess(node, "olla", deadline=False)
     try:
         config = olla_du(period_slots=1000)  # half a second, for an answer that takes milliseconds
-        _, du = run(make_trace(slots=1000), OverGrpc(node, lockstep=False), config=config, speed=1.0)
+        _, du = run(make_trace(slots=1000), RemoteXapp(node, lockstep=False), config=config, speed=1.0)
         node.end()
     finally:
         process.kill()
@@ -236,7 +236,7 @@ def test_an_xapp_that_dies_in_the_middle_is_named(when):
     if when == 0:
         process.kill()
     try:
-        controller = OverGrpc(node, lockstep=True, answer_timeout_s=0.3)
+        controller = RemoteXapp(node, lockstep=True, answer_timeout_s=0.3)
         with pytest.raises(InputError, match="xApp") as caught:
             run(make_trace(), controller, progress=lambda done, total: process.kill())
         assert "\n" not in str(caught.value)
@@ -269,7 +269,7 @@ def test_an_unanswered_report_counts_once():
     node = E2Node()
     process = XappProcess(node, "olla", deadline=False)
     try:
-        controller = OverGrpc(node, lockstep=True, answer_timeout_s=0.5)
+        controller = RemoteXapp(node, lockstep=True, answer_timeout_s=0.5)
         du = Du(make_trace(1), BLER, olla_du(), 1)
         first, second = du.report(0), du.report(1)
         first.cell_id = ""  # refused by the codec

@@ -377,3 +377,29 @@ def decode_control(header_data: bytes, message_data: bytes) -> Decisions:
         arms=[(arm.name, arm.policy_digest) for arm in message.arms],
         arm=rows[:, 4].astype(np.int64),
     )
+
+
+def count_outcome(data: bytes, outcomes: Counter[str], lost: Counter[str]) -> None:
+    """Count the UE decisions of a ControlOutcome by what became of them.
+
+    Args:
+        data: RICcontrolOutcome, the octet string.
+        outcomes: ``accepted`` and the causes of refusal.
+        lost: where one that cannot be read is counted, as ``malformed_outcome``.
+    """
+    try:
+        outcome = pb.ControlOutcome.FromString(data)
+    except DecodeError:
+        lost["malformed_outcome"] += 1
+        return
+    outcomes["accepted"] += outcome.accepted
+    for rejection in outcome.rejections:
+        outcomes[_cause(rejection.cause)] += rejection.ues
+
+
+def _cause(cause: pb.Cause) -> str:
+    """The word of a cause; a newer minor version of the service model may have some that are unknown here."""
+    try:
+        return pb.Cause.Name(cause).removeprefix("CAUSE_").lower()
+    except ValueError:
+        return "unknown_cause"

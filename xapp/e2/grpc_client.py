@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from schemas import e2_service_v1_pb2 as service_pb
-from schemas import e2sm_v1_pb2 as pb
 from schemas.e2_service_v1_pb2_grpc import E2ServiceStub
-from xapp.e2.codec import MAX_MESSAGE_BYTES, Identity
+from xapp.e2.codec import MAX_MESSAGE_BYTES, Identity, count_outcome
 from xapp.e2.inbox import Inbox
 from xapp.e2.tls import TlsConfig
 
@@ -177,14 +175,7 @@ class GrpcClient:
     def _read_outcomes(self, responses: Iterator[service_pb.ControlResponse]) -> None:
         try:
             for response in responses:
-                try:
-                    outcome = pb.ControlOutcome.FromString(response.outcome)
-                except DecodeError:
-                    self.lost["malformed_outcome"] += 1
-                    continue
-                self.outcomes["accepted"] += outcome.accepted
-                for rejection in outcome.rejections:
-                    self.outcomes[_cause(rejection.cause)] += rejection.ues
+                count_outcome(response.outcome, self.outcomes, self.lost)
             self._control_ended("ended")
         except grpc.RpcError as error:
             # Where the connection is lost the subscription breaks with it, and is what reconnects.
@@ -198,14 +189,6 @@ class GrpcClient:
             log.warning("E2 node %s: the control stream is gone (%s); subscribing again", self._endpoint, how)
             self._restart.set()
             self._call.cancel()
-
-
-def _cause(cause: pb.Cause) -> str:
-    """The word of a cause; a newer minor version of the service model may have some that are unknown here."""
-    try:
-        return pb.Cause.Name(cause).removeprefix("CAUSE_").lower()
-    except ValueError:
-        return "unknown_cause"
 
 
 def _until_none(controls: Controls) -> Iterator[service_pb.ControlRequest]:

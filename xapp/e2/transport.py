@@ -29,8 +29,12 @@ class Transport(Protocol):
     """
 
     outcomes: Counter[str]
-    lost: Counter[str]
     failure: str | None
+
+    @property
+    def lost(self) -> Counter[str]:
+        """See above."""
+        ...
 
     @property
     def connected(self) -> bool:

@@ -11,6 +11,7 @@ stale_cqi           the CQI is older than ``max_cqi_age_slots``, and so is the l
 mcs_table           the UE uses an MCS table that is unknown, or that the policy was not made for: native
 breaker             too many first transmissions failed lately, and the DU would use a lower MCS: native for
                     ``breaker_hold_slots``
+switched_off        ``enabled`` is false: native, for all UEs of the cell
 clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
 deadline            the decision took longer than ``deadline_us``: native, for all UEs of the indication
 breaker_tripped     no intervention of its own: how often a breaker tripped
@@ -18,7 +19,7 @@ breaker_tripped     no intervention of its own: how often a breaker tripped
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from xapp.policy.ue_table import UeTable
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
 _NATIVE_MCS = MEASURED.index("native_mcs")
+_LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))])  # of each MCS table
 
 
 class GuardConfig(BaseModel):
@@ -39,6 +41,7 @@ class GuardConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    enabled: bool = Field(default=True, description="false: every UE is left to the DU")
     min_mcs: int = Field(default=0, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS sent")
     max_mcs: int = Field(default=NUM_MCS - 1, ge=0, le=NUM_MCS - 1, description="highest absolute MCS sent")
     max_offset: int = Field(default=6, ge=0, le=NUM_MCS - 1, description="largest MCS offset sent, either way")
@@ -63,21 +66,47 @@ class GuardConfig(BaseModel):
         return self
 
 
+class Limits:
+    """The guard's configuration as it is now, which an operator may change while decisions are made.
+
+    Replaced as a whole, from any thread; looked up once for each indication.
+
+    Args:
+        default: of all cells that have none of their own.
+    """
+
+    def __init__(self, default: GuardConfig) -> None:
+        self._now: tuple[GuardConfig, Mapping[str, GuardConfig]] = (default, {})
+
+    @property
+    def default(self) -> GuardConfig:
+        """Of all cells that have none of their own."""
+        return self._now[0]
+
+    def of(self, cell_id: str) -> GuardConfig:
+        """Of one cell."""
+        default, cells = self._now
+        return cells.get(cell_id, default)
+
+    def replace(self, default: GuardConfig, cells: Mapping[str, GuardConfig]) -> None:
+        """Take these from the next indication on."""
+        self._now = (default, dict(cells))
+
+
 class Guard:
     """The guard of one decision loop.
 
     Args:
-        config: the limits.
+        limits: what to enforce in which cell.
         mcs_tables: MCS tables that the policy was made for.
         columns: report columns that the policy reads; what it does not read is no ground for its decisions.
     """
 
-    def __init__(self, config: GuardConfig, mcs_tables: Sequence[int], columns: Sequence[str]) -> None:
-        self.config = config
+    def __init__(self, limits: Limits, mcs_tables: Sequence[int], columns: Sequence[str]) -> None:
+        self._limits = limits
         self._quality = [MEASURED.index(name) for name in ("cqi", "sinr_db") if name in columns]
         self._fits = np.array([table in mcs_tables for table in range(4)])
         self._fits_all = bool(self._fits[1:].all())
-        self._max_mcs = np.array([0, *(min(config.max_mcs, MCS_TABLES[t].num_mcs - 1) for t in (1, 2, 3))])
 
     def check(
         self,
@@ -101,7 +130,10 @@ class Guard:
         Returns:
             kind and value, [ue], as they may be sent.
         """
-        config = self.config
+        config = self._limits.of(report.cell_id)
+        if not config.enabled:
+            guarded["switched_off"] += report.num_ues
+            return np.full_like(kind, NATIVE), np.zeros_like(value)
         bad: npt.NDArray[np.bool_] = np.zeros(len(kind), bool)
         finite = np.isfinite(score)
         if count_nonzero(finite) < finite.size:
@@ -119,8 +151,8 @@ class Guard:
             bad = self._veto("stale_cqi", stale, bad, guarded)
         if not self._fits_all or count_nonzero(report.mcs_table) < report.num_ues:
             bad = self._veto("mcs_table", ~self._fits[report.mcs_table], bad, guarded)
-        allowed = self._clamp(report, kind, value)
-        held = self._breaker(report, kind, allowed, bad, table, rows, guarded)
+        allowed = self._clamp(config, report, kind, value)
+        held = self._breaker(config, report, kind, allowed, bad, table, rows, guarded)
         if count_nonzero(held):
             bad = self._veto("breaker", held, bad, guarded)
         if count_nonzero(bad):
@@ -131,18 +163,20 @@ class Guard:
             guarded["clamped"] += clamped
         return kind, allowed
 
-    def _clamp(self, report: KpiReport, kind: IntArray, value: IntArray) -> IntArray:
+    @staticmethod
+    def _clamp(config: GuardConfig, report: KpiReport, kind: IntArray, value: IntArray) -> IntArray:
         absolute = kind == MCS
-        max_mcs = self._max_mcs[report.mcs_table]
-        if not count_nonzero(~absolute | (value > max_mcs) | (value < self.config.min_mcs)):
+        max_mcs = np.minimum(_LAST_MCS, config.max_mcs)[report.mcs_table]
+        if not count_nonzero(~absolute | (value > max_mcs) | (value < config.min_mcs)):
             return value
-        low = np.where(absolute, self.config.min_mcs, -self.config.max_offset)
-        high = np.where(absolute, max_mcs, self.config.max_offset)
+        low = np.where(absolute, config.min_mcs, -config.max_offset)
+        high = np.where(absolute, max_mcs, config.max_offset)
         return np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
 
     def deadline_missed(self, elapsed_us: float, kind: IntArray, guarded: Counter[str]) -> bool:
         """Whether the decisions come too late to be sent; counts those that were to override the DU if so."""
-        if self.config.deadline_us is None or elapsed_us <= self.config.deadline_us:
+        deadline_us = self._limits.default.deadline_us
+        if deadline_us is None or elapsed_us <= deadline_us:
             return False
         guarded["deadline"] += int(count_nonzero(kind != NATIVE))
         return True
@@ -156,8 +190,9 @@ class Guard:
             guarded[reason] += count
         return bad | new
 
+    @staticmethod
     def _breaker(
-        self,
+        config: GuardConfig,
         report: KpiReport,
         kind: IntArray,
         value: IntArray,
@@ -167,7 +202,6 @@ class Guard:
         guarded: Counter[str],
     ) -> npt.NDArray[np.bool_]:
         """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
-        config = self.config
         sent, failed = report.first_tx, report.first_failed
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent_tx = table.recent_tx[rows] * keep + sent

@@ -1,0 +1,144 @@
+"""The E2 termination and the E2 node behind it: E2AP over RMR, as the platform's own speaks to an xApp.
+
+What `replay.e2_node.E2Node` is over gRPC; the same controller drives both.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from functools import partial
+from typing import Final
+
+from replay.e2_node import Answer, outcome_of, refusal_outcome
+from xapp.e2 import e2ap, rmr
+from xapp.e2.codec import Refused, decode_control
+from xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
+from xapp.e2.report import Decisions
+from xapp.e2.rmr import RmrMessage, RmrPort
+
+RIC_REQUESTOR_ID: Final = 123
+"""What the subscription manager uses for every subscription."""
+
+
+class E2Term:
+    """The E2 termination with one E2 node.
+
+    Args:
+        port: RMR port to listen on; the route table in RMR_SEED_RT leads there and to the xApp.
+        meid: RAN name of the node.
+        ran_function_id: of distila's service model at the node.
+        instance_id: of the subscription; None: there is none yet.
+
+    Attributes:
+        requests: control requests received, the latest last.
+        dropped: indications that were not sent.
+        refused: control messages that could not be read.
+        fail_with: answer the next control requests with RICcontrolFailure of these causes, in turn.
+        silent: answer no control request.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        meid: str = "gnb_001_001_0001",
+        ran_function_id: int = 200,
+        instance_id: int | None = None,
+    ) -> None:
+        e2ap.load()
+        self.meid = meid
+        self.ran_function_id = ran_function_id
+        self.instance_id = instance_id
+        self.requests: list[ControlRequest] = []
+        self.dropped: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.fail_with: list[tuple[str, str]] = []
+        self.silent = False
+        self._sequence = 0
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._subscribed = threading.Event()
+        self.subscribe(instance_id)
+        self.port = RmrPort(port)
+        self.port.handle(rmr.CONTROL_REQ, self._control)
+        self.port.start()
+
+    def subscribe(self, instance_id: int | None) -> None:
+        """Begin a subscription; None ends it."""
+        self.instance_id = instance_id
+        if instance_id is None:
+            self._subscribed.clear()
+        else:
+            self._subscribed.set()
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool:
+        """Whether an xApp has subscribed in time."""
+        return self._subscribed.wait(timeout_s)
+
+    @property
+    def has_subscriber(self) -> bool:
+        """Whether an xApp is subscribed now."""
+        return self._subscribed.is_set()
+
+    def publish(self, header: bytes, message: bytes, cell_id: str = "") -> None:
+        """Send an indication under the subscription there is."""
+        instance_id = self.instance_id
+        if instance_id is None:
+            self.dropped["not_subscribed"] += 1
+            return
+        self._sequence = (self._sequence + 1) % 65536
+        request = RicRequest(RIC_REQUESTOR_ID, instance_id, self.ran_function_id)
+        self.send_pdu(e2ap.encode_indication(Indication(request, 1, header, message, self._sequence)), instance_id)
+
+    def send_pdu(self, pdu: bytes, instance_id: int) -> None:
+        """Send what may or may not be a RICindication."""
+        if not self.port.send(rmr.INDICATION, pdu, instance_id, self.meid):
+            self.dropped["rmr_not_sent"] += 1
+
+    def receive(self, timeout_s: float) -> Answer | None:
+        """The next control message, or None if none comes in time."""
+        try:
+            return self._answers.get(timeout=timeout_s) if timeout_s > 0 else self._answers.get_nowait()
+        except queue.Empty:
+            return None
+
+    def end(self) -> None:
+        """Stop."""
+        self._subscribed.clear()
+        self.port.close()
+
+    def _control(self, received: RmrMessage) -> None:
+        try:
+            control = e2ap.decode_control_request(received.payload)
+        except Refused as refusal:
+            self.refused[refusal.reason] += 1
+            return
+        self.requests.append(control)
+        if self.silent:
+            return
+        if self.fail_with:
+            self.reply(control, None, self.fail_with.pop(0))
+            return
+        try:
+            decisions = decode_control(control.header, control.message)
+        except Refused as refusal:
+            self.refused[refusal.reason] += 1
+            outcome = refusal_outcome(refusal).SerializeToString()
+            self.reply(control, outcome, ("ricRequest", "control-message-invalid"))
+            return
+        answer = Answer(decisions, time.perf_counter_ns())
+        answer.outcome.add_done_callback(partial(self._tell, control, decisions))
+        self._answers.put(answer)
+
+    def _tell(self, control: ControlRequest, decisions: Decisions, done: "Future[Counter[str]]") -> None:
+        counted = done.result()
+        cause = None if counted["accepted"] else ("ricRequest", "control-failed-to-execute")
+        self.reply(control, outcome_of(decisions, counted).SerializeToString(), cause)
+
+    def reply(self, control: ControlRequest, outcome: bytes | None, cause: tuple[str, str] | None) -> None:
+        """Answer a control request: acknowledge it, or fail it if there is a cause."""
+        if not control.acknowledge:
+            return
+        answer = ControlAnswer(control.request, control.call_process_id, outcome, cause)
+        mtype = rmr.CONTROL_ACK if cause is None else rmr.CONTROL_FAILURE
+        self.port.send(mtype, e2ap.encode_control_answer(answer), control.request.instance_id, self.meid)
