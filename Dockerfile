@@ -34,8 +34,8 @@ COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY xapp xapp
 # The platform's SDKs come without what they pin: protobuf 3.20 would be slow, hiredis 2.0 needs a compiler. Of pycrate's
-# 250 MB of protocols the xApp speaks one; the others go before
-# anything is compiled.
+# 250 MB of protocols the xApp speaks one; the others go before anything
+# is compiled.
 RUN pip install --constraint requirements/image.txt '.[ric,edgeric]' \
     && pip install --no-deps --requirement requirements/ric-sdks.txt \
     && find /opt/distila/venv/lib/python3.11/site-packages/pycrate_asn1dir -type f \

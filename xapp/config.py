@@ -6,6 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from xapp.e2.edgeric_config import EdgeRicConfig
 from xapp.e2.rmr_config import RmrConfig
 from xapp.e2.tls import TlsConfig
 from xapp.e2.transport import split_endpoint
@@ -27,6 +28,7 @@ class E2Config(BaseModel):
     tls: TlsConfig | None = None
     cells: list[str] = Field(default_factory=list, description="subscribe to these only; empty: all")
     rmr: RmrConfig = RmrConfig()
+    edgeric: EdgeRicConfig = EdgeRicConfig()
 
     @field_validator("endpoint")
     @classmethod
