@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PROTOBUF_3 := .cache/protobuf-3.20.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast lint types check format proto schemas helm-check image bench student student-smoke clean
+.PHONY: help demo ric-demo test test-fast lint types check format proto schemas helm-check image bench student \
+	student-smoke clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -30,6 +31,9 @@ $(PROTOBUF_3): | $(BIN)/python
 
 demo: $(VENV)/.runtime  ## replay the bundled trace over gRPC, policy against native OLLA; writes out/demo
 	$(BIN)/distila replay --trace replay/traces/urban.trace --transport grpc --out out/demo
+
+ric-demo: $(VENV)/.test  ## the xApp on a near-RT RIC of stand-ins, over RMR where librmr is installed, else gRPC
+	$(BIN)/distila ric-demo
 
 test: $(VENV)/.test $(PROTOBUF_3)  ## run all tests
 	$(BIN)/python -m pytest

@@ -12,7 +12,9 @@ from replay.du import Du, DuConfig
 from replay.e2_node import E2Node
 from replay.trace import ChannelTrace, TraceMeta
 from replay.xapp_process import XappProcess
+from xapp.e2 import e2ap
 from xapp.e2.codec import Identity, encode_indication
+from xapp.e2.e2ap import ControlRequest, Indication, RicRequest
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.nr.bler import SmoothBler
@@ -54,8 +56,12 @@ def indications(trace: ChannelTrace, num_ues: int, count: int) -> list[tuple[byt
     return encoded
 
 
-def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
-    """Time `DecisionLoop.step`, indication bytes to control bytes, on one thread."""
+def bench_in_process(
+    bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress, with_e2ap: bool = False
+) -> dict[str, Any]:
+    """Time `DecisionLoop.step`, indication bytes to control bytes, on one thread; with E2AP around both if asked to."""
+    if with_e2ap:
+        return _bench_e2ap(bundle, encoded, progress)
     loop = DecisionLoop(bundle)
     for header, message in encoded[:_WARM_UP]:
         loop.step(header, message)
@@ -72,7 +78,48 @@ def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progres
     elapsed_s = time.perf_counter() - start
     gc.unfreeze()
     decided = loop.stats.decisions - decided_before
-    return _result(loop.stats.as_dict(), loop.stats.latency["total"], decided / elapsed_s)
+    return loop_figures(loop.stats.as_dict(), loop.stats.latency["total"], decided / elapsed_s)
+
+
+def _bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+    request = RicRequest(123, 1, 200)
+    pdus = [
+        e2ap.encode_indication(Indication(request, 1, header, message, sequence % 65536))
+        for sequence, (header, message) in enumerate(encoded)
+    ]
+    loop = DecisionLoop(bundle)
+    total, decode, encode, by_pycrate = (LatencyRecorder() for _ in range(4))
+    clock_ns = time.perf_counter_ns
+    decided_before, start = 0, 0.0
+    for done, pdu in enumerate(pdus):
+        if done == _WARM_UP:
+            for recorder in (*loop.stats.latency.values(), total, decode, encode, by_pycrate):
+                recorder.clear()
+            decided_before, start = loop.stats.decisions, time.perf_counter()
+            gc.collect()
+            gc.freeze()
+        start_ns = clock_ns()
+        indication = e2ap.decode_indication(pdu)
+        decoded_ns = clock_ns()
+        control = loop.step(indication.header, indication.message)
+        decided_ns = clock_ns()
+        if control is not None:
+            e2ap.encode_control_request(ControlRequest(indication.request, b"\x00\x00\x00\x01", *control))
+        end_ns = clock_ns()
+        decode.add((decoded_ns - start_ns) / 1000)
+        encode.add((end_ns - decided_ns) / 1000)
+        total.add((end_ns - start_ns) / 1000)
+        if done % 1024 == 0:
+            progress(done, len(pdus))
+    elapsed_s = time.perf_counter() - start
+    gc.unfreeze()
+    for pdu in pdus[: 10 * _WARM_UP]:
+        start_ns = clock_ns()
+        e2ap.decode_by_pycrate(pdu)
+        by_pycrate.add((clock_ns() - start_ns) / 1000)
+    result = loop_figures(loop.stats.as_dict(), total, (loop.stats.decisions - decided_before) / elapsed_s)
+    stages = {"e2ap decode": decode.summary(), **result["stages_us"], "e2ap encode": encode.summary()}
+    return {**result, "stages_us": stages, "pycrate_decode_us": by_pycrate.summary()}
 
 
 def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
@@ -110,10 +157,10 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
             process.kill()
         node.end(grace_s=0)
         raise
-    return _result(stats, latency, answered / elapsed_s)
+    return loop_figures(stats, latency, answered / elapsed_s)
 
 
-def _result(stats: dict[str, Any], total: LatencyRecorder, ue_decisions_per_s: float) -> dict[str, Any]:
+def loop_figures(stats: dict[str, Any], total: LatencyRecorder, ue_decisions_per_s: float) -> dict[str, Any]:
     """The figures of a benchmark of the loop; ``total`` is what a decision took from end to end."""
     times = total.summary()
     return {

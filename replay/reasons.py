@@ -3,7 +3,7 @@
     explain("guarded", "clamped")   # "outside the MCS range or offset allowed: set to its edge"
 
 The groups are those of summary.json; the words are those of `xapp.e2.codec`, `xapp.e2.inbox`, `xapp.loop`,
-`xapp.policy.guard`, `xapp.e2.grpc_client` and `replay.du`.
+`xapp.policy.guard`, `xapp.e2.grpc_client`, `xapp.e2.rmr_transport` and `replay.du`.
 """
 
 from typing import Final
@@ -22,6 +22,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "not_subscribed": "of a cell that the xApp did not subscribe to",
         "oversized": "longer than any message that passes an E2 termination",
         "service_model": "another service model, or another major version of ours",
+        "malformed_e2ap": "not an E2AP PDU, or one without what it must have",
+        "not_an_indication": "an E2AP PDU that is no RICindication where one was announced",
+        "stopping": "the xApp was about to end",
+        "unknown_subscription": "of a subscription that is not ours, or no more",
         "superseded": "a newer one of the same cell came before it was its turn",
         "too_many_cells": "more cells waiting than the inbox holds",
         "too_many_ues": "more UEs than the loop has memory for",
@@ -77,6 +81,14 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "lost": {
         "control_expired": "answers a TTI that is too long ago for EdgeRIC's gNB to apply it: not sent",
+        "answer_malformed_e2ap": "an answer to a control request that is not an E2AP PDU",
+        "answer_not_a_control_answer": "an E2AP PDU that is no answer to a control request where one was announced",
+        "answer_oversized": "an answer to a control request longer than any that passes an E2 termination",
+        "answer_unmatched": "an answer to a control request that was not sent, or was given up",
+        "control_not_acknowledged": "a control request that the node did not answer in time",
+        "handler_failed": "a message over RMR that the xApp failed on; its log holds the traceback",
+        "rmr_queue_full": "messages that librmr dropped because its own queue was full",
+        "unknown_message_type": "a message over RMR that the xApp has no use for",
         "control_not_sent": "a control message for a connection that was gone",
         "control_queue_full": "a control message not sent: too many were waiting",
         "duplicate_tti": "EdgeRIC telemetry of the same TTI again",
@@ -95,6 +107,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
 
 _PREFIXES: Final = {
     "invalid_": "reported {} out of range: taken as not measured",
+    "rmr_": "a message over RMR that was not sent or not received ({}; see rmr.h)",
     "connection_": "the connection to the node broke ({}) and was set up again",
 }
 

@@ -1,35 +1,53 @@
-"""An xApp in a process of its own, as it runs in production: `distila run`, subscribed to the replay's E2 node."""
+"""An xApp in a process of its own, as it runs in production: `distila run`, connected to the replay's E2 node."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from replay.e2_node import E2Node
 from xapp.errors import InputError
 
 _START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 15.0
 
 
+class _Connectable(Protocol):
+    @property
+    def address(self) -> str | None: ...
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool: ...
+
+
 class XappProcess:
     """Starts `distila run` against a node and collects its counters at the end.
 
     Args:
-        node: where it shall subscribe.
+        node: what it shall connect to; over gRPC at its address, else as the configuration says.
         policy: its policy, as `distila run --policy` takes it.
         config: its configuration, as `distila run --config` takes it.
         deadline: whether it drops late decisions; a replay that waits for every answer has no use for that.
+        environment: added to that of this process.
 
     Raises:
         InputError: it did not come up; carries what it said.
     """
 
-    def __init__(self, node: E2Node, policy: str, config: Path | None = None, deadline: bool = True) -> None:
-        command = [sys.executable, "-m", "xapp.cli", "run", "--e2", node.address, "--policy", policy]
+    def __init__(
+        self,
+        node: "_Connectable",
+        policy: str,
+        config: Path | None = None,
+        deadline: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        command = [sys.executable, "-m", "xapp.cli", "run", "--policy", policy]
+        if node.address is not None:
+            command += ["--e2", node.address]
         if config is not None:
             command += ["--config", str(config)]
         # Files, not pipes: nobody reads while the replay runs, and a full pipe would stop the xApp.
@@ -38,6 +56,7 @@ class XappProcess:
             [*command, "--exit-on-end", "--json", "--deadline" if deadline else "--no-deadline"],
             stdout=self._out,
             stderr=self._err,
+            env={**os.environ, **(environment or {})},
         )
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while not node.wait_for_subscriber(0.2):
@@ -72,6 +91,10 @@ class XappProcess:
             return stats
         finally:
             self._close()
+
+    def terminate(self) -> None:
+        """Tell it to end, as a platform does; then `finish`."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """Stop it at once, if it still runs."""

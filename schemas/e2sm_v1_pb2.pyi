@@ -25,6 +25,12 @@ MCS_TABLE_2: McsTable
 MCS_TABLE_3: McsTable
 MCS_TABLE_UNSPECIFIED: McsTable
 
+class ActionDefinition(_message.Message):
+    __slots__ = ["cell_ids"]
+    CELL_IDS_FIELD_NUMBER: _ClassVar[int]
+    cell_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cell_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Arm(_message.Message):
     __slots__ = ["name", "policy_digest"]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +91,12 @@ class Envelope(_message.Message):
     service_model: ServiceModel
     def __init__(self, app_id: _Optional[str] = ..., app_instance_id: _Optional[str] = ..., e2_node_id: _Optional[str] = ..., service_model: _Optional[_Union[ServiceModel, _Mapping]] = ..., encoding: _Optional[_Union[Encoding, str]] = ...) -> None: ...
 
+class EventTriggerDefinition(_message.Message):
+    __slots__ = ["report_period_ms"]
+    REPORT_PERIOD_MS_FIELD_NUMBER: _ClassVar[int]
+    report_period_ms: int
+    def __init__(self, report_period_ms: _Optional[int] = ...) -> None: ...
+
 class HarqCounts(_message.Message):
     __slots__ = ["ack", "dtx", "mcs", "nack", "residual", "ue"]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +142,12 @@ class IndicationMessage(_message.Message):
 class Native(_message.Message):
     __slots__ = []
     def __init__(self) -> None: ...
+
+class RanFunctionDefinition(_message.Message):
+    __slots__ = ["service_model"]
+    SERVICE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    service_model: ServiceModel
+    def __init__(self, service_model: _Optional[_Union[ServiceModel, _Mapping]] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ["cause", "ues"]

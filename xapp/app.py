@@ -4,10 +4,12 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from xapp.config import E2Config, RunConfig
+from xapp.config import E2Config, RunConfig, read_descriptor
 from xapp.e2.codec import Identity
 from xapp.e2.edgeric import EdgeRic
 from xapp.e2.grpc_client import GrpcClient
@@ -18,6 +20,11 @@ from xapp.e2.transport import Transport
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.policy.bundle import resolve_bundle
+from xapp.ric.config import HttpConfig
+from xapp.ric.steering import Steering, Watcher
+
+if TYPE_CHECKING:
+    from xapp.ric.platform import Platform
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +59,20 @@ class Xapp:
     Args:
         config: settings.
         exit_on_end: end when the E2 node ends its stream in good order, as a replay does.
+        config_file: where the settings were read from; None: from nowhere, and they do not change.
+        load: reads them again, with what the command line put on top.
 
     Raises:
         InputError: the policy or the settings cannot be used.
     """
 
-    def __init__(self, config: RunConfig, exit_on_end: bool = False) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        exit_on_end: bool = False,
+        config_file: Path | None = None,
+        load: Callable[[], RunConfig] | None = None,
+    ) -> None:
         identity = Identity(app_instance_id=config.instance_id)
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
@@ -65,12 +80,28 @@ class Xapp:
         if make is None:
             raise InputError(f"e2.transport = {config.e2.transport!r}: this version has {', '.join(TRANSPORTS)}")
         self._transport = make(config.e2, identity, exit_on_end)
+        steering = Steering(self.loop, config, None if config.ric is None else config.ric.policies)
+        self._watcher = None
+        if config.watch_every_s is not None:
+            file = None if load is None else config_file
+            self._watcher = Watcher(steering, config.watch_every_s, file, load or (lambda: config))
+        self.platform = None if config.http is None else self._platform(config, config.http, steering, config_file)
+
+    def _platform(
+        self, config: RunConfig, http: HttpConfig, steering: Steering, config_file: Path | None
+    ) -> "Platform":
+        try:
+            from xapp.ric.platform import Platform
+        except ModuleNotFoundError as error:
+            raise InputError(f"http and ric need the package {error.name!r}: pip install 'distila[ric]'") from None
+        source = None if config_file is None else read_descriptor(config_file)
+        return Platform(config, http, self.loop, self._transport, steering, self.stats, source)
 
     def run(self, stop: threading.Event) -> None:
-        """Decide until ``stop`` is set or the E2 node is done.
+        """Decide until ``stop`` is set or the E2 node is done; then unsubscribe and deregister.
 
         Raises:
-            InputError: the E2 node refused the subscription for good.
+            InputError: the E2 node refused the subscription for good, or a port cannot be had.
         """
         # The receive thread must get its turn while a decision is computed, or old indications pile up where the inbox
         # cannot replace them.
@@ -78,32 +109,59 @@ class Xapp:
         # What start-up made lives as long as the process: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        self._transport.start(self._inbox)
         try:
+            self._transport.start(self._inbox)
+            if self.platform is not None:
+                self.platform.start()
+            if self._watcher is not None:
+                self._watcher.start()
             while not stop.is_set() and not self._inbox.closed:
-                received = self._inbox.take(_IDLE_S)
-                if received is None:
-                    continue
-                try:
-                    control = self.loop.step(received.header, received.message, received.received_ns)
-                except Exception:
-                    # A fault in one indication must not end the service of all the others.
-                    self.loop.stats.dropped["internal_error"] += 1
-                    # The same fault in every indication must not fill the disk either.
-                    if self.loop.stats.dropped["internal_error"] <= _LOGGED_ERRORS:
-                        log.exception("indication dropped: internal error")
-                    continue
-                if control is not None:
-                    self._transport.send(*control)
+                self._turn(_IDLE_S)
+            # What had come in by now is still decided on.
+            self._inbox.close()
+            while not self._inbox.closed:
+                self._turn(0)
         finally:
+            if self._watcher is not None:
+                self._watcher.stop(_IDLE_S)
+            if self.platform is not None:
+                self.platform.stop()
             self._transport.close()
         if self._transport.failure is not None:
             raise InputError(self._transport.failure)
 
+    def _turn(self, wait_s: float) -> None:
+        """Decide on one indication, if one comes in time."""
+        if self.platform is not None:
+            self.platform.health.moved()
+        received = self._inbox.take(wait_s)
+        if received is None:
+            return
+        try:
+            control = self.loop.step(received.header, received.message, received.received_ns)
+            if control is not None:
+                self._transport.send(*control)
+        except Exception:
+            # A fault in one indication must not end the service of all the others.
+            self.loop.stats.dropped["internal_error"] += 1
+            # The same fault in every indication must not fill the disk either.
+            if self.loop.stats.dropped["internal_error"] <= _LOGGED_ERRORS:
+                log.exception("indication dropped: internal error")
+
     def stats(self) -> dict[str, Any]:
-        """Counters of loop, inbox and transport together."""
+        """Counters of loop, inbox and transport together; from any thread."""
         stats = self.loop.stats.as_dict()
-        stats["dropped"] = dict(sorted((self.loop.stats.dropped + self._inbox.dropped).items()))
-        stats["outcomes"] = dict(sorted(self._transport.outcomes.items()))
-        stats["lost"] = dict(sorted(self._transport.lost.items()))
+        stats["dropped"] = _sum(self.loop.stats.dropped, self._inbox.dropped)
+        stats["outcomes"] = _sum(self._transport.outcomes)
+        stats["lost"] = _sum(self._transport.lost)
+        if self.platform is not None:
+            stats["platform"] = self.platform.events()
         return stats
+
+
+def _sum(*counters: Mapping[str, int]) -> dict[str, int]:
+    """Counters added up. Copied first: another thread may be counting."""
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(dict(counter))
+    return dict(sorted(total.items()))

@@ -93,6 +93,16 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
+def read_descriptor(path: Path) -> dict[str, Any] | None:
+    """The xApp descriptor in a configuration file; None if it holds the settings alone.
+
+    Raises:
+        InputError: the file cannot be read, or is not YAML.
+    """
+    data = read_yaml(path)
+    return data if isinstance(data, dict) and "messaging" in data else None
+
+
 def load_config(path: Path) -> RunConfig:
     """Read a configuration file: the settings alone, or an xApp descriptor, whose ``controls`` they are.
 

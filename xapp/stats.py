@@ -11,15 +11,27 @@ STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
 """Stages of one decision; ``total`` is from the first byte in to the last byte out."""
 
 
+_BUCKETS: Final = 22  # up to two seconds
+
+
 class LatencyRecorder:
-    """The latest samples of one duration [us] in a ring, with the maximum over all of them.
+    """The latest samples of one duration [us] in a ring, with maximum, sum and histogram over all of them.
 
     Args:
         capacity: how many samples percentiles are taken over.
+
+    Attributes:
+        count: samples since the start or the latest `clear`.
+        max_us: the longest of them.
+        total, sum_us: how many samples there ever were, and their sum.
     """
 
     def __init__(self, capacity: int = 1 << 17) -> None:
         self._ring = np.zeros(capacity, np.float32)
+        # By the number of bits of the microseconds: i holds 2 ** (i - 1) us and more, but less than 2 ** i us.
+        self._buckets = [0] * (_BUCKETS + 1)
+        self.total = 0
+        self.sum_us = 0.0
         self.count = 0
         self.max_us = 0.0
 
@@ -29,9 +41,20 @@ class LatencyRecorder:
         self.count += 1
         if duration_us > self.max_us:
             self.max_us = duration_us
+        self._buckets[min(int(duration_us).bit_length(), _BUCKETS)] += 1
+        self.total += 1
+        self.sum_us += duration_us
+
+    def cumulative(self) -> list[tuple[int, int]]:
+        """Edges [us], powers of two, and how many samples were shorter: never falls, whatever `clear` does."""
+        edges, below = [], 0
+        for power, count in enumerate(self._buckets[:-1]):
+            below += count
+            edges.append((2**power, below))
+        return edges
 
     def clear(self) -> None:
-        """Forget all samples, as after a warm-up."""
+        """Forget the samples that percentiles are taken over, as after a warm-up."""
         self.count = 0
         self.max_us = 0.0
 

@@ -24,8 +24,9 @@ def loop(
     reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 10_000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     transport: Annotated[
-        Literal["inproc", "grpc"], typer.Option(help="In process, or round trip over gRPC.")
+        Literal["inproc", "grpc", "rmr"], typer.Option(help="In process, or round trip over gRPC or RMR.")
     ] = "inproc",
+    e2ap: Annotated[bool, typer.Option("--e2ap", help="With E2AP around the service model, in process.")] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Channel trace to take reports from; default: the bundled one.")
     ] = None,
@@ -33,13 +34,18 @@ def loop(
 ) -> None:
     """Time the decision loop from indication bytes to control bytes."""
     bundle = resolve_bundle(policy)
+    if e2ap and transport != "inproc":
+        raise InputError("--e2ap is for --transport inproc: over gRPC there is none, over RMR there always is")
     encoded = indications(ChannelTrace.load(trace or bundled_trace()), ues, reports)
     with progress_bar("decisions", "indications") as progress:
         if transport == "inproc":
-            result = bench_in_process(bundle, encoded, progress)
-        else:
+            result = bench_in_process(bundle, encoded, progress, e2ap)
+        elif transport == "grpc":
             result = bench_over_grpc(policy, encoded, progress)
-    result = {"ues": ues, "reports": reports, "policy": bundle.manifest.name, "transport": transport, **result}
+        else:
+            result = _over_rmr(policy, encoded, progress)
+    facts = {"ues": ues, "reports": reports, "policy": bundle.manifest.name, "transport": transport, "e2ap": e2ap}
+    result = {**facts, **result}
     if json:
         print_json(result)
         return
@@ -49,9 +55,31 @@ def loop(
     ]
     rows.append(["bytes to bytes" if transport == "inproc" else "round trip"])
     rows[-1] += [f"{result[key]:.1f}" for key in ("p50_us", "p99_us", "max_us")]
-    title = f"{ues} UEs, {reports} indications, policy {bundle.manifest.name}, {transport}"
+    for label, key in (
+        ("pycrate alone would decode in", "pycrate_decode_us"),
+        ("an RMR health check takes", "rmr_health_check_us"),
+        ("round trip every 10 ms", "paced"),
+        ("the same, while policies are swapped", "hot_swap"),
+    ):
+        if key in result:
+            rows.append([label, *(f"{result[key][figure]:.1f}" for figure in ("p50", "p99", "max"))])
+    title = f"{ues} UEs, {reports} indications, policy {bundle.manifest.name}, {transport}{' with E2AP' * e2ap}"
     print_table(title, ["stage [us]", "p50", "p99", "max"], rows)
+    if "burst" in result:
+        burst = result["burst"]
+        print(
+            f"burst of {burst['sent']} at {burst['sent_per_s']}/s: {burst['answered']} answered, the newest"
+            f" {burst['newest_answered_after_us']} us after the last was sent; dropped: {result['dropped']}"
+        )
     print(f"{result['ue_decisions_per_s']} UE decisions/s")
+
+
+def _over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Callable[[int, int], None]) -> dict[str, Any]:
+    try:
+        from replay.ric.bench import bench_over_rmr
+    except ModuleNotFoundError as error:
+        raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
+    return bench_over_rmr(policy, encoded, progress)
 
 
 @app.command()

@@ -3,10 +3,12 @@
 What `replay.e2_node.E2Node` is over gRPC; the same controller drives both.
 """
 
+import os
 import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Final
@@ -29,7 +31,8 @@ class E2Term:
         port: RMR port to listen on; the route table in RMR_SEED_RT leads there and to the xApp.
         meid: RAN name of the node.
         ran_function_id: of distila's service model at the node.
-        instance_id: of the subscription; None: there is none yet.
+        instance_id: of a subscription that stands, without a subscription manager; None: there is none yet.
+        environment: for librmr: where its routes are.
 
     Attributes:
         requests: control requests received, the latest last.
@@ -37,6 +40,7 @@ class E2Term:
         refused: control messages that could not be read.
         fail_with: answer the next control requests with RICcontrolFailure of these causes, in turn.
         silent: answer no control request.
+        health: what the xApp answered to the latest health check.
     """
 
     def __init__(
@@ -45,8 +49,11 @@ class E2Term:
         meid: str = "gnb_001_001_0001",
         ran_function_id: int = 200,
         instance_id: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         e2ap.load()
+        # librmr reads the environment of the process when a port is opened.
+        os.environ.update(environment or {})
         self.meid = meid
         self.ran_function_id = ran_function_id
         self.instance_id = instance_id
@@ -55,12 +62,16 @@ class E2Term:
         self.refused: Counter[str] = Counter()
         self.fail_with: list[tuple[str, str]] = []
         self.silent = False
+        self._standing = instance_id is not None
         self._sequence = 0
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._subscribed = threading.Event()
         self.subscribe(instance_id)
+        self._healthy = threading.Event()
+        self.health = b""
         self.port = RmrPort(port)
         self.port.handle(rmr.CONTROL_REQ, self._control)
+        self.port.handle(rmr.HEALTH_CHECK_RESP, self._health)
         self.port.start()
 
     def subscribe(self, instance_id: int | None) -> None:
@@ -71,8 +82,14 @@ class E2Term:
         else:
             self._subscribed.set()
 
+    @property
+    def address(self) -> None:
+        """It has none that an xApp could connect to: routes lead there."""
+
     def wait_for_subscriber(self, timeout_s: float) -> bool:
-        """Whether an xApp has subscribed in time."""
+        """Whether an xApp has subscribed in time; with a standing subscription, whether one is there."""
+        if self._standing:
+            return self.health_check(timeout_s) is not None
         return self._subscribed.wait(timeout_s)
 
     @property
@@ -94,6 +111,18 @@ class E2Term:
         """Send what may or may not be a RICindication."""
         if not self.port.send(rmr.INDICATION, pdu, instance_id, self.meid):
             self.dropped["rmr_not_sent"] += 1
+
+    def health_check(self, timeout_s: float) -> float | None:
+        """Ask the xApp how it is, as the platform does; how long the answer took [s], None: it did not come."""
+        self._healthy.clear()
+        start_s = time.perf_counter()
+        if not self.port.send(rmr.HEALTH_CHECK_REQ, b"") or not self._healthy.wait(timeout_s):
+            return None
+        return time.perf_counter() - start_s
+
+    def _health(self, received: RmrMessage) -> None:
+        self.health = received.payload
+        self._healthy.set()
 
     def receive(self, timeout_s: float) -> Answer | None:
         """The next control message, or None if none comes in time."""

@@ -1,6 +1,5 @@
 """`distila run`: the xApp itself."""
 
-import logging
 import signal
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from xapp.app import Xapp
 from xapp.commands.terminal import print_json, print_table
 from xapp.config import RunConfig, load_config
+from xapp.ric.logs import set_up_logging
 
 app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its indications.")
 
@@ -33,18 +33,23 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print the counters as JSON at the end.")] = False,
 ) -> None:
     """Run the xApp until SIGTERM or SIGINT; print what it counted at the end."""
-    settings = load_config(config) if config is not None else RunConfig()
-    if e2 is not None:
-        settings = settings.replaced("e2", "endpoint", value=e2)
-    if policy is not None:
-        settings = settings.replaced("policy", value=policy)
-    if not deadline:
-        settings = settings.replaced("guard", "deadline_us", value=None)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def load() -> RunConfig:
+        settings = load_config(config) if config is not None else RunConfig()
+        if e2 is not None:
+            settings = settings.replaced("e2", "endpoint", value=e2)
+        if policy is not None:
+            settings = settings.replaced("policy", value=policy)
+        if not deadline:
+            settings = settings.replaced("guard", "deadline_us", value=None)
+        return settings
+
+    settings = load()
+    set_up_logging(settings.log_level, settings.log_format, settings.instance_id)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    xapp = Xapp(settings, exit_on_end)
+    xapp = Xapp(settings, exit_on_end, config, load)
     xapp.run(stop)
     stats = xapp.stats()
     if json:
@@ -53,6 +58,8 @@ def run(
     rows = [[name, str(stats[name])] for name in ("indications", "decisions", "native")]
     for group in ("dropped", "guarded", "noticed", "outcomes", "lost"):
         rows += [[f"{group}: {reason}", str(count)] for reason, count in stats[group].items()]
+    for part, counts in stats.get("platform", {}).items():
+        rows += [[f"{part}: {what}", str(count)] for what, count in counts.items()]
     total = stats["latency_us"]["total"]
     if total["p50"] is not None:
         rows.append(["latency p50 / p99 / max [us]", f"{total['p50']} / {total['p99']} / {total['max']}"])

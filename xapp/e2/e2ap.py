@@ -5,8 +5,8 @@
     pdu = encode_control_request(ControlRequest(indication.request, call_process_id, *control))
 
 The PDUs are aligned PER (E2AP, O-RAN.WG3.E2AP; X.691), written and read by pycrate, which is the reference. What comes
-with every report is read by `xapp.e2.e2ap_reader` where it has the usual form, some twenty times as fast; what has not
-goes to pycrate, and a property test holds the two equal.
+and goes with every report is read and written by `xapp.e2.e2ap_aper` where it has the usual form, more than ten times
+as fast; what has not goes to pycrate, and property tests hold the two equal, octet by octet.
 """
 
 import threading
@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Final
 
 from xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
-from xapp.e2.e2ap_reader import (
+from xapp.e2.e2ap_aper import (
     ACTION_ID,
     CALL_PROCESS_ID,
     CONTROL,
@@ -32,7 +32,9 @@ from xapp.e2.e2ap_reader import (
     RAN_FUNCTION_ID,
     REQUEST_ID,
     SUCCESSFUL,
+    length_of,
     read_pdu,
+    write_pdu,
 )
 from xapp.errors import InputError, one_line
 
@@ -90,7 +92,7 @@ def decode_indication(data: bytes) -> Indication:
     _check_size(data)
     ies = read_pdu(data, INITIATING, INDICATION)
     if ies is None:
-        kind, name, ies = _decode(data)
+        kind, name, ies = decode_by_pycrate(data)
         if name != "RICindication":
             raise Refused("not_an_indication", f"E2AP {name or kind}, expected RICindication")
     try:
@@ -115,7 +117,7 @@ def decode_control_answer(data: bytes) -> ControlAnswer:
     _check_size(data)
     ies = read_pdu(data, SUCCESSFUL, CONTROL)
     if ies is None:
-        kind, name, ies = _decode(data)
+        kind, name, ies = decode_by_pycrate(data)
         if name not in ("RICcontrolAcknowledge", "RICcontrolFailure"):
             raise Refused("not_a_control_answer", f"E2AP {name or kind}, expected an answer to a RICcontrolRequest")
         if name == "RICcontrolFailure" and _CAUSE not in ies:
@@ -140,7 +142,7 @@ def decode_control_request(data: bytes) -> ControlRequest:
     _check_size(data)
     ies = read_pdu(data, INITIATING, CONTROL)
     if ies is None:
-        kind, name, ies = _decode(data)
+        kind, name, ies = decode_by_pycrate(data)
         if name != "RICcontrolRequest":
             raise Refused("not_a_control_request", f"E2AP {name or kind}, expected RICcontrolRequest")
     try:
@@ -171,6 +173,24 @@ def encode_indication(indication: Indication) -> bytes:
 
 def encode_control_request(control: ControlRequest) -> bytes:
     """Write a RICcontrolRequest."""
+    request, call_process_id = control.request, control.call_process_id
+    try:
+        ids = request.requestor_id.to_bytes(2, "big") + request.instance_id.to_bytes(2, "big")
+        ies = [(REQUEST_ID, b"\x00" + ids), (RAN_FUNCTION_ID, request.ran_function_id.to_bytes(2, "big"))]
+        if call_process_id is not None:
+            ies.append((CALL_PROCESS_ID, length_of(call_process_id) + call_process_id))
+        ies += [
+            (CONTROL_HEADER, length_of(control.header) + control.header),
+            (CONTROL_MESSAGE, length_of(control.message) + control.message),
+            (CONTROL_ACK_REQUEST, b"\x40" if control.acknowledge else b"\x00"),
+        ]
+        return write_pdu(INITIATING, CONTROL, ies)
+    except OverflowError:
+        return encode_control_request_by_pycrate(control)
+
+
+def encode_control_request_by_pycrate(control: ControlRequest) -> bytes:
+    """As `encode_control_request`, of any size; the reference."""
     ies = [
         *_request(control.request),
         (CALL_PROCESS_ID, "reject", "RICcallProcessID", control.call_process_id),
@@ -250,7 +270,7 @@ def _check_size(data: bytes) -> None:
         raise Refused("oversized", f"E2AP PDU of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
 
 
-def _decode(data: bytes) -> tuple[str, str, dict[int, Any]]:
+def decode_by_pycrate(data: bytes) -> tuple[str, str, dict[int, Any]]:
     """Kind of the PDU, name of the message, and its IEs, by pycrate.
 
     Raises:

@@ -49,6 +49,9 @@ class Inbox:
             return
         received = Received(header, message, received_ns, decoded.sequence, decoded.timestamp_us)
         with self._condition:
+            if self._closed:
+                self.dropped["stopping"] += 1
+                return
             waiting = self._waiting.get(decoded.cell_id)
             if waiting is not None:
                 self.dropped["superseded"] += 1
@@ -68,7 +71,7 @@ class Inbox:
             return self._waiting.popitem(last=False)[1] if self._waiting else None
 
     def close(self) -> None:
-        """No more will come; wakes a waiting `take`."""
+        """Take no more (``stopping``); wakes a waiting `take`."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

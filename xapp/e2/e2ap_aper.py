@@ -1,10 +1,12 @@
-"""Reads the E2AP PDUs that come and go with every report, where they have the usual form; leaves the rest to pycrate.
+"""Reads and writes the E2AP PDUs that come and go with every report, where they have the usual form; leaves the rest to
+pycrate.
 
 The usual form: a list of IEs without extensions, each IE of a type that is listed here, whole octets throughout. In
 aligned PER (X.691) it is a few octets at fixed places and length determinants of one octet, two octets, or, from 16 Ki
 on, fragments (clause 11.9). (pycrate 0.8.1 writes fragments well but loses its place behind one when it reads.)
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 INITIATING: Final = 0x00
@@ -152,3 +154,32 @@ def _fragments(data: bytes, at: int) -> tuple[bytes, int]:
         at += 1 + length
     rest, end = _with_length(data, at)
     return b"".join([*parts, rest]), end
+
+
+def write_pdu(kind: int, procedure: int, ies: Iterable[tuple[int, bytes]]) -> bytes:
+    """A PDU of criticality reject, as its IEs are.
+
+    Args:
+        kind, procedure: as for `read_pdu`.
+        ies: id and content of each, in the order of the message's definition.
+    """
+    parts = []
+    for ident, content in ies:
+        parts += [ident.to_bytes(2, "big"), b"\x00", length_of(content), content]
+    count = len(parts) // 4
+    content = b"".join([b"\x00", count.to_bytes(2, "big"), *parts])
+    return b"".join([bytes((kind, procedure, 0)), length_of(content), content])
+
+
+def length_of(octets: bytes) -> bytes:
+    """The length determinant of octets that need no fragments.
+
+    Raises:
+        OverflowError: they do.
+    """
+    length = len(octets)
+    if length < 0x80:
+        return bytes((length,))
+    if length >= _FRAGMENT:
+        raise OverflowError(f"{length} octets go in fragments")
+    return (0x8000 | length).to_bytes(2, "big")

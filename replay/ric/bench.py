@@ -1,0 +1,144 @@
+"""How fast the xApp is over RMR: round trip, a burst, and hot swaps under way, with it in a process of its own.
+
+Beside the round trip stands that of a health check, which passes through RMR, both processes and nothing else.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import yaml
+
+from replay.bench import Progress, loop_figures
+from replay.ric.demo import point, relabelled
+from replay.ric.e2term import E2Term
+from replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
+from replay.xapp_process import XappProcess
+from xapp.errors import InputError
+from xapp.policy.bundle import find_bundle
+from xapp.stats import LatencyRecorder
+
+_WARM_UP: Final = 200
+_ANSWER_TIMEOUT_S: Final = 2.0
+_CHECKS: Final = 1000
+_BURST: Final = 5000
+_SWAPS: Final = 10
+_BETWEEN_SWAPS: Final = 30
+_PERIOD_S: Final = 0.01
+
+
+def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+    """Time the round trip to an xApp in another process over RMR on loopback, one indication at a time; then the rest.
+
+    Args:
+        policy: as `distila run --policy` takes it.
+        encoded: consecutive indications; the last `_BURST` and some are kept for burst and swaps.
+        progress: called with indications done and in all.
+
+    Raises:
+        InputError: librmr is not installed, or the xApp did not answer.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        xapp_port, node_port, spare = free_ports(3)
+        environment = rmr_environment(write_route_table(folder / "routes.rt", xapp_port, node_port, spare, MEID))
+        first, second = relabelled(find_bundle(policy), folder)
+        link = folder / "policy"
+        link.symlink_to(first.name)
+        config = folder / "distila.yaml"
+        e2 = {"transport": "rmr", "rmr": {"port": xapp_port}}
+        config.write_text(yaml.safe_dump({"e2": e2, "watch_every_s": 0.1}))
+        node = E2Term(node_port, MEID, instance_id=1, environment=environment)
+        process = None
+        try:
+            process = XappProcess(node, str(link), config, deadline=False, environment=environment)
+            latency, checks = LatencyRecorder(), LatencyRecorder()
+            for _ in range(_CHECKS):
+                took_s = node.health_check(_ANSWER_TIMEOUT_S)
+                if took_s is not None:
+                    checks.add(1e6 * took_s)
+            rest = iter(encoded)
+            count = len(encoded) - _BURST - 2 * _SWAPS * _BETWEEN_SWAPS - 1
+            answered, start = 0, 0.0
+            for done in range(count):
+                if done == _WARM_UP:
+                    latency.clear()
+                    answered, start = 0, time.perf_counter()
+                took_us, ues, _ = _ask(node, *next(rest))
+                latency.add(took_us)
+                answered += ues
+                if done % 1024 == 0:
+                    progress(done, len(encoded))
+            rate = answered / (time.perf_counter() - start)
+            paced = _paced(node, rest, link, (first, first))
+            swaps = _paced(node, rest, link, (first, second))
+            burst = _burst(node, [next(rest) for _ in range(_BURST)])
+            process.terminate()
+            stats = process.finish()
+        except BaseException:
+            if process is not None:
+                process.kill()
+            raise
+        finally:
+            node.end()
+            shutil.rmtree(folder, ignore_errors=True)
+    return {
+        **loop_figures(stats, latency, rate),
+        "lost": stats["lost"],
+        "rmr_health_check_us": checks.summary(),
+        "paced": paced,
+        "hot_swap": swaps,
+        "burst": burst,
+    }
+
+
+def _ask(node: E2Term, header: bytes, message: bytes) -> tuple[float, int, str]:
+    """How long the answer took [us], for how many UEs it was, and the digest of the policy that gave it."""
+    sent_ns = time.perf_counter_ns()
+    node.publish(header, message)
+    answer = node.receive(_ANSWER_TIMEOUT_S)
+    if answer is None:
+        raise InputError(f"no answer over RMR within {_ANSWER_TIMEOUT_S} s")
+    answer.accept()
+    return (answer.arrived_ns - sent_ns) / 1000, len(answer.decisions.rnti), answer.decisions.arms[0][1]
+
+
+def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundles: tuple[Path, Path]) -> dict[str, Any]:
+    """Indications every 10 ms, all of them answered, while the link points to one bundle and the other in turn."""
+    took = LatencyRecorder()
+    changes, latest = 0, ""
+    for swap in range(_SWAPS):
+        point(link, bundles[(swap + 1) % 2])
+        for _ in range(_BETWEEN_SWAPS):
+            took_us, _, digest = _ask(node, *next(rest))
+            took.add(took_us)
+            changes += digest != latest
+            latest = digest
+            time.sleep(max(0.0, _PERIOD_S - took_us / 1e6))
+    return {"swaps_seen": changes - 1, "indications": took.count, "unanswered": 0, **took.summary()}
+
+
+def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """Send indications as fast as RMR takes them; how long after the last of them the newest was decided on."""
+    start_ns = time.perf_counter_ns()
+    for header, message in encoded:
+        node.publish(header, message)
+    sent_ns = time.perf_counter_ns()
+    answers, newest_us = 0, None
+    last = -1
+    while (answer := node.receive(0.5)) is not None:
+        answer.accept()
+        answers += 1
+        if answer.decisions.answers_sequence >= last:
+            last = answer.decisions.answers_sequence
+            newest_us = (answer.arrived_ns - sent_ns) / 1000
+    return {
+        "sent": len(encoded),
+        "sent_per_s": round(len(encoded) / ((sent_ns - start_ns) / 1e9)),
+        "not_sent": node.dropped["rmr_not_sent"],
+        "answered": answers,
+        "newest_answered_after_us": None if newest_us is None else round(newest_us, 1),
+    }

@@ -1,0 +1,127 @@
+"""A1 policies: requests of the A1 mediator over RMR, checked, brought to the loop, and answered.
+
+The mediator writes the policy type id as a string and reads it as a number: an answer with a string would end it.
+"""
+
+import json
+import logging
+import queue
+from collections import Counter
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xapp.e2 import rmr
+from xapp.e2.rmr import RmrMessage, RmrPort
+from xapp.errors import InputError, first_error
+from xapp.ric.a1_policy import A1Policy
+from xapp.ric.steering import Steering
+from xapp.ric.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_QUEUED: Final = 256
+_QUERY_AGAIN_S: Final = 1.0
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    operation: Literal["CREATE", "UPDATE", "DELETE"]
+    policy_type_id: int = Field(ge=0)
+    policy_instance_id: str = Field(min_length=1)
+    payload: str = ""
+
+
+class A1:
+    """Takes A1 policies.
+
+    Args:
+        port: the RMR endpoint.
+        policy_type: id of the policy type.
+        handler_id: name of the xApp, in answers.
+        steering: what policies are brought to.
+
+    Attributes:
+        counts: requests and answers by what came of them.
+    """
+
+    def __init__(self, port: RmrPort, policy_type: int, handler_id: str, steering: Steering) -> None:
+        self._port = port
+        self._type = policy_type
+        self._handler_id = handler_id
+        self._steering = steering
+        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._queried = False
+        self._worker = Worker("ric-a1", self._step)
+        self.counts: Counter[str] = Counter()
+        port.handle(rmr.A1_POLICY_REQ, self._received)
+
+    def start(self) -> None:
+        """Begin: ask for the policies there are, then take what comes."""
+        self._worker.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End."""
+        self._worker.stop(timeout_s)
+
+    def _received(self, message: RmrMessage) -> None:
+        # On the receive thread; to load a policy bundle takes longer than it may be held up.
+        if self._requests.qsize() >= _QUEUED:
+            self.counts["queue_full"] += 1
+            return
+        self._requests.put(message.payload)
+        self._worker.wake()
+
+    def _step(self) -> float | None:
+        if not self._queried and self._port.ready:
+            query = json.dumps({"policy_type_id": self._type}).encode()
+            self._queried = self._port.send(rmr.A1_POLICY_QUERY, query)
+            self.counts["queried" if self._queried else "query_not_sent"] += 1
+        while True:
+            try:
+                payload = self._requests.get_nowait()
+            except queue.Empty:
+                return None if self._queried else _QUERY_AGAIN_S
+            self._serve(payload)
+
+    def _serve(self, payload: bytes) -> None:
+        try:
+            request = _Request.model_validate_json(payload)
+        except ValidationError as error:
+            # Without type and instance there is nothing an answer could be about.
+            self.counts["malformed"] += 1
+            log.warning("A1: not a policy request: %s", first_error(error))
+            return
+        try:
+            status = self._do(request)
+        except ValidationError as error:
+            status = self._refused(request, first_error(error))
+        except InputError as error:
+            status = self._refused(request, str(error))
+        self.counts[status.lower()] += 1
+        answer: dict[str, Any] = {
+            "policy_type_id": request.policy_type_id,
+            "policy_instance_id": request.policy_instance_id,
+            "handler_id": self._handler_id,
+            "status": status,
+        }
+        if not self._port.send(rmr.A1_POLICY_RESP, json.dumps(answer).encode()):
+            self.counts["answer_not_sent"] += 1
+
+    def _do(self, request: _Request) -> str:
+        ident = request.policy_instance_id
+        if request.policy_type_id != self._type:
+            raise InputError(f"policy type {request.policy_type_id}; this xApp takes {self._type}")
+        if request.operation == "DELETE":
+            self._steering.remove(ident)
+            log.info("A1 policy %s deleted", ident)
+            return "DELETED"
+        policy = A1Policy.model_validate_json(request.payload)
+        self._steering.put(ident, policy)
+        log.info("A1 policy %s in force: %s", ident, policy.model_dump_json(exclude_defaults=True))
+        return "OK"
+
+    def _refused(self, request: _Request, why: str) -> str:
+        log.warning("A1 policy %s refused: %s", request.policy_instance_id, why)
+        return "ERROR"

@@ -1,0 +1,126 @@
+"""The platform's shared data layer: a few small values that must outlive the process.
+
+Values are kept in memory and written behind, on a thread of its own, so that a Redis that is gone holds nobody up: what
+could not be written is tried again until it can.
+"""
+
+import logging
+import threading
+from collections import Counter
+from typing import Any, Final
+
+from xapp.errors import InputError, one_line
+from xapp.ric.worker import Backoff, Worker
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class Sdl:
+    """Key-value store in one namespace of the SDL.
+
+    Args:
+        namespace: the SDL's; Redis keys are ``{namespace},key``.
+        fake: keep everything in this process, for one machine and tests.
+
+    Attributes:
+        counts: ``read``, ``written``, ``failed`` operations.
+
+    Raises:
+        InputError: ricsdl is not installed.
+    """
+
+    def __init__(self, namespace: str, fake: bool) -> None:
+        try:
+            from ricsdl.syncstorage import SyncStorage
+        except ImportError:
+            raise InputError("SDL needs the package 'ricsdl': pip install --no-deps ricsdl==3.1.3") from None
+        self._make_storage = SyncStorage
+        self._storage: Any = None
+        self._backend = {"fake_db_backend": "dict"} if fake else {}
+        self._namespace = namespace
+        self._due: dict[str, bytes | None] = {}
+        self._lock = threading.Lock()
+        self._backoff = Backoff(0.2, _LONGEST_PAUSE_S)
+        self._worker = Worker("ric-sdl", self._flush)
+        self.counts: Counter[str] = Counter()
+        self.available = True
+        """Whether the latest operation succeeded."""
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._worker.start()
+
+    def get(self, keys: list[str]) -> dict[str, bytes]:
+        """The values of those keys that are there; empty where the SDL cannot be asked now (counted)."""
+        if not keys:
+            return {}
+        try:
+            found: dict[str, bytes] = self._open().get(self._namespace, set(keys))
+        except Exception as error:
+            self._failed(error)
+            return {}
+        self._succeeded("read")
+        return found
+
+    def set(self, key: str, value: bytes) -> None:
+        """Have a value written soon."""
+        self._later(key, value)
+
+    def delete(self, key: str) -> None:
+        """Have a value removed soon."""
+        self._later(key, None)
+
+    def stop(self, timeout_s: float) -> int:
+        """Write what is due if that is possible in time; gives how many values it was not for."""
+        self._worker.stop(timeout_s)
+        if self._due and self.available:
+            self._flush()
+        return len(self._due)
+
+    def _later(self, key: str, value: bytes | None) -> None:
+        with self._lock:
+            self._due[key] = value
+        self._worker.wake()
+
+    def _flush(self) -> float | None:
+        with self._lock:
+            due = dict(self._due)
+        if not due:
+            return None
+        written = {key: value for key, value in due.items() if value is not None}
+        removed = {key for key, value in due.items() if value is None}
+        try:
+            if written:
+                self._open().set(self._namespace, written)
+            if removed:
+                self._open().remove(self._namespace, removed)
+        except Exception as error:
+            self._failed(error)
+            return self._backoff.pause_s()
+        self._succeeded("written")
+        with self._lock:
+            for key, value in due.items():
+                if key in self._due and self._due[key] == value:
+                    del self._due[key]
+        return 0 if self._due else None
+
+    def _open(self) -> Any:
+        if self._storage is None:
+            self._storage = self._make_storage(**self._backend)
+        return self._storage
+
+    def _succeeded(self, what: str) -> None:
+        if not self.available:
+            log.info("SDL is back")
+        self.available = True
+        self._backoff.reset()
+        self.counts[what] += 1
+
+    def _failed(self, error: Exception) -> None:
+        # Only the first of a series, or an outage would fill the log.
+        if self.available:
+            log.warning("SDL: %s; going on without, trying again", one_line(error))
+        self.available = False
+        self.counts["failed"] += 1
