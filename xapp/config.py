@@ -100,7 +100,7 @@ def read_descriptor(path: Path) -> dict[str, Any] | None:
         InputError: the file cannot be read, or is not YAML.
     """
     data = read_yaml(path)
-    return data if isinstance(data, dict) and "messaging" in data else None
+    return data if is_descriptor(data) else None
 
 
 def load_config(path: Path) -> RunConfig:
@@ -120,6 +120,8 @@ def parse_config(data: Any, where: str) -> RunConfig:
     """
     if is_descriptor(data):
         return _checked(parse_descriptor(data, where).controls, f"{where}: controls")
+    if isinstance(data, dict) and {"image", "config"} <= data.keys():
+        raise InputError(f"{where}: these are values of the helm chart; give its descriptor/config-file.json")
     return _checked({} if data is None else data, where)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import jsonschema
 import pytest
 
 from xapp.config import RunConfig, load_config
+from xapp.e2 import rmr
 from xapp.errors import InputError
+from xapp.ric import registration
 from xapp.ric.descriptor import missing_messages, parse_descriptor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +127,29 @@ def test_sections_that_the_platform_may_add_are_let_through(descriptor):
     jsonschema.validate(descriptor, SCHEMA)
 
 
+def test_every_message_that_the_xapp_receives_or_sends_is_in_the_descriptor_that_ships(descriptor):
+    parsed = parse_descriptor(descriptor, "it")
+    assert missing_messages(parsed, registration.RX_MESSAGES, registration.TX_MESSAGES) == []
+    handled, sent = set(), set()
+    for path in (ROOT / "xapp").rglob("*.py"):
+        handled |= set(re.findall(r"\.handle\(\s*rmr\.([A-Z0-9_]+)", path.read_text()))
+        sent |= set(re.findall(r"\.send\(\s*rmr\.([A-Z0-9_]+)", path.read_text()))
+    # Answers to the sender of a request are returned by its handler.
+    sent.add("HEALTH_CHECK_RESP")
+    of_platform = {name: name if name.startswith("A1_") else f"RIC_{name}" for name in handled | sent}
+    assert {"INDICATION", "CONTROL_ACK", "CONTROL_FAILURE", "A1_POLICY_REQ"} <= handled
+    assert {"CONTROL_REQ", "A1_POLICY_RESP", "A1_POLICY_QUERY"} <= sent
+    receives, sends = ([of_platform[name] for name in names] for names in (handled, sent))
+    assert missing_messages(parsed, receives, sends) == []
+    # And no message type of the program is left that is neither.
+    assert {name for name in vars(rmr) if re.fullmatch("[A-Z][A-Z0-9_]+", name)} == handled | sent
+
+
+def test_the_descriptor_names_the_policy_type_that_the_mediator_is_given(descriptor):
+    policy_type = json.loads((ROOT / "schemas" / "a1_policy_type.json").read_text())
+    assert rmr_data(descriptor)["policies"] == [policy_type["policy_type_id"]]
+
+
 def test_a_message_without_a_route_is_named(descriptor):
     parsed = parse_descriptor(descriptor, "it")
     assert missing_messages(parsed, ["RIC_INDICATION"], ["RIC_CONTROL_REQ"]) == []
@@ -148,6 +174,11 @@ def test_a_wrong_control_is_named_with_its_file(tmp_path, descriptor):
     with pytest.raises(InputError) as refusal:
         load_config(file)
     assert str(refusal.value) == f"{file}: controls: e2.transprot: no such field"
+
+
+def test_the_values_of_the_chart_are_told_from_settings():
+    with pytest.raises(InputError, match=r"values\.yaml: these are values of the helm chart; give its descriptor/"):
+        load_config(SHIPPED.parents[1] / "values.yaml")
 
 
 def test_reading_changes_nothing(descriptor):
