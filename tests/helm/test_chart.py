@@ -1,6 +1,7 @@
 """The chart renders to what a cluster takes and the platform finds, and `make helm-check` fails where it does not."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from helm import check, schemas
 from helm.chart import CHART, helm, render, with_defaults
 from xapp.config import RunConfig, parse_config
 from xapp.errors import InputError
+from xapp.ric import steering
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES_FILES = sorted((CHART / "ci").glob("*.yaml"))
@@ -135,6 +137,20 @@ def test_updates_of_the_configmap_reach_the_file_since_a_directory_is_mounted(de
     mount = next(item for item in container(defaults)["volumeMounts"] if item["name"] == "config")
     assert mount["mountPath"] == "/opt/ric/config"
     assert "subPath" not in mount
+
+
+def test_a_change_restarts_the_pod_exactly_where_the_running_xapp_could_not_take_it():
+    template = (CHART / "templates" / "deployment.yaml").read_text()
+    left_out = re.search(r"omit \$controls ([^)]+)\)", template).group(1)
+    assert set(re.findall(r'"(\w+)"', left_out)) == steering._CHANGEABLE
+
+    def annotations(**values):
+        return kind(render(values), "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]
+
+    as_it_was = annotations()
+    assert annotations(config={"guard": {"max_mcs": 20}, "policy": "student", "log_level": "DEBUG"}) == as_it_was
+    assert annotations(config={"ric": {"timeout_s": 3}}) != as_it_was
+    assert annotations(seedRoutes="newrt|start") != as_it_was
 
 
 # --- the settings that come out ---
