@@ -18,6 +18,9 @@
 {{- end -}}
 {{- $_ := set $controls "ric" (merge $controls.ric $known) -}}
 {{- end -}}
+{{- if and .Values.store.enabled (hasKey $controls "rollout") -}}
+{{- $_ := set $controls "rollout" (merge $controls.rollout (dict "store" "/var/lib/distila/rollout.sqlite")) -}}
+{{- end -}}
 {{- $controls | toYaml -}}
 {{- end -}}
 
