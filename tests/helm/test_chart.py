@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ from helm import check, schemas
 from helm.chart import CHART, helm, render, with_defaults
 from xapp.config import RunConfig, parse_config
 from xapp.errors import InputError
+from xapp.policy.bundle import resolve_bundle
 from xapp.ric import steering
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +127,22 @@ def test_the_environment_is_that_of_the_platforms_own_chart(defaults):
     assert given["RMR_RTG_SVC"] == "4561"
     assert container(defaults)["envFrom"] == [{"configMapRef": {"name": "dbaas-appconfig"}}]
     assert kind(defaults, "ConfigMap")[0]["metadata"]["name"] == "configmap-ricxapp-distila-appconfig"
+
+
+def test_chart_descriptor_and_package_have_one_version():
+    metadata = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    descriptor = json.loads((CHART / "descriptor" / "config-file.json").read_text())
+    versions = {metadata["version"], metadata["appVersion"], descriptor["version"], version("distila")}
+    assert versions == {descriptor["containers"][0]["image"]["tag"]}
+
+
+def test_a_bundle_is_read_from_a_configmap_as_the_kubelet_lays_it_out(tmp_path):
+    hidden = tmp_path / "..2026_11_25_12_00_00.1"
+    shutil.copytree(resolve_bundle("olla").path, hidden)
+    (tmp_path / "..data").symlink_to(hidden.name)
+    for file in hidden.iterdir():
+        (tmp_path / file.name).symlink_to(f"..data/{file.name}")
+    assert resolve_bundle(str(tmp_path)).digest == resolve_bundle("olla").digest
 
 
 def test_the_names_follow_the_namespace():
