@@ -6,6 +6,7 @@ come within ``ack_timeout_s`` is counted.
 """
 
 import logging
+import re
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -165,7 +166,7 @@ class RmrTransport:
             count_outcome(answer.outcome, self.outcomes, self._lost)
             return
         # A node that says nothing of single UEs means all of them.
-        word = "accepted" if answer.cause is None else "_".join(answer.cause).replace("-", "_").lower()
+        word = "accepted" if answer.cause is None else _word(answer.cause)
         try:
             self.outcomes[word] += len(pb.ControlMessage.FromString(waiting.message).ues)
         except DecodeError:
@@ -195,3 +196,8 @@ class RmrTransport:
     def _health(self, received: RmrMessage) -> tuple[int, bytes]:
         wrong = self.healthy()
         return rmr.HEALTH_CHECK_RESP, f"ERROR {wrong}\n".encode() if wrong else b"OK\n"
+
+
+def _word(cause: tuple[str, str]) -> str:
+    """A cause of E2AP as a word to count by: ``ric_request_control_failed_to_execute``."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", "_".join(cause)).replace("-", "_").lower()

@@ -74,9 +74,11 @@ class Sdl:
 
     def stop(self, timeout_s: float) -> int:
         """Write what is due if that is possible in time; gives how many values it was not for."""
-        self._worker.stop(timeout_s)
-        if self._due and self.available:
-            self._flush()
+        if self._worker.stop(timeout_s) and self._due:
+            # On a thread: redis-py tries a Redis that is gone for longer than there is time.
+            last = threading.Thread(target=self._flush, daemon=True)
+            last.start()
+            last.join(timeout_s)
         return len(self._due)
 
     def _later(self, key: str, value: bytes | None) -> None:
