@@ -119,6 +119,8 @@ MEASURED = [
     "dl_buffer_bytes",
     "prbs",
     "native_mcs",
+    "retx_ack",
+    "retx_nack",
 ]
 
 
