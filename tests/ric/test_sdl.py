@@ -1,5 +1,6 @@
 """The shared data layer over a real Redis that comes and goes."""
 
+import socket
 import time
 
 import pytest
@@ -61,6 +62,20 @@ def test_at_the_end_a_redis_that_is_gone_is_given_up_soon(redis):
     start = time.monotonic()
     assert store.stop(0.5) == 1
     assert time.monotonic() - start < 2
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute.getsockname()[1]))
+        store = Sdl("distila", fake=False)
+        store.start()
+        start = time.monotonic()
+        assert store.get(["key"]) == {}
+        store.set("key", b"value")
+        assert store.stop(0.3) == 1
+        assert time.monotonic() - start < 4
+    assert not store.available
 
 
 def test_the_fake_keeps_values_in_this_process(eventually):

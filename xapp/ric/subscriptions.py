@@ -224,10 +224,10 @@ class Subscriptions:
                 return
         self._failure = "" if offers else "no E2 node offers the service model"
         offered = {offer.meid for offer in offers}
+        fresh = [meid for meid in offered if meid not in self._of]
+        kept = self._kept(fresh)
         with self._changing:
             gone = [self._of[meid] for meid in self._of if meid not in offered]
-            fresh = [meid for meid in offered if meid not in self._of]
-            kept = self._kept(fresh)
             # Replaced, not changed: other threads read it without a lock.
             self._of = {
                 **{meid: s for meid, s in self._of.items() if meid in offered},
