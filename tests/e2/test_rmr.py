@@ -162,7 +162,7 @@ def test_a_handler_that_fails_does_not_stop_the_others(pair, eventually, caplog)
     pair.xapp.handle(rmr.INDICATION, fail)
     for _ in range(20):
         pair.node.send(rmr.INDICATION, b"x")
-    eventually(lambda: pair.xapp.dropped["handler_failed"] == 20)
+    eventually(lambda: pair.xapp.unhandled["handler_failed"] == 20)
     assert len([record for record in caplog.records if record.exc_info]) == 10, "the log is not filled"
     pair.xapp.handle(rmr.INDICATION, pair.at_xapp.append)
     pair.node.send(rmr.INDICATION, b"y")
@@ -173,7 +173,7 @@ def test_a_handler_that_fails_does_not_stop_the_others(pair, eventually, caplog)
 def test_idle_time_and_messages_of_unknown_type_do_no_harm(pair, eventually):
     pair.xapp._handlers.pop(rmr.INDICATION)
     pair.node.send(rmr.INDICATION, b"x")
-    eventually(lambda: pair.xapp.dropped == {"unknown_message_type": 1})
+    eventually(lambda: pair.xapp.unhandled == {"unknown_message_type": 1})
     time.sleep(0.35)  # several timeouts of the receive call, which gives NULL where it is not given a buffer
     pair.xapp.handle(rmr.INDICATION, pair.at_xapp.append)
     pair.node.send(rmr.INDICATION, b"y")

@@ -1,5 +1,6 @@
 """Shared by the tests of the platform's side: waiting, a real Redis, a second policy bundle."""
 
+import threading
 import time
 
 import numpy as np
@@ -23,6 +24,15 @@ def eventually():
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_goes_on():
+    """redis-py goes on trying for seconds, with the random module that other tests watch."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("ric-sdl"):
+            thread.join(PATIENCE_S)
 
 
 @pytest.fixture

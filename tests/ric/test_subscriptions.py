@@ -256,7 +256,7 @@ def test_at_the_end_a_manager_that_is_gone_holds_nobody_up(bench, eventually):
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["manager remembers", "manager forgot"])
-def test_the_subscription_id_outlives_the_process(bench, redis, eventually, known):
+def test_the_subscription_id_outlives_the_process(redis, bench, eventually, known):
     first = bench(sdl=_sdl())
     first.start()
     eventually(lambda: first.active == 1)

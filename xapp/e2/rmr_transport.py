@@ -95,7 +95,7 @@ class RmrTransport:
         self._expire()
         # Copied before they are gone through: other threads count on.
         lost = Counter(dict(self._lost))
-        lost.update(dict(self.port.dropped))
+        lost.update(dict(self.port.unhandled))
         lost.update({f"rmr_{reason}": count for reason, count in dict(self.port.unsent).items()})
         lost.update(rmr_queue_full=self.port.queue_drops())
         return +lost
