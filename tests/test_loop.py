@@ -1,6 +1,5 @@
 """The decision loop: one indication in, one control message out; order, memory and counts are kept."""
 
-import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from schemas import e2sm_v1_pb2 as pb
 from xapp.e2.codec import Identity, decode_control, encode_indication
 from xapp.e2.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
-from xapp.errors import InputError
 from xapp.loop import DecisionLoop, LoopConfig
 from xapp.policy.bundle import bundled, load_bundle
 from xapp.policy.guard import GuardConfig
@@ -207,8 +205,8 @@ def test_a_hundred_thousand_ues_pass_through_bounded_memory(by):
         first = {name: value[:1] for name, value in counts.items()}
         expected = alone.decide(report(sequence, [1], **both, **first))
         assert (answer.kind[0], answer.value[0]) == (expected.kind[0], expected.value[0])
-        assert len(loop._policy.ues) <= capacity
-    assert loop._policy.ues.state.shape[0] == capacity
+        assert len(loop._ues) <= capacity
+    assert loop._ues.memories[0].state.shape[0] == capacity
     seen = 100_000 + (1 if by == "ue_id" else 2)
     assert loop.stats.noticed["ue_new"] == seen
     assert loop.stats.noticed["ue_evicted"] == seen - capacity
@@ -336,64 +334,3 @@ def test_feedback_beyond_the_running_total_is_counted():
     loop.decide(report(1, total=100, ack=1))
     loop.decide(report(2, total=101, ack=4))
     assert loop.stats.noticed["harq_beyond_total"] == 3
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    """OLLA with another step: another graph, other decisions."""
-    export = pytest.importorskip("training.olla_bundle", reason="makes a bundle").export_olla
-    from xapp.policy.olla import OllaConfig
-
-    return export(OllaConfig(step_on_nack=0.5), tmp_path_factory.mktemp("bundles") / "other")
-
-
-def test_a_policy_swapped_in_decides_from_the_next_indication_on_and_remembers_nothing(other):
-    loop, fresh = make_loop(), DecisionLoop(other, LoopConfig(), NO_DEADLINE)
-    for sequence in range(1, 6):
-        decode_control(*loop.step(*wire(report(sequence, nack=3))))
-    loop.swap(other)
-    assert loop.bundle is other
-    for sequence in range(6, 9):
-        asked = wire(report(sequence, nack=3))
-        got, wanted = decode_control(*loop.step(*asked)), decode_control(*fresh.step(*asked))
-        assert got.arms == [("policy", other.digest)]
-        assert got.value.tolist() == wanted.value.tolist()
-    assert loop.stats.indications == 8
-
-
-def test_the_same_policy_again_changes_nothing():
-    swapped, left = make_loop(), make_loop()
-    for sequence in range(1, 6):
-        asked = wire(report(sequence, nack=2))
-        swapped.swap(load_bundle(bundled("olla")))
-        assert swapped.step(*asked) == left.step(*asked)
-
-
-def test_a_swap_names_an_arm_that_there_is(other):
-    with pytest.raises(InputError, match="no arm 'b': there is 'policy'"):
-        make_loop().swap(other, arm="b")
-
-
-def test_nothing_is_lost_while_policies_are_swapped_under_way(other):
-    loop = make_loop()
-    stop, swaps = threading.Event(), Counter()
-
-    def swap():
-        while not stop.is_set():
-            loop.swap(OLLA if loop.bundle is other else other)
-            swaps["done"] += 1
-
-    thread = threading.Thread(target=swap)
-    thread.start()
-    digests = Counter()
-    try:
-        for sequence in range(1, 1001):
-            answer = decode_control(*loop.step(*wire(report(sequence, [1, 2, 3], nack=1))))
-            assert len(answer.rnti) == 3
-            digests[answer.arms[0][1]] += 1
-    finally:
-        stop.set()
-        thread.join()
-    assert (loop.stats.indications, loop.stats.dropped) == (1000, {})
-    assert swaps["done"] > 2
-    assert set(digests) == {OLLA.digest, other.digest}

@@ -67,6 +67,8 @@ def _load(entry: EntryPoint) -> typer.Typer:
 
 def _install(entry: EntryPoint) -> str:
     extra = {"replay": "[replay]", "training": "[training]"}.get(entry.module.split(".")[0], "")
+    if "ric" in entry.module:
+        extra = "[replay,ric]"
     return f"pip install 'distila{extra}'"
 
 

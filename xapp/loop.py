@@ -6,6 +6,8 @@ what arrives twice or late is dropped and counted, a node that restarted is reco
 """
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -16,18 +18,18 @@ from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field
 
 from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, Decisions, IntArray, KpiReport
+from xapp.e2.report import NATIVE, Decisions, IntArray, KpiReport
 from xapp.errors import InputError
+from xapp.policy.arm import Arm, Decided, Engine, Lineup, Meter, Seating
 from xapp.policy.bundle import Bundle
-from xapp.policy.columns import Layout
-from xapp.policy.guard import Guard, GuardConfig, Limits
+from xapp.policy.guard import GuardConfig, Limits, deadline_missed
 from xapp.policy.ue_table import UeTable
 from xapp.stats import LoopStats
 
 log = logging.getLogger(__name__)
 
 _LATE_IN_ORDER: Final = 8
-_KINDS = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
+_NO_ENGINE: Final = 0
 
 
 class LoopConfig(BaseModel):
@@ -69,21 +71,6 @@ def _began_anew(order: _CellOrder, sequence: int) -> bool:
     return order.late_in_order >= _LATE_IN_ORDER
 
 
-class _Policy:
-    """A bundle made ready to decide, with the memory of its UEs."""
-
-    def __init__(self, bundle: Bundle, limits: Limits, ue_capacity: int) -> None:
-        manifest = bundle.manifest
-        self.bundle = bundle
-        self.layout = Layout(manifest.columns)
-        self.guard = Guard(limits, manifest.mcs_tables, manifest.columns)
-        self.kind_of_action = np.array([_KINDS[action.kind] for action in manifest.actions])
-        self.value_of_action = np.array([action.value for action in manifest.actions])
-        self.ues = UeTable(ue_capacity, manifest.state_size)
-        # ONNX Runtime plans its memory on first use, which the first UE should not wait for.
-        bundle.run(np.zeros((1, len(manifest.columns)), np.float32), np.zeros((1, manifest.state_size), np.float32))
-
-
 class DecisionLoop:
     """Decides for every UE of an indication.
 
@@ -104,35 +91,86 @@ class DecisionLoop:
         clock_ns: Callable[[], int] = perf_counter_ns,
     ) -> None:
         self.config = config or LoopConfig()
+        self._bundle = bundle
         self.stats = LoopStats()
+        self.meter: Meter | None = None
         self.limits = Limits(guard_config or GuardConfig())
         """What the guard enforces; may be replaced while decisions are made."""
         self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
-        self._policy = _Policy(bundle, self.limits, self.config.ue_capacity)
+        self._ues = UeTable(self.config.ue_capacity)
         self._order: dict[str, _CellOrder] = {}
+        self._seats: dict[str, Seating] = {}
+        self._engine_of_row = np.full(self.config.ue_capacity, _NO_ENGINE)
+        self._shadow_counts: Counter[str] = Counter()
+        self._change = threading.Lock()
+        self._next = Lineup((Arm(self.config.arm, self.engine(bundle)),))
+        self._lineup = self._next
+        self._take_place()
 
     @property
     def bundle(self) -> Bundle:
-        """The policy that decides now."""
-        return self._policy.bundle
+        """The policy of the default arm; where that has none, the latest it had."""
+        engine = self._next.arms[0].engine
+        if engine is not None:
+            self._bundle = engine.bundle
+        return self._bundle
+
+    @property
+    def lineup(self) -> Lineup:
+        """The arms that decide from the next indication on."""
+        return self._next
+
+    def engine(self, bundle: Bundle) -> Engine:
+        """A bundle made ready for this loop, under its limits; warmed up by the caller's thread."""
+        return Engine(bundle, self.limits, self.config.ue_capacity)
 
     def swap(self, bundle: Bundle, arm: str | None = None) -> None:
-        """Have another policy decide from the next indication on; from any thread, whose time it takes to warm it up.
+        """Put another policy in place of an arm's; from any thread, in force between two indications.
 
-        The UEs' memory starts anew, as it means nothing to another graph; the same graph again changes nothing.
+        The memory of the arm's UEs starts anew, unless the graph is the same.
 
         Args:
-            bundle: the policy, loaded and so checked.
-            arm: whose policy it is; there is one arm.
+            bundle: the new policy.
+            arm: name of the arm, shadows included; None: the default one.
 
         Raises:
             InputError: there is no such arm.
         """
-        if arm not in (None, self.config.arm):
-            raise InputError(f"no arm {arm!r}: there is {self.config.arm!r}")
-        if bundle.digest != self.bundle.digest:
-            self._policy = _Policy(bundle, self.limits, self.config.ue_capacity)
+        with self._change:
+            lineup = self._next
+            name = lineup.arms[0].name if arm is None else arm
+            arms = (*lineup.arms, *lineup.shadows)
+            if name not in (one.name for one in arms):
+                raise InputError(f"arm {name!r}: no such arm, there are {', '.join(one.name for one in arms)}")
+            known = [one for one in lineup.engines if one.bundle.digest == bundle.digest]
+            engine = known[0] if known else self.engine(bundle)
+
+            def swapped(which: tuple[Arm, ...]) -> tuple[Arm, ...]:
+                return tuple(Arm(name, engine) if one.name == name else one for one in which)
+
+            self._next = Lineup(swapped(lineup.arms), lineup.assign, swapped(lineup.shadows))
+
+    def deploy(self, lineup: Lineup) -> None:
+        """Set the arms, from any thread; in force between two indications.
+
+        A UE that changes to another engine is new to it, unless the engine was its shadow.
+        """
+        with self._change:
+            self._next = lineup
+
+    def _take_place(self) -> None:
+        """Make the lineup of `deploy` or `swap` the one that decides."""
+        lineup = self._next
+        self._were_shadows = {arm.engine for arm in self._lineup.shadows}
+        for engine in lineup.engines:
+            if engine not in self._lineup.engines:
+                # It ran for none of these UEs, or long ago.
+                engine.memory.clear()
+        self._lineup = lineup
+        self._ues.memories = [engine.memory for engine in lineup.engines]
+        self._arms = [(arm.name, arm.digest) for arm in lineup.arms]
+        self._seats.clear()
 
     def step(
         self, header_data: bytes, message_data: bytes, received_ns: int | None = None
@@ -179,43 +217,33 @@ class DecisionLoop:
         if report.num_ues > self.config.ue_capacity:
             self.stats.dropped["too_many_ues"] += 1
             return None
-        # One look: another thread may put another policy in its place at any time.
-        policy = self._policy
-        ues = policy.ues
-        rows = ues.rows(report, self.stats.noticed)
-        self._watch_counters(report, ues, rows)
-        matrix = policy.layout.matrix(report)
-        state = ues.state[rows]
-        state_ns = self._clock_ns()
-        score, action, next_state = policy.bundle.run(matrix, state)
-        # A state that is not finite would poison every later decision of the UE: forget it instead.
-        finite = np.isfinite(next_state)
-        if count_nonzero(finite) < finite.size:
-            lost = np.asarray(~finite.all(axis=1))
-            next_state = np.where(lost[:, None], np.float32(0), next_state)
-            self.stats.noticed["state_not_finite"] += int(lost.sum())
-        ues.state[rows] = next_state
-        infer_ns = self._clock_ns()
-        kind, value = policy.guard.check(
-            report,
-            score,
-            policy.kind_of_action[action],
-            policy.value_of_action[action],
-            ues,
-            rows,
-            self.stats.guarded,
-        )
+        if self._next is not self._lineup:
+            self._take_place()
+        rows = self._ues.rows(report, self.stats.noticed)
+        self._watch_counters(report, rows)
+        seats = self._seats.get(report.cell_id)
+        if seats is None or seats.rows is not rows:
+            seats = self._seat(report, rows)
+        stats = self.stats
+        spent: list[tuple[int, int]] = []
+        kind, value, wanted = self._decide_all(report, seats, spent)
         guard_ns = self._clock_ns()
         elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
-        if policy.guard.deadline_missed(elapsed_us, kind, self.stats.guarded):
+        if deadline_missed(self.limits.default, elapsed_us, kind, stats.guarded):
             kind, value = np.full_like(kind, NATIVE), np.zeros_like(value)
-        stats = self.stats
+        native = count_nonzero(kind == NATIVE)
         stats.indications += 1
         stats.decisions += report.num_ues
-        stats.native += int(count_nonzero(kind == NATIVE))
-        stats.latency["state"].add((state_ns - start_ns) / 1000)
-        stats.latency["infer"].add((infer_ns - state_ns) / 1000)
-        stats.latency["guard"].add((guard_ns - infer_ns) / 1000)
+        stats.native += int(native)
+        infer_us, guarded_us = (sum(times) / 1000 for times in zip(*spent, strict=True)) if spent else (0.0, 0.0)
+        stats.latency["state"].add((guard_ns - start_ns) / 1000 - infer_us - guarded_us)
+        stats.latency["infer"].add(infer_us)
+        stats.latency["guard"].add(guarded_us)
+        if self.meter is not None:
+            kept_back = (kind == NATIVE) & (wanted != NATIVE) if native else None
+            self.meter.record(Decided(report, seats, kept_back, [sum(times) / 1000 for times in spent]))
+        if seats.lineup.shadows:
+            self._shadow(report, seats, kind, value)
         return Decisions(
             cell_id=report.cell_id,
             answers_sequence=report.sequence,
@@ -227,8 +255,67 @@ class DecisionLoop:
             ue_id=report.ue_id,
             kind=kind,
             value=value,
-            arms=[(self.config.arm, policy.bundle.digest)],
+            arms=self._arms,
+            arm=seats.arm,
         )
+
+    def _seat(self, report: KpiReport, rows: IntArray) -> Seating:
+        """Work out who belongs to which arm, as the UEs of the cell or the arms have changed."""
+        lineup = self._lineup
+        arm = None if lineup.assign is None else lineup.assign(report)
+        seats = Seating.of(lineup, rows, self._ues.units(report, rows), arm)
+        decides = np.full(len(rows), _NO_ENGINE)
+        for engine, index in seats.groups:
+            mine = slice(None) if index is None else index
+            decides[mine] = engine.number
+            came = (self._engine_of_row[rows[mine]] != engine.number) & (engine not in self._were_shadows)
+            engine.memory.reset(rows[mine][came])
+        self._engine_of_row[rows] = decides
+        self._seats[report.cell_id] = seats
+        return seats
+
+    def _decide_all(
+        self, report: KpiReport, seats: Seating, spent: list[tuple[int, int]]
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Kind, value, and the kind wanted before the guard, [ue]; appends each group's inference and guard time."""
+        groups = seats.groups
+        if len(groups) == 1 and groups[0][1] is None:
+            return self._decide_group(groups[0][0], report, seats.rows, spent)
+        kind, value, wanted = (np.zeros(report.num_ues, np.int64) for _ in range(3))
+        kind[:] = wanted[:] = NATIVE
+        for engine, index in groups:
+            part = report if index is None else report.part(index)
+            rows = seats.rows if index is None else seats.rows[index]
+            into = slice(None) if index is None else index
+            kind[into], value[into], wanted[into] = self._decide_group(engine, part, rows, spent)
+        return kind, value, wanted
+
+    def _decide_group(
+        self, engine: Engine, report: KpiReport, rows: IntArray, spent: list[tuple[int, int]]
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        clock_ns = self._clock_ns
+        matrix = engine.matrix(report)
+        state_ns = clock_ns()
+        score, action = engine.infer(matrix, rows, self.stats.noticed)
+        infer_ns = clock_ns()
+        decided = engine.guarded(report, score, action, rows, self.stats.guarded)
+        spent.append((infer_ns - state_ns, clock_ns() - infer_ns))
+        return decided
+
+    def _shadow(self, report: KpiReport, seats: Seating, kind: IntArray, value: IntArray) -> None:
+        """Let the shadow arms decide; nothing of it goes out, and a fault in one of them is none of the others'."""
+        for arm in seats.lineup.shadows:
+            if arm.engine is None:
+                continue
+            try:
+                score, action = arm.engine.infer(arm.engine.matrix(report), seats.rows, self._shadow_counts)
+                decided = arm.engine.guarded(report, score, action, seats.rows, self._shadow_counts)
+            except Exception:
+                self.stats.noticed["shadow_failed"] += 1
+                log.debug("shadow arm %s failed", arm.name, exc_info=True)
+                continue
+            if self.meter is not None:
+                self.meter.shadowed(arm, report, decided[0], decided[1], kind, value)
 
     def _in_order(self, report: KpiReport) -> bool:
         """Whether the report is newer than the latest of its cell; drops and counts it otherwise."""
@@ -236,7 +323,9 @@ class DecisionLoop:
         if order is None:
             if len(self._order) >= self.config.cell_capacity:
                 # Dicts keep insertion order, and cells are re-inserted when heard: the first is the longest unheard.
-                self._order.pop(next(iter(self._order)))
+                forgotten = next(iter(self._order))
+                self._order.pop(forgotten)
+                self._seats.pop(forgotten, None)
                 self.stats.noticed["cell_evicted"] += 1
             self._order[report.cell_id] = _CellOrder(report.sequence, report.timestamp_us)
             return True
@@ -260,23 +349,24 @@ class DecisionLoop:
         order.late_sequence, order.late_in_order = -1, 0
         return True
 
-    def _watch_counters(self, report: KpiReport, ues: UeTable, rows: IntArray) -> None:
+    def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
         """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
-        before = ues.total_first_tx[rows]
+        before = self._ues.total_first_tx[rows]
         unknown = np.isnan(total)
         if count_nonzero(unknown):
             # A report without the total says nothing about it: the one known stays.
             total = np.where(unknown, before, total)
-        ues.total_first_tx[rows] = total
+        self._ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
         if not count_nonzero(lost):
             return
         restarted = np.asarray(total < before)
         if restarted.any():
             # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
-            ues.reset(rows[restarted])
-            ues.total_first_tx[rows[restarted]] = total[restarted]
+            self._ues.reset(rows[restarted])
+            self._seats.pop(report.cell_id, None)
+            self._ues.total_first_tx[rows[restarted]] = total[restarted]
             self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
         lost = np.where(restarted | np.isnan(lost), 0, lost)
         for reason, count in (

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from xapp.e2.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, KpiReport
 from xapp.errors import first_error
 from xapp.nr.mcs import MCS_TABLES
-from xapp.policy.guard import Guard, GuardConfig, Limits
-from xapp.policy.ue_table import UeTable
+from xapp.policy.guard import Guard, GuardConfig, Limits, deadline_missed
+from xapp.policy.ue_table import UeMemory, UeTable
 
 NAN = float("nan")
 ALL_TABLES = [1, 2, 3]
@@ -53,7 +53,8 @@ class Desk:
     def __init__(self, mcs_tables: Sequence[int] = ALL_TABLES, **config: object) -> None:
         self.limits = Limits(GuardConfig.model_validate(config))
         self.guard = Guard(self.limits, mcs_tables, ["cqi", "sinr_db"])
-        self.table = UeTable(64, 1)
+        self.memory = UeMemory(64, 1)
+        self.table = UeTable(64, [self.memory])
         self.guarded: Counter[str] = Counter()
 
     def check(self, seen: KpiReport, value=5, kind=MCS, score=None) -> list[tuple[int, int]]:
@@ -62,7 +63,7 @@ class Desk:
         scores = np.zeros((n, 3), np.float32) if score is None else np.array(score, np.float32)
         kinds, values = (np.broadcast_to(np.array(x, np.int64), n).copy() for x in (kind, value))
         rows = self.table.rows(seen, Counter())
-        out = self.guard.check(seen, scores, kinds, values, self.table, rows, self.guarded)
+        out = self.guard.check(seen, scores, kinds, values, self.memory, rows, self.guarded)
         return list(zip(out[0].tolist(), out[1].tolist(), strict=True))
 
 
@@ -175,13 +176,13 @@ def test_a_ue_counts_once_under_the_first_reason_that_applies() -> None:
 
 
 def test_past_the_deadline_every_override_counts() -> None:
-    guard, guarded = Desk(deadline_us=100.0).guard, Counter[str]()
+    limits, guarded = GuardConfig(deadline_us=100.0), Counter[str]()
     kind = np.array([MCS, MCS_OFFSET, NATIVE, MCS])
-    assert not guard.deadline_missed(100.0, kind, guarded)
+    assert not deadline_missed(limits, 100.0, kind, guarded)
     assert guarded == {}
-    assert guard.deadline_missed(100.5, kind, guarded)
+    assert deadline_missed(limits, 100.5, kind, guarded)
     assert guarded == {"deadline": 3}
-    assert not Desk(deadline_us=None).guard.deadline_missed(1e12, kind, guarded), "no deadline, nothing is late"
+    assert not deadline_missed(GuardConfig(deadline_us=None), 1e12, kind, guarded), "no deadline, nothing is late"
 
 
 # ---------------------------------------------------------------- the breaker

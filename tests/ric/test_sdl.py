@@ -40,7 +40,7 @@ def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_wh
     assert sdl.get(["key"]) == {}, "nobody knows now"
     redis.start()
     eventually(lambda: redis.client.get("{distila},key") == b"99")
-    assert sdl.available
+    eventually(lambda: sdl.available)
     assert redis.keys("*gone*") == []
     assert sdl.counts["failed"] >= 2
 

@@ -66,6 +66,8 @@ def bench():
         one.http.stop()
         one.submgr.stop()
         one.e2mgr.stop()
+        if one.sdl is not None:
+            one.sdl.stop(0.5)
 
 
 def test_the_request_is_what_the_manager_wants(bench, eventually):
@@ -80,7 +82,7 @@ def test_the_request_is_what_the_manager_wants(bench, eventually):
     assert trigger.report_period_ms == 20
     [action] = detail["ActionToBeSetupList"]
     assert list(pb.ActionDefinition.FromString(bytes(action["ActionDefinition"])).cell_ids) == ["cell-1"]
-    assert here.submgr.notified == [200]
+    eventually(lambda: here.submgr.notified == [200])
     assert here.subscriptions.missing() == ""
     assert here.subscriptions.knows(MEID, here.instance)
     assert not here.subscriptions.knows(MEID, here.instance + 1)

@@ -86,6 +86,29 @@ class KpiReport:
         """Number of UEs in the report."""
         return len(self.rnti)
 
+    def part(self, index: IntArray) -> "KpiReport":
+        """The report of some of its UEs only; ``index`` holds their rows, ascending."""
+        new_row = np.full(self.num_ues, -1)
+        new_row[index] = np.arange(len(index))
+        entries = np.flatnonzero(new_row[self.harq_ue] >= 0)
+        return KpiReport(
+            cell_id=self.cell_id,
+            sequence=self.sequence,
+            sfn=self.sfn,
+            slot=self.slot,
+            timestamp_us=self.timestamp_us,
+            period_slots=self.period_slots,
+            rnti=self.rnti[index],
+            ue_id=self.ue_id[index],
+            cqi_table=self.cqi_table[index],
+            mcs_table=self.mcs_table[index],
+            measured=self.measured[index],
+            total_first_tx=self.total_first_tx[index],
+            harq_ue=new_row[self.harq_ue[entries]],
+            harq_mcs=self.harq_mcs[entries],
+            harq_counts=self.harq_counts[entries],
+        )
+
     def ue_key(self) -> IntArray:
         """What identifies a UE within its cell, [ue]: its stable id where there is one, otherwise its RNTI."""
         return np.where(self.ue_id == NO_UE_ID, self.rnti, self.ue_id + 0x10000)

@@ -93,10 +93,12 @@ class RmrTransport:
     def lost(self) -> Counter[str]:
         """See `Transport`; what RMR itself could not send or receive is in it."""
         self._expire()
-        lost = self._lost + self.port.dropped
-        lost += Counter({f"rmr_{reason}": count for reason, count in self.port.unsent.items()})
-        lost += Counter(rmr_queue_full=self.port.queue_drops())
-        return lost
+        # Copied before they are gone through: other threads count on.
+        lost = Counter(dict(self._lost))
+        lost.update(dict(self.port.dropped))
+        lost.update({f"rmr_{reason}": count for reason, count in dict(self.port.unsent).items()})
+        lost.update(rmr_queue_full=self.port.queue_drops())
+        return +lost
 
     def start(self, inbox: Inbox) -> None:
         """See `Transport.start`."""

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
 from xapp.nr.mcs import MCS_TABLES
-from xapp.policy.ue_table import UeTable
+from xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
@@ -114,7 +114,7 @@ class Guard:
         score: FloatArray,
         kind: IntArray,
         value: IntArray,
-        table: UeTable,
+        memory: UeMemory,
         rows: IntArray,
         guarded: Counter[str],
     ) -> tuple[IntArray, IntArray]:
@@ -124,7 +124,7 @@ class Guard:
             report: what was decided on, [ue].
             score: [ue, action], the policy's scores.
             kind, value: [ue], the policy's decisions.
-            table, rows: the UEs' memory, for the breaker.
+            memory, rows: what is remembered of the UEs, for the breaker.
             guarded: counts interventions by reason; a UE counts once, under the first reason that applies.
 
         Returns:
@@ -142,8 +142,8 @@ class Guard:
             blind = ~report.harq_measured & np.isnan(report.measured[:, self._quality]).all(axis=1)
             bad = self._veto("no_measurement", blind, bad, guarded)
         # Feedback keeps a policy going when the CQI stays away, but not for ever.
-        idle_slots = np.where(report.first_tx > 0, 0, table.idle_slots[rows] + report.period_slots)
-        table.idle_slots[rows] = idle_slots
+        idle_slots = np.where(report.first_tx > 0, 0, memory.idle_slots[rows] + report.period_slots)
+        memory.idle_slots[rows] = idle_slots
         stale = (report.measured[:, _CQI_AGE] > config.max_cqi_age_slots) & (idle_slots > config.max_cqi_age_slots)
         if count_nonzero(stale):
             if _SINR in self._quality:
@@ -152,7 +152,7 @@ class Guard:
         if not self._fits_all or count_nonzero(report.mcs_table) < report.num_ues:
             bad = self._veto("mcs_table", ~self._fits[report.mcs_table], bad, guarded)
         allowed = self._clamp(config, report, kind, value)
-        held = self._breaker(config, report, kind, allowed, bad, table, rows, guarded)
+        held = self._breaker(config, report, kind, allowed, bad, memory, rows, guarded)
         if count_nonzero(held):
             bad = self._veto("breaker", held, bad, guarded)
         if count_nonzero(bad):
@@ -173,14 +173,6 @@ class Guard:
         high = np.where(absolute, max_mcs, config.max_offset)
         return np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
 
-    def deadline_missed(self, elapsed_us: float, kind: IntArray, guarded: Counter[str]) -> bool:
-        """Whether the decisions come too late to be sent; counts those that were to override the DU if so."""
-        deadline_us = self._limits.default.deadline_us
-        if deadline_us is None or elapsed_us <= deadline_us:
-            return False
-        guarded["deadline"] += int(count_nonzero(kind != NATIVE))
-        return True
-
     @staticmethod
     def _veto(
         reason: str, new: npt.NDArray[np.bool_], bad: npt.NDArray[np.bool_], guarded: Counter[str]
@@ -197,16 +189,16 @@ class Guard:
         kind: IntArray,
         value: IntArray,
         bad: npt.NDArray[np.bool_],
-        table: UeTable,
+        memory: UeMemory,
         rows: IntArray,
         guarded: Counter[str],
     ) -> npt.NDArray[np.bool_]:
         """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
         sent, failed = report.first_tx, report.first_failed
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
-        recent_tx = table.recent_tx[rows] * keep + sent
-        recent_failed = table.recent_failed[rows] * keep + failed
-        held_slots = np.maximum(table.held_slots[rows] - report.period_slots, 0)
+        recent_tx = memory.recent_tx[rows] * keep + sent
+        recent_failed = memory.recent_failed[rows] * keep + failed
+        held_slots = np.maximum(memory.held_slots[rows] - report.period_slots, 0)
         failing = (recent_tx >= config.breaker_min_tx) & (recent_failed > config.breaker_failure_rate * recent_tx)
         if count_nonzero(failing):
             # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
@@ -219,7 +211,15 @@ class Guard:
             # What failed before must not trip it again the moment the UE is let go.
             recent_tx[tripped] = 0
             recent_failed[tripped] = 0
-        table.recent_tx[rows] = recent_tx
-        table.recent_failed[rows] = recent_failed
-        table.held_slots[rows] = held_slots
+        memory.recent_tx[rows] = recent_tx
+        memory.recent_failed[rows] = recent_failed
+        memory.held_slots[rows] = held_slots
         return held_slots > 0
+
+
+def deadline_missed(config: GuardConfig, elapsed_us: float, kind: IntArray, guarded: Counter[str]) -> bool:
+    """Whether the decisions come too late to be sent; counts those that were to override the DU if so."""
+    if config.deadline_us is None or elapsed_us <= config.deadline_us:
+        return False
+    guarded["deadline"] += int(count_nonzero(kind != NATIVE))
+    return True

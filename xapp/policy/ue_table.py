@@ -1,7 +1,7 @@
 """Per-UE memory as struct-of-arrays: one row per UE, bounded, the UE unseen for longest makes room.
 
-A row holds what must survive from one report to the next: the policy's state and the guard's breaker. Rows are handed
-out by (cell, UE key); a UE that returns after it was evicted starts as a new one.
+`UeTable` hands out the rows, by (cell, UE key); a UE that returns after it was evicted starts as a new one. What a
+policy and its guard remember of a UE from one report to the next is in a `UeMemory`, one for each policy that runs.
 """
 
 from collections import Counter
@@ -10,21 +10,20 @@ from typing import Final
 
 import numpy as np
 
-from xapp.e2.report import FloatArray, IntArray, KpiReport
+from xapp.e2.report import NO_UE_ID, FloatArray, IntArray, KpiReport
 
 _NEVER: Final = 2**40  # slots; longer than any limit
 
 
 @dataclass
-class UeTable:
-    """The table. ``capacity`` rows are allocated at once, so memory is bounded by construction.
+class UeMemory:
+    """What one policy and its guard remember, a row for each UE; allocated at once.
 
     Attributes:
         state: [capacity, state_size], the policy's memory.
         recent_tx, recent_failed: [capacity], the breaker's fading counts of first transmissions and failures.
         held_slots: [capacity], for how many more slots the breaker holds the UE on native.
         idle_slots: [capacity], for how long there was no HARQ feedback.
-        total_first_tx: [capacity], the UE's counter at its latest report, NaN = never measured.
     """
 
     capacity: int
@@ -36,12 +35,43 @@ class UeTable:
     idle_slots: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all UEs."""
         self.state = np.zeros((self.capacity, self.state_size), np.float32)
         self.recent_tx = np.zeros(self.capacity, np.float32)
         self.recent_failed = np.zeros(self.capacity, np.float32)
         self.held_slots = np.zeros(self.capacity, np.int64)
         self.idle_slots = np.full(self.capacity, _NEVER, np.int64)
+
+    def reset(self, rows: IntArray) -> None:
+        """Forget the UEs of these rows."""
+        self.state[rows] = 0
+        self.recent_tx[rows] = 0
+        self.recent_failed[rows] = 0
+        self.held_slots[rows] = 0
+        self.idle_slots[rows] = _NEVER
+
+
+@dataclass
+class UeTable:
+    """The table of ``capacity`` rows, so memory is bounded by construction.
+
+    Attributes:
+        memories: what is forgotten with a UE.
+        total_first_tx: [capacity], the UE's counter at its latest report, NaN = never measured.
+        episode: [capacity], number of the UE's episode: from when it was first seen, until its counter started anew or
+            it made room. No two episodes have the same.
+    """
+
+    capacity: int
+    memories: list[UeMemory] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         self.total_first_tx = np.full(self.capacity, np.nan)
+        self.episode = np.zeros(self.capacity, np.int64)
+        self._episodes = 0
         self._last_seen = np.full(self.capacity, -1, np.int64)
         self._row: dict[tuple[str, int], int] = {}
         self._owner: list[tuple[str, int] | None] = [None] * self.capacity
@@ -92,12 +122,15 @@ class UeTable:
 
     def reset(self, rows: IntArray) -> None:
         """Make the UEs of these rows new ones again."""
-        self.state[rows] = 0
-        self.recent_tx[rows] = 0
-        self.recent_failed[rows] = 0
-        self.held_slots[rows] = 0
-        self.idle_slots[rows] = _NEVER
+        for memory in self.memories:
+            memory.reset(rows)
         self.total_first_tx[rows] = np.nan
+        self.episode[rows] = self._episodes + np.arange(1, len(rows) + 1)
+        self._episodes += len(rows)
+
+    def units(self, report: KpiReport, rows: IntArray) -> IntArray:
+        """What tells the UEs apart over all cells, [ue]: their stable id, or minus the number of the episode."""
+        return np.where(report.ue_id == NO_UE_ID, -self.episode[rows], report.ue_id)
 
     def _make_room(self, count: int, noticed: Counter[str]) -> None:
         missing = count - len(self._free)

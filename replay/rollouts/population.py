@@ -1,0 +1,144 @@
+"""Simulated rollouts, thousands of them: units drawn from a KPI library, judged by the very code that runs in the xApp.
+
+Draw, exposure, estimates, verdict and state machine are `xapp.rollout`'s own; only indications and decisions are left
+out, since what an arm does to KPIs is given: an `Effect`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.rollouts.kpi_library import KpiLibrary
+from xapp.rollout.assignment import arm_of_bucket
+from xapp.rollout.exposure import Exposure
+from xapp.rollout.kpi import SUMS
+from xapp.rollout.machine import State, evaluated
+from xapp.rollout.plan import BUCKETS, Plan
+from xapp.rollout.verdict import Record, Verdict, judge
+
+FloatArray = npt.NDArray[np.float64]
+
+_AT: Final = {name: index for index, name in enumerate(SUMS)}
+_MOST_INTERVALS: Final = 400
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a challenger does to its units' KPIs.
+
+    Attributes:
+        goodput: factor on the bits that arrive.
+        bler: factor on first transmissions that fail; more of them are drawn at random.
+    """
+
+    goodput: float = 1.0
+    bler: float = 1.0
+
+    def apply(self, values: FloatArray, rng: np.random.Generator) -> None:
+        """Change KPIs [n, SUMS] in place."""
+        values[:, _AT["bits"]] *= self.goodput
+        if self.bler > 1:
+            sent = np.maximum(values[:, _AT["first_tx"]].round(), 0)
+            failed = np.clip(values[:, _AT["first_failed"]].round(), 0, sent)
+            arrived = sent - failed
+            chance = np.clip((self.bler - 1) * failed / np.maximum(arrived, 1), 0, 1)
+            values[:, _AT["first_failed"]] = failed + rng.binomial(arrived.astype(np.int64), chance)
+
+
+@dataclass
+class Outcome:
+    """How one rollout went.
+
+    Attributes:
+        state: where it ended.
+        verdicts: of every interval.
+        exposure: unit intervals on challengers until then.
+        stages: stage of every interval.
+    """
+
+    state: State
+    verdicts: list[Verdict] = field(default_factory=list)
+    stages: list[int] = field(default_factory=list)
+    exposure: int = 0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who is there.
+
+    Attributes:
+        library: KPIs to draw from.
+        units: UEs at any time.
+        mean_stay_intervals: how long a UE stays; another one takes its place.
+    """
+
+    library: KpiLibrary
+    units: int = 1000
+    mean_stay_intervals: float = 60.0
+
+
+def planned_exposure(plan: Plan, units: int) -> float:
+    """Unit intervals on challengers if the rollout goes its whole way: the last stage to its limit."""
+    total = 0.0
+    for number, stage in enumerate(plan.stages):
+        last = number == len(plan.stages) - 1
+        length = stage.max_intervals if last and stage.max_intervals is not None else stage.min_intervals
+        total += units * sum(stage.share_pct.values()) / 100 * length
+    return total
+
+
+def simulate(plan: Plan, population: Population, effect: Effect, rng: np.random.Generator) -> Outcome:
+    """One rollout from its start until it is promoted, rolled back or held."""
+    library, count = population.library, population.units
+    ue = rng.integers(0, library.num_ues, count)
+    interval = rng.integers(0, 1 << 20, count)
+    bucket = rng.integers(0, BUCKETS, count)
+    unit = np.arange(count)
+    next_unit = count
+    exposure = Exposure(plan.arm_names(), plan.settle_intervals)
+    state = State(version=1, run="simulated", plan=plan, status="running")
+    outcome = Outcome(state)
+    table, stage = arm_of_bucket(plan, 0), 0
+    while state.status == "running" and state.interval < _MOST_INTERVALS:
+        if state.stage != stage:
+            stage = state.stage
+            table = arm_of_bucket(plan, stage)
+        exposure.begin_stage(stage)
+        values = library.rows(ue, interval)
+        arms = table[bucket]
+        treated = np.flatnonzero(arms > 1)
+        if len(treated):
+            changed = values[treated]
+            effect.apply(changed, rng)
+            values[treated] = changed
+        exposure.add(unit, arms, values)
+        exposure.close_interval(state.tail_below)
+        exposed = exposure.exposed()
+        verdict = judge(plan, Record(stage, state.stage_intervals + 1, state.withdrawn, state.tail_below, exposed))
+        outcome.verdicts.append(verdict)
+        outcome.stages.append(stage)
+        outcome.exposure += len(treated)
+        state, _ = evaluated(state, verdict, exposed.tail_below)
+        interval = interval + 1
+        leaves = np.flatnonzero(rng.random(count) < 1 / population.mean_stay_intervals)
+        if len(leaves):
+            ue[leaves] = rng.integers(0, library.num_ues, len(leaves))
+            interval[leaves] = rng.integers(0, 1 << 20, len(leaves))
+            bucket[leaves] = rng.integers(0, BUCKETS, len(leaves))
+            unit[leaves] = next_unit + np.arange(len(leaves))
+            next_unit += len(leaves)
+    outcome.state = state
+    return outcome
+
+
+def describe(outcome: Outcome) -> dict[str, Any]:
+    """One line on a rollout."""
+    return {
+        "status": outcome.state.status,
+        "stage": outcome.state.plan.stages[outcome.state.stage].name,
+        "intervals": outcome.state.interval,
+        "exposure": outcome.exposure,
+        "why": outcome.state.reason,
+    }

@@ -1,0 +1,340 @@
+"""The rollout at work inside one xApp: it keeps the decision loop's arms as the store says, and judges every interval.
+
+Each replica runs one. Whoever evaluates an interval first commits it; the others find a new version and follow. Time is
+the monotonic clock of each process, counted from when it saw the latest version, so a wall clock that jumps changes
+nothing. While the store cannot be reached assignments go on as they are, no transition is taken, and `ready` says why.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from xapp.errors import InputError
+from xapp.loop import DecisionLoop
+from xapp.policy.arm import Arm, Engine, Lineup
+from xapp.policy.bundle import Bundle, resolve_bundle
+from xapp.rollout.assignment import Assignment
+from xapp.rollout.exposure import Exposed, Exposure
+from xapp.rollout.kpi import KpiMeter
+from xapp.rollout.machine import Command, ConflictError, State, What, evaluated, ordered, stage_refused, summary
+from xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
+from xapp.rollout.store import Store, StoreLostError
+from xapp.rollout.verdict import Record, Verdict, judge
+
+log = logging.getLogger(__name__)
+
+_TRIES: Final = 20
+_POLL_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Something happened to the rollout; for alarms and metrics."""
+
+    what: What
+    who: str
+    why: str
+    run: str
+    status: str
+    stage: str
+    version: int
+
+
+def check_policies(plan: Plan, load: Callable[[str], Bundle] = resolve_bundle) -> dict[str, str]:
+    """sha256 of each policy of a plan, all of them loaded and checked.
+
+    Raises:
+        InputError: one of them fails its check.
+    """
+    policies = {plan.champion.policy, *(arm.policy for arm in plan.challengers)}
+    return {policy: "" if policy == NATIVE_POLICY else load(policy).digest for policy in sorted(policies)}
+
+
+def order(store: Store, command: Command, digests: dict[str, str] | None = None) -> tuple[State, What]:
+    """Carry out an operator's command in the store; the replicas follow.
+
+    Raises:
+        InputError: a policy fails its check, or the command does not fit (`machine.ConflictError`, `machine.RefusedError`).
+        StoreLostError: the store cannot be reached.
+    """
+    if command.action == "start" and command.plan is not None and digests is None:
+        digests = check_policies(command.plan)
+    for _ in range(_TRIES):
+        before = store.load()
+        after, what = ordered(before, command, digests or {})
+        detail = {"plan": after.plan.model_dump(mode="json"), "digests": after.digests} if what == "start" else {}
+        written = store.commit(before, after, who=command.who, what=what, detail=detail)
+        if written is not None:
+            return written, what
+    raise ConflictError(f"{command.action}: others kept changing the rollout; look at its status and try again")
+
+
+class RolloutController:
+    """One replica's part in the rollout.
+
+    Args:
+        loop: whose arms are set.
+        store: where the rollout is.
+        replica: name of this replica.
+        load: finds and checks a bundle.
+        on_transition: told of every transition that this replica sees.
+        clock_s: monotonic clock, replaced in tests.
+    """
+
+    def __init__(
+        self,
+        loop: DecisionLoop,
+        store: Store,
+        replica: str = "distila-0",
+        load: Callable[[str], Bundle] = resolve_bundle,
+        on_transition: Callable[[Transition], None] = lambda _: None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        # What an earlier life of this replica published stays, so this one needs a name of its own.
+        self._replica = f"{replica}:{secrets.token_hex(4)}"
+        self._load = load
+        self._on_transition = on_transition
+        self._clock_s = clock_s
+        self._idle = loop.lineup
+        self._engines: dict[str, Engine | None] = {}
+        self._state: State | None = None
+        self._lineup_of: tuple[Any, ...] | None = None
+        self._meter: KpiMeter | None = None
+        self._exposure: Exposure | None = None
+        self._exposed: Exposed | None = None
+        self._verdict: Verdict | None = None
+        self._due_s = 0.0
+        self._killed_run: str | None = None
+        self._trouble: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.transitions: dict[str, int] = {}
+        self.store_losses = 0
+
+    # --- the thread ---
+
+    def start(self) -> None:
+        """Follow the store in a thread of its own."""
+        self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; the rollout goes on with the other replicas, or when this one is back."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_POLL_S + 2)
+        self._store.close()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except Exception:
+                self._trouble["internal"] = "see the log"
+                log.exception("rollout: internal error")
+            interval_s = self._state.plan.interval_s if self._state is not None else _POLL_S
+            self._stop.wait(min(_POLL_S, interval_s / 5))
+
+    def tick(self) -> None:
+        """Follow the store, and evaluate if an interval is over. Called often."""
+        with self._lock:
+            if self._meter is not None and self._exposure is not None:
+                self._exposure.add(*self._meter.drain())
+            try:
+                state = self._store.load()
+                self._trouble.pop("store", None)
+                if state is not None and (self._state is None or state.version != self._state.version):
+                    self._adopt(state)
+                if self._state is not None and self._state.active and self._clock_s() >= self._due_s:
+                    self._evaluate(self._state)
+            except StoreLostError as error:
+                if "store" not in self._trouble:
+                    log.warning("rollout: %s; assignments stay, no transition is taken", error)
+                    self.store_losses += 1
+                self._trouble["store"] = str(error)
+            except InputError as error:
+                self._trouble["store"] = str(error)
+
+    # --- what others ask ---
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """What keeps the rollout from working as it should, by what: ``store``, ``bundle``, ``internal``."""
+        return dict(self._trouble)
+
+    @property
+    def state(self) -> State | None:
+        """The rollout as this replica knows it."""
+        return self._state
+
+    def command(self, command: Command) -> State:
+        """Carry out an operator's command and follow it at once.
+
+        A kill takes the challengers out of service here before the store is asked, and even if it cannot be reached.
+
+        Raises:
+            InputError, StoreLostError: see `order`.
+        """
+        with self._lock:
+            if command.action == "kill" and self._state is not None and self._state.active:
+                self._killed_run = self._state.run
+                self._deploy(self._state)
+            digests = None
+            if command.action == "start" and command.plan is not None:
+                digests = check_policies(command.plan, self._load)
+            state, _ = order(self._store, command, digests)
+            self._adopt(state)
+            return state
+
+    def status(self) -> dict[str, Any]:
+        """For people and programs."""
+        with self._lock:
+            state, exposed = self._state, self._exposed
+            return {
+                **summary(state),
+                "replica": self._replica,
+                "ready": not self._trouble,
+                "trouble": self.trouble,
+                "exposure": {} if exposed is None else exposed.exposure,
+                "units_in_stage": {} if exposed is None else exposed.units_in_stage,
+                "verdict": None if self._verdict is None else self._verdict.to_json(),
+                "notes": [] if state is None else state.plan.notes(),
+                **({"noticed": {}, "shadow": {}} if self._meter is None else self._meter.counters()),
+            }
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit log."""
+        return self._store.audit()
+
+    # --- following and judging ---
+
+    def _adopt(self, state: State) -> None:
+        before, self._state = self._state, state
+        if before is None or before.run != state.run:
+            self._verdict, self._exposed = None, None
+            plan = state.plan
+            self._meter = KpiMeter(frozenset(plan.scope.cells), plan.unit == "cell", plan.latency_budget_us)
+            self._exposure = Exposure(plan.arm_names(), plan.settle_intervals)
+        elif state.interval > before.interval and state.active:
+            # Another replica evaluated: this one's interval ends with it.
+            self._close_interval(before)
+        if self._exposure is not None:
+            self._exposure.begin_stage(state.stage)
+        self._due_s = self._clock_s() + state.plan.interval_s
+        self._deploy(state)
+        self._tell(before, state)
+
+    def _tell(self, before: State | None, state: State) -> None:
+        if before is None or before.version >= state.version:
+            return
+        for entry in self._store.audit()[before.version : state.version]:
+            what = entry["what"]
+            self.transitions[what] = self.transitions.get(what, 0) + 1
+            if what == "evaluate":
+                continue
+            log.info("rollout %s: %s by %s: %s", entry["run"], what, entry["who"], entry["why"])
+            stage = state.plan.stages[min(entry["stage"], len(state.plan.stages) - 1)].name
+            self._on_transition(
+                Transition(what, entry["who"], entry["why"], entry["run"], entry["status"], stage, entry["seq"])
+            )
+
+    def _deploy(self, state: State) -> None:
+        """Make the loop's arms those of the state; where a policy cannot be had, its UEs stay with the champion."""
+        killed = state.run == self._killed_run
+        key = (state.run, state.status, state.stage, state.withdrawn, state.period, killed)
+        if key == self._lineup_of:
+            return
+        self._trouble.pop("bundle", None)
+        active = state.active and not killed
+        try:
+            lineup = self._active_lineup(state) if active else self._final_lineup(state)
+        except InputError as error:
+            self._trouble["bundle"] = str(error)
+            log.error("rollout %s: %s; the champion goes on", state.run, error)
+            lineup = self._idle
+        self._loop.meter = self._meter if active else None
+        self._loop.deploy(lineup)
+        self._lineup_of = key
+
+    def _active_lineup(self, state: State) -> Lineup:
+        plan, stage = state.plan, state.plan.stages[state.stage]
+        champion = Arm(plan.champion.name, self._engine(plan.champion.policy, state))
+        challengers = [
+            Arm(arm.name, champion.engine if arm.name in state.withdrawn else self._engine(arm.policy, state))
+            for arm in plan.challengers
+        ]
+        if stage.shadow:
+            return Lineup((champion,), None, tuple(arm for arm in challengers if arm.name not in state.withdrawn))
+        assign = Assignment(plan, state.stage, state.withdrawn, state.period)
+        return Lineup((champion, Arm(CONTROL, champion.engine), *challengers), assign)
+
+    def _final_lineup(self, state: State) -> Lineup:
+        if state.status == "promoted" and state.promoted is not None:
+            return Lineup((Arm(state.promoted, self._engine(state.plan.policy_of(state.promoted), state)),))
+        return Lineup((Arm(state.plan.champion.name, self._engine(state.plan.champion.policy, state)),))
+
+    def _engine(self, policy: str, state: State) -> Engine | None:
+        """The engine of a policy; one whose bundle is not the one that the rollout began with is refused."""
+        wanted = state.digests.get(policy)
+        if policy == NATIVE_POLICY:
+            return None
+        known = self._engines.get(policy)
+        if known is not None and known.bundle.digest == wanted:
+            return known
+        for engine in self._loop.lineup.engines:
+            if engine.bundle.digest == wanted:
+                self._engines[policy] = engine
+                return engine
+        bundle = self._load(policy)
+        if wanted is not None and bundle.digest != wanted:
+            raise InputError(
+                f"{policy}: sha256 is {bundle.digest[:12]}..., the rollout began with {wanted[:12]}...: changed since"
+            )
+        engine = self._engines[policy] = self._loop.engine(bundle)
+        return engine
+
+    def _close_interval(self, state: State) -> None:
+        if self._exposure is None or self._meter is None:
+            return
+        self._exposure.add(*self._meter.drain())
+        self._exposure.close_interval(state.tail_below)
+        self._store.publish(state.run, self._replica, self._exposure.exposed().to_json())
+
+    def _evaluate(self, state: State) -> None:
+        self._close_interval(state)
+        parts = [Exposed.from_json(part) for part in self._store.published(state.run).values()]
+        self._exposed = Exposed.together(parts, state.stage)
+        record = Record(state.stage, state.stage_intervals + 1, state.withdrawn, state.tail_below, self._exposed)
+        verdict = judge(state.plan, record)
+        tail = self._exposed.tail_below
+        after, what = evaluated(state, verdict, tail)
+        if what in ("advance", "promote"):
+            try:
+                self._check_bundles(after)
+            except InputError as error:
+                after, what = stage_refused(state, verdict, tail, f"{what} refused: {error}")
+        detail = {"record": record.to_json(), "verdict": verdict.to_json()}
+        written = self._store.commit(state, after, who=self._replica, what=what, detail=detail)
+        self._due_s = self._clock_s() + state.plan.interval_s
+        if written is not None:
+            self._verdict = verdict
+            # The interval is closed: following one's own commit must not close it again.
+            self._state = state.model_copy(update={"interval": after.interval})
+            self._adopt(written)
+
+    def _check_bundles(self, state: State) -> None:
+        """Load what the next stage needs anew from where it lies: it must be whole, and what the rollout began with."""
+        for name in state.challengers:
+            policy = state.plan.policy_of(name)
+            if policy == NATIVE_POLICY:
+                continue
+            digest, wanted = self._load(policy).digest, state.digests.get(policy)
+            if wanted is not None and digest != wanted:
+                raise InputError(f"{policy}: is not the policy that the rollout began with")

@@ -1,0 +1,185 @@
+"""What each unit did, from the UEs' reports alone, as an xApp sees them.
+
+`KpiMeter` takes note in the decision loop's thread, which costs an append, and adds up in the controller's, many
+reports at once. Of each unit and arm it gives the `SUMS`:
+
+* **bits**: blocks that arrived times their size. Blocks that arrived are first transmissions less blocks given up;
+  their size follows from MCS, PRBs, layers and MCS table (TS 38.214 clause 5.1.3.2), with the PRBs of the latest
+  allocation.
+* **prbs**: PRBs spent. Reports do not count retransmissions; a failed first transmission is taken to cost one more, a
+  block given up three.
+* **expected_bits**: what the PRBs would have carried at the MCS that the CQI stands for; no arm can influence it.
+* **kept_back**: decisions that the guard did not let out or that missed their deadline.
+* **late**: decisions whose arm took longer than the plan's budget for inference and guard.
+"""
+
+from collections import Counter, deque
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xapp.e2.report import ACK, MEASURED, NATIVE, RESIDUAL, IntArray, KpiReport
+from xapp.nr.mcs import MCS_TABLES
+from xapp.nr.tbs import num_re, transport_block_size_bits
+from xapp.policy.arm import Arm, Decided
+from xapp.policy.olla import cqi_to_mcs_table
+from xapp.rollout.assignment import hash64
+
+FloatArray = npt.NDArray[np.float64]
+
+SUMS: Final = (
+    "slots",
+    "decisions",
+    "kept_back",
+    "late",
+    "first_tx",
+    "first_failed",
+    "residual",
+    "prbs",
+    "bits",
+    "expected_bits",
+)
+"""Columns of what the meter gives."""
+
+_MOST_PRBS: Final = 275
+_MOST_LAYERS: Final = 4
+_MOST_PENDING: Final = 100_000
+_CQI, _RI, _PRBS = (MEASURED.index(name) for name in ("cqi", "ri", "prbs"))
+
+
+@lru_cache(maxsize=1)
+def tbs_table() -> npt.NDArray[np.int64]:
+    """Transport block sizes [MCS table 1..3, layers 1..4, PRBs 0..275, MCS 0..28]; 0 beyond an MCS table."""
+    table = np.zeros((3, _MOST_LAYERS, _MOST_PRBS + 1, 29), np.int64)
+    re = np.asarray(num_re(np.arange(_MOST_PRBS + 1)))
+    for number, mcs in MCS_TABLES.items():
+        for layers in range(1, _MOST_LAYERS + 1):
+            table[number - 1, layers - 1, :, : mcs.num_mcs] = transport_block_size_bits(
+                re[:, None], mcs.code_rate[None, :], mcs.modulation_order[None, :], layers
+            )
+    return table
+
+
+@lru_cache(maxsize=1)
+def _cqi_mcs() -> IntArray:
+    return cqi_to_mcs_table().astype(np.int64)
+
+
+class KpiMeter:
+    """Counts what the arms of one rollout do; a `xapp.policy.arm.Meter`.
+
+    Args:
+        cells: those in scope; empty: all.
+        by_cell: the unit is the cell.
+        latency_budget_us: a decision that takes longer is late.
+    """
+
+    def __init__(self, cells: frozenset[str], by_cell: bool, latency_budget_us: float) -> None:
+        self._cells = cells
+        self._by_cell = by_cell
+        self._budget_us = latency_budget_us
+        self._pending: deque[Decided] = deque()
+        self.noticed: Counter[str] = Counter()
+        self.shadow: dict[str, Counter[str]] = {}
+        """Of each shadow arm: ``decisions``, ``native``, ``same`` as what was sent, and summed MCS ``difference``."""
+
+    def record(self, decided: Decided) -> None:
+        """See `Meter`."""
+        if self._cells and decided.report.cell_id not in self._cells:
+            return
+        if len(self._pending) >= _MOST_PENDING:
+            self.noticed["reports_not_counted"] += 1
+            return
+        self._pending.append(decided)
+
+    def shadowed(
+        self, arm: Arm, report: KpiReport, kind: IntArray, value: IntArray, live_kind: IntArray, live_value: IntArray
+    ) -> None:
+        """See `Meter`."""
+        if self._cells and report.cell_id not in self._cells:
+            return
+        counts = self.shadow.setdefault(arm.name, Counter())
+        both = (kind == live_kind) & (kind != NATIVE)
+        counts["decisions"] += len(kind)
+        counts["native"] += int(np.count_nonzero(kind == NATIVE))
+        counts["same"] += int(np.count_nonzero((kind == live_kind) & (value == live_value)))
+        counts["compared"] += int(np.count_nonzero(both))
+        counts["difference"] += int((value - live_value)[both].sum())
+
+    def drain(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Units [n], arm indices [n] and their `SUMS` [n, sum] since the last call; a unit and arm has one row."""
+        # The loop appends meanwhile, which a deque bears; what comes now is for the next call.
+        batch = [self._pending.popleft() for _ in range(len(self._pending))]
+        if not batch:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(SUMS)))
+        units = np.concatenate([self._units(one) for one in batch])
+        arms = np.concatenate(
+            [np.zeros(one.report.num_ues, np.int64) if one.seating.arm is None else one.seating.arm for one in batch]
+        )
+        return grouped(units, arms, self._sums(batch))
+
+    def _units(self, one: Decided) -> IntArray:
+        if not self._by_cell:
+            return one.seating.units
+        return np.full(one.report.num_ues, np.int64(hash64(one.report.cell_id) >> np.uint64(1)))
+
+    def _sums(self, batch: list[Decided]) -> FloatArray:
+        reports = [one.report for one in batch]
+        lengths = [report.num_ues for report in reports]
+        starts = np.cumsum([0, *lengths])
+        total = int(starts[-1])
+        measured = np.concatenate([report.measured for report in reports])
+        mcs_table = np.concatenate([report.mcs_table for report in reports])
+        cqi_table = np.concatenate([report.cqi_table for report in reports])
+        first_tx = np.concatenate([report.first_tx for report in reports])
+        failed = np.concatenate([report.first_failed for report in reports])
+        residual = np.concatenate([report.harq_sums[:, RESIDUAL] for report in reports])
+        entry_ue = np.concatenate([report.harq_ue + start for report, start in zip(reports, starts, strict=False)])
+        entry_mcs = np.concatenate([report.harq_mcs for report in reports])
+        counts = np.concatenate([report.harq_counts for report in reports])
+        prbs = measured[:, _PRBS]
+        usable = (prbs > 0) & (mcs_table > 0)
+        if not usable.all():
+            self.noticed["kpi_missing_prbs"] += int(np.count_nonzero(~usable))
+        prbs = np.where(usable, prbs, 0)
+        # A rank that is not reported is taken for one layer: arms do not differ in it.
+        layers = np.clip(np.nan_to_num(measured[:, _RI], nan=1.0), 1, _MOST_LAYERS).astype(np.int64)
+        table, layer, width = np.maximum(mcs_table, 1) - 1, layers - 1, prbs.astype(np.int64)
+        transmissions = first_tx + failed + 2 * residual
+        arrived = np.maximum(0, counts[:, ACK:RESIDUAL].sum(axis=1) - counts[:, RESIDUAL])
+        sizes = tbs_table()[table[entry_ue], layer[entry_ue], width[entry_ue], entry_mcs]
+        promised = _cqi_mcs()[table, cqi_table - 1, np.nan_to_num(measured[:, _CQI], nan=0.0).astype(np.int64)]
+        sums = np.zeros((total, len(SUMS)))
+        sums[:, 0] = np.repeat([report.period_slots for report in reports], lengths)
+        sums[:, 1] = 1
+        for one, start in zip(batch, starts.tolist(), strict=False):
+            if one.kept_back is not None:
+                sums[start : start + len(one.kept_back), 2] = one.kept_back
+            for (_, index), spent_us in zip(one.seating.groups, one.engine_us, strict=False):
+                if spent_us > self._budget_us:
+                    late = np.arange(one.report.num_ues) if index is None else index
+                    sums[start + late, 3] = 1
+        sums[:, 4], sums[:, 5], sums[:, 6] = first_tx, failed, residual
+        sums[:, 7] = transmissions * prbs
+        sums[:, 8] = np.bincount(entry_ue, arrived * sizes, minlength=total)
+        sums[:, 9] = transmissions * tbs_table()[table, layer, width, promised]
+        return sums
+
+    def counters(self) -> dict[str, Any]:
+        """What was odd, and what the shadows did."""
+        return {
+            "noticed": {reason: count for reason, count in sorted(self.noticed.items()) if count},
+            "shadow": {arm: dict(counts) for arm, counts in sorted(self.shadow.items())},
+        }
+
+
+def grouped(units: IntArray, arms: IntArray, sums: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rows of one unit and arm added up."""
+    if not len(units):
+        return units, arms, sums
+    order = np.lexsort((arms, units))
+    units, arms, sums = units[order], arms[order], sums[order]
+    first = np.flatnonzero(np.r_[True, (np.diff(units) != 0) | (np.diff(arms) != 0)])
+    return units[first], arms[first], np.add.reduceat(sums, first, axis=0)

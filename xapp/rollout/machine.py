@@ -1,0 +1,207 @@
+"""The state of a rollout, and what may become of it: pure functions from state and command, or state and verdict.
+
+    (nothing) --start--> running <--resume-- paused, held
+    running   --advance (verdict or operator)--> running, next stage
+    running   --hold--> held         running --pause--> paused
+    running, paused, held --roll back the last challenger--> rolled_back
+    running, paused, held --promote--> promoted
+    running, paused, held --abort, kill--> aborted
+
+Paused and held rollouts keep their arms and stay under the guardrails, but get no further by themselves.
+"""
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from xapp.errors import InputError
+from xapp.rollout.plan import Plan
+from xapp.rollout.verdict import Verdict
+
+Status = Literal["running", "paused", "held", "promoted", "rolled_back", "aborted"]
+What = Literal[
+    "start", "evaluate", "advance", "roll_back", "promote", "hold", "pause", "resume", "abort", "kill", "stage_refused"
+]
+
+ACTIVE: Final = ("running", "paused", "held")
+"""Statuses in which the arms are in service."""
+
+
+class State(BaseModel):
+    """All there is to know about a rollout, but what its arms did. One commit, one version, one audit entry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = Field(ge=1, description="commits so far, and entries of the audit log")
+    run: str = Field(description="tells rollouts of one plan apart")
+    plan: Plan
+    status: Status
+    stage: int = 0
+    interval: int = Field(default=0, description="evaluations since the start")
+    stage_intervals: int = Field(default=0, description="evaluations since the stage began")
+    withdrawn: tuple[str, ...] = Field(default=(), description="challengers that were rolled back")
+    promoted: str | None = None
+    tail_below: float | None = Field(default=None, description="threshold of the worst 5 % [bit/slot]")
+    digests: dict[str, str] = Field(default_factory=dict, description="sha256 of each policy as it was at the start")
+    reason: str = ""
+    audit_head: str = Field(default="", description="hash of the latest audit entry")
+
+    @property
+    def active(self) -> bool:
+        """Whether challengers are in service."""
+        return self.status in ACTIVE
+
+    @property
+    def challengers(self) -> list[str]:
+        """Challengers still in service."""
+        return [arm.name for arm in self.plan.challengers if arm.name not in self.withdrawn]
+
+    @property
+    def period(self) -> int:
+        """Number of the switchback period."""
+        return self.interval // self.plan.switchback_intervals if self.plan.switchback_intervals else 0
+
+
+class Command(BaseModel):
+    """What an operator asks for, by command line, HTTP or A1 policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Literal["start", "pause", "resume", "promote", "abort", "kill"]
+    plan: Plan | None = Field(default=None, description="start: the plan")
+    to_end: bool = Field(default=False, description="promote: the challenger becomes the policy of all, now")
+    challenger: str | None = Field(default=None, description="promote to the end: which, if there are several")
+    who: str = Field(min_length=1, max_length=100)
+    why: str = Field(default="", max_length=500)
+    expected_version: int | None = Field(default=None, description="refused if the rollout has moved on since")
+
+
+class ConflictError(InputError):
+    """Somebody else was faster, or the command does not fit the state any more."""
+
+
+class RefusedError(InputError):
+    """The command makes no sense in this state."""
+
+
+def ordered(state: State | None, command: Command, digests: dict[str, str]) -> tuple[State, What]:
+    """The state after a command.
+
+    Args:
+        state: as it is; None: there never was a rollout.
+        command: what is asked for.
+        digests: start: sha256 of each policy of the plan.
+
+    Raises:
+        ConflictError: the state is another one than the operator had before them.
+        RefusedError: the command does not fit the state.
+    """
+    version = 0 if state is None else state.version
+    if command.expected_version is not None and command.expected_version != version:
+        raise ConflictError(f"{command.action}: the rollout is at version {version}, not {command.expected_version}")
+    if command.action == "start":
+        return _started(state, command, digests), "start"
+    if state is None or not state.active:
+        raise RefusedError(f"{command.action}: no rollout is active")
+    given = {"version": version + 1, "reason": command.why}
+    if command.action == "pause":
+        if state.status == "paused":
+            raise RefusedError("pause: the rollout is paused already")
+        return state.model_copy(update={**given, "status": "paused"}), "pause"
+    if command.action == "resume":
+        if state.status == "running":
+            raise RefusedError("resume: the rollout is running")
+        return state.model_copy(update={**given, "status": "running", "stage_intervals": 0}), "resume"
+    if command.action in ("abort", "kill"):
+        what: What = "kill" if command.action == "kill" else "abort"
+        return state.model_copy(update={**given, "status": "aborted"}), what
+    if not command.to_end and state.stage < len(state.plan.stages) - 1:
+        return _next_stage(state).model_copy(update=given), "advance"
+    name = command.challenger or (state.challengers[0] if len(state.challengers) == 1 else None)
+    if name not in state.challengers:
+        raise RefusedError(f"promote: challenger {name!r}: expected one of {', '.join(state.challengers)}")
+    return state.model_copy(update={**given, "status": "promoted", "promoted": name}), "promote"
+
+
+def _started(state: State | None, command: Command, digests: dict[str, str]) -> State:
+    if command.plan is None:
+        raise RefusedError("start: the plan is missing")
+    if state is not None and state.active:
+        raise RefusedError(f"start: rollout {state.run} is {state.status}; abort or promote it first")
+    version = 1 if state is None else state.version + 1
+    return State(
+        version=version,
+        run=f"{command.plan.name}#{version}",
+        plan=command.plan,
+        status="running",
+        digests=digests,
+        reason=command.why,
+        audit_head="" if state is None else state.audit_head,
+    )
+
+
+def _next_stage(state: State) -> State:
+    return state.model_copy(update={"stage": state.stage + 1, "stage_intervals": 0, "status": "running"})
+
+
+def evaluated(state: State, verdict: Verdict, tail_below: float | None) -> tuple[State, What]:
+    """The state after an evaluation; the verdict's stage count is this state's plus one.
+
+    Args:
+        state: an active one.
+        verdict: on this interval.
+        tail_below: threshold of the worst 5 % from the data of this interval; the first one stays.
+    """
+    after = state.model_copy(
+        update={
+            "version": state.version + 1,
+            "interval": state.interval + 1,
+            "stage_intervals": state.stage_intervals + 1,
+            "tail_below": state.tail_below if state.tail_below is not None else tail_below,
+        }
+    )
+    if verdict.action == "roll_back" and verdict.challenger is not None:
+        withdrawn = (*state.withdrawn, verdict.challenger)
+        left = [name for name in state.challengers if name != verdict.challenger]
+        status = state.status if left else "rolled_back"
+        return after.model_copy(update={"withdrawn": withdrawn, "status": status, "reason": verdict.why}), "roll_back"
+    if state.status != "running":
+        return after, "evaluate"
+    if verdict.action == "promote":
+        return (
+            after.model_copy(update={"status": "promoted", "promoted": verdict.challenger, "reason": verdict.why}),
+            "promote",
+        )
+    if verdict.action == "advance":
+        return _next_stage(after).model_copy(update={"reason": verdict.why}), "advance"
+    if verdict.action == "hold":
+        return after.model_copy(update={"status": "held", "reason": verdict.why}), "hold"
+    return after, "evaluate"
+
+
+def stage_refused(state: State, verdict: Verdict, tail_below: float | None, why: str) -> tuple[State, What]:
+    """The state after an evaluation that would have begun a stage which cannot begin: all goes on as it was, held."""
+    held, _ = evaluated(state, Verdict("hold", verdict.challenger, why, verdict.findings), tail_below)
+    return held, "stage_refused"
+
+
+def summary(state: State | None) -> dict[str, Any]:
+    """What people and programs are shown of a state."""
+    if state is None:
+        return {"status": "none", "version": 0}
+    stage = state.plan.stages[state.stage]
+    return {
+        "status": state.status,
+        "version": state.version,
+        "run": state.run,
+        "plan": state.plan.name,
+        "stage": state.stage,
+        "stage_name": stage.name,
+        "stages": len(state.plan.stages),
+        "share_pct": {name: stage.share_pct.get(name, 0.0) for name in state.challengers} if state.active else {},
+        "interval": state.interval,
+        "stage_intervals": state.stage_intervals,
+        "withdrawn": list(state.withdrawn),
+        "promoted": state.promoted,
+        "reason": state.reason,
+    }

@@ -1,0 +1,280 @@
+"""A rollout as data: arms, who takes part, stages, and which metrics decide. Written in YAML, checked by field.
+
+    name: student-tonight
+    scope: {cells: [gnb7-1, gnb7-2, gnb7-3]}
+    champion: {name: champion, policy: olla}
+    challengers:
+      - {name: student, policy: out/student/bundle}
+    stages:
+      - {name: shadow, shadow: true, min_intervals: 3}
+      - {name: one, share_pct: {student: 1}, min_intervals: 6}
+      - {name: half, share_pct: {student: 50}, min_intervals: 12, max_intervals: 60}
+
+Everything else has a default. A challenger is always compared with a *control*: as many units, drawn the same way at
+the same time, that stay on the champion's policy.
+"""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from xapp.config import read_yaml
+from xapp.errors import InputError, first_error
+
+BUCKETS: Final = 10_000
+"""Units are hashed to this many buckets, so a share has steps of 0.01 %."""
+
+CONTROL: Final = "control"
+NATIVE_POLICY: Final = "native"
+
+MetricName = Literal[
+    "goodput_per_prb",
+    "first_tx_bler",
+    "residual_bler",
+    "control_failures",
+    "decision_latency",
+    "worst5_throughput",
+]
+
+
+class ArmPlan(BaseModel):
+    """One arm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", description="as decisions carry it")
+    policy: str = Field(
+        min_length=1, description="directory of a bundle, name of one that ships (olla), or `native`: no override"
+    )
+
+
+class Scope(BaseModel):
+    """Who takes part; everybody else stays on the champion and is not counted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cells: list[str] = Field(default_factory=list, description="cell ids; empty: all cells")
+
+
+class Stage(BaseModel):
+    """One step of the ramp."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=40)
+    shadow: bool = Field(default=False, description="challengers decide on every unit in scope, nothing of it is sent")
+    share_pct: dict[str, float] = Field(default_factory=dict, description="share of the units of each challenger")
+    control_pct: float | None = Field(
+        default=None, gt=0, le=100, description="share of the control; default: that of the largest challenger"
+    )
+    min_intervals: int = Field(default=6, ge=1, description="evaluation intervals before the next stage")
+    min_exposure: int = Field(default=0, ge=0, description="unit intervals on each challenger before the next stage")
+    max_intervals: int | None = Field(
+        default=None, ge=1, description="last stage: after so many without promotion the rollout is held"
+    )
+
+    @property
+    def control_share_pct(self) -> float:
+        """Share of the control."""
+        return self.control_pct if self.control_pct is not None else max(self.share_pct.values(), default=0.0)
+
+
+class Metric(BaseModel):
+    """What is compared, and how much worse is too much.
+
+    The difference is challenger minus control; ``relative``: over the control's value (of ``worst5_throughput``: over
+    the threshold below which 5 % of the unit intervals lie).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: MetricName
+    role: Literal["primary", "guardrail"] = "guardrail"
+    better: Literal["higher", "lower"]
+    scale: Literal["relative", "absolute"]
+    margin: float = Field(ge=0, description="harm beyond this, surely, is rolled back; surely less, it may be promoted")
+    effect: float = Field(
+        gt=0, description="size of the difference at which the confidence sequence is tuned to be tight"
+    )
+
+
+DEFAULT_METRICS: Final = (
+    Metric(name="goodput_per_prb", role="primary", better="higher", scale="relative", margin=0.01, effect=0.03),
+    Metric(name="first_tx_bler", better="lower", scale="relative", margin=0.5, effect=0.5),
+    Metric(name="residual_bler", better="lower", scale="absolute", margin=0.005, effect=0.005),
+    Metric(name="control_failures", better="lower", scale="absolute", margin=0.01, effect=0.01),
+    Metric(name="decision_latency", better="lower", scale="absolute", margin=0.01, effect=0.01),
+    Metric(name="worst5_throughput", better="higher", scale="relative", margin=0.2, effect=0.3),
+)
+
+
+class Plan(BaseModel):
+    """A whole rollout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
+    description: str = ""
+    unit: Literal["ue", "cell"] = Field(default="ue", description="what is drawn for an arm")
+    switchback_intervals: int | None = Field(
+        default=None, ge=2, description="unit cell: a cell changes between control and challenger after so many"
+    )
+    salt: str = Field(default="", max_length=80, description="of the draw; default: the name")
+    scope: Scope = Scope()
+    champion: ArmPlan = ArmPlan(name="champion", policy="olla")
+    challengers: list[ArmPlan] = Field(min_length=1, max_length=6)
+    stages: list[Stage] = Field(min_length=1, max_length=20)
+    metrics: list[Metric] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
+    interval_s: float = Field(default=10.0, gt=0, le=3600, description="time between two evaluations")
+    settle_intervals: int = Field(default=1, ge=0, description="intervals of a unit not counted after it joins an arm")
+    alpha: float = Field(default=0.05, gt=0, le=0.2, description="chance of a false alarm in the whole rollout")
+    goal: Literal["superior", "non_inferior"] = Field(
+        default="superior", description="promotion asks for a better primary metric, or for one not worse by its margin"
+    )
+    min_units: int = Field(default=8, ge=4, description="units in each arm before anything is concluded")
+    latency_budget_us: float = Field(default=2000.0, gt=0, description="a decision of an arm that takes longer is late")
+    auto_promote: bool = True
+    auto_rollback: bool = True
+
+    @field_validator("stages")
+    @classmethod
+    def _shares(cls, stages: list[Stage]) -> list[Stage]:
+        before: dict[str, float] = {}
+        for stage in stages:
+            where = f"stage {stage.name!r}"
+            if stage.shadow and stage.share_pct:
+                raise ValueError(f"{where}: a shadow stage has no share_pct")
+            if not stage.shadow and not stage.share_pct:
+                raise ValueError(f"{where}: neither shadow nor share_pct")
+            if stage.shadow and before:
+                raise ValueError(f"{where}: a shadow stage after a live one would take units away")
+            for arm, share in stage.share_pct.items():
+                if not 0 <= share <= 100:
+                    raise ValueError(f"{where}: share_pct of {arm} is {share:g}, expected 0 to 100")
+            total = sum(stage.share_pct.values()) + stage.control_share_pct
+            if total > 100 + 1e-9:
+                raise ValueError(f"{where}: challengers and control add up to {total:g} %, at most 100 %")
+            if stage.shadow:
+                continue
+            now = {**stage.share_pct, CONTROL: stage.control_share_pct}
+            for arm, share in before.items():
+                if now.get(arm, 0) < share:
+                    raise ValueError(
+                        f"{where}: share of {arm} falls from {share:g} to {now.get(arm, 0):g} %, a ramp only adds units"
+                    )
+            before = now
+        return stages
+
+    @model_validator(mode="after")
+    def _names(self) -> "Plan":
+        names = [self.champion.name, CONTROL, *(arm.name for arm in self.challengers)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"challengers: the name {twice!r} is taken")
+        known = [arm.name for arm in self.challengers]
+        for stage in self.stages:
+            for arm in stage.share_pct:
+                if arm not in known:
+                    raise ValueError(f"stage {stage.name!r}: arm {arm!r} is unknown, there are {', '.join(known)}")
+        metrics = [metric.name for metric in self.metrics]
+        repeated = next((name for name in metrics if metrics.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"metrics: {repeated} is there twice")
+        if sum(metric.role == "primary" for metric in self.metrics) != 1:
+            raise ValueError("metrics: exactly one is the primary one")
+        if self.switchback_intervals is not None and self.unit != "cell":
+            raise ValueError("switchback_intervals: only with unit cell, a UE stays in its arm")
+        if self.switchback_intervals is not None and self.switchback_intervals <= self.settle_intervals:
+            raise ValueError("switchback_intervals: must exceed settle_intervals, or nothing is counted")
+        if self.switchback_intervals is not None and len(self.challengers) > 1:
+            raise ValueError("switchback_intervals: only with one challenger")
+        return self
+
+    @property
+    def seed(self) -> str:
+        """What the draw is salted with."""
+        return self.salt or self.name
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that a challenger has to win."""
+        return next(metric for metric in self.metrics if metric.role == "primary")
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the plan, hex: two plans that differ anywhere have different ones."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def arm_names(self) -> list[str]:
+        """Names by arm index, as decisions carry them: champion, control, challengers."""
+        return [self.champion.name, CONTROL, *(arm.name for arm in self.challengers)]
+
+    def policy_of(self, arm: str) -> str:
+        """The policy of an arm; the control's is the champion's.
+
+        Raises:
+            InputError: no such challenger.
+        """
+        if arm in (CONTROL, self.champion.name):
+            return self.champion.policy
+        for challenger in self.challengers:
+            if challenger.name == arm:
+                return challenger.policy
+        raise InputError(f"arm {arm!r} is unknown, there are {', '.join(one.name for one in self.challengers)}")
+
+    def notes(self) -> list[str]:
+        """What a reader of the result should know about this design."""
+        if self.unit == "ue":
+            return [
+                "UEs of all arms share the PRBs of their cells and the interference of their neighbours: what one arm"
+                " gains in time or PRBs it may have taken from the other, so differences can be larger than after"
+                " promotion. With unit: cell, or a switchback schedule, cells are compared as a whole.",
+                "A UE with a stable E2 UE id keeps its arm wherever it goes. One without is drawn by cell and RNTI: a"
+                " new UE on an old RNTI is in the same arm, but is counted as a unit of its own (an episode).",
+            ]
+        if self.switchback_intervals is None:
+            return ["Few cells make few units: differences between cells are large, and stay. Consider a switchback."]
+        return [
+            "Switchback: each cell runs control and challenger in turn, in random order within each pair of periods;"
+            f" {self.settle_intervals} interval(s) after each change are not counted."
+        ]
+
+
+def parse_plan(data: Any, where: str) -> Plan:
+    """A plan from parsed YAML or JSON.
+
+    Raises:
+        InputError: one line naming the field and what is wrong.
+    """
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_error(error)}") from None
+
+
+def bundled_plans() -> list[str]:
+    """Names of the plans that ship."""
+    return sorted(path.stem for path in _bundled_dir().glob("*.yaml"))
+
+
+def load_plan(plan: str) -> Plan:
+    """A plan from a YAML file, or one that ships by its name.
+
+    Raises:
+        InputError: neither, or the plan is wrong.
+    """
+    path = Path(plan)
+    if not path.is_file():
+        path = _bundled_dir() / f"{plan}.yaml"
+        if not path.is_file():
+            raise InputError(f"{plan}: neither a file nor a plan that ships ({', '.join(bundled_plans()) or 'none'})")
+    return parse_plan(read_yaml(path), str(path))
+
+
+def _bundled_dir() -> Path:
+    return Path(str(files("xapp.rollout"))) / "plans"
