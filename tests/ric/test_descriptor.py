@@ -13,8 +13,9 @@ import pytest
 from xapp.config import RunConfig, load_config
 from xapp.e2 import rmr
 from xapp.errors import InputError
-from xapp.ric import registration
+from xapp.ric import metrics, registration
 from xapp.ric.descriptor import missing_messages, parse_descriptor
+from xapp.stats import LoopStats
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "helm" / "distila" / "descriptor" / "config-file.json"
@@ -148,6 +149,17 @@ def test_every_message_that_the_xapp_receives_or_sends_is_in_the_descriptor_that
 def test_the_descriptor_names_the_policy_type_that_the_mediator_is_given(descriptor):
     policy_type = json.loads((ROOT / "schemas" / "a1_policy_type.json").read_text())
     assert rmr_data(descriptor)["policies"] == [policy_type["policy_type_id"]]
+
+
+def test_every_metric_of_the_descriptor_is_exported(descriptor):
+    stats = {"indications": 0, "decisions": 0, "native": 0, **{group: {} for group in metrics._BY_REASON}}
+    gauges = dict.fromkeys(("ready", "subscriptions_active"), lambda: 1.0)
+    collector = metrics.XappCollector(LoopStats(), lambda: stats, lambda: {"name": "olla"}, {}, gauges, {})
+    exported = {sample.name for family in collector.collect() for sample in family.samples}
+    assert {metric["name"] for metric in descriptor["metrics"]} <= exported
+    # The two gauges are those that the platform's side really gives.
+    platform = (ROOT / "xapp" / "ric" / "platform.py").read_text()
+    assert all(f'"{name}"' in platform for name in gauges)
 
 
 def test_a_message_without_a_route_is_named(descriptor):
