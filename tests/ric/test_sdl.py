@@ -1,6 +1,7 @@
 """The shared data layer over a real Redis that comes and goes."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -64,17 +65,36 @@ def test_at_the_end_a_redis_that_is_gone_is_given_up_soon(redis):
     assert time.monotonic() - start < 2
 
 
-def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
-        monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute.getsockname()[1]))
-        store = Sdl("distila", fake=False)
-        store.start()
-        start = time.monotonic()
-        assert store.get(["key"]) == {}
-        store.set("key", b"value")
-        assert store.stop(0.3) == 1
-        assert time.monotonic() - start < 4
+@pytest.fixture
+def mute():
+    """The port of a server that takes connections and says nothing."""
+    server, taken, over = socket.create_server(("127.0.0.1", 0)), [], threading.Event()
+
+    def take():
+        while not over.is_set():
+            taken.append(server.accept()[0])
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    port = server.getsockname()[1]
+    yield port
+    over.set()
+    socket.create_connection(("127.0.0.1", port)).close()
+    thread.join()
+    for connection in [*taken, server]:
+        connection.close()
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, monkeypatch):
+    monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute))
+    store = Sdl("distila", fake=False)
+    store.start()
+    start = time.monotonic()
+    assert store.get(["key"]) == {}
+    store.set("key", b"value")
+    assert store.stop(0.3) == 1
+    assert time.monotonic() - start < 4
     assert not store.available
 
 
