@@ -44,6 +44,7 @@ class Sdl:
         self._namespace = namespace
         self._due: dict[str, bytes | None] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._backoff = Backoff(0.2, _LONGEST_PAUSE_S)
         self._worker = Worker("ric-sdl", self._flush)
         self.counts: Counter[str] = Counter()
@@ -115,9 +116,11 @@ class Sdl:
         return 0 if self._due else None
 
     def _open(self) -> Any:
-        if self._storage is None:
-            self._storage = self._make_storage(**self._backend)
-        return self._storage
+        # One for all threads: the fake keeps its values in itself.
+        with self._opening:
+            if self._storage is None:
+                self._storage = self._make_storage(**self._backend)
+            return self._storage
 
     def _succeeded(self, what: str) -> None:
         if not self.available:
