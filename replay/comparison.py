@@ -13,7 +13,7 @@ import numpy.typing as npt
 from replay import closed_loop, open_loop
 from replay.atomic_file import check_writable, replacing
 from replay.du import Du, DuConfig
-from replay.e2_node import E2Node, RemoteXapp
+from replay.e2_node import E2Node, Node, RemoteXapp
 from replay.kpi_log import KpiLog
 from replay.link import load_bler
 from replay.record import RunRecord
@@ -35,6 +35,7 @@ NATIVE_OLLA: Final = "olla"
 _LATENCY_IS: Final = {
     "inproc": "decision loop in process, arrays to arrays",
     "grpc": "gRPC on this machine, indication sent to control message received",
+    "rmr": "RMR and E2AP on this machine, indication sent to control message received",
 }
 
 
@@ -49,7 +50,7 @@ class Settings:
     """Stop there; None: the whole trace."""
     speed: float | None = None
     """N times real time; None: as fast as possible, each report waiting for its answer."""
-    transport: Literal["inproc", "grpc"] = "inproc"
+    transport: Literal["inproc", "grpc", "rmr"] = "inproc"
     listen: str = "127.0.0.1:0"
     """Where the E2 node listens, for gRPC; port 0 takes a free one."""
     config: Path | None = None
@@ -111,7 +112,8 @@ def replay_channel(
     if settings.transport == "inproc":
         ours = _in_process(channel, bundle, settings, progress(title))
     else:
-        ours = _over_grpc(channel, policy, bundle, settings, progress(title))
+        over = _over_grpc if settings.transport == "grpc" else _over_rmr
+        ours = over(channel, policy, bundle, settings, progress(title))
     if other is None:
         theirs = _native(channel, settings, progress("native OLLA"))
     else:
@@ -241,10 +243,29 @@ def _over_grpc(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Set
             process.kill()
         node.end(grace_s=0)
         raise
+    return _Side(record, du, _with_node(stats, node, controller), controller.latency, facts)
+
+
+def _over_rmr(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress) -> _Side:
+    try:
+        from replay.ric.standing import xapp_over_rmr
+    except ModuleNotFoundError as error:
+        raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
+    config = _run_config(settings.config).model_dump(mode="json", exclude_defaults=True)
+    with xapp_over_rmr(policy, config, deadline=settings.speed is not None) as (node, process):
+        controller = RemoteXapp(node, lockstep=settings.speed is None)
+        record, du = _closed_loop(channel, settings, controller, progress, settings.speed)
+        controller.finish()
+        process.terminate()
+        stats = _with_node(_counters(process.finish()), node, controller)
+    return _Side(record, du, stats, controller.latency, _facts(bundle))
+
+
+def _with_node(stats: dict[str, Any], node: Node, controller: RemoteXapp) -> dict[str, Any]:
+    """The xApp's counters with what was lost on this side of the wire."""
     dropped = Counter(stats["dropped"]) + node.dropped
     lost = Counter(stats["lost"]) + node.refused + Counter(unanswered=controller.unanswered)
-    stats = {**stats, "dropped": dict(sorted(dropped.items())), "lost": dict(sorted(lost.items()))}
-    return _Side(record, du, stats, controller.latency, facts)
+    return {**stats, "dropped": dict(sorted(dropped.items())), "lost": dict(sorted(lost.items()))}
 
 
 def _closed_loop(

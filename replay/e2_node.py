@@ -49,6 +49,9 @@ class Answer:
 class Node(Protocol):
     """An E2 node as `RemoteXapp` needs it, whatever the wire to the xApp is; see `E2Node`."""
 
+    dropped: Counter[str]
+    refused: Counter[str]
+
     @property
     def has_subscriber(self) -> bool: ...  # noqa: D102
 

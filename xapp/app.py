@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xapp.config import E2Config, RunConfig, read_descriptor
 from xapp.e2.codec import Identity
+from xapp.e2.edgeric import EdgeRic
 from xapp.e2.grpc_client import GrpcClient
 from xapp.e2.inbox import Inbox
 from xapp.e2.rmr import RmrPort
@@ -40,7 +41,15 @@ def _rmr(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
     return RmrTransport(RmrPort(e2.rmr.port), e2.rmr, e2.cells)
 
 
-TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {"grpc": _grpc, "rmr": _rmr}
+def _edgeric(e2: E2Config, identity: Identity, exit_on_end: bool) -> Transport:
+    return EdgeRic(e2.edgeric, exit_on_end)
+
+
+TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = {
+    "grpc": _grpc,
+    "rmr": _rmr,
+    "edgeric": _edgeric,
+}
 """How each transport that the configuration can name is made."""
 
 

@@ -15,6 +15,13 @@ from xapp.errors import InputError
 
 _GROUP: Final = "distila.commands"
 _INTERRUPTED: Final = 130
+_EXTRAS: Final = (
+    ("replay.commands.ric", "[replay,ric]"),
+    ("xapp.commands.rollout", "[ric]"),
+    ("replay", "[replay]"),
+    ("training", "[training]"),
+)
+"""What a command needs beyond the runtime; the first that fits."""
 _SUMMARY: Final = "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the workshop around it."
 
 
@@ -66,7 +73,7 @@ def _load(entry: EntryPoint) -> typer.Typer:
 
 
 def _install(entry: EntryPoint) -> str:
-    extra = {"replay": "[replay]", "training": "[training]"}.get(entry.module.split(".")[0], "")
+    extra = next((extra for module, extra in _EXTRAS if entry.module.startswith(module)), "")
     return f"pip install 'distila{extra}'"
 
 

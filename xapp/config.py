@@ -6,6 +6,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from xapp.e2.edgeric_config import EdgeRicConfig
 from xapp.e2.rmr_config import RmrConfig
 from xapp.e2.tls import TlsConfig
 from xapp.e2.transport import split_endpoint
@@ -14,6 +15,7 @@ from xapp.loop import LoopConfig
 from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
 from xapp.ric.config import HttpConfig, RicConfig
+from xapp.ric.descriptor import is_descriptor, parse_descriptor
 
 
 class E2Config(BaseModel):
@@ -26,6 +28,7 @@ class E2Config(BaseModel):
     tls: TlsConfig | None = None
     cells: list[str] = Field(default_factory=list, description="subscribe to these only; empty: all")
     rmr: RmrConfig = RmrConfig()
+    edgeric: EdgeRicConfig = EdgeRicConfig()
 
     @field_validator("endpoint")
     @classmethod
@@ -97,17 +100,29 @@ def read_descriptor(path: Path) -> dict[str, Any] | None:
         InputError: the file cannot be read, or is not YAML.
     """
     data = read_yaml(path)
-    return data if isinstance(data, dict) and "messaging" in data else None
+    return data if is_descriptor(data) else None
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a configuration file.
+    """Read a configuration file: the settings alone, or an xApp descriptor, whose ``controls`` they are.
 
     Raises:
         InputError: one line naming file, field and what is wrong.
     """
-    data = read_yaml(path)
-    return _checked({} if data is None else data, str(path))
+    return parse_config(read_yaml(path), str(path))
+
+
+def parse_config(data: Any, where: str) -> RunConfig:
+    """As `load_config`, of a file's content; ``where`` is its name.
+
+    Raises:
+        InputError: one line naming file, field and what is wrong.
+    """
+    if is_descriptor(data):
+        return _checked(parse_descriptor(data, where).controls, f"{where}: controls")
+    if isinstance(data, dict) and {"image", "config"} <= data.keys():
+        raise InputError(f"{where}: these are values of the helm chart; give its descriptor/config-file.json")
+    return _checked({} if data is None else data, where)
 
 
 def _checked(data: Any, where: str) -> RunConfig:

@@ -106,6 +106,41 @@ def replay(
 
 
 @app.command()
+def edgeric(
+    ues: Annotated[int, typer.Option(min=1, max=500, help="UEs in the cell.")] = 16,
+    count: Annotated[int, typer.Option("--ttis", min=1000, help="TTIs to time.")] = 5000,
+    tti_us: Annotated[int, typer.Option(min=125, help="Length of a TTI, for the run over sockets.")] = 1000,
+    policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time the way from EdgeRIC's telemetry to its MCS overrides, and keep up with a gNB's TTIs over sockets."""
+    try:
+        from replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
+    except ModuleNotFoundError as error:
+        raise InputError(f"bench edgeric needs the package {error.name!r}: pip install 'distila[edgeric]'") from None
+    bundle = resolve_bundle(policy)
+    encoded = ttis(ChannelTrace.load(trace or bundled_trace()), ues, count)
+    with progress_bar("stages", "TTIs") as progress:
+        stages = bench_in_process(bundle, encoded, progress)
+    with progress_bar("over sockets", "TTIs") as progress:
+        sockets = bench_over_sockets(policy, encoded, tti_us, progress)
+    if json:
+        facts = {"ues": ues, "ttis": count, "tti_us": tti_us, "policy": bundle.manifest.name}
+        print_json({**facts, "stages_us": stages, "sockets": sockets})
+        return
+    rows = [
+        [stage, *(f"{times[key]:.1f}" if times[key] is not None else "" for key in ("p50", "p99", "max"))]
+        for stage, times in {**stages, "round trip, another process": sockets["round_trip_us"]}.items()
+    ]
+    print_table(f"EdgeRIC, {ues} UEs, policy {bundle.manifest.name}", ["stage [us]", "p50", "p99", "max"], rows)
+    shares = ", ".join(
+        f"{name.replace('_', ' ')} {sockets[name]:.2%}" for name in ("in_time", "too_late", "unanswered")
+    )
+    print(f"overrides at a TTI of {tti_us} us: {shares}")
+
+
+@app.command()
 def sim(
     links: Annotated[int, typer.Option(min=1, help="Links simulated at once.")] = 10_000,
     slots: Annotated[int, typer.Option(min=1, help="Slots in each round.")] = 640,

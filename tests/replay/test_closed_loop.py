@@ -17,6 +17,7 @@ from replay.e2_node import E2Node, RemoteXapp
 from replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from replay.importers.tractor import import_tractor, import_tractor_kpi_log
 from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from replay.ric.demo import has_rmr
 from replay.statistics import paired_gain
 from replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from replay.xapp_process import XappProcess
@@ -193,7 +194,10 @@ def test_over_grpc_to_a_process_of_its_own_is_the_same_run():
     assert stats["outcomes"] == loop.stats.outcomes
 
 
-@pytest.mark.parametrize("transport", ["inproc", "grpc"])
+needs_librmr = pytest.mark.skipif(not has_rmr(), reason="librmr_si.so or ricxappframe is not installed")
+
+
+@pytest.mark.parametrize("transport", ["inproc", "grpc", pytest.param("rmr", marks=needs_librmr)])
 def test_summary_and_report_are_written(tmp_path, transport):
     trace = make_trace(slots=200)
     settings = Settings(du=olla_du(period_slots=2), transport=transport, max_slots=150, seed=3)

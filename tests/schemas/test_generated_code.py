@@ -12,11 +12,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from schemas import e2_service_v1_pb2 as service_pb
 from schemas import e2sm_v1_pb2 as pb
+from schemas import edgeric_v1_pb2 as edgeric_pb
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOC = Path(sys.executable).parent / "protoc"
 PROTOBUF_3 = ROOT / ".cache" / "protobuf-3.20.3"
-PROTOS = ["schemas/e2_service_v1.proto", "schemas/e2sm_v1.proto"]
+PROTOS = ["schemas/e2_service_v1.proto", "schemas/e2sm_v1.proto", "schemas/edgeric_v1.proto"]
 
 
 def call(*command, **environment):
@@ -62,13 +63,15 @@ def test_every_generated_file_is_checked_in_and_nothing_else(generated):
         "e2_service_v1_pb2.py",
         "e2_service_v1_pb2.pyi",
         "e2_service_v1_pb2_grpc.py",
+        "edgeric_v1_pb2.py",
+        "edgeric_v1_pb2.pyi",
     ],
 )
 def test_checked_in_code_is_byte_for_byte_what_the_generator_makes(generated, name):
     assert (ROOT / "schemas" / name).read_bytes() == (generated / "schemas" / name).read_bytes(), "run `make proto`"
 
 
-@pytest.mark.parametrize("module", [pb, service_pb])
+@pytest.mark.parametrize("module", [pb, service_pb, edgeric_pb])
 def test_the_loaded_descriptor_is_that_of_the_proto_file(generated, module):
     described = FileDescriptorSet.FromString((generated / "descriptors").read_bytes())
     from_proto = {file.name: file for file in described.file}[module.DESCRIPTOR.name]

@@ -17,7 +17,13 @@ app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its ind
 
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Option(help="YAML file with all settings; options below override it.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CONFIG_FILE",
+            help="YAML file with all settings, or an xApp descriptor; options below override it.",
+        ),
+    ] = None,
     e2: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="gRPC endpoint of the E2 node.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")

@@ -9,6 +9,7 @@ and goes with every report is read and written by `xapp.e2.e2ap_aper` where it h
 as fast; what has not goes to pycrate, and property tests hold the two equal, octet by octet.
 """
 
+import logging
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -229,6 +230,8 @@ def _pdu() -> Any:
         from pycrate_asn1dir import E2AP
     except ImportError:
         raise InputError("E2AP needs the package 'pycrate': pip install 'distila[ric]'") from None
+    # What it says of foreign bytes is counted here.
+    logging.getLogger("pycrate").setLevel(logging.ERROR)
     return E2AP.E2AP_PDU_Descriptions.E2AP_PDU
 
 

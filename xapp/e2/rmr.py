@@ -87,7 +87,7 @@ class RmrPort:
         port: to listen on, on all addresses or the one in RMR_BIND_IF.
 
     Attributes:
-        dropped: messages that no handler took, or whose handler failed, by reason.
+        unhandled: messages that no handler took, or whose handler failed, by reason.
         unsent: messages that could not be sent, by reason.
 
     Raises:
@@ -103,7 +103,7 @@ class RmrPort:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._meid = ctypes.create_string_buffer(_MAX_MEID + 1)
-        self.dropped: Counter[str] = Counter()
+        self.unhandled: Counter[str] = Counter()
         self.unsent: Counter[str] = Counter()
 
     def handle(self, mtype: int, handler: Handler) -> None:
@@ -195,7 +195,7 @@ class RmrPort:
             content = buffer.contents
             if content.state != _OK:
                 if content.state != _TIMEOUT:
-                    self.dropped[f"rmr_{_STATES.get(content.state, f'state_{content.state}')}"] += 1
+                    self.unhandled[f"rmr_{_STATES.get(content.state, f'state_{content.state}')}"] += 1
                 continue
             get_meid(buffer, self._meid)
             message = RmrMessage(
@@ -207,13 +207,13 @@ class RmrPort:
             )
             handler = self._handlers.get(message.mtype)
             if handler is None:
-                self.dropped["unknown_message_type"] += 1
+                self.unhandled["unknown_message_type"] += 1
                 continue
             try:
                 answer = handler(message)
             except Exception:
-                self.dropped["handler_failed"] += 1
-                if self.dropped["handler_failed"] <= _LOGGED_ERRORS:
+                self.unhandled["handler_failed"] += 1
+                if self.unhandled["handler_failed"] <= _LOGGED_ERRORS:
                     log.exception("RMR message of type %d dropped: internal error", message.mtype)
                 continue
             if answer is not None:

@@ -6,6 +6,7 @@ come within ``ack_timeout_s`` is counted.
 """
 
 import logging
+import re
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -92,10 +93,12 @@ class RmrTransport:
     def lost(self) -> Counter[str]:
         """See `Transport`; what RMR itself could not send or receive is in it."""
         self._expire()
-        lost = self._lost + self.port.dropped
-        lost += Counter({f"rmr_{reason}": count for reason, count in self.port.unsent.items()})
-        lost += Counter(rmr_queue_full=self.port.queue_drops())
-        return lost
+        # Copied before they are gone through: other threads count on.
+        lost = Counter(dict(self._lost))
+        lost.update(dict(self.port.unhandled))
+        lost.update({f"rmr_{reason}": count for reason, count in dict(self.port.unsent).items()})
+        lost.update(rmr_queue_full=self.port.queue_drops())
+        return +lost
 
     def start(self, inbox: Inbox) -> None:
         """See `Transport.start`."""
@@ -165,7 +168,7 @@ class RmrTransport:
             count_outcome(answer.outcome, self.outcomes, self._lost)
             return
         # A node that says nothing of single UEs means all of them.
-        word = "accepted" if answer.cause is None else "_".join(answer.cause).replace("-", "_").lower()
+        word = "accepted" if answer.cause is None else _word(answer.cause)
         try:
             self.outcomes[word] += len(pb.ControlMessage.FromString(waiting.message).ues)
         except DecodeError:
@@ -195,3 +198,8 @@ class RmrTransport:
     def _health(self, received: RmrMessage) -> tuple[int, bytes]:
         wrong = self.healthy()
         return rmr.HEALTH_CHECK_RESP, f"ERROR {wrong}\n".encode() if wrong else b"OK\n"
+
+
+def _word(cause: tuple[str, str]) -> str:
+    """A cause of E2AP as a word to count by: ``ric_request_control_failed_to_execute``."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", "_".join(cause)).replace("-", "_").lower()

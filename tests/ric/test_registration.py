@@ -1,0 +1,93 @@
+"""Registration at an application manager that is there, absent, or says no."""
+
+import json
+import time
+
+import pytest
+
+pytest.importorskip("httpx", reason="needs [ric]")
+from replay.ric.managers import ApplicationManager
+from replay.ric.ric import free_ports
+from xapp.config import RunConfig
+from xapp.ric.registration import RX_MESSAGES, TX_MESSAGES, Registration, descriptor
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def registration(url):
+        config = RunConfig.model_validate({"http": {}, "ric": {"appmgr": url}, "e2": {"transport": "rmr"}})
+        made.append(Registration(config.ric, "distila-7", 8080, 4560, descriptor(config)))
+        made[-1].start()
+        return made[-1]
+
+    yield registration
+    for one in made:
+        one.stop(0.2)
+
+
+@pytest.fixture
+def appmgr():
+    manager = ApplicationManager()
+    yield manager
+    manager.stop()
+
+
+def test_it_says_who_and_where_it_is_and_what_it_sends_and_receives(make, appmgr, eventually):
+    registration = make(appmgr.url)
+    eventually(lambda: registration.registered)
+    assert registration.missing() == ""
+    body = appmgr.registered["distila-7"]
+    assert body["appName"] == "distila"
+    assert body["httpEndpoint"] == "service-ricxapp-distila-http.ricxapp:8080"
+    assert body["rmrEndpoint"] == "service-ricxapp-distila-rmr.ricxapp:4560"
+    assert body["configPath"] == "/ric/v1/config"
+    described = json.loads(body["config"])
+    data = next(port for port in described["messaging"]["ports"] if port["name"] == "rmrdata")
+    assert data["rxMessages"] == list(RX_MESSAGES)
+    assert data["txMessages"] == list(TX_MESSAGES)
+    assert data["policies"] == [20130]
+    assert "rmr" not in described, "the application manager would use that section instead"
+
+
+def test_an_absent_manager_is_tried_until_it_is_there(make, eventually):
+    """The platform's SDK takes the text of the exception for a yes."""
+    port = free_ports(1)[0]
+    registration = make(f"http://127.0.0.1:{port}")
+    eventually(lambda: registration.counts["register_unreachable"] >= 2)
+    assert not registration.registered
+    assert registration.missing() == "not registered at the application manager"
+    late = ApplicationManager(port)
+    eventually(lambda: registration.registered)
+    assert list(late.registered) == ["distila-7"]
+    registration.stop(1)
+    late.stop()
+
+
+def test_a_manager_that_says_no_is_tried_again(make, appmgr, eventually):
+    appmgr.fail_with = 500
+    registration = make(appmgr.url)
+    eventually(lambda: registration.counts["register_500"] >= 2)
+    assert not registration.registered
+    appmgr.fail_with = None
+    eventually(lambda: registration.registered)
+
+
+def test_at_the_end_it_deregisters(make, appmgr, eventually):
+    registration = make(appmgr.url)
+    eventually(lambda: registration.registered)
+    registration.stop(1)
+    assert appmgr.registered == {}
+    assert appmgr.requests[-1] == ("POST", "/ric/v1/deregister", {"appName": "distila", "appInstanceName": "distila-7"})
+
+
+def test_at_the_end_nobody_waits_for_a_manager_that_is_gone(make, appmgr, eventually):
+    """The SDK sleeps for ten seconds."""
+    registration = make(appmgr.url)
+    eventually(lambda: registration.registered)
+    appmgr.stop()
+    start = time.monotonic()
+    registration.stop(1)
+    assert time.monotonic() - start < 1.5
+    assert registration.counts["deregister_unreachable"] == 1

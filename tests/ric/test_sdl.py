@@ -1,0 +1,106 @@
+"""The shared data layer over a real Redis that comes and goes."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("ricsdl", reason="the platform's SDL")
+from xapp.ric.sdl import Sdl
+
+
+@pytest.fixture
+def sdl(redis):
+    store = Sdl("distila", fake=False)
+    store.start()
+    yield store
+    store.stop(1)
+
+
+def test_values_are_kept_under_the_platform_s_key_scheme(sdl, redis, eventually):
+    sdl.set("one", b"1")
+    sdl.set("two", b"2")
+    eventually(lambda: redis.keys() == ["{distila},one", "{distila},two"])
+    assert sdl.get(["one", "two", "three"]) == {"one": b"1", "two": b"2"}
+    sdl.delete("one")
+    eventually(lambda: redis.keys() == ["{distila},two"])
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_when_it_is_back(sdl, redis, eventually):
+    sdl.set("key", b"before")
+    eventually(lambda: redis.client.get("{distila},key") == b"before")
+    redis.stop()
+    start = time.monotonic()
+    for value in range(100):
+        sdl.set("key", f"{value}".encode())
+    sdl.set("gone", b"x")
+    sdl.delete("gone")
+    assert time.monotonic() - start < 0.5
+    eventually(lambda: not sdl.available)
+    assert sdl.get(["key"]) == {}, "nobody knows now"
+    redis.start()
+    eventually(lambda: redis.client.get("{distila},key") == b"99")
+    eventually(lambda: sdl.available)
+    assert redis.keys("*gone*") == []
+    assert sdl.counts["failed"] >= 2
+
+
+def test_at_the_end_what_is_due_is_written(redis, eventually):
+    store = Sdl("distila", fake=False)
+    store.set("key", b"value")
+    store.start()
+    assert store.stop(2) == 0
+    assert redis.client.get("{distila},key") == b"value"
+
+
+def test_at_the_end_a_redis_that_is_gone_is_given_up_soon(redis):
+    store = Sdl("distila", fake=False)
+    redis.stop()
+    store.start()
+    store.set("key", b"value")
+    start = time.monotonic()
+    assert store.stop(0.5) == 1
+    assert time.monotonic() - start < 2
+
+
+@pytest.fixture
+def mute():
+    """The port of a server that takes connections and says nothing."""
+    server, taken, over = socket.create_server(("127.0.0.1", 0)), [], threading.Event()
+
+    def take():
+        while not over.is_set():
+            taken.append(server.accept()[0])
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    port = server.getsockname()[1]
+    yield port
+    over.set()
+    socket.create_connection(("127.0.0.1", port)).close()
+    thread.join()
+    for connection in [*taken, server]:
+        connection.close()
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, monkeypatch):
+    monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute))
+    store = Sdl("distila", fake=False)
+    store.start()
+    start = time.monotonic()
+    assert store.get(["key"]) == {}
+    store.set("key", b"value")
+    assert store.stop(0.3) == 1
+    assert time.monotonic() - start < 4
+    assert not store.available
+
+
+def test_the_fake_keeps_values_in_this_process(eventually):
+    store = Sdl("distila", fake=True)
+    store.start()
+    store.set("key", b"value")
+    eventually(lambda: store.get(["key"]) == {"key": b"value"})
+    store.stop(1)
