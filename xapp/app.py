@@ -15,6 +15,8 @@ from xapp.e2.transport import Transport
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.policy.bundle import resolve_bundle
+from xapp.rollout.controller import RolloutController
+from xapp.rollout.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ class Xapp:
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
         self._transport = TRANSPORTS[config.e2.transport](config.e2, identity, exit_on_end)
+        self.rollout: RolloutController | None = None
+        if config.rollout is not None:
+            self.rollout = RolloutController(self.loop, open_store(config.rollout.store), config.instance_id)
 
     def run(self, stop: threading.Event) -> None:
         """Decide until ``stop`` is set or the E2 node is done.
@@ -61,6 +66,8 @@ class Xapp:
         gc.collect()
         gc.freeze()
         self._transport.start(self._inbox)
+        if self.rollout is not None:
+            self.rollout.start()
         try:
             while not stop.is_set() and not self._inbox.closed:
                 received = self._inbox.take(_IDLE_S)
@@ -79,6 +86,8 @@ class Xapp:
                     self._transport.send(*control)
         finally:
             self._transport.close()
+            if self.rollout is not None:
+                self.rollout.close()
         if self._transport.failure is not None:
             raise InputError(self._transport.failure)
 
@@ -88,4 +97,6 @@ class Xapp:
         stats["dropped"] = dict(sorted((self.loop.stats.dropped + self._inbox.dropped).items()))
         stats["outcomes"] = dict(sorted(self._transport.outcomes.items()))
         stats["lost"] = dict(sorted(self._transport.lost.items()))
+        if self.rollout is not None:
+            stats["rollout"] = self.rollout.status()
         return stats

@@ -12,6 +12,7 @@ from xapp.errors import InputError, first_error
 from xapp.loop import LoopConfig
 from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
+from xapp.rollout.config import RolloutConfig
 
 
 class E2Config(BaseModel):
@@ -44,6 +45,7 @@ class RunConfig(BaseModel):
     e2: E2Config = E2Config()
     loop: LoopConfig = LoopConfig()
     guard: GuardConfig = GuardConfig()
+    rollout: RolloutConfig | None = Field(default=None, description="None: no A/B rollouts")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def replaced(self, *path: str, value: Any) -> "RunConfig":
