@@ -15,10 +15,11 @@ from replay.rollouts.report import write_rollout_report
 from replay.rollouts.simulation import find_plan, simulate_rollout
 from replay.rollouts.studies import aa_study, power_study
 from replay.trace import ChannelTrace, bundled_trace
-from xapp.commands.rollout import finding_table, read_log
+from xapp.commands.findings import finding_table
 from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from xapp.errors import InputError
 from xapp.policy.bundle import resolve_bundle
+from xapp.rollout.audit import read_log
 from xapp.rollout.plan import Plan
 from xapp.rollout.store import StoreLostError, open_store
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from xapp.commands.findings import finding_table
 from xapp.commands.terminal import print_json, print_table, stdout
 from xapp.errors import InputError
-from xapp.rollout.audit import replayed, verify
+from xapp.rollout.audit import read_log, replayed, verify
 from xapp.rollout.config import RolloutConfig
 from xapp.rollout.controller import check_policies, order
 from xapp.rollout.machine import Command, State, summary
@@ -101,20 +102,6 @@ def status(store: _StoreOption = _DEFAULT_STORE, url: _Url = None, json: _Json =
     print_table(f"rollout {found.get('run', '')}", ["what", "value"], rows)
     if verdict.get("findings"):
         print_table(f"verdict: {verdict['action']}: {verdict['why']}", *finding_table(verdict["findings"]))
-
-
-def finding_table(findings: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table of findings."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:+.4g}"
-
-    columns = ["metric", "arm", "difference", "low", "high", "state"]
-    rows = [
-        [f["metric"], f["challenger"], number(f["difference"]), number(f["low"]), number(f["high"]), f["state"]]
-        for f in findings
-    ]
-    return columns, rows
 
 
 @app.command()
@@ -216,23 +203,6 @@ def audit(
         stdout.print(fault or f"hash chain intact; {len(verdicts)} verdicts replayed, {len(differing)} differ")
     if fault is not None or differing:
         raise typer.Exit(1)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of an audit log as `distila rollout audit --json` or the HTTP API print it.
-
-    Raises:
-        InputError: the file cannot be read, or is no audit log.
-    """
-    try:
-        entries = json.loads(path.read_text())["entries"]
-        if not all(isinstance(entry, dict) for entry in entries):
-            raise TypeError
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: no audit log, expected JSON with a list `entries`") from None
-    return list(entries)
 
 
 def _given(who: str | None, why: str, expect: int | None) -> dict[str, Any]:

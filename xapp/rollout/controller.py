@@ -111,6 +111,8 @@ class RolloutController:
         self._verdict: Verdict | None = None
         self._due_s = 0.0
         self._killed_run: str | None = None
+        # Version up to which transitions were told of; what was before this process came is history.
+        self._told: int | None = None
         self._trouble: dict[str, str] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -150,6 +152,8 @@ class RolloutController:
             try:
                 state = self._store.load()
                 self._trouble.pop("store", None)
+                if self._told is None:
+                    self._told = 0 if state is None else state.version
                 if state is not None and (self._state is None or state.version != self._state.version):
                     self._adopt(state)
                 if self._state is not None and self._state.active and self._clock_s() >= self._due_s:
@@ -189,6 +193,9 @@ class RolloutController:
             digests = None
             if command.action == "start" and command.plan is not None:
                 digests = check_policies(command.plan, self._load)
+            if self._told is None:
+                known = self._store.load()
+                self._told = 0 if known is None else known.version
             state, _ = order(self._store, command, digests)
             self._adopt(state)
             return state
@@ -229,12 +236,13 @@ class RolloutController:
             self._exposure.begin_stage(state.stage)
         self._due_s = self._clock_s() + state.plan.interval_s
         self._deploy(state)
-        self._tell(before, state)
+        self._tell(state)
 
-    def _tell(self, before: State | None, state: State) -> None:
-        if before is None or before.version >= state.version:
+    def _tell(self, state: State) -> None:
+        told, self._told = self._told or 0, state.version
+        if told >= state.version:
             return
-        for entry in self._store.audit()[before.version : state.version]:
+        for entry in self._store.audit()[told : state.version]:
             what = entry["what"]
             self.transitions[what] = self.transitions.get(what, 0) + 1
             if what == "evaluate":
