@@ -32,6 +32,9 @@ from xapp.rollout.store import SqliteStore
 _PLANS: Final = Path(__file__).parent / "plans"
 _MOST_INTERVALS: Final = 300
 
+GREEDY: Final = _PLANS / "olla-greedy"
+"""A bundle that hurts: OLLA that aims at a BLER of 40 %."""
+
 
 def find_plan(plan: str) -> Plan:
     """A plan from a file, or by name: those made for simulation, or those of the xApp.
