@@ -24,6 +24,8 @@ from xapp.rollout.store import Store, StoreLostError, open_store
 app = typer.Typer(help="A/B rollout of a policy: plan, start, watch, promote, abort; simulate.", no_args_is_help=True)
 
 _TIMEOUT_S: Final = 10.0
+_RECENT: Final = 100
+"""Among so many entries of the audit log the latest verdict is looked for."""
 
 _Plan = Annotated[str, typer.Argument(help="YAML file of a plan, or the name of one that ships.")]
 _StoreOption = Annotated[str, typer.Option("--store", help="SQLite file, or redis://HOST:PORT/DB.")]
@@ -225,7 +227,8 @@ def _order(command: Command, store: str, url: str | None, json: bool) -> None:
 
 def _status(store: Store) -> dict[str, Any]:
     state: State | None = store.load()
-    latest = next((entry for entry in reversed(store.audit()) if "verdict" in entry["detail"]), None)
+    recent = [] if state is None else store.audit(max(0, state.version - _RECENT))
+    latest = next((entry for entry in reversed(recent) if "verdict" in entry["detail"]), None)
     verdict = None if latest is None or state is None or latest["run"] != state.run else latest["detail"]["verdict"]
     return {**summary(state), "verdict": verdict}
 

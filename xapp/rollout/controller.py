@@ -242,7 +242,7 @@ class RolloutController:
         told, self._told = self._told or 0, state.version
         if told >= state.version:
             return
-        for entry in self._store.audit()[told : state.version]:
+        for entry in self._store.audit(told)[: state.version - told]:
             what = entry["what"]
             self.transitions[what] = self.transitions.get(what, 0) + 1
             if what == "evaluate":
