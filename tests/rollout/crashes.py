@@ -140,7 +140,7 @@ def main(folder, kills, place):
         at_write = place.startswith("unix") is False and number % 3 > 0
         by_write += at_write
         kill_at = int(rng.integers(1, 40)) if at_write else -1
-        moment_s = None if at_write else float(rng.uniform(0.0, 0.12))
+        moment_s = None if at_write else float(rng.uniform(0.0, 0.3))
         reader, told = os.pipe()
         child = os.fork()
         if child == 0:
