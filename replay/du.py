@@ -6,9 +6,11 @@ decision is at hand and at the DU's own otherwise.
 
 * **Native link adaptation**: `xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback to an
   MCS of its own choice: an override freezes it.
-* **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS; chase
-  combining, i.e. the decoder sees the sum of the linear SINRs of all transmissions of the block. Each transmission is a
-  draw of its own against the error rate at the combined SINR. After the last failure the block is given up (residual).
+* **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS. The
+  decoder combines them by incremental redundancy, as NR's redundancy versions 0, 2, 3, 1 make of them: their mutual
+  information adds up, log2(1 + SINR) (Caire and Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001; ideal codes); or by
+  chase, as a DU that repeats version 0 does: their linear SINRs add up. Each transmission is a draw of its own against
+  the error rate at the combined SINR. After the last failure the block is given up (residual).
 * **Decisions**: absolute MCS, offset to the native choice, or native. One that answers an older indication than the
   latest accepted is refused as stale, one past its validity as expired; both leave the UE to the native choice.
 """
@@ -16,7 +18,7 @@ decision is at hand and at the DU's own otherwise.
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,9 +62,10 @@ class DuConfig(BaseModel):
     decision_delay_slots: int = Field(default=0, ge=0, description="from a report until its decisions take effect")
     harq_rtt_slots: int = Field(default=8, ge=1, le=64, description="from a transmission until its feedback is usable")
     max_transmissions: int = Field(default=4, ge=1, le=8, description="of one transport block")
+    combining: Literal["ir", "chase"] = Field(default="ir", description="incremental redundancy, or repetition")
     cqi_period_slots: int = Field(default=40, ge=1, description="slots between two CQI of a UE")
     cqi_delay_slots: int = Field(default=8, ge=0, description="from the measurement until the DU has it")
-    olla_target_bler: float = Field(default=0.1, gt=0, lt=0.5)
+    olla_target_bler: float = Field(default=0.15, gt=0, lt=0.5)
     olla_step_on_nack: float = Field(default=0.02, gt=0, description="CQI steps")
     olla_max_offset: float = Field(default=4.0, gt=0, description="CQI steps")
 
@@ -129,6 +132,7 @@ class Du:
         self.cell_id = cell_id
         self.link = Link(ues, bler)
         self.slot_us = trace.meta.slot_us
+        self._adds_information = config.combining == "ir"
         self._slots_per_frame = max(1, round(_FRAME_US / self.slot_us))
         self.rejected: Counter[str] = Counter()
         self.accepted = 0  # UE decisions
@@ -154,10 +158,12 @@ class Du:
         self._acked = np.zeros(shape, bool)
         self._awaited = np.zeros(shape, bool)  # feedback of a transmission is outstanding
         self._own = np.zeros(shape, bool)  # the MCS in flight was the native choice
-        self._sinr = np.zeros(shape, np.float32)  # linear, summed over the block's transmissions
+        # What the decoder has of the block: information [nat] (ir) or linear SINR (chase), summed over transmissions.
+        self._store = np.zeros(shape, np.float32)
         # Feedback counted since the latest report, and since the start.
         self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float64]]] = []
         self._total_first_tx = np.zeros(count, np.float64)
+        self._retx = np.zeros((2, count))  # retransmissions after which the block was decoded, and was not
         # The decisions in force, [ue], and those on their way.
         self._kind = np.zeros(count, np.int64)
         self._value = np.zeros(count, np.int64)
@@ -178,8 +184,11 @@ class Du:
         """
         process = slot % self.config.harq_rtt_slots
         attempt, mcs, acked = self._attempt[process], self._mcs[process], self._acked[process]
-        first = (attempt == 1) & self._awaited[process]
-        given_up = (attempt >= self.config.max_transmissions) & ~acked & self._awaited[process]
+        awaited = self._awaited[process]
+        first = (attempt == 1) & awaited
+        again = (attempt > 1) & awaited
+        self._retx += again & acked, again & ~acked
+        given_up = (attempt >= self.config.max_transmissions) & ~acked & awaited
         if first.any() or given_up.any():
             ack = (first & acked).astype(np.float32)
             nack = (first & ~acked).astype(np.float32)
@@ -242,6 +251,8 @@ class Du:
         measured[:, _RI] = self._layers[rows]
         measured[:, _PRBS] = self._prbs[rows]
         measured[:, _NATIVE_MCS] = self._native[rows]
+        measured[:, _RETX] = self._retx[:, rows].T
+        self._retx[:, rows] = 0
         return KpiReport(
             cell_id=self.cell_id,
             sequence=self._sequence,
@@ -339,12 +350,15 @@ class Du:
         own = np.where(again, self._own[process], chosen == native)
         # A UE that is away for a moment keeps its block: nothing is sent, and the process waits.
         attempt = np.where(present, np.where(again, attempt + 1, 1), np.where(again, attempt, 0))
-        linear = np.power(np.float32(10), sinr_db * np.float32(0.1))
-        total = np.where(again, self._sinr[process], np.float32(0)) + np.where(present, linear, np.float32(0))
-        combined_db = np.where(again, np.float32(10) * np.log10(np.maximum(total, np.float32(1e-6))), sinr_db)
+        received = np.power(np.float32(10), sinr_db * np.float32(0.1))
+        if self._adds_information:
+            received = np.log1p(received)
+        total = np.where(again, self._store[process], np.float32(0)) + np.where(present, received, np.float32(0))
+        linear = np.expm1(total) if self._adds_information else total
+        combined_db = np.where(again, np.float32(10) * np.log10(np.maximum(linear, np.float32(1e-6))), sinr_db)
         acked = (self._luck.draw(slot) >= link.tbler(mcs, combined_db)) & present
         self._mcs[process], self._attempt[process], self._acked[process] = mcs, attempt, acked
-        self._own[process], self._sinr[process], self._awaited[process] = own, total, present
+        self._own[process], self._store[process], self._awaited[process] = own, total, present
         outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)
         given_up = present & ~acked & (attempt >= self.config.max_transmissions)
         return SlotResult(mcs, attempt, outcome, given_up)
@@ -353,3 +367,4 @@ class Du:
 _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
     MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
 )
+_RETX = [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]

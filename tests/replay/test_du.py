@@ -121,10 +121,32 @@ def test_chase_combining_adds_up_the_power_of_all_transmissions(count):
     """n transmissions at one SINR decode what needs 10 log10(n) dB more: two of them, 3 dB."""
     needed = 15 - 10 * np.log10(count)
     for sinr_db, decoded in ((needed + 0.1, True), (needed - 0.1, False)):
-        cell = Cell(harq_rtt_slots=1)
-        cell.run(sinr_db, decide=use(15))
-        cell.run(sinr_db, slots=count - 1)
-        assert cell.of("outcome") == [SENT_NACK] * (count - 1) + [SENT_ACK if decoded else SENT_NACK]
+        assert outcomes_of_mcs_15(count, sinr_db, combining="chase") == [SENT_NACK] * (count - 1) + [
+            SENT_ACK if decoded else SENT_NACK
+        ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_incremental_redundancy_adds_up_the_information_of_all_transmissions(count):
+    """n transmissions at one SINR g decode what needs (1 + g)^n - 1."""
+    needed = 10 * np.log10((1 + 10**1.5) ** (1 / count) - 1)
+    for sinr_db, decoded in ((needed + 0.1, True), (needed - 0.1, False)):
+        assert outcomes_of_mcs_15(count, sinr_db) == [SENT_NACK] * (count - 1) + [SENT_ACK if decoded else SENT_NACK]
+
+
+def outcomes_of_mcs_15(transmissions, sinr_db, **config):
+    cell = Cell(harq_rtt_slots=1, **config)
+    cell.run(sinr_db, decide=use(15))
+    cell.run(sinr_db, slots=transmissions - 1)
+    return cell.of("outcome")
+
+
+def test_a_report_counts_the_retransmissions_since_the_one_before_that_sufficed_and_that_did_not():
+    cell = Cell(harq_rtt_slots=1, period_slots=4, combining="chase")
+    cell.run(9.5, decide=use(15))  # 9.5 dB, 12.5, 14.3, 15.5: the fourth transmission is enough
+    cell.run(9.5, slots=4 * 4)
+    counts = [report.measured[0, [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]] for report in cell.reports]
+    assert [each.tolist() for each in counts] == [[0, 0], [1, 2], [1, 2], [1, 2], [1, 2]]
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])

@@ -116,6 +116,8 @@ MEASURED = [
     "dl_buffer_bytes",
     "prbs",
     "native_mcs",
+    "retx_ack",
+    "retx_nack",
 ]
 
 

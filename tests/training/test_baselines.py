@@ -88,7 +88,11 @@ def report(
     cqi = torch.full((links,), NAN) if cqi is None else cqi
     ones = torch.ones(links)
     ages = torch.where(cqi.isnan(), NAN, float(age))
-    return Report(slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), ones * 0)
+    retx = torch.zeros(2, links)
+    nothing = ones * 0
+    return Report(
+        slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), nothing, retx
+    )
 
 
 def told(mcs: int, outcome: int, times: int = 1, links: int = 1, cqi: float = NAN, slot: int = 0) -> Report:

@@ -311,15 +311,20 @@ def test_the_du_has_its_own_choice_beneath(plan):
     assert len(found.unique()) > 3
 
 
-def test_some_links_never_tell_the_dus_own_choice(plan):
-    found = collect(plan(links=200, native_unknown=0.3), always(5))
-    hidden = native(found).isnan()
-    assert torch.equal(hidden, hidden[:1].expand_as(hidden))
-    assert float(hidden[0].float().mean()) == pytest.approx(0.3, abs=0.1)
+@pytest.mark.parametrize(
+    ("setting", "columns"), [("native_unknown", ["native_mcs"]), ("retx_unknown", ["retx_ack", "retx_nack"])]
+)
+def test_some_links_never_tell_what_some_nodes_do_not(plan, setting, columns):
+    found = collect(plan(links=200, **{setting: 0.3}), always(5))
+    where = [a_network().columns.index(name) for name in columns]
+    hidden = found.rows[..., where].isnan()
+    assert torch.equal(hidden, hidden[:1, :, :1].expand_as(hidden))
+    hidden = hidden[0, :, 0]
+    assert float(hidden.float().mean()) == pytest.approx(0.3, abs=0.1)
     told = collect(plan(links=200), always(5))
-    others = [index for index, name in enumerate(a_network().columns) if name != "native_mcs"]
+    others = [index for index in range(len(a_network().columns)) if index not in where]
     assert equal(found.rows[..., others], told.rows[..., others])
-    assert equal(native(found)[:, ~hidden[0]], native(told)[:, ~hidden[0]])
+    assert equal(found.rows[..., where][:, ~hidden], told.rows[..., where][:, ~hidden])
 
 
 def test_no_link_tells_the_dus_own_choice(plan):

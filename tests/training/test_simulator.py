@@ -219,6 +219,15 @@ def test_a_block_is_given_up_after_the_last_transmission(most):
     assert (sim.counters.residual == 2 * RTT + (RTT - 1 if most == 1 else 0)).all()
 
 
+@pytest.mark.parametrize("period", [1, 2, 8])
+def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(period):
+    sim = simulator(link={"combining": "chase"}, e2={"period_slots": period})
+    reports = [sim.step(absolute(10, 14, 17)) for _ in range(5 * RTT // period)]
+    # MCS 10 arrives at once, 14 at the third attempt, 17 never. Heard are four round trips and the slot after them.
+    told = torch.stack([report.retx for report in reports]).sum(dim=0)
+    assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT]]
+
+
 def test_a_retransmission_keeps_its_mcs_whatever_is_decided():
     sim = simulator(link={"combining": "chase"})
     for _ in range(RTT):
@@ -892,18 +901,17 @@ class SrsranOlla:
 CROSS = {
     "snr_db": {"uniform": [5, 20]},
     "cqi": {"share": 1, "bias_db": 0, "error_db": 0, "period_slots": 40, "delay_slots": 8},
-    "link": {"combining": "chase"},
     "bler": SmoothBler.load(),
 }
 
 
-def replayed(num_links, slots, luck=None, native=None):
+def replayed(num_links, slots, combining, luck=None):
     """The DU stand-in on the channel and with the CQI (and luck) of the simulator's conditions.
 
     Returns:
         MCS, attempt and outcome of every slot, [slot, link] each, and the link's tables.
     """
-    given = conditions(num_links, **CROSS)
+    given = conditions(num_links, **CROSS, link={"combining": combining})
     beta = given.tables.beta_db[:1].expand(1, num_links)
     sinr_db = []
     drawn = []
@@ -922,7 +930,7 @@ def replayed(num_links, slots, luck=None, native=None):
         sinr_db=sinr.T.reshape(-1),
         cqi=cqi_for_sinr_db(sinr.T.reshape(-1), thresholds).astype(np.int8),
     )
-    du = Du(trace, SmoothBler.load(), DuConfig(), seed=3)
+    du = Du(trace, SmoothBler.load(), DuConfig(combining=combining), seed=3)
     if luck == "same":
         du._luck.draw = lambda slot: drawn[slot]
     window = trace.window(0, slots)
@@ -947,10 +955,11 @@ def figures(mcs, attempt, outcome, given_up, link):
     }
 
 
-def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monkeypatch):
+@pytest.mark.parametrize("combining", ["ir", "chase"])
+def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monkeypatch, combining):
     num_links, slots = 50, 1000
-    expected = figures(*replayed(num_links, slots, luck="same"))
-    given = conditions(num_links, **CROSS)
+    expected = figures(*replayed(num_links, slots, combining, luck="same"))
+    given = conditions(num_links, **CROSS, link={"combining": combining})
     link = Link([UeMeta(name="a", prbs=52)] * num_links, SmoothBler.load())
     monkeypatch.setattr(
         given,
@@ -976,9 +985,9 @@ def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monk
 @pytest.mark.parametrize("native", ["xapp", "training"])
 def test_by_chance_and_with_its_own_curves_it_agrees_with_the_du_stand_in(fading, native):
     num_links, slots = 250, 1200
-    expected = figures(*replayed(num_links, slots))
+    expected = figures(*replayed(num_links, slots, "ir"))
     policy = SrsranOlla() if native == "xapp" else baseline("srsran-olla")
-    sim = Simulator(conditions(num_links, **CROSS), policy)
+    sim = Simulator(conditions(num_links, **CROSS, link={"combining": "ir"}), policy)
     sim.run(slots)
     found = counted(sim)
 

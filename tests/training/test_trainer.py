@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from training.learning import trainer
 from training.learning.checkpoint import Checkpoint
 from training.learning.log import TrainingLog, read_log
+from training.sim.conditions import Banks
 from training.sim.split import Split
 from training.teachers.privileged import PrivilegedLesson
 from xapp.errors import InputError
@@ -77,6 +78,20 @@ def test_scenarios_take_turns_and_every_episode_has_its_own_links(tiny, train):
         assert (plan.exploration, plan.exploration_reach, plan.native_unknown) == (0.2, 2, 0.4)
         assert (plan.banks.rows, plan.banks.slots) == (2, 64)
     assert [line["scenario"] for line in lines()] == ["steady", "reported", "steady"]
+
+
+def test_a_share_of_the_episodes_combines_by_chase_whatever_the_scenario_says(tiny):
+    config = tiny(chase_share=0.3)
+    scenarios = trainer.checked_scenarios(config)
+    plans = [trainer.plan_episode(config, scenarios, number, Banks(2, 64)) for number in range(400)]
+    by_chase = [plan.scenario.link.combining == "chase" for plan in plans]
+    assert 0.2 < sum(by_chase) / 400 < 0.4
+    assert by_chase == [
+        trainer.plan_episode(config, scenarios, number, Banks(2, 64)).scenario.link.combining == "chase"
+        for number in range(400)
+    ]
+    others = {plan.scenario.link.combining for plan, chase in zip(plans, by_chase, strict=True) if not chase}
+    assert others == {"ir"}
 
 
 def test_in_a_round_the_same_weights_drive(tiny, train):

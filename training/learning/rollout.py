@@ -39,6 +39,8 @@ class RolloutPlan:
     """by how many MCS or steps of an offset, at most"""
     native_unknown: float = 0.0
     """share of links whose reports never tell the DU's own choice, as those of some E2 nodes do not"""
+    retx_unknown: float = 0.0
+    """and share of those whose reports never count retransmissions"""
     label_every_slots: int = 4
     """slots, at least, between two decisions that a teacher or an algorithm labels; `Worth` has its own pace"""
 
@@ -101,15 +103,8 @@ def collect(
     explorer = _Explorer(plan, driver.actions, conditions.generator("exploration"))
     if advisor is not None:
         advisor.start(cell, conditions.generator("advisor"))
-    unknown = torch.rand(plan.links, generator=conditions.generator("native unknown")) < plan.native_unknown
-
     columns = driver.columns if columns is None else columns
-
-    def heard(report: Report, columns: list[str]) -> Tensor:
-        row = matrix(report, columns, cell.mcs_table, cell.cqi_table)
-        row[unknown, columns.index("native_mcs")] = torch.nan
-        return row
-
+    heard = Hearing(plan, conditions)
     state = driver.zero_state(plan.links)
     teacher_state = teacher.zero_state(plan.links) if teacher is not None else state
     answers = Answers(driver.actions)
@@ -156,6 +151,28 @@ def collect(
     return Experience(
         scenario.name, torch.stack(rows), torch.tensor(labelled, dtype=torch.int64), labels, _figures(simulator)
     )
+
+
+class Hearing:
+    """Reports as a policy gets them: some links' leave out what some E2 nodes do not tell."""
+
+    def __init__(self, plan: RolloutPlan, conditions: Conditions) -> None:
+        self._cell = conditions.cell()
+        self._untold = [
+            (columns, torch.rand(plan.links, generator=generator, device=generator.device) < share)
+            for columns, share, generator in (
+                (("native_mcs",), plan.native_unknown, conditions.generator("native unknown")),
+                (("retx_ack", "retx_nack"), plan.retx_unknown, conditions.generator("retx unknown")),
+            )
+        ]
+
+    def __call__(self, report: Report, columns: list[str]) -> Tensor:
+        """The report as the network expects it, float32 [link, column]."""
+        row = matrix(report, columns, self._cell.mcs_table, self._cell.cqi_table)
+        for names, links in self._untold:
+            for name in names:
+                row[links, columns.index(name)] = torch.nan
+        return row
 
 
 class _Overheard:

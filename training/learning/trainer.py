@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -62,6 +63,13 @@ class LoopConfig(BaseModel):
     exploration: float = Field(default=0.1, ge=0, le=1, description="share of decisions that are moved at random")
     exploration_reach: int = Field(default=2, ge=1, description="by how many actions up or down, at most")
     native_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that tell no native MCS")
+    retx_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that count no retransmissions")
+    chase_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of episodes, in which nodes combine by chase whatever their scenario says: policies must find out",
+    )
     label_every_slots: int = Field(default=4, ge=1, description="between two decisions that a teacher labels")
     seed: int = Field(default=0, ge=0, description="of the first weights and of what is drawn while learning")
     checkpoint_every: int = Field(default=10, ge=1, description="rounds between two checkpoints")
@@ -207,8 +215,11 @@ def _on_slot(progress: Progress, total: int, slots: int, number: int, slot: int)
 
 def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
     """What is simulated in an episode, by its number."""
+    scenario = scenarios[number % len(scenarios)]
+    if np.random.default_rng((config.seed, number)).random() < config.chase_share:
+        scenario = scenario.model_copy(update={"link": scenario.link.model_copy(update={"combining": "chase"})})
     return RolloutPlan(
-        scenario=scenarios[number % len(scenarios)],
+        scenario=scenario,
         links=config.links,
         slots=config.slots,
         # Another seed meets other channels' stretches, too.
@@ -217,6 +228,7 @@ def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, ban
         exploration=config.exploration,
         exploration_reach=config.exploration_reach,
         native_unknown=config.native_unknown,
+        retx_unknown=config.retx_unknown,
         label_every_slots=config.label_every_slots,
     )
 

@@ -11,6 +11,10 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
   how fast the channel moves and what CQI is worth.
 * The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. How far the slow one has come from 0
   also tells how much feedback there was.
+* The log-odds that a retransmission suffices, by the same law from the counts of those that did and did not. They tell
+  what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
+  most blocks, one that repeats the first saves few. No column says which it is, and 0 (a node that does not count
+  them, a new UE) is neither.
 * Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
   For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
   were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
@@ -60,6 +64,8 @@ COLUMNS: Final = [
     "harq_ack",
     "harq_nack",
     "harq_mcs_mean",
+    "retx_ack",
+    "retx_nack",
 ]
 """Report columns that the network reads, raw units (`xapp.policy.columns`)."""
 
@@ -72,6 +78,9 @@ NOMINAL_PRBS: Final = 52
 BLER_RATES: Final = (0.15, 1.0)
 """Step sizes of the log-odds of an ACK, slow and fast."""
 
+RETX_RATES: Final = (0.05, 0.25, 1.0)
+"""Step sizes of the log-odds that a retransmission is decoded, slow to fast."""
+
 BRAKE: Final = 1 / 6
 """What many feedbacks at once are braked by, see above [1/dB]."""
 
@@ -83,7 +92,7 @@ MOST: Final = 300.0
 """No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long."""
 
 _NEXT_TO_NOTHING: Final = 1e-3  # bit per resource element: below, no action brings anything
-_BLER_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
+_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
 _UNREST_ACKS: Final = 0.2
 _UNREST_PER_DB: Final = 0.5
 # Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
@@ -393,7 +402,12 @@ _Linear = tuple[dict[str, float], float]
 
 def _estimates(config: NetworkConfig) -> list[str]:
     """What memory begins with, in its order; see `_unrest` for the rest."""
-    kinds = (("sinr", config.rates_db), ("above_cqi", config.cqi_rates_db), ("bler", BLER_RATES))
+    kinds = (
+        ("sinr", config.rates_db),
+        ("above_cqi", config.cqi_rates_db),
+        ("bler", BLER_RATES),
+        ("retx", RETX_RATES),
+    )
     return [f"{kind}_{index}" for kind, rates in kinds for index in range(len(rates))]
 
 
@@ -426,20 +440,29 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
     """What `PolicyNetwork.raw_features` needs of a report, in the order of its parts."""
     step_db, mcs_0_db = mcs_line(config.mcs_table)
     cqi_db, cqi_0_db = cqi_line(config.cqi_table)
-    sinr, above_cqi, bler = len(config.rates_db), len(config.cqi_rates_db), len(BLER_RATES)
+    sinr, above_cqi, bler, retx = (
+        len(rates) for rates in (config.rates_db, config.cqi_rates_db, BLER_RATES, RETX_RATES)
+    )
     unrest = _unrest(config)
-    rates = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
-    rates += [(rate, _BLER_BRAKE) for rate in (*BLER_RATES, *(rate for _, _, rate in unrest))]
+    # Estimates by what moves them: first transmissions, retransmissions, and first transmissions for unrest.
+    of_first = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
+    of_first += [(rate, _LOG_ODDS_BRAKE) for rate in BLER_RATES]
+    of_retx = [(rate, _LOG_ODDS_BRAKE) for rate in RETX_RATES]
+    of_unrest = [(rate, _LOG_ODDS_BRAKE) for _, _, rate in unrest]
     functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
     functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
-    functions += [({}, 0.0)] * bler
+    functions += [({}, 0.0)] * (bler + retx)
     for _, difference, _ in unrest:
         share = _UNREST_PER_DB * difference.get("cqi", 0.0)
         functions.append(({"cqi": share * cqi_db}, share * (cqi_0_db - START_DB)))
-    functions += [({"harq_ack": 1.0, "harq_nack": 1.0}, 0.0)] * len(rates)  # feedbacks
-    functions += [({"harq_ack": 1 - _DOUBT, "harq_nack": _DOUBT}, 0.0)] * (len(rates) - len(unrest))  # acks
-    functions += [({"harq_ack": _UNREST_ACKS, "harq_nack": _UNREST_ACKS}, 0.0)] * len(unrest)
-    functions += [({"harq_ack": brake, "harq_nack": brake}, 1 / rate) for rate, brake in rates]  # inertia
+    groups = ((of_first, "harq"), (of_retx, "retx"), (of_unrest, "harq"))
+    for rates, kind in groups:  # feedbacks
+        functions += [({f"{kind}_ack": 1.0, f"{kind}_nack": 1.0}, 0.0)] * len(rates)
+    for rates, kind in groups:  # acks
+        ack, nack = (_UNREST_ACKS, _UNREST_ACKS) if rates is of_unrest else (1 - _DOUBT, _DOUBT)
+        functions += [({f"{kind}_ack": ack, f"{kind}_nack": nack}, 0.0)] * len(rates)
+    for rates, kind in groups:  # inertia
+        functions += [({f"{kind}_ack": brake, f"{kind}_nack": brake}, 1 / rate) for rate, brake in rates]
     functions += [  # direct
         ({"cqi": cqi_db}, cqi_0_db - START_DB),
         *(({name: 1.0}, 0.0) for name in ("cqi_age_slots", "period_slots", "prbs", "ri", "native_mcs")),
@@ -450,8 +473,8 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
 def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
     estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
-    sinr, above_cqi, bler = (
-        [name for name in estimates if name.startswith(kind)] for kind in ("sinr", "above_cqi", "bler")
+    sinr, above_cqi, log_odds = (
+        [name for name in estimates if name.startswith(kinds)] for kinds in ("sinr", "above_cqi", ("bler", "retx"))
     )
     raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
@@ -461,7 +484,7 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
     for names in (sinr, above_cqi):
         features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
     middle = above_cqi[len(above_cqi) // 2]
-    features += [(name, {name: 0.5}, 0.0) for name in bler + unrest]
+    features += [(name, {name: 0.5}, 0.0) for name in log_odds + unrest]
     features += [
         ("cqi", {"cqi": 0.1}, 0.0),
         ("above_cqi", {middle: 0.2}, 0.0),

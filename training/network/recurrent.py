@@ -27,6 +27,8 @@ COLUMNS: Final = [
     "period_slots",
     "harq_ack",
     "harq_nack",
+    "retx_ack",
+    "retx_nack",
     *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
     *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
 ]

@@ -47,7 +47,7 @@ DEFAULT_COLUMNS: Final = tuple(name for name in UNITS if name != "sinr_db" and "
 
 MAX_PENDING: Final = 32
 
-_ALWAYS_MEASURED: Final = ("ri", "prbs", "native_mcs")
+_ALWAYS_MEASURED: Final = ("ri", "prbs", "native_mcs", "retx_ack", "retx_nack")
 _MAY_BE_ABSENT: Final = tuple(name for name in MEASURED if name not in _ALWAYS_MEASURED)
 _MAX_BUFFER_BYTES: Final = 2.0**32
 _MAX_SINR_DB: Final = 60.0

@@ -43,6 +43,8 @@ class Report:
     """uint8 [slot, link], NONE, ACK, NACK or DTX: feedback of first transmissions that arrived in each slot"""
     residual: Tensor
     """float32 [link], transport blocks given up in the period"""
+    retx: Tensor
+    """float32 [2, link], retransmissions in the period after which the block was decoded, and after which it was not"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
             result[:, index] = float(constant)
         elif name == "harq_residual":
             result[:, index] = report.residual
+        elif name in ("retx_ack", "retx_nack"):
+            result[:, index] = report.retx[int(name == "retx_nack")]
         elif name in ("harq_ack", "harq_nack", "harq_dtx"):
             outcome = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX}[name]
             result[:, index] = (report.outcome == outcome).sum(dim=0)

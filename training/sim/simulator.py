@@ -111,6 +111,7 @@ class Simulator:
         self._store = self._zeros(shape)  # the decoder's soft bits, see Combining
         self._outcome = self._zeros(shape, torch.uint8)  # feedback on the way, of a first transmission
         self._given_up = self._zeros(shape)
+        self._retx = self._zeros((2, *shape))  # retransmissions after which the block was decoded, and was not
         self._own = torch.ones(shape, dtype=torch.bool, device=self.device)  # at the DU's own choice
         self._all_own = True
         traffic = conditions.scenario.traffic
@@ -137,8 +138,7 @@ class Simulator:
         self._in_force: Decision | None = None
         self._on_the_way: deque[tuple[int, Decision | None]] = deque()
         self._listening = True
-        self._heard: list[tuple[Tensor, Tensor]] = []
-        self._heard_residual = self._zeros((self.num_links,))
+        self._forget()
         self.slot = 0
         self._receive(0)
         self.report = self._report(0)
@@ -158,7 +158,7 @@ class Simulator:
         decision = self._checked(decision)
         self._all_own = self._all_own and decision is None
         self._on_the_way.append((self.slot + self.conditions.decision_delay_slots, decision))
-        self._heard, self._heard_residual = [], torch.zeros_like(self._heard_residual)
+        self._forget()
         self._advance(self.slot + self.conditions.report_period_slots)
         self.report = self._report(self.conditions.report_period_slots)
         return self.report
@@ -178,7 +178,7 @@ class Simulator:
         self._listening = False
         self._advance(self.slot + slots)
         self._listening = True
-        self._heard, self._heard_residual = [], torch.zeros_like(self._heard_residual)
+        self._forget()
         self.report = self._report(0)
 
     def _advance(self, end: int) -> None:
@@ -207,6 +207,12 @@ class Simulator:
             if low < 0 or high > self.tables.max_mcs:
                 raise ValueError(f"MCS {low if low < 0 else high} is not in the table: 0 to {self.tables.max_mcs}")
         return decision
+
+    def _forget(self) -> None:
+        """Begin what the next report tells anew."""
+        self._heard: list[tuple[Tensor, Tensor]] = []
+        self._heard_residual = self._zeros((self.num_links,))
+        self._heard_retx = self._zeros((2, self.num_links))
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -248,13 +254,14 @@ class Simulator:
             # The process is about to be used again, hence copies.
             self._heard.append((mcs.clone(), outcome.clone()))
             self._heard_residual += self._given_up[process]
+            self._heard_retx += self._retx[:, process]
         if self.traffic is not None:
             self.traffic.give_back(self._given_up[process] * self._payload[process])
             self.traffic.arrive(slot)
         if self.native is not None:
             # The DU learns only from what it chose itself, as srsRAN Project's does: an override freezes it.
             heard = outcome if self._all_own else outcome * self._own[process]
-            report = self._report_of(slot, 1, mcs[None], heard[None], self._given_up[process])
+            report = self._report_of(slot, 1, mcs[None], heard[None], self._given_up[process], self._retx[:, process])
             self.native_mcs = self.native.decide(report).value
 
     def _report(self, period: int) -> Report:
@@ -262,8 +269,7 @@ class Simulator:
             mcs, outcome = (torch.stack(rows) for rows in zip(*self._heard, strict=True))
         else:
             mcs, outcome = torch.zeros_like(self._mcs[:1]), torch.zeros_like(self._outcome[:1])
-        residual = self._heard_residual
-        return self._report_of(self.slot, period, mcs, outcome, residual, self.native_mcs)
+        return self._report_of(self.slot, period, mcs, outcome, self._heard_residual, self._heard_retx, self.native_mcs)
 
     def _report_of(
         self,
@@ -272,6 +278,7 @@ class Simulator:
         mcs: Tensor,
         outcome: Tensor,
         residual: Tensor,
+        retx: Tensor,
         native_mcs: Tensor | None = None,
     ) -> Report:
         conditions = self.conditions
@@ -292,6 +299,7 @@ class Simulator:
             mcs=mcs,
             outcome=outcome,
             residual=residual,
+            retx=retx,
         )
 
     # Transmission
@@ -376,6 +384,9 @@ class Simulator:
             failed &= sent
             first &= sent
             size, used = payload, used * share
+        decoded, undecoded = self._retx[:, process]
+        torch.logical_and(again, ~failed, out=decoded)
+        torch.logical_and(again, failed, out=undecoded)
         last = attempt >= conditions.max_transmissions
         given_up = failed & last
         arrived = torch.where(failed, 0.0, size)

@@ -32,11 +32,11 @@ from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from training.baselines import baseline, tuned_settings
-from training.learning.rollout import RolloutPlan
+from training.learning.rollout import Hearing, RolloutPlan
 from training.network.network import PolicyNetwork
 from training.network.policy import Answers
 from training.sim.conditions import Conditions
-from training.sim.report import Policy, Report, matrix
+from training.sim.report import Policy, Report
 from training.sim.simulator import Sent, Simulator
 
 
@@ -74,7 +74,6 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         super().__init__(device=torch.device(device), batch_size=torch.Size([plan.links]))
         self._plan, self._features, self._advisor, self._on_slot = plan, network, advisor, on_slot
         self._answers = Answers(network.actions, device)
-        self._native_column = network.columns.index("native_mcs")
         links, entries = plan.links, len(network.feature_names)
         observed: dict[str, Any] = {"observation": Unbounded((links, entries), device=device)}
         if advisor is not None:
@@ -91,12 +90,10 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         conditions = Conditions(
             plan.scenario, plan.links, plan.split, plan.seed, most_slots, self.device, banks=plan.banks
         )
-        self._cell, self.sent = conditions.cell(), []
+        self._heard, self.sent = Hearing(plan, conditions), []
         self.simulator = Simulator(conditions, baseline("olla", **tuned_settings("olla")), self.sent.append)
-        luck = conditions.generator("native unknown")
-        self._unknown = torch.rand(plan.links, generator=luck, device=self.device) < plan.native_unknown
         if self._advisor is not None:
-            self._advisor.start(self._cell, conditions.generator("advisor"))
+            self._advisor.start(conditions.cell(), conditions.generator("advisor"))
         self._state = self._features.zero_state(plan.links)
         return TensorDict(self._observed(self.simulator.report), self.batch_size, device=self.device)
 
@@ -119,9 +116,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
 
     @torch.no_grad()
     def _observed(self, report: Report) -> dict[str, Tensor]:
-        row = matrix(report, self._features.columns, self._cell.mcs_table, self._cell.cqi_table)
-        row[self._unknown, self._native_column] = torch.nan
-        observation, self._state = self._features.features(row, self._state)
+        observation, self._state = self._features.features(self._heard(report, self._features.columns), self._state)
         if self._advisor is None:
             return {"observation": observation}
         return {"observation": observation, "advice": self._advisor.decide(report).value}

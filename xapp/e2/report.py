@@ -15,7 +15,17 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-MEASURED: Final = ("cqi", "cqi_age_slots", "sinr_db", "ri", "dl_buffer_bytes", "prbs", "native_mcs")
+MEASURED: Final = (
+    "cqi",
+    "cqi_age_slots",
+    "sinr_db",
+    "ri",
+    "dl_buffer_bytes",
+    "prbs",
+    "native_mcs",
+    "retx_ack",
+    "retx_nack",
+)
 """Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
 
 NUM_MCS: Final = 29

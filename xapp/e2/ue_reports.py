@@ -30,6 +30,8 @@ FIELDS: Final = (
     "dl_buffer_bytes",
     "prbs",
     "native_mcs",
+    "retx_ack",
+    "retx_nack",
 )
 """Columns of the table of UEs. An absent field is NaN, but an absent ue_id 0, which no UE has."""
 

@@ -29,7 +29,7 @@ class OllaConfig:
     srsRAN's defaults are target 0.01, ``step_on_ack`` 0.001 and ``max_offset`` 4 CQI steps.
     """
 
-    target_bler: float = 0.1
+    target_bler: float = 0.15
     """First-transmission BLER at which the offset rests."""
     step_on_nack: float = 0.02
     """How far the offset falls on a NACK."""
