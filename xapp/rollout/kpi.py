@@ -6,8 +6,8 @@ reports at once. Of each unit and arm it gives the `SUMS`:
 * **bits**: blocks that arrived times their size. Blocks that arrived are first transmissions less blocks given up;
   their size follows from MCS, PRBs, layers and MCS table (TS 38.214 clause 5.1.3.2), with the PRBs of the latest
   allocation.
-* **prbs**: PRBs spent. Reports do not count retransmissions; a failed first transmission is taken to cost one more, a
-  block given up three.
+* **prbs**: PRBs spent, on first transmissions and on retransmissions. Where a report does not count the latter, a
+  failed first transmission is taken to cost one more, and a block given up three.
 * **expected_bits**: what the PRBs would have carried at the MCS that the CQI stands for; no arm can influence it.
 * **kept_back**: decisions that the guard did not let out or that missed their deadline.
 * **late**: decisions whose arm took longer than the plan's budget for inference and guard.
@@ -47,6 +47,7 @@ _MOST_PRBS: Final = 275
 _MOST_LAYERS: Final = 4
 _MOST_PENDING: Final = 100_000
 _CQI, _RI, _PRBS = (MEASURED.index(name) for name in ("cqi", "ri", "prbs"))
+_RETX: Final = (MEASURED.index("retx_ack"), MEASURED.index("retx_nack"))
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +155,8 @@ class KpiMeter:
         sizes = tbs_table().reshape(-1)
         base = ((table * _MOST_LAYERS + layer) * (_MOST_PRBS + 1) + prbs.astype(np.int64)) * NUM_MCS
         cqi_index = (table * 3 + cqi_table - 1) * (MAX_CQI + 1) + np.fmax(cqi, 0).astype(np.int64)
-        transmissions = first_tx + failed + 2 * residual
+        again = measured[:, _RETX[0]] + measured[:, _RETX[1]]
+        transmissions = first_tx + np.where(np.isnan(again), failed + 2 * residual, again)
         arrived = np.maximum(0, counts[:, ACK] + counts[:, NACK] + counts[:, DTX] - counts[:, RESIDUAL])
         kept_back = np.zeros((count, ues))
         late = np.zeros((count, ues))
