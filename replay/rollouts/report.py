@@ -247,7 +247,8 @@ def _sequence_chart(course: _Course, metric: Metric) -> Chart:
         colour = _COLOURS[index % len(_COLOURS)]
         xs = [number for number, _ in points]
         low, middle, high = ([factor * f[name] for _, f in points] for name in ("low", "difference", "high"))
-        shown += middle + low[2:] + high[2:]
+        few = len(points) < 3
+        shown += middle + (low + high if few else low[2:] + high[2:])
         band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
         figure.add_scatter(x=xs, y=high, **band)
         figure.add_scatter(x=xs, y=low, fill="tonexty", fillcolor=_pale(colour), **band)
@@ -258,6 +259,15 @@ def _sequence_chart(course: _Course, metric: Metric) -> Chart:
             mode="lines+markers",
             marker={"size": 4},
             line={"color": colour, "width": 2},
+            # Two looks or one make no band to see.
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [top - y for top, y in zip(high, middle, strict=True)],
+                "arrayminus": [y - bottom for bottom, y in zip(low, middle, strict=True)],
+                "visible": few,
+                "color": colour,
+            },
             customdata=list(zip(low, high, strict=True)),
             hovertemplate="interval %{x}: %{y:+.3g} (%{customdata[0]:+.3g} to %{customdata[1]:+.3g})",
         )

@@ -81,7 +81,7 @@ class RolloutController:
         store: where the rollout is.
         replica: name of this replica.
         load: finds and checks a bundle.
-        on_transition: told of every transition that this replica sees.
+        on_transition: told of every transition that this replica sees; may be set later.
         clock_s: monotonic clock, replaced in tests.
     """
 
@@ -99,7 +99,7 @@ class RolloutController:
         # What an earlier life of this replica published stays, so this one needs a name of its own.
         self._replica = f"{replica}:{secrets.token_hex(4)}"
         self._load = load
-        self._on_transition = on_transition
+        self.on_transition = on_transition
         self._clock_s = clock_s
         self._idle = loop.lineup
         self._engines: dict[str, Engine | None] = {}
@@ -249,7 +249,7 @@ class RolloutController:
                 continue
             log.info("rollout %s: %s by %s: %s", entry["run"], what, entry["who"], entry["why"])
             stage = state.plan.stages[min(entry["stage"], len(state.plan.stages) - 1)].name
-            self._on_transition(
+            self.on_transition(
                 Transition(what, entry["who"], entry["why"], entry["run"], entry["status"], stage, entry["seq"])
             )
 
