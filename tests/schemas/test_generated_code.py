@@ -118,6 +118,7 @@ MEASURED = [
     "native_mcs",
     "retx_ack",
     "retx_nack",
+    "combining",
 ]
 
 
