@@ -18,12 +18,17 @@ from xapp.e2.e2ap import ControlRequest, Indication, RicRequest
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
 from xapp.nr.bler import SmoothBler
+from xapp.policy.arm import Arm, Lineup
 from xapp.policy.bundle import Bundle
 from xapp.policy.guard import GuardConfig
+from xapp.rollout.assignment import Assignment
+from xapp.rollout.kpi import KpiMeter
+from xapp.rollout.plan import parse_plan
 from xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
 _ANSWER_TIMEOUT_S: Final = 2.0
+_ACCOUNTED: Final = 100
 
 Progress = Callable[[int, int], None]
 
@@ -120,6 +125,67 @@ def _bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Pr
     result = loop_figures(loop.stats.as_dict(), total, (loop.stats.decisions - decided_before) / elapsed_s)
     stages = {"e2ap decode": decode.summary(), **result["stages_us"], "e2ap encode": encode.summary()}
     return {**result, "stages_us": stages, "pycrate_decode_us": by_pycrate.summary()}
+
+
+def bench_rollout(
+    bundle: Bundle, other: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress
+) -> dict[str, Any]:
+    """Time the decision loop without a rollout and in three of them, in turns, indication by indication.
+
+    ``assignment``: half the UEs on the control and half on a challenger, both with the same policy, and every report
+    accounted for: what the rollout itself costs. ``small_challenger`` and ``half_challenger``: the challenger has
+    another policy, so that the graph runs twice. ``account_us`` is what adding up costs, which the controller's thread
+    does; it is spread over the indications.
+    """
+    loops: dict[str, DecisionLoop] = {"plain": DecisionLoop(bundle)}
+    for name, policy, share in (
+        ("assignment", bundle, 50.0),
+        ("small_challenger", other, 5.0),
+        ("half_challenger", other, 50.0),
+    ):
+        stage = {"name": "bench", "share_pct": {"challenger": share}, "control_pct": 50}
+        challenger = {"name": "challenger", "policy": "olla"}
+        plan = parse_plan({"name": "bench", "challengers": [challenger], "stages": [stage]}, "bench")
+        loop = loops[name] = DecisionLoop(bundle)
+        champion = loop.lineup.arms[0]
+        engine = champion.engine if policy is bundle else loop.engine(policy)
+        loop.deploy(Lineup((champion, Arm("control", champion.engine), Arm("challenger", engine)), Assignment(plan, 0)))
+        loop.meter = KpiMeter(frozenset(), False, plan.latency_budget_us)
+    times = {name: LatencyRecorder() for name in loops}
+    account_ns = dict.fromkeys(loops, 0)
+    gc.collect()
+    gc.freeze()
+    names = list(loops)
+    for done, (header, message) in enumerate(encoded):
+        # Who comes first finds the message cold, so everybody comes first in turn.
+        first = done % len(names)
+        for name in names[first:] + names[:first]:
+            loop = loops[name]
+            start_ns = time.perf_counter_ns()
+            loop.step(header, message)
+            times[name].add((time.perf_counter_ns() - start_ns) / 1000)
+            if done % _ACCOUNTED == _ACCOUNTED - 1 and isinstance(loop.meter, KpiMeter):
+                start_ns = time.thread_time_ns()
+                loop.meter.drain()
+                account_ns[name] += time.thread_time_ns() - start_ns
+        if done == _WARM_UP:
+            for recorder in times.values():
+                recorder.clear()
+        if done % 256 == 0:
+            progress(done, len(encoded))
+    gc.unfreeze()
+    plain = times["plain"].summary()["p50"] or 1.0
+    result = {}
+    for name, recorder in times.items():
+        figures = recorder.summary()
+        account_us = account_ns[name] / 1000 / len(encoded)
+        result[name] = {
+            **{f"{key}_us": value for key, value in figures.items()},
+            "account_us": round(account_us, 2),
+            "p50_over_plain_pct": round(100 * ((figures["p50"] or 0) / plain - 1), 1),
+            "with_account_pct": round(100 * (((figures["p50"] or 0) + account_us) / plain - 1), 1),
+        }
+    return result
 
 
 def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:

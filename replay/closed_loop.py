@@ -63,6 +63,7 @@ def run(
     seed: int,
     controller: Controller | None,
     max_slots: int | None = None,
+    repeat: bool = False,
     speed: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[RunRecord, Du]:
@@ -75,21 +76,23 @@ def run(
         seed: of the luck.
         controller: the xApp; None leaves every UE to the DU's own link adaptation.
         max_slots: stop there; None: the whole trace.
+        repeat: a trace that is shorter than ``max_slots`` begins again, with new luck; the DU goes on.
         speed: 1 is real time, N is N times as fast, None as fast as possible.
         progress: called now and then with slots done and slots in all.
 
     Returns:
         The record of the run, and the DU with its counters.
     """
-    total = int(trace.num_slots.max())
-    if max_slots is not None:
-        total = min(total, max_slots)
+    length = int(trace.num_slots.max())
+    total = length if max_slots is None else max_slots if repeat else min(length, max_slots)
     du = Du(trace, bler, config, seed)
     record = RunRecord(trace, total, min(_MAX_BINS, total))
     start = time.monotonic()
-    for first_slot in range(0, total, _BLOCK_SLOTS):
-        last_slot = min(first_slot + _BLOCK_SLOTS, total)
-        sinr_db, cqi, _ = trace.window(first_slot, last_slot)
+    last_slot = 0
+    while last_slot < total:
+        first_slot, offset = last_slot, last_slot % length
+        last_slot = min(first_slot + _BLOCK_SLOTS, first_slot + length - offset, total)
+        sinr_db, cqi, _ = trace.window(offset, offset + last_slot - first_slot)
         results: list[SlotResult] = []
         for slot in range(first_slot, last_slot):
             row = slot - first_slot

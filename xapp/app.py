@@ -22,6 +22,8 @@ from xapp.loop import DecisionLoop
 from xapp.policy.bundle import resolve_bundle
 from xapp.ric.config import HttpConfig
 from xapp.ric.steering import Steering, Watcher
+from xapp.rollout.controller import RolloutController
+from xapp.rollout.store import open_store
 
 if TYPE_CHECKING:
     from xapp.ric.platform import Platform
@@ -86,6 +88,13 @@ class Xapp:
             file = None if load is None else config_file
             self._watcher = Watcher(steering, config.watch_every_s, file, load or (lambda: config))
         self.platform = None if config.http is None else self._platform(config, config.http, steering, config_file)
+        self.rollout: RolloutController | None = None
+        if config.rollout is not None:
+            self.rollout = RolloutController(self.loop, open_store(config.rollout.store), config.instance_id)
+            if self.platform is not None:
+                from xapp.rollout.faces import attach
+
+                attach(self.rollout, config.rollout, self.platform)
 
     def _platform(
         self, config: RunConfig, http: HttpConfig, steering: Steering, config_file: Path | None
@@ -115,6 +124,8 @@ class Xapp:
                 self.platform.start()
             if self._watcher is not None:
                 self._watcher.start()
+            if self.rollout is not None:
+                self.rollout.start()
             while not stop.is_set() and not self._inbox.closed:
                 self._turn(_IDLE_S)
             # What had come in by now is still decided on.
@@ -127,6 +138,8 @@ class Xapp:
             if self.platform is not None:
                 self.platform.stop()
             self._transport.close()
+            if self.rollout is not None:
+                self.rollout.close()
         if self._transport.failure is not None:
             raise InputError(self._transport.failure)
 
@@ -156,6 +169,8 @@ class Xapp:
         stats["lost"] = _sum(self._transport.lost)
         if self.platform is not None:
             stats["platform"] = self.platform.events()
+        if self.rollout is not None:
+            stats["rollout"] = self.rollout.status()
         return stats
 
 

@@ -16,6 +16,7 @@ from xapp.policy.bundle import DEFAULT_POLICY
 from xapp.policy.guard import GuardConfig
 from xapp.ric.config import HttpConfig, RicConfig
 from xapp.ric.descriptor import is_descriptor, parse_descriptor
+from xapp.rollout.config import RolloutConfig
 
 
 class E2Config(BaseModel):
@@ -55,6 +56,7 @@ class RunConfig(BaseModel):
     watch_every_s: float | None = Field(
         default=1.0, gt=0, description="between two looks at the configuration file and the bundle; null: never"
     )
+    rollout: RolloutConfig | None = Field(default=None, description="None: no A/B rollouts")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = Field(default="text", description="json: lines as the platform's mdclog")
 

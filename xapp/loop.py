@@ -154,7 +154,7 @@ class DecisionLoop:
     def deploy(self, lineup: Lineup) -> None:
         """Set the arms, from any thread; in force between two indications.
 
-        A UE that changes to another engine is new to it, unless the engine was its shadow.
+        A UE that changes to another engine is new to it, even to its shadow: that has heard how others' decisions went.
         """
         with self._change:
             self._next = lineup
@@ -162,7 +162,6 @@ class DecisionLoop:
     def _take_place(self) -> None:
         """Make the lineup of `deploy` or `swap` the one that decides."""
         lineup = self._next
-        self._were_shadows = {arm.engine for arm in self._lineup.shadows}
         for engine in lineup.engines:
             if engine not in self._lineup.engines:
                 # It ran for none of these UEs, or long ago.
@@ -268,7 +267,7 @@ class DecisionLoop:
         for engine, index in seats.groups:
             mine = slice(None) if index is None else index
             decides[mine] = engine.number
-            came = (self._engine_of_row[rows[mine]] != engine.number) & (engine not in self._were_shadows)
+            came = self._engine_of_row[rows[mine]] != engine.number
             engine.memory.reset(rows[mine][came])
         self._engine_of_row[rows] = decides
         self._seats[report.cell_id] = seats

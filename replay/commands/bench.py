@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications
+from replay.bench import bench_in_process, bench_over_grpc, bench_replay, bench_rollout, indications
+from replay.rollouts.simulation import GREEDY
 from replay.trace import ChannelTrace, bundled_trace
 from xapp.commands.terminal import print_json, print_table, progress_bar
 from xapp.errors import InputError
-from xapp.policy.bundle import DEFAULT_POLICY, resolve_bundle
+from xapp.policy.bundle import DEFAULT_POLICY, load_bundle, resolve_bundle
 
 app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
 
@@ -138,6 +139,34 @@ def edgeric(
         f"{name.replace('_', ' ')} {sockets[name]:.2%}" for name in ("in_time", "too_late", "unanswered")
     )
     print(f"overrides at a TTI of {tti_us} us: {shares}")
+
+
+@app.command()
+def rollout(
+    ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in each indication.")] = 100,
+    reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 5000,
+    policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
+    challenger: Annotated[str | None, typer.Option(help="Another bundle; default: a greedy OLLA.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time what an A/B rollout adds to the decision loop, in turns with the loop without one."""
+    other = resolve_bundle(challenger) if challenger else load_bundle(GREEDY)
+    encoded = indications(ChannelTrace.load(bundled_trace()), ues, reports)
+    with progress_bar("decisions", "indications") as progress:
+        result = bench_rollout(resolve_bundle(policy), other, encoded, progress)
+    if json:
+        print_json({"ues": ues, "reports": reports, **result})
+        return
+    rows = [
+        [
+            name.replace("_", " "),
+            *(f"{figures[key]:.1f}" for key in ("p50_us", "p99_us", "account_us")),
+            *(f"{figures[key]:+.1f} %" for key in ("p50_over_plain_pct", "with_account_pct")),
+        ]
+        for name, figures in result.items()
+    ]
+    columns = ["rollout", "p50 [us]", "p99", "account", "p50 over plain", "with account"]
+    print_table(f"{ues} UEs, {reports} indications, in turns", columns, rows)
 
 
 @app.command()

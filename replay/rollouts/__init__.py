@@ -1,1 +1,1 @@
-"""Rollouts offline: whole rollouts on a replayed trace, thousands of them on KPIs drawn from replays, and their report."""
+"""Rollouts offline: whole ones on a replayed trace, thousands on KPIs drawn from replays, and the report of either."""

@@ -41,6 +41,21 @@ NATIVE, MCS, MCS_OFFSET = range(3)
 """Kinds of a decision: no override, absolute MCS, offset to the DU's own choice."""
 
 
+_PER_REPORT: Final = ("cell_id", "sequence", "sfn", "slot", "timestamp_us", "period_slots", "one_entry_per_ue")
+_PER_UE: Final = (
+    "rnti",
+    "ue_id",
+    "cqi_table",
+    "mcs_table",
+    "measured",
+    "total_first_tx",
+    "harq_measured",
+    "harq_sums",
+    "first_tx",
+    "first_failed",
+)
+
+
 @dataclass(slots=True)
 class KpiReport:
     """One indication of one cell, all its UEs.
@@ -91,24 +106,20 @@ class KpiReport:
         """The report of some of its UEs only; ``index`` holds their rows, ascending."""
         new_row = np.full(self.num_ues, -1)
         new_row[index] = np.arange(len(index))
-        entries = np.flatnonzero(new_row[self.harq_ue] >= 0)
-        return KpiReport(
-            cell_id=self.cell_id,
-            sequence=self.sequence,
-            sfn=self.sfn,
-            slot=self.slot,
-            timestamp_us=self.timestamp_us,
-            period_slots=self.period_slots,
-            rnti=self.rnti[index],
-            ue_id=self.ue_id[index],
-            cqi_table=self.cqi_table[index],
-            mcs_table=self.mcs_table[index],
-            measured=self.measured[index],
-            total_first_tx=self.total_first_tx[index],
-            harq_ue=new_row[self.harq_ue[entries]],
-            harq_mcs=self.harq_mcs[entries],
-            harq_counts=self.harq_counts[entries],
+        ue = new_row[self.harq_ue]
+        entries = np.flatnonzero(ue >= 0)
+        # What was worked out for all of them holds for some, and need not be worked out again.
+        part = object.__new__(KpiReport)
+        for name in _PER_REPORT:
+            setattr(part, name, getattr(self, name))
+        for name in _PER_UE:
+            setattr(part, name, getattr(self, name)[index])
+        part.harq_ue, part.harq_mcs, part.harq_counts = (
+            ue[entries],
+            self.harq_mcs[entries],
+            self.harq_counts[entries],
         )
+        return part
 
     def ue_key(self) -> IntArray:
         """What identifies a UE within its cell, [ue]: its stable id where there is one, otherwise its RNTI."""

@@ -47,6 +47,8 @@ class Alarm(Enum):
     ROLLOUT_ROLLED_BACK = _Definition(
         20134, "POLICY ROLLED BACK", "WARNING", "See the audit log of the rollout for the guardrail that tripped."
     )
+    ROLLOUT_HELD = _Definition(20135, "ROLLOUT HELD", "WARNING", "`distila rollout status` says what it waits for.")
+    ROLLOUT_MOVED = _Definition(20136, "ROLLOUT MOVED ON", "WARNING", "For information.")
 
 
 class Alarms:

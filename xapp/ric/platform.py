@@ -1,7 +1,7 @@
 """Everything beside the decision loop, put together: HTTP server, metrics, and the clients of the RIC platform."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -41,7 +41,6 @@ class Platform:
         steering: what A1 policies are brought to.
         stats: gives all counters by group.
         source: the xApp descriptor that the configuration came from, if it came from one.
-        routers: more to serve.
 
     Attributes:
         health: which the loop must tell that it moves.
@@ -59,7 +58,6 @@ class Platform:
         steering: Steering,
         stats: Callable[[], dict[str, Any]],
         source: dict[str, Any] | None = None,
-        routers: Sequence[APIRouter] = (),
     ) -> None:
         self._config = config
         self._source = source
@@ -80,7 +78,7 @@ class Platform:
         rmr = transport if isinstance(transport, RmrTransport) else None
         self.registry = CollectorRegistry()
         self._http = HttpServer(http.host, http.port)
-        self._http.serve(health_router(self.health, self.describe), metrics_router(self.registry), *routers)
+        self._http.serve(health_router(self.health, self.describe), metrics_router(self.registry))
         if config.ric is not None:
             self._join(config.ric, rmr)
         if rmr is not None:
@@ -104,6 +102,10 @@ class Platform:
     def http_port(self) -> int:
         """Where it listens."""
         return self._http.port
+
+    def serve(self, *routers: APIRouter) -> None:
+        """Serve what other parts bring; before `start`."""
+        self._http.serve(*routers)
 
     def describe(self) -> dict[str, Any]:
         """The xApp descriptor, with the configuration in force as its ``controls``."""

@@ -8,6 +8,7 @@ state, which holds the hash of the latest entry. And because verdicts are pure f
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from xapp.errors import InputError
@@ -90,3 +91,20 @@ def replayed(entries: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any
             now = judge(plan, Record.from_json(detail["record"])).to_json()
             verdicts.append((entry["seq"], detail["verdict"], json.loads(json.dumps(now))))
     return verdicts
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of an audit log as `distila rollout audit --json` or the HTTP API print it.
+
+    Raises:
+        InputError: the file cannot be read, or is no audit log.
+    """
+    try:
+        entries = json.loads(path.read_text())["entries"]
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise TypeError
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: no audit log, expected JSON with a list `entries`") from None
+    return list(entries)

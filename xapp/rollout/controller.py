@@ -58,7 +58,7 @@ def order(store: Store, command: Command, digests: dict[str, str] | None = None)
     """Carry out an operator's command in the store; the replicas follow.
 
     Raises:
-        InputError: a policy fails its check, or the command does not fit (`machine.ConflictError`, `machine.RefusedError`).
+        InputError: a policy fails its check, or the command does not fit (`ConflictError`, `RefusedError`).
         StoreLostError: the store cannot be reached.
     """
     if command.action == "start" and command.plan is not None and digests is None:
@@ -81,7 +81,7 @@ class RolloutController:
         store: where the rollout is.
         replica: name of this replica.
         load: finds and checks a bundle.
-        on_transition: told of every transition that this replica sees.
+        on_transition: told of every transition that this replica sees; may be set later.
         clock_s: monotonic clock, replaced in tests.
     """
 
@@ -99,7 +99,7 @@ class RolloutController:
         # What an earlier life of this replica published stays, so this one needs a name of its own.
         self._replica = f"{replica}:{secrets.token_hex(4)}"
         self._load = load
-        self._on_transition = on_transition
+        self.on_transition = on_transition
         self._clock_s = clock_s
         self._idle = loop.lineup
         self._engines: dict[str, Engine | None] = {}
@@ -111,6 +111,8 @@ class RolloutController:
         self._verdict: Verdict | None = None
         self._due_s = 0.0
         self._killed_run: str | None = None
+        # Version up to which transitions were told of; what was before this process came is history.
+        self._told: int | None = None
         self._trouble: dict[str, str] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -150,6 +152,8 @@ class RolloutController:
             try:
                 state = self._store.load()
                 self._trouble.pop("store", None)
+                if self._told is None:
+                    self._told = 0 if state is None else state.version
                 if state is not None and (self._state is None or state.version != self._state.version):
                     self._adopt(state)
                 if self._state is not None and self._state.active and self._clock_s() >= self._due_s:
@@ -189,6 +193,9 @@ class RolloutController:
             digests = None
             if command.action == "start" and command.plan is not None:
                 digests = check_policies(command.plan, self._load)
+            if self._told is None:
+                known = self._store.load()
+                self._told = 0 if known is None else known.version
             state, _ = order(self._store, command, digests)
             self._adopt(state)
             return state
@@ -229,19 +236,20 @@ class RolloutController:
             self._exposure.begin_stage(state.stage)
         self._due_s = self._clock_s() + state.plan.interval_s
         self._deploy(state)
-        self._tell(before, state)
+        self._tell(state)
 
-    def _tell(self, before: State | None, state: State) -> None:
-        if before is None or before.version >= state.version:
+    def _tell(self, state: State) -> None:
+        told, self._told = self._told or 0, state.version
+        if told >= state.version:
             return
-        for entry in self._store.audit()[before.version : state.version]:
+        for entry in self._store.audit(told)[: state.version - told]:
             what = entry["what"]
             self.transitions[what] = self.transitions.get(what, 0) + 1
             if what == "evaluate":
                 continue
             log.info("rollout %s: %s by %s: %s", entry["run"], what, entry["who"], entry["why"])
             stage = state.plan.stages[min(entry["stage"], len(state.plan.stages) - 1)].name
-            self._on_transition(
+            self.on_transition(
                 Transition(what, entry["who"], entry["why"], entry["run"], entry["status"], stage, entry["seq"])
             )
 

@@ -6,8 +6,8 @@ reports at once. Of each unit and arm it gives the `SUMS`:
 * **bits**: blocks that arrived times their size. Blocks that arrived are first transmissions less blocks given up;
   their size follows from MCS, PRBs, layers and MCS table (TS 38.214 clause 5.1.3.2), with the PRBs of the latest
   allocation.
-* **prbs**: PRBs spent. Reports do not count retransmissions; a failed first transmission is taken to cost one more, a
-  block given up three.
+* **prbs**: PRBs spent, on first transmissions and on retransmissions. Where a report does not count the latter, a
+  failed first transmission is taken to cost one more, and a block given up three.
 * **expected_bits**: what the PRBs would have carried at the MCS that the CQI stands for; no arm can influence it.
 * **kept_back**: decisions that the guard did not let out or that missed their deadline.
 * **late**: decisions whose arm took longer than the plan's budget for inference and guard.
@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import ACK, MEASURED, NATIVE, RESIDUAL, IntArray, KpiReport
+from xapp.e2.report import ACK, DTX, MEASURED, NACK, NATIVE, NUM_MCS, RESIDUAL, IntArray, KpiReport
 from xapp.nr.mcs import MCS_TABLES
 from xapp.nr.tbs import num_re, transport_block_size_bits
 from xapp.policy.arm import Arm, Decided
-from xapp.policy.olla import cqi_to_mcs_table
+from xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
 from xapp.rollout.assignment import hash64
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,12 +47,13 @@ _MOST_PRBS: Final = 275
 _MOST_LAYERS: Final = 4
 _MOST_PENDING: Final = 100_000
 _CQI, _RI, _PRBS = (MEASURED.index(name) for name in ("cqi", "ri", "prbs"))
+_RETX: Final = (MEASURED.index("retx_ack"), MEASURED.index("retx_nack"))
 
 
 @lru_cache(maxsize=1)
 def tbs_table() -> npt.NDArray[np.int64]:
     """Transport block sizes [MCS table 1..3, layers 1..4, PRBs 0..275, MCS 0..28]; 0 beyond an MCS table."""
-    table = np.zeros((3, _MOST_LAYERS, _MOST_PRBS + 1, 29), np.int64)
+    table = np.zeros((3, _MOST_LAYERS, _MOST_PRBS + 1, NUM_MCS), np.int64)
     re = np.asarray(num_re(np.arange(_MOST_PRBS + 1)))
     for number, mcs in MCS_TABLES.items():
         for layers in range(1, _MOST_LAYERS + 1):
@@ -114,11 +115,14 @@ class KpiMeter:
         batch = [self._pending.popleft() for _ in range(len(self._pending))]
         if not batch:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(SUMS)))
-        units = np.concatenate([self._units(one) for one in batch])
-        arms = np.concatenate(
-            [np.zeros(one.report.num_ues, np.int64) if one.seating.arm is None else one.seating.arm for one in batch]
-        )
-        return grouped(units, arms, self._sums(batch))
+        # Reports of one seating are about the same UEs in the same order, so they add up as they stand.
+        seated: dict[int, list[Decided]] = {}
+        for one in batch:
+            seated.setdefault(id(one.seating), []).append(one)
+        parts = [(self._units(group[0]), group[0].seating.arm, self._sums(group)) for group in seated.values()]
+        units = np.concatenate([units for units, _, _ in parts])
+        arms = np.concatenate([np.zeros(len(units), np.int64) if arm is None else arm for units, arm, _ in parts])
+        return grouped(units, arms, np.concatenate([sums for _, _, sums in parts]))
 
     def _units(self, one: Decided) -> IntArray:
         if not self._by_cell:
@@ -126,46 +130,60 @@ class KpiMeter:
         return np.full(one.report.num_ues, np.int64(hash64(one.report.cell_id) >> np.uint64(1)))
 
     def _sums(self, batch: list[Decided]) -> FloatArray:
+        """The sums of reports of one seating, [ue, SUMS]."""
         reports = [one.report for one in batch]
-        lengths = [report.num_ues for report in reports]
-        starts = np.cumsum([0, *lengths])
-        total = int(starts[-1])
+        count, ues = len(reports), reports[0].num_ues
+        starts = range(0, count * ues, ues)
+        # All of them one after another, [report * ue].
         measured = np.concatenate([report.measured for report in reports])
         mcs_table = np.concatenate([report.mcs_table for report in reports])
         cqi_table = np.concatenate([report.cqi_table for report in reports])
         first_tx = np.concatenate([report.first_tx for report in reports])
         failed = np.concatenate([report.first_failed for report in reports])
         residual = np.concatenate([report.harq_sums[:, RESIDUAL] for report in reports])
-        entry_ue = np.concatenate([report.harq_ue + start for report, start in zip(reports, starts, strict=False)])
+        entry_ue = np.concatenate([report.harq_ue + start for report, start in zip(reports, starts, strict=True)])
         entry_mcs = np.concatenate([report.harq_mcs for report in reports])
         counts = np.concatenate([report.harq_counts for report in reports])
-        prbs = measured[:, _PRBS]
+        prbs, layers, cqi = measured[:, _PRBS], measured[:, _RI], measured[:, _CQI]
         usable = (prbs > 0) & (mcs_table > 0)
         if not usable.all():
             self.noticed["kpi_missing_prbs"] += int(np.count_nonzero(~usable))
-        prbs = np.where(usable, prbs, 0)
+            prbs = np.where(usable, prbs, 0)
         # A rank that is not reported is taken for one layer: arms do not differ in it.
-        layers = np.clip(np.nan_to_num(measured[:, _RI], nan=1.0), 1, _MOST_LAYERS).astype(np.int64)
-        table, layer, width = np.maximum(mcs_table, 1) - 1, layers - 1, prbs.astype(np.int64)
-        transmissions = first_tx + failed + 2 * residual
-        arrived = np.maximum(0, counts[:, ACK:RESIDUAL].sum(axis=1) - counts[:, RESIDUAL])
-        sizes = tbs_table()[table[entry_ue], layer[entry_ue], width[entry_ue], entry_mcs]
-        promised = _cqi_mcs()[table, cqi_table - 1, np.nan_to_num(measured[:, _CQI], nan=0.0).astype(np.int64)]
-        sums = np.zeros((total, len(SUMS)))
-        sums[:, 0] = np.repeat([report.period_slots for report in reports], lengths)
-        sums[:, 1] = 1
-        for one, start in zip(batch, starts.tolist(), strict=False):
+        layer = np.fmax(np.fmin(layers, _MOST_LAYERS), 1).astype(np.int64) - 1
+        table = np.maximum(mcs_table, 1) - 1
+        sizes = tbs_table().reshape(-1)
+        base = ((table * _MOST_LAYERS + layer) * (_MOST_PRBS + 1) + prbs.astype(np.int64)) * NUM_MCS
+        cqi_index = (table * 3 + cqi_table - 1) * (MAX_CQI + 1) + np.fmax(cqi, 0).astype(np.int64)
+        again = measured[:, _RETX[0]] + measured[:, _RETX[1]]
+        transmissions = first_tx + np.where(np.isnan(again), failed + 2 * residual, again)
+        arrived = np.maximum(0, counts[:, ACK] + counts[:, NACK] + counts[:, DTX] - counts[:, RESIDUAL])
+        kept_back = np.zeros((count, ues))
+        late = np.zeros((count, ues))
+        for row, one in enumerate(batch):
             if one.kept_back is not None:
-                sums[start : start + len(one.kept_back), 2] = one.kept_back
+                kept_back[row] = one.kept_back
             for (_, index), spent_us in zip(one.seating.groups, one.engine_us, strict=False):
                 if spent_us > self._budget_us:
-                    late = np.arange(one.report.num_ues) if index is None else index
-                    sums[start + late, 3] = 1
-        sums[:, 4], sums[:, 5], sums[:, 6] = first_tx, failed, residual
-        sums[:, 7] = transmissions * prbs
-        sums[:, 8] = np.bincount(entry_ue, arrived * sizes, minlength=total)
-        sums[:, 9] = transmissions * tbs_table()[table, layer, width, promised]
-        return sums
+                    late[row, slice(None) if index is None else index] = 1
+
+        def added(values: npt.NDArray[Any]) -> FloatArray:
+            return np.asarray(values.reshape(count, ues).sum(axis=0), np.float64)
+
+        bits = np.bincount(entry_ue % ues, arrived * sizes.take(base.take(entry_ue) + entry_mcs), minlength=ues)
+        columns = [
+            np.full(ues, float(sum(report.period_slots for report in reports))),
+            np.full(ues, float(count)),
+            kept_back.sum(axis=0),
+            late.sum(axis=0),
+            added(first_tx),
+            added(failed),
+            added(residual),
+            added(transmissions * prbs),
+            bits,
+            added(transmissions * sizes.take(base + _cqi_mcs().take(cqi_index))),
+        ]
+        return np.stack(columns, axis=1)
 
     def counters(self) -> dict[str, Any]:
         """What was odd, and what the shadows did."""

@@ -263,7 +263,7 @@ def bundled_plans() -> list[str]:
 
 
 def load_plan(plan: str) -> Plan:
-    """A plan from a YAML file, or one that ships by its name.
+    """A plan from a YAML file, or one that ships by its name. Policies may be directories beside the file.
 
     Raises:
         InputError: neither, or the plan is wrong.
@@ -273,7 +273,14 @@ def load_plan(plan: str) -> Plan:
         path = _bundled_dir() / f"{plan}.yaml"
         if not path.is_file():
             raise InputError(f"{plan}: neither a file nor a plan that ships ({', '.join(bundled_plans()) or 'none'})")
-    return parse_plan(read_yaml(path), str(path))
+    loaded = parse_plan(read_yaml(path), str(path))
+
+    def found(arm: ArmPlan) -> ArmPlan:
+        beside = path.parent / arm.policy
+        return arm.model_copy(update={"policy": str(beside.resolve())}) if beside.is_dir() else arm
+
+    arms = {"champion": found(loaded.champion), "challengers": [found(arm) for arm in loaded.challengers]}
+    return loaded.model_copy(update=arms)
 
 
 def _bundled_dir() -> Path:

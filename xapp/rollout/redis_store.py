@@ -82,10 +82,10 @@ class RedisStore:
             return None
         return after
 
-    def audit(self) -> list[dict[str, Any]]:
+    def audit(self, after: int = 0) -> list[dict[str, Any]]:
         """See `Store`."""
         with self._reached() as server:
-            return [json.loads(entry) for entry in server.lrange(f"{self._prefix}audit", 0, -1)]
+            return [json.loads(entry) for entry in server.lrange(f"{self._prefix}audit", after, -1)]
 
     def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:
         """See `Store`."""

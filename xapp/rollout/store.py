@@ -44,8 +44,8 @@ class Store(Protocol):
         """
         ...
 
-    def audit(self) -> list[dict[str, Any]]:
-        """The audit log, oldest entry first."""
+    def audit(self, after: int = 0) -> list[dict[str, Any]]:
+        """The audit log, oldest entry first; of the entries with a higher number than ``after``."""
         ...
 
     def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:
@@ -165,10 +165,10 @@ class SqliteStore:
             self._fault("done")
         return after
 
-    def audit(self) -> list[dict[str, Any]]:
+    def audit(self, after: int = 0) -> list[dict[str, Any]]:
         """See `Store`."""
         with self._held() as db:
-            rows = db.execute("SELECT body FROM audit ORDER BY seq").fetchall()
+            rows = db.execute("SELECT body FROM audit WHERE seq > ? ORDER BY seq", (after,)).fetchall()
         return [json.loads(row[0]) for row in rows]
 
     def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:

@@ -176,13 +176,15 @@ def _judged(plan: Plan, metric: Metric, challenger: str, found: Estimate) -> Fin
     elif gain - gain_radius > -metric.margin:
         state = "safe"
     below, above = (gain_radius, harm_radius) if metric.better == "higher" else (harm_radius, gain_radius)
+    # The difference of two shares is one of -1 to 1, however little is known.
+    widest = 1.0 if metric.scale == "absolute" else math.inf
     return Finding(
         challenger,
         metric.name,
         state,
         found.difference,
-        found.difference - below,
-        found.difference + above,
+        max(found.difference - below, -widest),
+        min(found.difference + above, widest),
         found.challenger,
         found.control,
     )

@@ -1,0 +1,234 @@
+"""The commands of `distila rollout` that work offline: simulate, aa, power, report."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from replay.atomic_file import check_writable, replacing
+from replay.du import DuConfig
+from replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
+from replay.rollouts.population import Population
+from replay.rollouts.report import write_rollout_report
+from replay.rollouts.simulation import find_plan, simulate_rollout
+from replay.rollouts.studies import aa_study, power_study
+from replay.trace import ChannelTrace, bundled_trace
+from xapp.commands.findings import finding_table
+from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from xapp.errors import InputError
+from xapp.policy.bundle import resolve_bundle
+from xapp.rollout.audit import read_log
+from xapp.rollout.plan import Plan
+from xapp.rollout.store import StoreLostError, open_store
+
+app = typer.Typer()
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_Traces = Annotated[
+    list[Path] | None,
+    typer.Option("--trace", help="Channel trace, may be given several times; default: the bundled one."),
+]
+_Period = Annotated[int, typer.Option(min=1, help="Slots between two E2 reports.")]
+_Delay = Annotated[int, typer.Option(min=0, help="Slots until decisions take effect.")]
+_Interval = Annotated[int, typer.Option(min=1, help="Slots of an evaluation interval.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of the luck.")]
+_Kpis = Annotated[
+    Literal["replayed", "gaussian"],
+    typer.Option(help="KPIs as replayed, with their tails and memory; or Gaussian noise of the same means and spread."),
+]
+_Units = Annotated[int, typer.Option(min=10, help="UEs at any time.")]
+_Stay = Annotated[float, typer.Option(min=2, help="How many intervals a UE stays, on average.")]
+_Processes = Annotated[int, typer.Option(min=1, help="Processes that share the runs; the result is the same.")]
+_StudyPlan = Annotated[str, typer.Option("--plan", help="YAML file of a plan, or the name of one that ships.")]
+
+
+@app.command()
+def simulate(
+    plan: Annotated[str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa.")],
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory for report.html and audit.json.")] = Path("out/rollout"),
+    ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell: the trace's over and over.")] = 400,
+    period: _Period = 20,
+    delay: _Delay = 8,
+    interval_slots: _Interval = 500,
+    seed: _Seed = 1,
+    json: _Json = False,
+) -> None:
+    """Run a whole staged rollout on a replayed trace, in seconds, and show where it stops."""
+    loaded = find_plan(plan)
+    channel = ChannelTrace.load(trace or bundled_trace())
+    check_writable(out)
+    du = DuConfig(period_slots=period, decision_delay_slots=delay)
+    with progress_bar("rollout", "intervals") as progress:
+        result = simulate_rollout(
+            loaded, channel, du, ues=ues, interval_slots=interval_slots, seed=seed, progress=progress
+        )
+    write_rollout_report(out / "report.html", result.entries)
+    with replacing(out / "audit.json") as partial:
+        partial.write_text(dumps({"entries": result.entries}, separators=(",", ":"), allow_nan=False) + "\n")
+    status = result.status
+    summary = {
+        **{
+            name: status[name]
+            for name in ("plan", "status", "stage_name", "interval", "promoted", "withdrawn", "reason")
+        },
+        "exposure": status["exposure"],
+        "transitions": [
+            {"interval": number, "what": one.what, "stage": one.stage, "why": one.why}
+            for number, one in result.transitions
+        ],
+        "harmful_decisions_after_rollback": result.after_rollback,
+        "slots": result.slots,
+        "simulated_s": round(result.slots * channel.meta.slot_us / 1e6, 2),
+        "ues": ues,
+        "trace": str(trace or bundled_trace()),
+        "shadow": status["shadow"],
+        "noticed": status["noticed"],
+    }
+    if json:
+        print_json(summary)
+        return
+    stdout.print(f"{loaded.name}: {ues} UEs, {summary['simulated_s']:g} s of the trace's time", style="bold")
+    for number, one in result.transitions:
+        stdout.print(f"interval {number:>3}  {one.what:<9} stage {one.stage}: {one.why}", soft_wrap=True)
+    findings = [e["detail"]["verdict"]["findings"] for e in result.entries if "verdict" in e["detail"]]
+    shown: list[dict[str, Any]] = next((one for one in reversed(findings) if one), [])
+    if shown:
+        print_table("latest findings", *finding_table(shown))
+    stdout.print(f"{status['status']} in stage {status['stage_name']}, interval {status['interval']}", soft_wrap=True)
+    stdout.print(f"report: {out / 'report.html'}; distila rollout audit --log {out / 'audit.json'}", soft_wrap=True)
+
+
+@app.command()
+def aa(
+    runs: Annotated[int, typer.Option(min=1, help="Simulated rollouts.")] = 1000,
+    plan: _StudyPlan = "challenger",
+    trace: _Traces = None,
+    kpis: _Kpis = "replayed",
+    units: _Units = 1000,
+    stay: _Stay = 60.0,
+    period: _Period = 20,
+    delay: _Delay = 8,
+    interval_slots: _Interval = 500,
+    seed: _Seed = 1,
+    processes: _Processes = 2,
+    json: _Json = False,
+) -> None:
+    """A/A: how often does a rollout of the champion against itself, judged at every interval, raise a false alarm?"""
+    loaded, population, facts = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
+    with progress_bar("A/A rollouts", "runs") as progress:
+        result = {**aa_study(loaded, population, runs, seed, processes, progress), **facts}
+    if json:
+        print_json(result)
+        return
+    low, high = result["ci95"]
+    rows = [
+        ["rollouts", str(runs)],
+        ["evaluations in them", str(result["evaluations"])],
+        ["false alarms", f"{result['false_alarms']} ({100 * low:.2f} to {100 * high:.2f} %, exact 95 % interval)"],
+        ["allowed", f"{100 * result['allowed_share']:g} %"],
+        ["any sequence ever beyond zero", str(result["sequences_missed"])],
+    ]
+    print_table(f"A/A on {kpis} KPIs, plan {loaded.name}, {units} UEs", ["what", "value"], rows)
+
+
+@app.command()
+def power(
+    runs: Annotated[int, typer.Option(min=1, help="Simulated rollouts of each kind.")] = 200,
+    plan: _StudyPlan = "challenger",
+    trace: _Traces = None,
+    kpis: _Kpis = "replayed",
+    units: _Units = 1000,
+    stay: _Stay = 60.0,
+    period: _Period = 20,
+    delay: _Delay = 8,
+    interval_slots: _Interval = 500,
+    seed: _Seed = 1,
+    processes: _Processes = 2,
+    json: _Json = False,
+) -> None:
+    """Power: how often, and how soon, is a harmful challenger rolled back and a good one promoted?"""
+    loaded, population, facts = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
+    with progress_bar("rollouts", "runs") as progress:
+        result = {**power_study(loaded, population, runs, seed, processes, progress), **facts}
+    if json:
+        print_json(result)
+        return
+    rows = []
+    for name, one in result["by_effect"].items():
+        wanted = "promoted" if "promoted" in one else "rolled_back"
+        low, high = one["ci95"]
+        rows.append(
+            [
+                name,
+                wanted.replace("_", " "),
+                f"{one[wanted]}/{runs}",
+                f"{100 * low:.1f} to {100 * high:.1f} %",
+                f"{one['median_exposure_pct']:g} %",
+            ]
+        )
+    columns = ["challenger", "wanted", "runs", "exact 95 % interval", "median exposure"]
+    print_table(f"power on {kpis} KPIs, plan {loaded.name}, {units} UEs", columns, rows)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("rollout.html"),
+    store: Annotated[str, typer.Option(help="SQLite file, or redis://HOST:PORT/DB.")] = "rollout.sqlite",
+    log: Annotated[Path | None, typer.Option(help="Audit log as JSON, in place of the store's.")] = None,
+) -> None:
+    """Write an HTML report of the latest rollout, with its confidence sequences over time, from the audit log."""
+    if log is not None:
+        entries = read_log(log)
+    else:
+        kept = open_store(store)
+        try:
+            entries = kept.audit()
+        except StoreLostError as error:
+            raise InputError(str(error)) from None
+        finally:
+            kept.close()
+    check_writable(out.parent)
+    write_rollout_report(out, entries)
+    stdout.print(f"report: {out}", soft_wrap=True)
+
+
+def _study(
+    plan: str,
+    traces: list[Path] | None,
+    kpis: str,
+    units: int,
+    stay: float,
+    period: int,
+    delay: int,
+    interval_slots: int,
+    seed: int,
+) -> tuple[Plan, Population, dict[str, Any]]:
+    loaded = find_plan(plan)
+    champion = resolve_bundle(loaded.champion.policy)
+    du = DuConfig(period_slots=period, decision_delay_slots=delay)
+    paths = traces or [bundled_trace()]
+    parts = []
+    for path in paths:
+        channel = ChannelTrace.load(path)
+        with progress_bar(f"replay {path.name}", "slots") as progress:
+            parts.append(
+                record_library(
+                    channel, champion, du, interval_slots=interval_slots, passes=4, seed=seed, progress=progress
+                )
+            )
+    library = KpiLibrary.join(parts)
+    if kpis == "gaussian":
+        library = gaussian_library(library, np.random.default_rng(seed))
+    facts = {
+        "plan": loaded.name,
+        "kpis": kpis,
+        "traces": [str(path) for path in paths],
+        "units": units,
+        "mean_stay_intervals": stay,
+        "library_ues": library.num_ues,
+        "library_intervals": len(library.values),
+    }
+    return loaded, Population(library, units, stay), facts

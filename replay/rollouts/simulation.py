@@ -1,0 +1,186 @@
+"""A whole rollout on a replayed trace: the very loop, controller, store and verdicts of a running xApp, time sped up.
+
+The trace's UEs come again and again, with new luck each time, until the rollout is over. An evaluation interval is so
+many slots, so a rollout of hours takes seconds; what the plan says in seconds is not used.
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from replay import closed_loop
+from replay.bench import widen
+from replay.du import DuConfig
+from replay.link import load_bler
+from replay.rollouts.kpi_library import Paced
+from replay.trace import ChannelTrace
+from xapp.e2.report import Decisions, KpiReport
+from xapp.errors import InputError
+from xapp.loop import DecisionLoop, LoopConfig
+from xapp.policy.bundle import resolve_bundle
+from xapp.policy.guard import GuardConfig
+from xapp.rollout.controller import RolloutController, Transition
+from xapp.rollout.machine import Command
+from xapp.rollout.plan import NATIVE_POLICY, Plan, bundled_plans, load_plan
+from xapp.rollout.store import SqliteStore
+
+_PLANS: Final = Path(__file__).parent / "plans"
+_MOST_INTERVALS: Final = 300
+
+GREEDY: Final = _PLANS / "olla-greedy"
+"""A bundle that hurts: OLLA that aims at a BLER of 40 %."""
+
+
+def find_plan(plan: str) -> Plan:
+    """A plan from a file, or by name: those made for simulation, or those of the xApp.
+
+    Raises:
+        InputError: there is none, or it is wrong.
+    """
+    if not Path(plan).is_file() and (_PLANS / f"{plan}.yaml").is_file():
+        return load_plan(str(_PLANS / f"{plan}.yaml"))
+    try:
+        return load_plan(plan)
+    except InputError:
+        if Path(plan).is_file() or plan in bundled_plans():
+            raise
+        names = sorted([*(path.stem for path in _PLANS.glob("*.yaml")), *bundled_plans()])
+        raise InputError(f"{plan}: neither a file nor a plan that ships ({', '.join(names)})") from None
+
+
+@dataclass
+class SimulatedRollout:
+    """What a simulated rollout leaves behind.
+
+    Attributes:
+        entries: the audit log.
+        status: as the controller tells it at the end.
+        transitions: in order, with the interval in which they were taken.
+        after_rollback: decisions of an arm that was rolled back, sent after that.
+        slots: replayed.
+    """
+
+    entries: list[dict[str, Any]]
+    status: dict[str, Any]
+    transitions: list[tuple[int, Transition]] = field(default_factory=list)
+    after_rollback: int = 0
+    slots: int = 0
+
+
+class _Over(Exception):  # noqa: N818  # no error: the rollout is over
+    pass
+
+
+class _Watched(Paced):
+    """Counts what is sent for whom."""
+
+    def __init__(self, loop: DecisionLoop, interval_slots: int, at_end: Callable[[int], None]) -> None:
+        super().__init__(loop, interval_slots, at_end)
+        self.withdrawn: set[str] = set()
+        self.after_rollback = 0
+
+    def exchange(self, report: KpiReport | None) -> tuple[Decisions, ...]:
+        """See `Controller`."""
+        sent = tuple(super().exchange(report))
+        if self.withdrawn:
+            for decisions in sent:
+                names = [name for name, _ in decisions.arms]
+                arm = np.zeros(len(decisions.rnti), np.int64) if decisions.arm is None else decisions.arm
+                bad = [index for index, name in enumerate(names) if name in self.withdrawn]
+                # A withdrawn arm keeps its place in the list, but has nobody left.
+                self.after_rollback += int(np.isin(arm, bad).sum())
+        return sent
+
+
+def simulate_rollout(
+    plan: Plan,
+    trace: ChannelTrace,
+    du: DuConfig,
+    *,
+    ues: int,
+    interval_slots: int,
+    seed: int,
+    store: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SimulatedRollout:
+    """Run a rollout until it is promoted, rolled back or held.
+
+    Args:
+        plan: the rollout.
+        trace: the channel; its UEs are multiplied to ``ues``.
+        du: the DU stand-in.
+        ues: UEs in the cell.
+        interval_slots: slots of an evaluation interval.
+        seed: of the luck.
+        store: file to keep the rollout's store in; None: a temporary one.
+        progress: called with intervals done and intervals at most.
+
+    Raises:
+        InputError: a policy fails its check, or the trace is too short.
+    """
+    wide = widen(trace, ues)
+    slots = int(wide.num_slots.max())
+    if slots < interval_slots:
+        raise InputError(f"trace {trace.meta.name}: {slots} slots, fewer than an interval of {interval_slots}")
+    if plan.champion.policy == NATIVE_POLICY:
+        raise InputError("simulate: the champion is a bundle; native may be a challenger")
+    limit = min(
+        _MOST_INTERVALS,
+        sum(stage.min_intervals for stage in plan.stages[:-1]) + (plan.stages[-1].max_intervals or _MOST_INTERVALS),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        kept = SqliteStore(store or Path(folder) / "rollout.sqlite")
+        loop = DecisionLoop(
+            resolve_bundle(plan.champion.policy),
+            LoopConfig(arm=plan.champion.name, ue_capacity=max(8192, 2 * ues)),
+            GuardConfig(deadline_us=None),
+            # Time stands still while the loop decides, so that a run repeats exactly: nothing is ever late here.
+            clock_ns=lambda: 0,
+        )
+        now_s = [0.0]
+        result = SimulatedRollout([], {})
+        told: list[Transition] = []
+        controller = RolloutController(loop, kept, "simulated", on_transition=told.append, clock_s=lambda: now_s[0])
+        controller.command(Command(action="start", plan=plan, who="simulation", why="rollout on a replayed trace"))
+        interval = 0
+
+        def at_end(_: int) -> None:
+            nonlocal interval
+            interval += 1
+            now_s[0] += plan.interval_s
+            controller.tick()
+            result.transitions += [(interval, one) for one in told]
+            told.clear()
+            state = controller.state
+            if state is not None:
+                watched.withdrawn = set(state.withdrawn)
+                progress(min(interval, limit), limit)
+                if state.status != "running":
+                    # One interval more shows what is sent after the end.
+                    over_since.append(interval)
+                    if len(over_since) > 1:
+                        raise _Over
+
+        over_since: list[int] = []
+        watched = _Watched(loop, interval_slots, at_end)
+        with suppress(_Over):
+            closed_loop.run(
+                wide,
+                load_bler("smooth"),
+                du,
+                seed=seed,
+                controller=watched,
+                max_slots=(_MOST_INTERVALS + 2) * interval_slots,
+                repeat=True,
+            )
+        result.after_rollback = watched.after_rollback
+        result.status = controller.status()
+        result.entries = controller.audit()
+        result.slots = interval * interval_slots
+        kept.close()
+    return result

@@ -1,0 +1,73 @@
+"""The audit log: whatever is changed in it shows."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xapp.errors import InputError
+from xapp.rollout.audit import verify
+from xapp.rollout.controller import order
+from xapp.rollout.machine import Command
+from xapp.rollout.plan import load_plan
+from xapp.rollout.store import SqliteStore
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    store = SqliteStore(tmp_path_factory.mktemp("audit") / "store.sqlite")
+    for action in ("start", "pause", "resume", "promote", "abort"):
+        plan = load_plan("challenger") if action == "start" else None
+        state, _ = order(store, Command(action=action, who="ana", why=f"because of {action}", plan=plan))
+    return store.audit(), state.audit_head
+
+
+def test_as_it_was_written_it_is_intact(log):
+    entries, head = log
+    verify(entries, head)
+    verify([])
+    assert [entry["what"] for entry in entries] == ["start", "pause", "resume", "advance", "abort"]
+    assert entries[1]["why"] == "because of pause"
+
+
+CHANGES = {
+    "who": "eve",
+    "why": "",
+    "what": "evaluate",
+    "status": "promoted",
+    "at": 0.0,
+    "stage": 2,
+    "detail": {"x": 1},
+    "run": "r",
+    "hash": "0" * 64,
+    "previous": "0" * 63 + "1",
+    "seq": 9,
+}
+
+
+@given(st.integers(0, 4), st.sampled_from(sorted(CHANGES)))
+def test_a_changed_field_is_found(log, number, name):
+    entries = copy.deepcopy(log[0])
+    entries[number][name] = CHANGES[name]
+    with pytest.raises(InputError, match=rf"entry {number + 1}: altered"):
+        verify(entries, log[1])
+
+
+@given(st.integers(0, 4), st.sampled_from(["drop", "double", "swap"]))
+def test_an_entry_left_out_added_or_moved_is_found(log, number, how):
+    entries = copy.deepcopy(log[0])
+    if how == "drop":
+        del entries[number]
+    elif how == "double":
+        entries.insert(number, entries[number])
+    else:
+        entries[number], entries[number - 1] = entries[number - 1], entries[number]
+    with pytest.raises(InputError, match="altered"):
+        verify(entries, log[1])
+
+
+def test_a_log_whose_end_was_cut_off_does_not_fit_the_state(log):
+    verify(log[0][:3])
+    with pytest.raises(InputError, match="ends at entry 3, which is not the latest of the state"):
+        verify(log[0][:3], log[1])

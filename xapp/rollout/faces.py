@@ -1,0 +1,76 @@
+"""The rollout's faces on the platform: HTTP API, metrics, readiness, A1 policies, alarms."""
+
+import json
+from typing import Final
+
+from xapp.errors import InputError, one_line
+from xapp.ric.a1 import Apply, Operation
+from xapp.ric.alarms import Alarm, Alarms
+from xapp.ric.platform import Platform
+from xapp.rollout.a1 import apply_policy
+from xapp.rollout.api import rollout_router
+from xapp.rollout.config import RolloutConfig
+from xapp.rollout.controller import RolloutController, Transition
+from xapp.rollout.metrics import RolloutCollector
+from xapp.rollout.store import StoreLostError
+
+_ABOUT: Final = "rollout"
+_ALARM_OF: Final = {
+    **dict.fromkeys(("roll_back", "abort", "kill"), Alarm.ROLLOUT_ROLLED_BACK),
+    **dict.fromkeys(("hold", "pause", "stage_refused"), Alarm.ROLLOUT_HELD),
+    **dict.fromkeys(("start", "advance", "promote", "resume"), Alarm.ROLLOUT_MOVED),
+}
+
+
+def attach(controller: RolloutController, config: RolloutConfig, platform: Platform) -> None:
+    """Let the platform serve a rollout. Before both are started.
+
+    Raises:
+        InputError: the token of the API cannot be used.
+    """
+    platform.serve(rollout_router(controller, config.token()))
+    platform.registry.register(RolloutCollector(controller))
+    platform.health.check(lambda: _degraded(controller))
+    if platform.a1 is not None and config.a1_policy_type is not None:
+        platform.a1.serve(config.a1_policy_type, commanded(controller))
+    if platform.alarms is not None:
+        alarms = platform.alarms
+        controller.on_transition = lambda transition: _alarm(alarms, transition)
+
+
+def commanded(controller: RolloutController) -> Apply:
+    """The policy type of `xapp.rollout.a1`, brought to a controller."""
+
+    def apply(operation: Operation, ident: str, payload: str) -> None:
+        data: object = {}
+        if operation != "DELETE":
+            try:
+                data = json.loads(payload)
+            except ValueError as error:
+                raise InputError(f"A1 policy {ident}: not JSON: {one_line(error)}") from None
+        if not isinstance(data, dict):
+            raise InputError(f"A1 policy {ident}: expected an object, not {type(data).__name__}")
+        try:
+            apply_policy(controller, operation, ident, data)
+        except StoreLostError as error:
+            raise InputError(f"A1 policy {ident}: {error}") from None
+
+    return apply
+
+
+def _degraded(controller: RolloutController) -> str:
+    trouble = controller.status()["trouble"]
+    return "".join(f"rollout: {what}: {why}" for what, why in list(trouble.items())[:1])
+
+
+def _alarm(alarms: Alarms, transition: Transition) -> None:
+    """Raise the alarm of a transition, whose text is the latest one; what no longer holds is cleared."""
+    said = f"{transition.what} at stage {transition.stage} by {transition.who}: {transition.why}"
+    if transition.what == "start":
+        alarms.clear(Alarm.ROLLOUT_ROLLED_BACK, _ABOUT)
+    alarm = _ALARM_OF.get(transition.what)
+    if alarm is not Alarm.ROLLOUT_HELD and transition.what != "evaluate":
+        alarms.clear(Alarm.ROLLOUT_HELD, _ABOUT)
+    if alarm is not None:
+        alarms.clear(alarm, _ABOUT)
+        alarms.raise_(alarm, _ABOUT, said)
