@@ -494,7 +494,7 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
         ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
-        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth nothing in the
+        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth little in the
         # one and much in the other.
         ("combining", {"combining": 4.0}, -4.0),
     ]
