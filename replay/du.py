@@ -252,6 +252,7 @@ class Du:
         measured[:, _PRBS] = self._prbs[rows]
         measured[:, _NATIVE_MCS] = self._native[rows]
         measured[:, _RETX] = self._retx[:, rows].T
+        measured[:, _COMBINING] = 2 if self._adds_information else 1
         self._retx[:, rows] = 0
         return KpiReport(
             cell_id=self.cell_id,
@@ -368,3 +369,4 @@ _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
     MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
 )
 _RETX = [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]
+_COMBINING = MEASURED.index("combining")

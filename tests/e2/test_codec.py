@@ -19,7 +19,7 @@ from xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_recor
 IDENTITY = Identity("tester", "tester-0", "gnb-7")
 HEADER = pb.IndicationHeader(envelope=IDENTITY.envelope(), cell_id="cell", sequence=1, timestamp_us=1)
 # Of MEASURED; SINR in 0.01 dB.
-RANGES = [(0, 15), (0, 10**6), (-6000, 8000), (1, 8), (0, 10**12), (0, 275), (0, 28), (0, 2**24), (0, 2**24)]
+RANGES = [(0, 15), (0, 10**6), (-6000, 8000), (1, 8), (0, 10**12), (0, 275), (0, 28), (0, 2**24), (0, 2**24), (1, 2)]
 UINT32, UINT64 = (st.integers(0, 2**bits - 1) for bits in (32, 64))
 SMALL = st.integers(0, 300)
 
@@ -102,7 +102,7 @@ def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
     names.append("harq_total_first_tx")
     report = read(indication({"rnti": 1}, {"rnti": 2, **dict.fromkeys(names, 0)}, {"rnti": 3}))
     assert np.isnan(report.measured[[0, 2]]).all()
-    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0])  # a rank cannot be zero
+    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan])  # a rank cannot be zero
     assert report.harq_measured.tolist() == [False, True, False]
     assert report.total_first_tx[1] == 0
 
@@ -302,6 +302,8 @@ def test_a_ue_that_cannot_be_told_apart_is_left_out_and_counted(ues, kept, notic
         ("native_mcs", 29, 28, "native_mcs"),
         ("retx_ack", 2**24 + 1, 2**24, "retx_ack"),
         ("retx_nack", 2**24 + 1, 2**24, "retx_nack"),
+        ("combining", 0, 1, "combining"),
+        ("combining", 3, 2, "combining"),
     ],
 )
 def test_a_value_out_of_its_range_is_not_measured_and_counted(field, bad, good, name):

@@ -149,6 +149,13 @@ def test_a_report_counts_the_retransmissions_since_the_one_before_that_sufficed_
     assert [each.tolist() for each in counts] == [[0, 0], [1, 2], [1, 2], [1, 2], [1, 2]]
 
 
+@pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
+def test_a_report_tells_how_retransmissions_are_combined(combining, told):
+    cell = Cell(combining=combining)
+    cell.run(10)
+    assert cell.reports[0].measured[:, MEASURED.index("combining")].tolist() == [told]
+
+
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_after_the_last_transmission_the_block_is_given_up(most):
     cell = Cell(max_transmissions=most)

@@ -121,6 +121,7 @@ MEASURED = [
     "native_mcs",
     "retx_ack",
     "retx_nack",
+    "combining",
 ]
 
 

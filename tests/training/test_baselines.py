@@ -91,7 +91,7 @@ def report(
     retx = torch.zeros(2, links)
     nothing = ones * 0
     return Report(
-        slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), nothing, retx
+        slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), nothing, retx, NAN
     )
 
 

@@ -312,7 +312,12 @@ def test_the_du_has_its_own_choice_beneath(plan):
 
 
 @pytest.mark.parametrize(
-    ("setting", "columns"), [("native_unknown", ["native_mcs"]), ("retx_unknown", ["retx_ack", "retx_nack"])]
+    ("setting", "columns"),
+    [
+        ("native_unknown", ["native_mcs"]),
+        ("retx_unknown", ["retx_ack", "retx_nack"]),
+        ("combining_unknown", ["combining"]),
+    ],
 )
 def test_some_links_never_tell_what_some_nodes_do_not(plan, setting, columns):
     found = collect(plan(links=200, **{setting: 0.3}), always(5))

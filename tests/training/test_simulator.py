@@ -4,6 +4,7 @@ Most tests use a channel without fading and a link where MCS m needs exactly m d
 beforehand; those that compare use fading, real error rates and luck.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -226,6 +227,12 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
     # MCS 10 arrives at once, 14 at the third attempt, 17 never. Heard are four round trips and the slot after them.
     told = torch.stack([report.retx for report in reports]).sum(dim=0)
     assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT]]
+
+
+@pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
+def test_a_report_tells_how_retransmissions_are_combined_unless_the_node_does_not(combining, told):
+    assert simulator(link={"combining": combining}).report.combining == told
+    assert math.isnan(simulator(link={"combining": combining}, e2={"tells_combining": False}).report.combining)
 
 
 def test_a_retransmission_keeps_its_mcs_whatever_is_decided():

@@ -41,6 +41,8 @@ class RolloutPlan:
     """share of links whose reports never tell the DU's own choice, as those of some E2 nodes do not"""
     retx_unknown: float = 0.0
     """and share of those whose reports never count retransmissions"""
+    combining_unknown: float = 0.0
+    """and of those whose reports never tell how the node combines"""
     label_every_slots: int = 4
     """slots, at least, between two decisions that a teacher or an algorithm labels; `Worth` has its own pace"""
 
@@ -163,6 +165,7 @@ class Hearing:
             for columns, share, generator in (
                 (("native_mcs",), plan.native_unknown, conditions.generator("native unknown")),
                 (("retx_ack", "retx_nack"), plan.retx_unknown, conditions.generator("retx unknown")),
+                (("combining",), plan.combining_unknown, conditions.generator("combining unknown")),
             )
         ]
 

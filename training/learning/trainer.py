@@ -64,6 +64,7 @@ class LoopConfig(BaseModel):
     exploration_reach: int = Field(default=2, ge=1, description="by how many actions up or down, at most")
     native_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that tell no native MCS")
     retx_unknown: float = Field(default=0.1, ge=0, le=1, description="share of links that count no retransmissions")
+    combining_unknown: float = Field(default=0.2, ge=0, le=1, description="share of links that do not tell how")
     chase_share: float = Field(
         default=0.0,
         ge=0,
@@ -229,6 +230,7 @@ def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, ban
         exploration_reach=config.exploration_reach,
         native_unknown=config.native_unknown,
         retx_unknown=config.retx_unknown,
+        combining_unknown=config.combining_unknown,
         label_every_slots=config.label_every_slots,
     )
 

@@ -13,8 +13,7 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
   also tells how much feedback there was.
 * The log-odds that a retransmission suffices, by the same law from the counts of those that did and did not. They tell
   what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
-  most blocks, one that repeats the first saves few. No column says which it is, and 0 (a node that does not count
-  them, a new UE) is neither.
+  most blocks, one that repeats the first saves few. Where the node does not say which it is, this does, after a while.
 * Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
   For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
   were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
@@ -66,6 +65,7 @@ COLUMNS: Final = [
     "harq_mcs_mean",
     "retx_ack",
     "retx_nack",
+    "combining",
 ]
 """Report columns that the network reads, raw units (`xapp.policy.columns`)."""
 
@@ -465,7 +465,7 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
         functions += [({f"{kind}_ack": brake, f"{kind}_nack": brake}, 1 / rate) for rate, brake in rates]
     functions += [  # direct
         ({"cqi": cqi_db}, cqi_0_db - START_DB),
-        *(({name: 1.0}, 0.0) for name in ("cqi_age_slots", "period_slots", "prbs", "ri", "native_mcs")),
+        *(({name: 1.0}, 0.0) for name in ("cqi_age_slots", "period_slots", "prbs", "ri", "native_mcs", "combining")),
     ]
     return functions
 
@@ -476,7 +476,7 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
     sinr, above_cqi, log_odds = (
         [name for name in estimates if name.startswith(kinds)] for kinds in ("sinr", "above_cqi", ("bler", "retx"))
     )
-    raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native"]
+    raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native", "combining"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
     features: list[tuple[str, dict[str, float], float]] = []
     features += [(name, {name: 0.1}, 0.0) for name in sinr]
@@ -494,6 +494,9 @@ def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]
         ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
+        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth nothing in the
+        # one and much in the other.
+        ("combining", {"combining": 4.0}, -4.0),
     ]
     mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])
     return [name for name, _, _ in features], mix, np.array([offset for _, _, offset in features])

@@ -29,6 +29,7 @@ COLUMNS: Final = [
     "harq_nack",
     "retx_ack",
     "retx_nack",
+    "combining",
     *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
     *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
 ]
@@ -38,7 +39,15 @@ CHUNK: Final = 80
 """Reports that gradients are followed through; memory from before is taken as it is."""
 
 # Of square roots.
-_SCALE: Final = {"cqi": 0.5, "cqi_age_slots": 0.1, "ri": 0.7, "prbs": 0.1, "native_mcs": 0.4, "period_slots": 0.3}
+_SCALE: Final = {
+    "cqi": 0.5,
+    "cqi_age_slots": 0.1,
+    "ri": 0.7,
+    "prbs": 0.1,
+    "native_mcs": 0.4,
+    "period_slots": 0.3,
+    "combining": 1.0,
+}
 _COUNT_SCALE: Final = 0.7
 _LONGEST_MEMORY: Final = 200.0  # reports
 

@@ -326,6 +326,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             "dl_buffer_bytes": (0.0, _MAX_BUFFER_BYTES),
             "prbs": (0.0, 275.0),
             "native_mcs": (0.0, 28.0),
+            "combining": (0.0, 2.0),
             "harq_mcs_mean": (0.0, 28.0),
             "cqi_table": (1.0, 3.0),
             "mcs_table": (1.0, 3.0),

@@ -45,6 +45,8 @@ class Report:
     """float32 [link], transport blocks given up in the period"""
     retx: Tensor
     """float32 [2, link], retransmissions in the period after which the block was decoded, and after which it was not"""
+    combining: float
+    """of retransmissions: 1 chase, 2 incremental redundancy, NaN: the node does not tell"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,9 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
             result[:, index] = torch.nan if report.native_mcs is None else report.native_mcs.to(torch.float32)
         elif name == "sinr_db":
             result[:, index] = torch.nan
-        elif name in ("mcs_table", "cqi_table", "period_slots"):
-            constant = {"mcs_table": mcs_table, "cqi_table": cqi_table, "period_slots": report.period_slots}[name]
-            result[:, index] = float(constant)
+        elif name in ("mcs_table", "cqi_table", "period_slots", "combining"):
+            constant = {"mcs_table": mcs_table, "cqi_table": cqi_table}.get(name)
+            result[:, index] = getattr(report, name) if constant is None else constant
         elif name == "harq_residual":
             result[:, index] = report.residual
         elif name in ("retx_ack", "retx_nack"):

@@ -171,6 +171,7 @@ class E2Config(_Settings):
 
     period_slots: Count = Field(default=Distribution(kind="constant", values=(1,)), description="between two reports")
     delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="report to effect")
+    tells_combining: bool = Field(default=True, description="reports say how the node combines retransmissions")
 
 
 class TrafficConfig(_Settings):

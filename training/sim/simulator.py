@@ -16,6 +16,7 @@ Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing
     simulator.counters.goodput
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ class Simulator:
             native.start(conditions.cell(), conditions.generator("native"))
         self._no_links = self._zeros((0,), torch.int64)
         self._layers = conditions.layers.to(torch.float32)
+        told = conditions.scenario.e2.tells_combining
+        self._told_combining = float(1 + (conditions.combining.kind == "ir")) if told else math.nan
         self._full_buffer = torch.full((1,), torch.nan, device=self.device).expand(self.num_links)
         self.native_mcs: Tensor | None = None
         self._in_force: Decision | None = None
@@ -300,6 +303,7 @@ class Simulator:
             outcome=outcome,
             residual=residual,
             retx=retx,
+            combining=self._told_combining,
         )
 
     # Transmission

@@ -39,8 +39,8 @@ _MAX_PERIOD_SLOTS: Final = 1_000_000
 _MAX_TOTAL: Final = 2**48
 _MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and would lose precision in float32
 # Range of each measured column, in the order of MEASURED.
-_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0, 0, 0])
-_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1, _MAX_COUNT, _MAX_COUNT])
+_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0, 0, 0, 1])
+_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1, _MAX_COUNT, _MAX_COUNT, 2])
 _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports

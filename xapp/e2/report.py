@@ -25,6 +25,7 @@ MEASURED: Final = (
     "native_mcs",
     "retx_ack",
     "retx_nack",
+    "combining",
 )
 """Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
 

@@ -32,6 +32,7 @@ FIELDS: Final = (
     "native_mcs",
     "retx_ack",
     "retx_nack",
+    "combining",
 )
 """Columns of the table of UEs. An absent field is NaN, but an absent ue_id 0, which no UE has."""
 

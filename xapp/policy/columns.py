@@ -23,6 +23,7 @@ UNITS: Final[dict[str, str]] = {
     "native_mcs": "MCS that the DU would use now",
     "retx_ack": "retransmissions in the period after which the block was decoded",
     "retx_nack": "retransmissions in the period after which it was not",
+    "combining": "of retransmissions: 1 chase, 2 incremental redundancy",
     "cqi_table": "TS 38.214 CQI table 1..3",
     "mcs_table": "TS 38.214 MCS table 1..3",
     "period_slots": "slots that the report covers",
