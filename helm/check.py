@@ -153,8 +153,9 @@ def _platform(config: RunConfig, ports: dict[str, int], policies: list[int], obj
         yield f"config.e2.rmr.port is {config.e2.rmr.port}, port {RMR_DATA} {ports.get(RMR_DATA)}"
     if config.ric is None:
         return
-    if config.ric.a1_policy_type is not None and config.ric.a1_policy_type not in policies:
-        yield f"config.ric.a1_policy_type {config.ric.a1_policy_type} is not in the descriptor's policies {policies}"
+    for policy_type in config.a1_policy_types:
+        if policy_type not in policies:
+            yield f"a1_policy_type {policy_type} is not in the descriptor's policies {policies}"
     hosts = {f"{item['metadata']['name']}.{item['metadata']['namespace']}" for item in _kind(objects, "Service")}
     for host in (config.ric.host, config.ric.rmr_host):
         if host not in hosts:

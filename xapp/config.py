@@ -66,6 +66,12 @@ class RunConfig(BaseModel):
             raise ValueError("ric needs http: the platform probes the xApp and notifies it there")
         return self
 
+    @property
+    def a1_policy_types(self) -> list[int]:
+        """Ids of the A1 policy types that the xApp takes."""
+        sections = (self.ric, self.rollout) if self.ric is not None else ()
+        return [each.a1_policy_type for each in sections if each is not None and each.a1_policy_type is not None]
+
     def replaced(self, *path: str, value: Any) -> "RunConfig":
         """A copy with one field, named by its path, set to ``value`` and everything checked again.
 

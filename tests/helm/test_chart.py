@@ -274,7 +274,7 @@ def broken(tmp_path):
             '"port": 8081},\n    "ric"',
             "the probes ask port 8080",
         ),
-        ("descriptor/config-file.json", '"a1_policy_type": 20130', '"a1_policy_type": 20131', "a1_policy_type 20131"),
+        ("descriptor/config-file.json", '"a1_policy_type": 20130', '"a1_policy_type": 20132', "a1_policy_type 20132"),
         ("descriptor/config-file.json", '"policy": "olla"', '"polcy": "olla"', "controls: polcy: no such field"),
         (
             "descriptor/config-file.json",

@@ -31,7 +31,6 @@ _CREATED: Final = (200, 201)
 def descriptor(config: RunConfig) -> dict[str, Any]:
     """What the platform needs to know of an xApp that was started without a descriptor: its ports and messages."""
     name = "distila" if config.ric is None else config.ric.app_name
-    policies = [] if config.ric is None or config.ric.a1_policy_type is None else [config.ric.a1_policy_type]
     port = config.e2.rmr.port
     data = {
         "name": "rmrdata",
@@ -39,7 +38,7 @@ def descriptor(config: RunConfig) -> dict[str, Any]:
         "port": port,
         "rxMessages": list(RX_MESSAGES),
         "txMessages": list(TX_MESSAGES),
-        "policies": policies,
+        "policies": config.a1_policy_types,
         "description": "rmr data port",
     }
     route = {"name": "rmrroute", "container": name, "port": port + 1, "description": "rmr route port"}
