@@ -16,7 +16,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from replay.commands.rollout import app as offline
 from replay.rollouts.report import write_rollout_report
+from xapp.app import Xapp
 from xapp.cli import main
+from xapp.config import RunConfig
 from xapp.errors import InputError
 from xapp.rollout.api import rollout_router
 from xapp.rollout.config import RolloutConfig
@@ -281,3 +283,20 @@ def test_an_altered_log_is_reported_as_such(tmp_path, make_plan):
     assert "Do not trust this report: audit log, entry 2: altered" in (tmp_path / "r.html").read_text()
     with pytest.raises(InputError, match="holds no rollout"):
         write_rollout_report(tmp_path / "r.html", [])
+
+
+# --- the xApp ---
+
+
+def test_an_xapp_follows_the_store_that_its_configuration_names(tmp_path, make_plan):
+    config = RunConfig(rollout=RolloutConfig(store=str(tmp_path / "r.sqlite")))
+    xapp = Xapp(config)
+    told = []
+    xapp.rollout.on_transition = told.append
+    xapp.rollout.tick()
+    order(SqliteStore(tmp_path / "r.sqlite"), Command(action="start", who="ana", plan=make_plan()))
+    xapp.rollout.tick()
+    assert [arm.name for arm in xapp.loop.lineup.shadows] == ["new"]
+    assert xapp.stats()["rollout"]["status"] == "running"
+    assert [one.what for one in told] == ["start"]
+    assert Xapp(RunConfig()).rollout is None
