@@ -19,7 +19,7 @@ from training.resource.algorithms.search import flip
 from training.resource.algorithms.wmmse import all_ones, random_starts
 from training.resource.problems import SETTINGS, Channels, sum_rate
 from training.resource.store import find_students, load_students
-from training.resource.students import MlpConfig, Student, allocate, make_student
+from training.resource.students import MlpConfig, Student, allocate, as_used, make_student
 from xapp.errors import InputError
 
 Progress = Callable[[int, int], None]
@@ -156,7 +156,7 @@ def _contest(config: BenchConfig, contest: Contest, links: int) -> list[dict[str
         if isinstance(trained.student, MlpConfig) and trained.student.links != links:
             raise InputError(f"{name}: a perceptron for K = {trained.student.links}, not {links}")
         for point in (point.point() for point in points):
-            runs[f"{name} {point.name}"] = [_bound(point, student) for student in students.values()]
+            runs[f"{name} {point.name}"] = [_bound(point, as_used(student)) for student in students.values()]
     times = _times({name: seeds[0] for name, seeds in runs.items()}, given, config.timed_s)
     rates = {name: [_mean_rate(run, given, times[name][1]) for run in seeds] for name, seeds in runs.items()}
     reference = rates[REFERENCE][0]
@@ -228,7 +228,7 @@ def _mlp_times(config: BenchConfig) -> dict[str, Any]:
     found = []
     for links in config.mlp_times:
         given = SETTINGS["rayleigh-10db"](max(_PARTS), links, torch.Generator().manual_seed(_TEST_SEED))
-        student = make_student(MlpConfig(links=links, hidden=MLP_HIDDEN, batch_norm=True)).eval()
+        student = as_used(make_student(MlpConfig(links=links, hidden=MLP_HIDDEN, batch_norm=True)).eval())
         times = _times({REFERENCE: METHODS[REFERENCE], "mlp": _bound(Point(), student)}, given, config.timed_s)
         reference, ours = times[REFERENCE][0], times["mlp"][0]
         found.append(

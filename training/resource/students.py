@@ -8,12 +8,14 @@
 Graph networks take any K at run time, and do not care in which order links come.
 """
 
+import copy
 import itertools
 from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.utils import fuse_linear_bn_eval
 
 from training.resource.problems import Channels
 
@@ -66,6 +68,8 @@ class _Amplitudes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
 
@@ -97,6 +101,32 @@ class Mlp(nn.Module):
     def forward(self, snr: Tensor) -> Tensor:
         """float32 [instance, rx, tx] to power, float32 [instance, 1, link]."""
         return torch.sigmoid(self.layers(self.amplitudes(snr).flatten(1))).unsqueeze(1)
+
+
+class FoldedMlp(nn.Module):
+    """A perceptron as it is used: scaling of amplitudes and batch norm are in the weights."""
+
+    def __init__(self, student: Mlp) -> None:
+        super().__init__()
+        self.config = student.config
+        layers: list[nn.Module] = []
+        for layer in student.layers:
+            if isinstance(layer, nn.BatchNorm1d):
+                linear = layers.pop()
+                assert isinstance(linear, nn.Linear)
+                layers.append(fuse_linear_bn_eval(linear, layer))
+            else:
+                layers.append(copy.deepcopy(layer))
+        first = layers[0]
+        assert isinstance(first, nn.Linear)
+        with torch.no_grad():
+            first.weight.div_(student.amplitudes.deviation)
+            first.bias.sub_(first.weight.sum(1) * student.amplitudes.mean)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, snr: Tensor) -> Tensor:
+        """As the perceptron's."""
+        return torch.sigmoid(self.layers(snr.sqrt().flatten(1))).unsqueeze(1)
 
 
 class MessageGnn(nn.Module):
@@ -187,7 +217,9 @@ class UnrolledGnn(nn.Module):
         side_by_side = torch.cat(sums, -1)
         # [feature, instance, start, link] throughout: perceptrons are then products with long rows
         logit = torch.logit(start.clamp(0.02, 0.98)).unsqueeze(0)
-        state = torch.cat((logit, torch.zeros_like(logit).expand(self.config.memory, -1, -1, -1)))
+        state = logit
+        if self.config.memory:
+            state = torch.cat((logit, torch.zeros_like(logit).expand(self.config.memory, -1, -1, -1)))
         power = torch.sigmoid(state[0])
         found: list[Tensor] = []
         for update in self.rounds:
@@ -210,7 +242,7 @@ class UnrolledGnn(nn.Module):
         return found
 
 
-Student = Mlp | MessageGnn | UnrolledGnn
+Student = Mlp | FoldedMlp | MessageGnn | UnrolledGnn
 
 
 def make_student(config: MlpConfig | MessageGnnConfig | UnrolledGnnConfig) -> Student:
@@ -218,6 +250,11 @@ def make_student(config: MlpConfig | MessageGnnConfig | UnrolledGnnConfig) -> St
     if isinstance(config, MlpConfig):
         return Mlp(config)
     return MessageGnn(config) if isinstance(config, MessageGnnConfig) else UnrolledGnn(config)
+
+
+def as_used(student: Student) -> Student:
+    """The student as it serves: what does not depend on the instances is worked out already."""
+    return FoldedMlp(student).eval() if isinstance(student, Mlp) else student
 
 
 def allocate(student: Student, given: Channels, start: Tensor) -> Tensor:

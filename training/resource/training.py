@@ -22,7 +22,7 @@ from training.resource.algorithms import teach
 from training.resource.algorithms.wmmse import all_ones, random_starts
 from training.resource.critic import make_critic
 from training.resource.problems import SETTINGS, Channels, sum_rate
-from training.resource.students import Student, UnrolledGnn, allocate, make_student
+from training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
 from training.resource.train_config import TrainConfig
 
 Progress = Callable[[int, int], None]
@@ -128,7 +128,7 @@ def train(
     """
     torch.manual_seed(seed)
     student = make_student(config.student)
-    if not isinstance(student, UnrolledGnn):
+    if isinstance(student, Mlp | MessageGnn):
         student.amplitudes.fit(SETTINGS[config.setting](_FITTED, config.links[0], _generator(seed, _DATA, 2)))
     learner = nn.ModuleDict({"student": student})
     if config.objective == "reinforcement":

@@ -1,7 +1,7 @@
 """WMMSE for transmitters with several antennas, where it is no longer FPLinQ: it turns beams, FPLinQ sets powers.
 
-Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over that of the noise; receiver ``r`` has
-``sum_t h[r, t]^H v_t`` and noise of power 1. Beams are ``v[instance, tx, antenna]``, complex64, of norm 1 at most.
+Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over that of the noise; receiver
+``r`` gets ``sum_t h[r, t]^H v_t`` and noise of power 1. Beams are ``v[instance, tx, antenna]``, complex64, of norm 1 at most.
 """
 
 from typing import Final
@@ -19,13 +19,15 @@ _BISECTIONS: Final = 40
 def rayleigh_miso(count: int, links: int, antennas: int, snr_db: float, generator: torch.Generator) -> Tensor:
     """Every entry CN(0, 1) times the root of the SNR; complex64 [instance, rx, tx, antenna]."""
     parts = torch.randn(count, links, links, antennas, 2, generator=generator)
-    return torch.view_as_complex(parts) * (10 ** (snr_db / 10) / 2) ** 0.5
+    h: Tensor = torch.view_as_complex(parts) * (10 ** (snr_db / 10) / 2) ** 0.5
+    return h
 
 
 def matched_beams(h: Tensor) -> Tensor:
     """Everybody towards their own receiver at full power; complex64 [instance, tx, antenna]."""
     own = torch.diagonal(h, dim1=1, dim2=2).transpose(1, 2)
-    return own / torch.linalg.vector_norm(own, dim=-1, keepdim=True)
+    beams: Tensor = own / torch.linalg.vector_norm(own, dim=-1, keepdim=True)
+    return beams
 
 
 def under_beams(h: Tensor, beams: Tensor) -> Channels:
