@@ -1,7 +1,7 @@
 """WMMSE for transmitters with several antennas, where it is no longer FPLinQ: it turns beams, FPLinQ sets powers.
 
-Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over that of the noise; receiver
-``r`` gets ``sum_t h[r, t]^H v_t`` and noise of power 1. Beams are ``v[instance, tx, antenna]``, complex64, of norm 1 at most.
+Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over that of the noise. Receiver
+``r`` gets ``sum_t h[r, t]^H v_t`` and noise of power 1; beams ``v[instance, tx, antenna]``, complex64, of norm <= 1.
 """
 
 from typing import Final
