@@ -192,7 +192,7 @@ def bench(
             for row in found["rows"]
             if (row["setting"], row["k"]) == (setting, links)
         ]
-        columns = ["method", "bit/s/Hz", "% of WMMSE", "worst seed", "µs", "WMMSEs"]
+        columns = ["method", "bit/s/Hz", "% WMMSE", "worst", "µs", "of WMMSE"]
         print_table(f"{setting}, K = {links}", columns, rows)
     if found["mlp_times"]:
         rows = [

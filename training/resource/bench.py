@@ -7,16 +7,21 @@ parts are those that fit the cache. Methods are timed in turns.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Self
 
+import onnxruntime
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from training.learning.config_file import load_config
-from training.resource.algorithms import METHODS, find_method
+from training.resource.algorithms import METHODS, Method, find_method
 from training.resource.algorithms.search import flip
 from training.resource.algorithms.wmmse import all_ones, random_starts
+from training.resource.export import export_onnx
 from training.resource.problems import SETTINGS, Channels, sum_rate
 from training.resource.store import find_students, load_students
 from training.resource.students import MlpConfig, Student, allocate, as_used, make_student
@@ -37,11 +42,12 @@ _FLIPPED: Final = 4
 
 @dataclass(frozen=True)
 class Point:
-    """A student as it is used: how many candidates, continuous or scheduled, how many flips."""
+    """A student as it is used: how many candidates, continuous or scheduled, how many flips; in PyTorch or exported."""
 
     starts: int = 1
     scheduled: bool = False
     flips: int = 0
+    onnx: bool = False
 
     def power(self, student: Student, given: Channels, generator: torch.Generator) -> Tensor:
         """The best candidate's power; float32 [instance, 1, link]."""
@@ -63,7 +69,9 @@ class Point:
     @property
     def name(self) -> str:
         """Such as ``x16 on-off +4``."""
-        return f"x{self.starts}" + " on-off" * self.scheduled + f" +{self.flips}" * bool(self.flips)
+        return (
+            f"x{self.starts}" + " on-off" * self.scheduled + f" +{self.flips}" * bool(self.flips) + " onnx" * self.onnx
+        )
 
 
 class PointConfig(BaseModel):
@@ -74,10 +82,19 @@ class PointConfig(BaseModel):
     starts: int = Field(default=1, ge=1)
     scheduled: bool = False
     flips: int = Field(default=0, ge=0)
+    onnx: bool = Field(default=False, description="exported, in ONNX Runtime on one thread")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.onnx and (self.scheduled or self.flips):
+            raise ValueError("onnx: the graph ends with the best candidate, without schedules and flips")
+        if self.flips and not self.scheduled:
+            raise ValueError("flips: only schedules have them; scheduled: true")
+        return self
 
     def point(self) -> Point:
         """The same, to be used."""
-        return Point(self.starts, self.scheduled, self.flips)
+        return Point(self.starts, self.scheduled, self.flips, self.onnx)
 
 
 class Contest(BaseModel):
@@ -148,7 +165,7 @@ def run_bench(config: BenchConfig, progress: Progress) -> dict[str, Any]:
 def _contest(config: BenchConfig, contest: Contest, links: int) -> list[dict[str, Any]]:
     count = max(config.fewest_instances, config.links_tested // links)
     given = SETTINGS[contest.setting](count, links, torch.Generator().manual_seed(_TEST_SEED + links))
-    runs: dict[str, list[Callable[[Channels, torch.Generator], Tensor]]] = {}
+    runs: dict[str, list[Method]] = {}
     for name in dict.fromkeys((REFERENCE, *contest.methods)):
         runs[name] = [find_method(name, links)]
     for name, points in contest.students.items():
@@ -180,11 +197,30 @@ def _contest(config: BenchConfig, contest: Contest, links: int) -> list[dict[str
     ]
 
 
-def _bound(point: Point, student: Student) -> Callable[[Channels, torch.Generator], Tensor]:
-    return lambda given, generator: point.power(student, given, generator)
+def _bound(point: Point, student: Student) -> Method:
+    return _exported(point, student) if point.onnx else partial(point.power, student)
 
 
-def _mean_rate(run: Callable[[Channels, torch.Generator], Tensor], given: Channels, part: int) -> float:
+def _exported(point: Point, student: Student) -> Method:
+    with TemporaryDirectory() as folder:
+        export_onnx(student, Path(folder) / "student.onnx")
+        graph = (Path(folder) / "student.onnx").read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in session.get_inputs()]
+
+    def run(given: Channels, generator: torch.Generator) -> Tensor:
+        inputs = {"snr": given.snr.numpy()}
+        if "start" in names:
+            start = random_starts(given, point.starts, generator) if point.starts > 1 else all_ones(given)
+            inputs["start"] = start.numpy()
+        return torch.from_numpy(session.run(None, inputs)[0]).unsqueeze(1)
+
+    return run
+
+
+def _mean_rate(run: Method, given: Channels, part: int) -> float:
     generator = torch.Generator().manual_seed(_TEST_SEED - 1)
     total = 0.0
     for at in range(0, len(given), part):
@@ -193,9 +229,7 @@ def _mean_rate(run: Callable[[Channels, torch.Generator], Tensor], given: Channe
     return total / len(given)
 
 
-def _times(
-    runs: dict[str, Callable[[Channels, torch.Generator], Tensor]], given: Channels, timed_s: float
-) -> dict[str, tuple[float, int]]:
+def _times(runs: dict[str, Method], given: Channels, timed_s: float) -> dict[str, tuple[float, int]]:
     """Shortest time per instance [us], and the size of parts that gave it.
 
     CPU time of this thread, so that other programs' turns do not count; what they do to the cache does.

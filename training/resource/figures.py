@@ -154,7 +154,7 @@ def family(method: str) -> str:
     if method == REFERENCE or method.removeprefix("wmmse-").isdigit():
         return "WMMSE, N iterations"
     name, _, use = method.partition(" ")
-    return f"{name}, flips" if "+" in use else name
+    return f"{name}, flips" if "+" in use else f"{name}, ONNX" if "onnx" in use else name
 
 
 def write_times(path: Path, times: list[dict[str, Any]]) -> None:

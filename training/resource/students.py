@@ -209,12 +209,9 @@ class UnrolledGnn(nn.Module):
         if weight is not None and self.config.weighted:
             known.append(torch.log(weight + _SMALLEST).unsqueeze(1).expand_as(start))
         constant = torch.stack(known)
-        # What is summed over transmitters with their powers, side by side, so that one product gives all.
-        sums = [cross.transpose(1, 2)]
+        back = cross.transpose(1, 2)
         if self.config.saturated:
             strong = cross / (cross + torch.sqrt(1 + direct).transpose(1, 2))
-            sums += [strong, strong.transpose(1, 2)]
-        side_by_side = torch.cat(sums, -1)
         # [feature, instance, start, link] throughout: perceptrons are then products with long rows
         logit = torch.logit(start.clamp(0.02, 0.98)).unsqueeze(0)
         state = logit
@@ -223,8 +220,7 @@ class UnrolledGnn(nn.Module):
         power = torch.sigmoid(state[0])
         found: list[Tensor] = []
         for update in self.rounds:
-            noise, *conflicts = torch.bmm(power, side_by_side).chunk(len(sums), -1)
-            noise = noise + 1  # interference and noise
+            noise = torch.bmm(power, back) + 1  # interference and noise
             signal = direct * power
             total = noise + signal
             worth = signal / (noise * total)
@@ -232,7 +228,11 @@ class UnrolledGnn(nn.Module):
                 worth = worth * weight.unsqueeze(1)
             price = torch.bmm(worth, cross) + _LEAST_PRICE
             logs = torch.log(torch.stack((noise, noise + direct, total, price)))
-            columns = torch.cat((state, constant, logs, *[sum_.unsqueeze(0) for sum_ in conflicts])).flatten(1)
+            seen = [state, constant, logs]
+            if self.config.saturated:
+                conflicts = torch.bmm(power, strong), torch.bmm(power, strong.transpose(1, 2))
+                seen += [sum_.unsqueeze(0) for sum_ in conflicts]
+            columns = torch.cat(seen).flatten(1)
             first, second = update[0], update[2]  # type: ignore[index]
             hidden = torch.relu(torch.addmm(first.bias.unsqueeze(1), first.weight, columns))
             moves = torch.addmm(second.bias.unsqueeze(1), second.weight, hidden)

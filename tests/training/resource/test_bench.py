@@ -9,7 +9,7 @@ import yaml
 
 from training.resource import study as study_module
 from training.resource.algorithms.wmmse import all_ones, wmmse
-from training.resource.bench import Point, load_bench, run_bench
+from training.resource.bench import Point, _bound, load_bench, run_bench
 from training.resource.figures import family, figure_table, markdown, write_figure, write_quality_time, write_times
 from training.resource.problems import rayleigh, sum_rate
 from training.resource.seed_paper import FIGURES, METHODS
@@ -58,6 +58,15 @@ def test_a_point_gives_one_power_and_on_off_is_on_off(student):
     assert Point(4).power(student, given, generator()).shape == (6, 1, 5)
     assert set(Point(4, scheduled=True).power(student, given, generator()).unique().tolist()) <= {0.0, 1.0}
     assert [Point(1).name, Point(16, True, 3).name] == ["x1", "x16 on-off +3"]
+
+
+def test_an_exported_student_is_as_good_as_the_one_in_pytorch(student):
+    given = rayleigh(40, 7, 10.0, generator())
+    for starts in (1, 4):
+        powers = [_bound(Point(starts, onnx=onnx), student)(given, generator(2)) for onnx in (False, True)]
+        rates = [sum_rate(given, power).squeeze(1) for power in powers]
+        assert powers[1].shape == (40, 1, 7)
+        assert torch.allclose(*rates, atol=1e-3)
 
 
 # --- the benchmark ---
@@ -114,6 +123,8 @@ def test_benchmarks_that_ship_load_and_have_their_students(name):
         ({"methods": ["magic"]}, "method 'magic'"),
         ({"methods": ["brute-force"], "links": [10, 40]}, "brute force: 40 links"),
         ({"links": []}, "links"),
+        ({"students": {"rayleigh-10db": [{"flips": 2}]}}, "flips: only schedules have them"),
+        ({"students": {"rayleigh-10db": [{"onnx": True, "scheduled": True}]}}, "onnx: the graph ends"),
     ],
 )
 def test_a_wrong_benchmark_is_one_line(tmp_path, change, says):
