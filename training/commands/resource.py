@@ -42,18 +42,19 @@ def solve(
         ),
     ],
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or a student that ships, or its file.")] = "wmmse",
+    weights: Annotated[Path | None, typer.Option(help="Of the links' rates, .npy or .csv; default: all 1.")] = None,
     starts: Annotated[int, typer.Option(min=1, help="Candidates of a student.")] = 16,
     seed: _Seed = 0,
     json: _Json = False,
 ) -> None:
     """Set the powers of given channels: linear SNR at full power, links on the diagonal."""
     one_thread()
-    given = _read(channel)
+    given = channels(_read(channel), None if weights is None else _read(weights), name=str(channel))
     generator = torch.Generator().manual_seed(seed)
     if _is_student(method):
         students, _ = load_students(find_students(method))
         student = students[min(students)]
-        _check_links(method, student, given.links)
+        _check_fits(method, student, given)
         power = Point(starts if isinstance(student, UnrolledGnn) else 1).power(student, given, generator)
     else:
         power = apply(method, given, generator)
@@ -237,33 +238,34 @@ def reproduce_figure(
     stdout.print(f"chart: {folder / f'figure-{figure}.png'}", soft_wrap=True)
 
 
-def _read(path: Path) -> Channels:
-    """Channels from a file of the user's.
+def _read(path: Path) -> torch.Tensor:
+    """An array from a file of the user's.
 
     Raises:
-        InputError: there is none, it is no array, or no channels.
+        InputError: there is none, or it is no array.
     """
     try:
         if path.suffix == ".csv":
             values = np.loadtxt(path, delimiter=",", ndmin=2)
         else:
             values = np.load(path, allow_pickle=False)
-        snr = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        return torch.from_numpy(np.asarray(values, dtype=np.float64))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except (ValueError, TypeError, AttributeError, EOFError) as error:
         raise InputError(f"{path}: neither .npy nor .csv with numbers: {error}") from None
-    return channels(snr, name=str(path))
 
 
 def _is_student(name: str) -> bool:
     return name not in METHODS and not name.startswith("wmmse-") and (name in SHIPPED or Path(name).exists())
 
 
-def _check_links(name: str, student: Student, links: int) -> None:
-    able = getattr(student.config, "links", links)
-    if able != links:
-        raise InputError(f"{name}: a perceptron for K = {able}; the channel has {links} links")
+def _check_fits(name: str, student: Student, given: Channels) -> None:
+    able = getattr(student.config, "links", given.links)
+    if able != given.links:
+        raise InputError(f"{name}: a perceptron for K = {able}; the channel has {given.links} links")
+    if given.weights is not None and not getattr(student.config, "weighted", False):
+        raise InputError(f"--weights: {name} was trained without weights, and would not heed them")
 
 
 def _judge(settings: TrainConfig, student: Student) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from training.learning.config_file import load_config
+from training.learning.interval import interval
 from training.resource.algorithms import METHODS, Method, find_method
 from training.resource.algorithms.search import flip
 from training.resource.algorithms.wmmse import all_ones, random_starts
@@ -143,9 +144,9 @@ def run_bench(config: BenchConfig, progress: Progress) -> dict[str, Any]:
     """Rows of setting, K and method, and times at growing K.
 
     Returns:
-        ``rows``: each with ``setting``, ``k``, ``method``, ``sum_rate`` [bit/s/Hz] and ``pct_of_wmmse`` (``mean`` and
-        ``min`` over seeds of a student, ``values``), ``us_per_instance``, ``instances`` and ``seeds``. ``mlp_times``:
-        of perceptrons of the shipped shape at other K, untrained.
+        ``rows``: each with ``setting``, ``k``, ``method``, ``sum_rate`` [bit/s/Hz], ``pct_of_wmmse`` (over a student's
+        seeds: ``mean``, ``min``, ``ci95``, ``values``), ``us_per_instance``, ``times_wmmse``, ``instances`` and
+        ``seeds``. ``mlp_times``: of perceptrons of the shipped shape at other K, untrained.
 
     Raises:
         InputError: a student is missing or damaged.
@@ -186,6 +187,7 @@ def _contest(config: BenchConfig, contest: Contest, links: int) -> list[dict[str
             "pct_of_wmmse": {
                 "mean": round(100 * sum(found) / len(found) / reference, 2),
                 "min": round(100 * min(found) / reference, 2),
+                "ci95": interval([100 * rate / reference for rate in found])["ci95"],
                 "values": [round(100 * rate / reference, 2) for rate in found],
             },
             "us_per_instance": round(times[name][0], 2),

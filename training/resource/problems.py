@@ -90,7 +90,14 @@ def channels(snr: Tensor, weight: Tensor | None = None, name: str = "channel") -
     _check_entries(snr, f"{name}[{{}}]")
     if weight is None:
         weight = torch.ones(snr.shape[:2])
-    weight = weight.expand(snr.shape[:2]) if weight.ndim <= 2 else weight
+    if (
+        weight.ndim not in (1, 2)
+        or weight.shape[-1] != snr.shape[1]
+        or weight.shape[:-1] not in ((), (1,), snr.shape[:1])
+    ):
+        given = "x".join(map(str, weight.shape))
+        raise InputError(f"{name}: weights are {given}; must be {snr.shape[1]}, or {snr.shape[0]}x{snr.shape[1]}")
+    weight = weight.expand(snr.shape[:2])
     _check_entries(weight, f"{name}: weight[{{}}]")
     return Channels(snr.float().contiguous(), weight.float().contiguous())
 
@@ -128,10 +135,14 @@ def sum_rate(given: Channels, power: Tensor) -> Tensor:
     return rates.sum(-1) if given.weights is None else (rates * given.weights).sum(-1)
 
 
-def rayleigh(count: int, links: int, snr_db: float, generator: torch.Generator) -> Channels:
-    """Every path, the links' own included, is CN(0, 1): exponential power gain with mean ``snr_db`` [dB]."""
+def rayleigh(count: int, links: int, snr_db: float, generator: torch.Generator, weighted: bool = False) -> Channels:
+    """Every path, the links' own included, is CN(0, 1): exponential power gain with mean ``snr_db`` [dB].
+
+    Weights are all 1 or, if ``weighted``, uniform between 0 and 2.
+    """
     parts = torch.randn(count, links, links, 2, generator=generator)
-    return channels(parts.square().sum(-1) / 2 * 10 ** (snr_db / 10))
+    weight = 2 * torch.rand(count, links, generator=generator) if weighted else None
+    return channels(parts.square().sum(-1) / 2 * 10 ** (snr_db / 10), weight)
 
 
 def rayleigh_amplitude(count: int, links: int, generator: torch.Generator) -> Channels:
@@ -212,6 +223,7 @@ Draw = Callable[[int, int, torch.Generator], Channels]
 SETTINGS: Final[dict[str, Draw]] = {
     "rayleigh-10db": lambda count, links, generator: rayleigh(count, links, 10.0, generator),
     "rayleigh-0db": lambda count, links, generator: rayleigh(count, links, 0.0, generator),
+    "rayleigh-10db-weighted": lambda count, links, generator: rayleigh(count, links, 10.0, generator, weighted=True),
     "seed": rayleigh_amplitude,
     "d2d-1000m": lambda count, links, generator: d2d(count, links, D2dLayout(), generator),
     "d2d-1000m-path-loss": lambda count, links, generator: d2d(count, links, D2dLayout(fading=False), generator),

@@ -261,6 +261,15 @@ def test_solving_channels_of_ones_own(distila, channel, tmp_path):
     assert "4.907" in result.out  # log2(1 + 4 / 2) + log2(1 + 9)
 
 
+def test_weights_count(distila, tmp_path):
+    """Two links that cannot share: the weight decides which of them is on."""
+    np.save(tmp_path / "two.npy", np.array([[10.0, 90.0], [90.0, 9.0]]))
+    np.save(tmp_path / "weights.npy", np.array([0.1, 1.0]))
+    given = ("resource", "solve", "--channel", tmp_path / "two.npy", "--method", "brute-force", "--json")
+    assert json.loads(distila(*given).out)["power"] == [[1.0, 0.0]]
+    assert json.loads(distila(*given, "--weights", tmp_path / "weights.npy").out)["power"] == [[0.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     ("values", "method", "says"),
     [

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_instances(name):
     assert torch.equal(one.snr, same.snr)
     assert not torch.equal(one.snr, other.snr)
     assert one.snr.shape == (4, 5, 5)
-    assert bool((one.weight == 1).all())
+    assert bool((one.weight == 1).all()) is ("weighted" not in name)
 
 
 def test_rayleigh_power_has_the_mean_that_it_is_told():
@@ -155,6 +155,12 @@ def test_what_is_no_channel_is_one_line(snr, says):
 def test_weights_are_checked_too():
     with pytest.raises(InputError, match=r"weight\[0, 1\] is -1"):
         channels(torch.ones(2, 2), torch.tensor([1.0, -1.0]))
+
+
+@pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(2, 3), torch.ones(1, 2, 2)])
+def test_weights_must_fit(weight):
+    with pytest.raises(InputError, match=r"weights are .*; must be 2, or 1x2"):
+        channels(torch.ones(2, 2), weight)
 
 
 def test_parts_of_channels_are_channels():

@@ -96,6 +96,16 @@ def test_unsupervised_training_raises_the_sum_rate(student):
     assert rate(train(learnt, 0)) > before + 0.05
 
 
+def test_a_student_that_sees_weights_learns_with_them():
+    seeing = {**STUDENTS["unrolled-gnn"], "weighted": True}
+    settings = {**SMALL, "setting": "rayleigh-10db-weighted", "samples": None, "starts": 4, "learning_rate": 0.01}
+    rates = []
+    for steps in (1, 300):
+        student = train(TrainConfig.model_validate({**settings, "student": seeing, "steps": steps}), 0)
+        rates.append(rate(student, "rayleigh-10db-weighted"))
+    assert rates[1] > rates[0] + 0.1
+
+
 def test_supervised_training_comes_near_its_teacher():
     distances = []
     given = rayleigh_amplitude(200, 5, generator(7))
