@@ -163,7 +163,7 @@ def study(**settings):
     return StudyConfig.model_validate({**TINY_STUDY, **settings})
 
 
-@pytest.mark.parametrize("name", ["4b", "5"])
+@pytest.mark.parametrize("name", ["3b", "5"])
 def test_a_figure_has_every_method_beside_the_papers_value(tmp_path, name):
     found = reproduce(study(), name, tmp_path, progress_bar)
     figure = FIGURES[name]
