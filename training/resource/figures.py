@@ -31,21 +31,21 @@ _COLOURS: Final = {
     "ad-decreasing-bn": "#3f8f4f",
 }
 _SHOWN_PCT: Final = 95.0
-_SWEPT: Final = {"links": "links K", "samples": "training samples", "epochs": "epochs"}
+_SWEPT: Final = {"links": "links K", "samples": "samples", "epochs": "epochs"}
 
 
 def figure_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: ours with interval, ours scheduled, and the paper's."""
     swept = "K" if found["swept"] == "epochs" else _SWEPT[found["swept"]]
-    columns = [swept, "method", "paper", "ours", "on or off", "% of FPLinQ"]
+    columns = ["method", swept, "paper", "ours", "on/off", "% FPLinQ"]
     rows = []
     for row in found["rows"]:
         paper = "-" if row["seed_paper"] is None else f"{row['seed_paper']:.3f}"
         teacher = found["classical"][row["k"]][TEACHER]
         rows.append(
             [
+                row["method"],
                 str(row["at"]),
-                NAMES[row["method"]].replace("no algorithm in the loss", _plain(found)),
                 paper,
                 _interval(row["sum_rate"]),
                 f"{row['sum_rate_scheduled']['mean']:.3f}",
