@@ -157,7 +157,9 @@ def run_bench(config: BenchConfig, progress: Progress) -> dict[str, Any]:
     for contest in config.contests:
         for links in contest.links:
             progress(done, total)
-            rows += _contest(config, contest, links)
+            known = {(row["setting"], row["k"], row["method"]) for row in rows}
+            found = _contest(config, contest, links)
+            rows += [row for row in found if (row["setting"], row["k"], row["method"]) not in known]
             done += 1
     progress(total, total)
     return {"kind": "resource-bench", "config": config.model_dump(mode="json"), "rows": rows, **_mlp_times(config)}

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from replay.atomic_file import replacing
@@ -139,7 +141,7 @@ def write_quality_time(path: Path, rows: list[dict[str, Any]], setting: str) -> 
                 [row["pct_of_wmmse"]["mean"] for row in members],
                 style,
                 markersize=4,
-                color=colours.setdefault(name, f"C{len(colours)}"),
+                color=colours.setdefault(name, to_hex(colormaps["tab20"](len(colours) % 20))),
                 label=name,
             )
         reference = next(row for row in here if row["method"] == REFERENCE)
