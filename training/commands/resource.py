@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import typer
 
+from replay.atomic_file import check_writable
 from training.commands.trained import one_thread
 from training.learning.fan_out import fan_out
 from training.resource.algorithms import METHODS, apply
@@ -169,7 +170,7 @@ def bench(
         raise InputError(f"--quick is --config quick; --config {config} is given too")
     settings = load_bench(config or ("quick" if quick else "full"))
     one_thread()
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     with progress_bar("contests", "settings and K") as progress:
         found = run_bench(settings, progress)
     (out / BENCH_FILE).write_text(_dumped(found))

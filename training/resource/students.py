@@ -145,8 +145,10 @@ class MessageGnn(nn.Module):
         self.to_me, self.to_them = nn.Parameter(torch.randn(width) / 2), nn.Parameter(torch.randn(width) / 2)
         self.update = nn.Sequential(nn.Linear(width + 2, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
         self.amplitudes = _Amplitudes()
-        self.norm_in = nn.BatchNorm1d(width + 2) if config.batch_norm else nn.Identity()
-        self.norm_out = nn.BatchNorm1d(1) if config.batch_norm else nn.Identity()
+        # Each round its own: powers, and with them messages, differ from round to round.
+        norm = nn.BatchNorm1d if config.batch_norm else nn.Identity
+        self.norms_in = nn.ModuleList(norm(width + 2) for _ in range(config.rounds))
+        self.norms_out = nn.ModuleList(norm(1) for _ in range(config.rounds))
 
     def forward(self, snr: Tensor) -> Tensor:
         """float32 [instance, rx, tx] to power, float32 [instance, 1, link]."""
@@ -157,11 +159,11 @@ class MessageGnn(nn.Module):
         others = (index.unsqueeze(0) != index.unsqueeze(1)).float().unsqueeze(-1)
         pair = amplitude.unsqueeze(-1) * self.to_me + amplitude.transpose(1, 2).unsqueeze(-1) * self.to_them
         power = torch.ones_like(direct)
-        for _ in range(self.config.rounds):
+        for norm_in, norm_out in zip(self.norms_in, self.norms_out, strict=True):
             own = torch.stack((direct, power), -1)
             message = torch.relu(pair + self.sender(own).unsqueeze(1)) * others
             seen = torch.cat((message.sum(2) / max(links - 1, 1), own), -1)
-            logit = self.norm_out(self.update(self.norm_in(seen.flatten(0, 1))))
+            logit = norm_out(self.update(norm_in(seen.flatten(0, 1))))
             power = torch.sigmoid(logit.reshape(count, links))
         return power.unsqueeze(1)
 
