@@ -6,7 +6,7 @@ PROTOBUF_3 := .cache/protobuf-3.20.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo ric-demo test test-fast lint types check format proto schemas helm-check image bench student \
-	student-smoke clean
+	student-smoke resource-students clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -84,6 +84,9 @@ student: $(VENV)/.test  ## make the student that ships from nothing, and put it 
 
 student-smoke: $(VENV)/.test  ## the same pipeline with a tiny student, in minutes; installs nothing
 	$(BIN)/distila student build --recipe smoke --out out/student-smoke
+
+resource-students: $(VENV)/.test  ## train the students of SINR optimisation that ship, and put them in their place
+	$(BIN)/distila resource build --out out/resource/students --install
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) .cache out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,9 +3,10 @@
 import pytest
 
 from training.ablation.page import by_question, text, write_chart, write_page
-from training.ablation.study import StudyConfig, interval, load_study
+from training.ablation.study import StudyConfig, load_study
 from training.ablation.variants import REFERENCE, TEACHER, VARIANTS
 from training.distill.distill import DistillConfig
+from training.learning.interval import interval
 from training.teachers.privileged import PrivilegedConfig
 from xapp.errors import InputError
 

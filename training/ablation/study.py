@@ -1,7 +1,6 @@
 """The ablation study: every variant under several seeds, judged by one benchmark on test seeds."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import Any, Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
 from replay.atomic_file import check_writable, replacing
 from training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Variant
@@ -22,6 +20,7 @@ from training.distill.distill import DistillConfig, DistillLesson, Teachers
 from training.learning import trainer
 from training.learning.config_file import load_config
 from training.learning.fan_out import fan_out
+from training.learning.interval import interval
 from training.learning.trainer import Progress
 from training.network.network import Network
 from training.network.store import NETWORK_FILE, save_network
@@ -252,15 +251,3 @@ def _table(study: StudyConfig, chosen: list[Variant], results: Mapping[str, Any]
             entry["against_student"] = interval([a - b for a, b in zip(ours, reference, strict=True)])
         found.append(entry)
     return found
-
-
-def interval(values: list[float]) -> dict[str, Any]:
-    """Mean over seeds with its 95 % interval (Student's t), and the values; no interval of one value."""
-    count = len(values)
-    mean = sum(values) / count
-    ci95 = None
-    if count > 1:
-        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-        half = float(stats.t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
-        ci95 = [round(mean - half, 3), round(mean + half, 3)]
-    return {"mean": round(mean, 3), "ci95": ci95, "values": [round(value, 3) for value in values]}

@@ -6,6 +6,7 @@ the training goes on. Link adaptation and resource management use this one imple
 
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,3 +51,14 @@ def distance_to_choice(score: Tensor, choice: Tensor) -> Tensor:
         choice: int64 [n].
     """
     return F.cross_entropy(score, choice)
+
+
+def distance_to_power(power: Tensor, choice: Tensor) -> Tensor:
+    """How far powers are from an algorithm's: mean Euclidean distance, not squared (arXiv 2308.07511), scalar.
+
+    Args:
+        power: float32 [n, link].
+        choice: float32 [n, link].
+    """
+    distance: Tensor = torch.linalg.vector_norm(power - choice, dim=-1)
+    return distance.mean()

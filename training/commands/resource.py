@@ -1,0 +1,288 @@
+"""`distila resource`: powers of interfering links, by algorithms and by students that learnt from them."""
+
+import json as json_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import torch
+import typer
+
+from replay.atomic_file import check_writable
+from training.commands.trained import one_thread
+from training.learning.fan_out import fan_out
+from training.resource.algorithms import METHODS, apply
+from training.resource.bench import Point, load_bench, run_bench
+from training.resource.export import export_onnx
+from training.resource.figures import figure_table, markdown, write_figure, write_quality_time, write_times
+from training.resource.problems import SETTINGS, Channels, channels, sum_rate
+from training.resource.store import STUDENT_FILE, find_students, load_students, save_students
+from training.resource.students import Student, UnrolledGnn
+from training.resource.study import load_study, reproduce
+from training.resource.train_config import TrainConfig, load_train_config
+from training.resource.training import train
+from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from xapp.errors import InputError
+
+app = typer.Typer(help="SINR optimisation: WMMSE, FPLinQ, and students that learn from them.", no_args_is_help=True)
+
+SHIPPED: Final = tuple(sorted(path.stem for path in (Path(str(files("training.resource"))) / "configs").glob("*.yaml")))
+BENCH_FILE: Final = "bench.json"
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of weights, and of all that is drawn.")]
+
+
+@app.command()
+def solve(
+    channel: Annotated[
+        Path,
+        typer.Option(
+            help=".npy, or .csv of one instance: SNR [receiver, transmitter] or [instance, receiver, transmitter]"
+        ),
+    ],
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or a student that ships, or its file.")] = "wmmse",
+    weights: Annotated[Path | None, typer.Option(help="Of the links' rates, .npy or .csv; default: all 1.")] = None,
+    starts: Annotated[int, typer.Option(min=1, help="Candidates of a student.")] = 16,
+    seed: _Seed = 0,
+    json: _Json = False,
+) -> None:
+    """Set the powers of given channels: linear SNR at full power, links on the diagonal."""
+    one_thread()
+    given = channels(_read(channel), None if weights is None else _read(weights), name=str(channel))
+    generator = torch.Generator().manual_seed(seed)
+    if _is_student(method):
+        students, _ = load_students(find_students(method))
+        student = students[min(students)]
+        _check_fits(method, student, given)
+        power = Point(starts if isinstance(student, UnrolledGnn) else 1).power(student, given, generator)
+    else:
+        power = apply(method, given, generator)
+    rates = sum_rate(given, power).squeeze(1)
+    if json:
+        print_json({"method": method, "power": power.squeeze(1).tolist(), "sum_rate": rates.tolist()})
+        return
+    shown = [
+        [str(index), f"{float(rate):.3f}", " ".join(f"{share:.2f}" for share in row)]
+        for index, (rate, row) in enumerate(zip(rates, power.squeeze(1).tolist(), strict=True))
+    ]
+    print_table(f"{method}: powers, as shares of full", ["instance", "bit/s/Hz", "power of each link"], shown[:20])
+    if len(shown) > 20:
+        print(f"the first 20 of {len(shown)} instances; --json has all")
+
+
+@app.command("train")
+def train_student(
+    config: Annotated[str, typer.Option(help=f"YAML file, or one that ships: {', '.join(SHIPPED)}.")] = "rayleigh-10db",
+    seed: _Seed = 0,
+    out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt and student.pt.")] = Path(
+        "out/resource/student"
+    ),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
+    json: _Json = False,
+) -> None:
+    """Train a student, and see what it is worth on instances that it has not met."""
+    settings = load_train_config(config)
+    if steps is not None:
+        settings = TrainConfig.model_validate({**settings.model_dump(), "steps": steps})
+    one_thread()
+    with progress_bar("training", "steps") as progress:
+        student = train(settings, seed, out, resume, progress)
+    save_students({seed: student}, settings, out / STUDENT_FILE)
+    tests = _judge(settings, student)
+    summary = {"student": str(out / STUDENT_FILE), "steps": settings.steps, "tests": tests}
+    if json:
+        print_json(summary)
+        return
+    rows = [[f"{links}", f"{figures['student']:.3f}", f"{figures['wmmse']:.3f}"] for links, figures in tests.items()]
+    print_table(
+        f"{settings.setting}, sum rate [bit/s/Hz], best of {settings.starts} candidates",
+        ["K", "student", "WMMSE"],
+        rows,
+    )
+    stdout.print(f"student: {out / STUDENT_FILE}", soft_wrap=True)
+
+
+@app.command()
+def build(
+    students: Annotated[str, typer.Option(help="Comma-separated configurations.")] = ",".join(SHIPPED),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 5,
+    out: Annotated[Path, typer.Option(help="Directory of everything that comes out; an interrupted run goes on.")] = (
+        Path("out/resource/students")
+    ),
+    install: Annotated[bool, typer.Option(help="Put the students where distila ships them.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
+) -> None:
+    """Train the students that ship, each under several seeds."""
+    names = [name.strip() for name in students.split(",") if name.strip()]
+    settings = {name: load_train_config(name) for name in names}
+    tasks = [(settings[name], seed, out / Path(name).stem / str(seed)) for seed in range(seeds) for name in names]
+    one_thread()
+    with progress_bar("students", "trainings") as progress:
+        for done, _ in enumerate(fan_out(_train_one, tasks, workers)):
+            progress(done + 1, len(tasks))
+    for name in names:
+        target = out / f"{Path(name).stem}.pt"
+        trained = {
+            seed: load_students(out / Path(name).stem / str(seed) / STUDENT_FILE)[0][seed] for seed in range(seeds)
+        }
+        if install:
+            target = Path(str(files("training.resource"))) / "shipped" / target.name
+        save_students(trained, settings[name], target)
+        stdout.print(f"written: {target}", soft_wrap=True)
+
+
+def _train_one(task: tuple[TrainConfig, int, Path]) -> None:
+    config, seed, out = task
+    if not (out / STUDENT_FILE).is_file():
+        save_students({seed: train(config, seed, out, resume=True)}, config, out / STUDENT_FILE)
+
+
+@app.command()
+def export(
+    student: Annotated[str, typer.Option(help="A student that ships, its file, or a training's directory.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Which of the file's; default: the first.")] = None,
+) -> None:
+    """Write a student as ONNX: any number of instances and, but for perceptrons, of links."""
+    students, _ = load_students(find_students(student))
+    if seed is not None and seed not in students:
+        raise InputError(f"--seed {seed}: {student} has {', '.join(map(str, students))}")
+    export_onnx(students[min(students) if seed is None else seed], out)
+    stdout.print(f"written: {out}", soft_wrap=True)
+
+
+@app.command()
+def bench(
+    config: Annotated[
+        str | None, typer.Option(help="YAML file, or one that ships: full, quick; default: full.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer instances: minutes. The same as --config quick.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Directory for bench.json and charts.")] = Path("out/resource/bench"),
+    json: _Json = False,
+) -> None:
+    """Set students beside algorithms: sum rate against WMMSE's, time per instance on one thread."""
+    if quick and config is not None:
+        raise InputError(f"--quick is --config quick; --config {config} is given too")
+    settings = load_bench(config or ("quick" if quick else "full"))
+    one_thread()
+    check_writable(out)
+    with progress_bar("contests", "settings and K") as progress:
+        found = run_bench(settings, progress)
+    (out / BENCH_FILE).write_text(_dumped(found))
+    for setting in dict.fromkeys(row["setting"] for row in found["rows"]):
+        write_quality_time(out / f"{setting}.png", found["rows"], setting)
+    if found["mlp_times"]:
+        write_times(out / "times.png", found["mlp_times"])
+    if json:
+        print_json(found)
+        return
+    for setting, links in dict.fromkeys((row["setting"], row["k"]) for row in found["rows"]):
+        rows = [
+            [
+                row["method"],
+                f"{row['sum_rate']:.3f}",
+                f"{row['pct_of_wmmse']['mean']:.2f}",
+                f"{row['pct_of_wmmse']['min']:.2f}",
+                f"{row['us_per_instance']:.2f}",
+                f"{row['times_wmmse']:.2f}",
+            ]
+            for row in found["rows"]
+            if (row["setting"], row["k"]) == (setting, links)
+        ]
+        columns = ["method", "bit/s/Hz", "% WMMSE", "worst", "µs", "of WMMSE"]
+        print_table(f"{setting}, K = {links}", columns, rows)
+    if found["mlp_times"]:
+        rows = [
+            [str(entry["k"]), f"{entry['wmmse_us']:.1f}", f"{entry['mlp_us']:.2f}", f"{entry['wmmse_over_mlp']:.0f}"]
+            for entry in found["mlp_times"]
+        ]
+        print_table("perceptron against WMMSE [µs per instance]", ["K", "WMMSE", "MLP", "ratio"], rows)
+    stdout.print(f"charts: {out}", soft_wrap=True)
+
+
+@app.command("reproduce")
+def reproduce_figure(
+    figure: Annotated[str, typer.Option(help="3a, 3b, 3c, 4a, 4b, 4c, 5, 6, 7 or 8.")],
+    config: Annotated[
+        str | None, typer.Option(help="YAML file, or one that ships: full, quick; default: full.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short trainings, two seeds. The same as --config quick.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory of results; an interrupted run goes on.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
+    json: _Json = False,
+) -> None:
+    """Train a figure of arXiv 2308.07511 again, and set it beside the paper's values."""
+    if quick and config is not None:
+        raise InputError(f"--quick is --config quick; --config {config} is given too")
+    name = config or ("quick" if quick else "full")
+    study = load_study(name)
+    folder = out or Path("out/resource") / f"study-{Path(name).stem}"
+    one_thread()
+    found = reproduce(study, figure, folder, progress_bar, workers)
+    columns, rows = figure_table(found)
+    write_figure(folder / f"figure-{figure}.png", found)
+    (folder / f"figure-{figure}.md").write_text(markdown(columns, rows))
+    (folder / f"figure-{figure}.json").write_text(_dumped(found))
+    if json:
+        print_json(found)
+        return
+    print_table(f"figure {figure}: {found['title']}; sum rate [bit/s/Hz], {study.seeds} seeds", columns, rows)
+    for links, rates in found["classical"].items():
+        print(f"K = {links}: " + ", ".join(f"{method} {rate:.3f}" for method, rate in rates.items()))
+    stdout.print(f"chart: {folder / f'figure-{figure}.png'}", soft_wrap=True)
+
+
+def _read(path: Path) -> torch.Tensor:
+    """An array from a file of the user's.
+
+    Raises:
+        InputError: there is none, or it is no array.
+    """
+    try:
+        if path.suffix == ".csv":
+            values = np.loadtxt(path, delimiter=",", ndmin=2)
+        else:
+            values = np.load(path, allow_pickle=False)
+        return torch.from_numpy(np.asarray(values, dtype=np.float64))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, TypeError, AttributeError, EOFError) as error:
+        raise InputError(f"{path}: neither .npy nor .csv with numbers: {error}") from None
+
+
+def _is_student(name: str) -> bool:
+    return name not in METHODS and not name.startswith("wmmse-") and (name in SHIPPED or Path(name).exists())
+
+
+def _check_fits(name: str, student: Student, given: Channels) -> None:
+    able = getattr(student.config, "links", given.links)
+    if able != given.links:
+        raise InputError(f"{name}: a perceptron for K = {able}; the channel has {given.links} links")
+    if given.weights is not None and not getattr(student.config, "weighted", False):
+        raise InputError(f"--weights: {name} was trained without weights, and would not heed them")
+
+
+def _judge(settings: TrainConfig, student: Student) -> dict[str, dict[str, float]]:
+    """Sum rates of student and WMMSE for each K that it was trained on."""
+    found = {}
+    for links in dict.fromkeys(settings.links):
+        generator = torch.Generator().manual_seed(links)
+        given = SETTINGS[settings.setting](500, links, generator)
+        power = Point(settings.starts).power(student, given, generator)
+        reference = apply("wmmse", given, generator)
+        found[str(links)] = {
+            "student": round(float(sum_rate(given, power).mean()), 4),
+            "wmmse": round(float(sum_rate(given, reference).mean()), 4),
+        }
+    return found
+
+
+def _dumped(found: dict[str, Any]) -> str:
+    return json_module.dumps(found, indent=1, allow_nan=False) + "\n"

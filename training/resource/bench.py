@@ -1,0 +1,280 @@
+"""Students and algorithms on the same instances: sum rate against WMMSE's, and time per instance.
+
+Times are of one CPU thread, of many instances at once, in parts as large as suit the method best, because the fastest
+parts are those that fit the cache. Methods are timed in turns.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Self
+
+import onnxruntime
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from training.learning.config_file import load_config
+from training.learning.interval import interval
+from training.resource.algorithms import METHODS, Method, find_method
+from training.resource.algorithms.search import flip
+from training.resource.algorithms.wmmse import all_ones, random_starts
+from training.resource.export import export_onnx
+from training.resource.problems import SETTINGS, Channels, sum_rate
+from training.resource.store import find_students, load_students
+from training.resource.students import MlpConfig, Student, allocate, as_used, make_student
+from xapp.errors import InputError
+
+Progress = Callable[[int, int], None]
+
+REFERENCE: Final = "wmmse"
+_TEST_SEED: Final = 2_308_075_110
+"""Far from those of training."""
+_PARTS: Final = (16, 32, 64, 128, 256)
+"""Instances at once that are tried for the best time."""
+MLP_HIDDEN: Final = (64, 32)
+"""Widths of the perceptron that ships."""
+_FLIPPED: Final = 4
+"""Candidates that are improved by flips."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A student as it is used: how many candidates, continuous or scheduled, how many flips; in PyTorch or exported."""
+
+    starts: int = 1
+    scheduled: bool = False
+    flips: int = 0
+    onnx: bool = False
+
+    def power(self, student: Student, given: Channels, generator: torch.Generator) -> Tensor:
+        """The best candidate's power; float32 [instance, 1, link]."""
+        start = random_starts(given, self.starts, generator) if self.starts > 1 else all_ones(given)
+        with torch.no_grad():
+            power = allocate(student, given, start)
+        if not self.scheduled and power.shape[1] == 1:
+            return power
+        rows = torch.arange(len(power))
+        if self.scheduled:
+            power = (power > 0.5).float()
+        rate = sum_rate(given, power)
+        if self.flips:
+            best = rate.topk(min(_FLIPPED, power.shape[1]), 1).indices
+            power = flip(given, power[rows.unsqueeze(1), best], self.flips)
+            rate = sum_rate(given, power)
+        return power[rows, rate.argmax(1)].unsqueeze(1)
+
+    @property
+    def name(self) -> str:
+        """Such as ``x16 on-off +4``."""
+        return (
+            f"x{self.starts}" + " on-off" * self.scheduled + f" +{self.flips}" * bool(self.flips) + " onnx" * self.onnx
+        )
+
+
+class PointConfig(BaseModel):
+    """See `Point`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    starts: int = Field(default=1, ge=1)
+    scheduled: bool = False
+    flips: int = Field(default=0, ge=0)
+    onnx: bool = Field(default=False, description="exported, in ONNX Runtime on one thread")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.onnx and (self.scheduled or self.flips):
+            raise ValueError("onnx: the graph ends with the best candidate, without schedules and flips")
+        if self.flips and not self.scheduled:
+            raise ValueError("flips: only schedules have them; scheduled: true")
+        return self
+
+    def point(self) -> Point:
+        """The same, to be used."""
+        return Point(self.starts, self.scheduled, self.flips, self.onnx)
+
+
+class Contest(BaseModel):
+    """One setting and K, and who meets there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    setting: str
+    links: tuple[int, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = ()
+    students: dict[str, tuple[PointConfig, ...]] = Field(
+        default_factory=dict, description="students that ship, or files, and how they are used"
+    )
+
+
+class BenchConfig(BaseModel):
+    """All contests, and how large."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    links_tested: int = Field(
+        default=100_000, ge=100, description="instances times K; so many instances are judged of each K"
+    )
+    fewest_instances: int = Field(default=1000, ge=10)
+    timed_s: float = Field(default=0.5, gt=0, description="of timing each method at each size of parts, at least")
+    mlp_times: tuple[int, ...] = Field(default=(), description="K at which an untrained perceptron is timed")
+    contests: tuple[Contest, ...] = Field(min_length=1)
+
+
+def load_bench(name: str) -> BenchConfig:
+    """A benchmark from a YAML file, or one that ships by its name.
+
+    Raises:
+        InputError: one line naming file, setting and value.
+    """
+    config = load_config(BenchConfig, name, "training.resource", "benchmarks")
+    for contest in config.contests:
+        if contest.setting not in SETTINGS:
+            raise InputError(f"{name}: setting {contest.setting!r}: there are {', '.join(SETTINGS)}")
+        for method in contest.methods:
+            find_method(method, max(contest.links))
+    return config
+
+
+def run_bench(config: BenchConfig, progress: Progress) -> dict[str, Any]:
+    """Rows of setting, K and method, and times at growing K.
+
+    Returns:
+        ``rows``: each with ``setting``, ``k``, ``method``, ``sum_rate`` [bit/s/Hz], ``pct_of_wmmse`` (over a student's
+        seeds: ``mean``, ``min``, ``ci95``, ``values``), ``us_per_instance``, ``times_wmmse``, ``instances`` and
+        ``seeds``. ``mlp_times``: of perceptrons of the shipped shape at other K, untrained.
+
+    Raises:
+        InputError: a student is missing or damaged.
+    """
+    rows: list[dict[str, Any]] = []
+    total = sum(len(contest.links) for contest in config.contests)
+    done = 0
+    for contest in config.contests:
+        for links in contest.links:
+            progress(done, total)
+            known = {(row["setting"], row["k"], row["method"]) for row in rows}
+            found = _contest(config, contest, links)
+            rows += [row for row in found if (row["setting"], row["k"], row["method"]) not in known]
+            done += 1
+    progress(total, total)
+    return {"kind": "resource-bench", "config": config.model_dump(mode="json"), "rows": rows, **_mlp_times(config)}
+
+
+def _contest(config: BenchConfig, contest: Contest, links: int) -> list[dict[str, Any]]:
+    count = max(config.fewest_instances, config.links_tested // links)
+    given = SETTINGS[contest.setting](count, links, torch.Generator().manual_seed(_TEST_SEED + links))
+    runs: dict[str, list[Method]] = {}
+    for name in dict.fromkeys((REFERENCE, *contest.methods)):
+        runs[name] = [find_method(name, links)]
+    for name, points in contest.students.items():
+        students, trained = load_students(find_students(name))
+        if isinstance(trained.student, MlpConfig) and trained.student.links != links:
+            raise InputError(f"{name}: a perceptron for K = {trained.student.links}, not {links}")
+        for point in (point.point() for point in points):
+            runs[f"{name} {point.name}"] = [_bound(point, as_used(student)) for student in students.values()]
+    times = _times({name: seeds[0] for name, seeds in runs.items()}, given, config.timed_s)
+    rates = {name: [_mean_rate(run, given, times[name][1]) for run in seeds] for name, seeds in runs.items()}
+    reference = rates[REFERENCE][0]
+    return [
+        {
+            "setting": contest.setting,
+            "k": links,
+            "method": name,
+            "sum_rate": round(sum(found) / len(found), 4),
+            "pct_of_wmmse": {
+                "mean": round(100 * sum(found) / len(found) / reference, 2),
+                "min": round(100 * min(found) / reference, 2),
+                "ci95": interval([100 * rate / reference for rate in found])["ci95"],
+                "values": [round(100 * rate / reference, 2) for rate in found],
+            },
+            "us_per_instance": round(times[name][0], 2),
+            "times_wmmse": round(times[name][0] / times[REFERENCE][0], 4),
+            "instances": count,
+            "seeds": len(found),
+        }
+        for name, found in rates.items()
+    ]
+
+
+def _bound(point: Point, student: Student) -> Method:
+    return _exported(point, student) if point.onnx else partial(point.power, student)
+
+
+def _exported(point: Point, student: Student) -> Method:
+    with TemporaryDirectory() as folder:
+        export_onnx(student, Path(folder) / "student.onnx")
+        graph = (Path(folder) / "student.onnx").read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in session.get_inputs()]
+
+    def run(given: Channels, generator: torch.Generator) -> Tensor:
+        inputs = {"snr": given.snr.numpy()}
+        if "start" in names:
+            start = random_starts(given, point.starts, generator) if point.starts > 1 else all_ones(given)
+            inputs["start"] = start.numpy()
+        return torch.from_numpy(session.run(None, inputs)[0]).unsqueeze(1)
+
+    return run
+
+
+def _mean_rate(run: Method, given: Channels, part: int) -> float:
+    generator = torch.Generator().manual_seed(_TEST_SEED - 1)
+    total = 0.0
+    for at in range(0, len(given), part):
+        some = given[at : at + part]
+        total += float(sum_rate(some, run(some, generator)).sum())
+    return total / len(given)
+
+
+def _times(runs: dict[str, Method], given: Channels, timed_s: float) -> dict[str, tuple[float, int]]:
+    """Shortest time per instance [us], and the size of parts that gave it.
+
+    CPU time of this thread, so that other programs' turns do not count; what they do to the cache does.
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for part in _PARTS:
+        if part > len(given):
+            break
+        some = given[:part]
+        spent = dict.fromkeys(runs, 0.0)
+        for _ in range(1000):
+            waiting = [name for name in runs if spent[name] < timed_s / len(_PARTS)]
+            if not waiting:
+                break
+            for name in waiting:
+                generator = torch.Generator().manual_seed(1)
+                # What is kept of instances that are seen again would not be kept of new ones.
+                fresh = Channels(some.snr, some.weight)
+                begin = time.thread_time()
+                runs[name](fresh, generator)
+                taken = time.thread_time() - begin
+                spent[name] += taken
+                found = (taken / part * 1e6, part)
+                best[name] = min(best.get(name, found), found)
+    return best
+
+
+def _mlp_times(config: BenchConfig) -> dict[str, Any]:
+    """Perceptrons against WMMSE at growing K; their weights do not matter for time."""
+    found = []
+    for links in config.mlp_times:
+        given = SETTINGS["rayleigh-10db"](max(_PARTS), links, torch.Generator().manual_seed(_TEST_SEED))
+        student = as_used(make_student(MlpConfig(links=links, hidden=MLP_HIDDEN, batch_norm=True)).eval())
+        times = _times({REFERENCE: METHODS[REFERENCE], "mlp": _bound(Point(), student)}, given, config.timed_s)
+        reference, ours = times[REFERENCE][0], times["mlp"][0]
+        found.append(
+            {
+                "k": links,
+                "wmmse_us": round(reference, 2),
+                "mlp_us": round(ours, 3),
+                "wmmse_over_mlp": round(reference / ours, 1),
+            }
+        )
+    return {"mlp_times": found}

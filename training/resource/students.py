@@ -1,0 +1,275 @@
+"""Students: networks that turn channels into powers in a fixed number of operations.
+
+* `Mlp` sees the whole channel matrix as one vector, for one K; the seed's first student.
+* `MessageGnn` passes messages along every pair of links, as IGCNet/WCGCN does (arXiv 2007.07632); the seed's second.
+* `UnrolledGnn` refines any number of candidate powers for a few rounds, and sees in each what WMMSE sees. Messages are
+  products with the channel matrix, so that a round costs about as much as three iterations of WMMSE.
+
+Graph networks take any K at run time, and do not care in which order links come.
+"""
+
+import copy
+import itertools
+from typing import Annotated, Final, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn.utils import fuse_linear_bn_eval
+
+from training.resource.problems import Channels
+
+_SMALLEST: Final = 1e-6
+"""Added before logarithms of what can be 0."""
+_LEAST_PRICE: Final = 1e-3
+"""Others lose so little [nat] that it does not matter."""
+
+
+class MlpConfig(BaseModel):
+    """A multilayer perceptron."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mlp"] = "mlp"
+    links: int = Field(ge=1, description="K, the only one that it can do")
+    hidden: tuple[int, ...] = Field(default=(200, 80, 80), description="widths")
+    batch_norm: bool = Field(default=False, description="after every layer, the output's logits included (PCNet)")
+
+
+class MessageGnnConfig(BaseModel):
+    """A graph network with a message along every pair of links."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["message-gnn"] = "message-gnn"
+    rounds: int = Field(default=3, ge=1, description="of messages; all have the same weights")
+    hidden: int = Field(default=16, ge=1, description="width of messages")
+    batch_norm: bool = Field(default=False, description="of what comes in and of the output's logits")
+
+
+class UnrolledGnnConfig(BaseModel):
+    """A graph network that sees what WMMSE sees."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["unrolled-gnn"] = "unrolled-gnn"
+    rounds: int = Field(default=4, ge=1, description="each with weights of its own")
+    hidden: int = Field(default=16, ge=1, description="width of the update")
+    memory: int = Field(default=4, ge=0, description="what each candidate remembers of a link between rounds")
+    saturated: bool = Field(default=True, description="messages through cross / (1 + cross) too")
+    weighted: bool = Field(default=False, description="sees the weights of links")
+
+
+StudentConfig = Annotated[MlpConfig | MessageGnnConfig | UnrolledGnnConfig, Field(discriminator="kind")]
+
+
+class _Amplitudes(nn.Module):
+    """What perceptron and messages see of a channel: amplitudes, with zero mean and unit deviation in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def fit(self, given: Channels) -> None:
+        """Take mean and deviation from instances."""
+        amplitude = given.snr.sqrt()
+        self.mean, self.deviation = amplitude.mean(), amplitude.std()
+
+    def forward(self, snr: Tensor) -> Tensor:
+        """float32, any shape."""
+        return (snr.sqrt() - self.mean) / self.deviation
+
+
+class Mlp(nn.Module):
+    """The channel matrix as one vector to all powers."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = [config.links**2, *config.hidden, config.links]
+        layers: list[nn.Module] = []
+        for place, (size, next_size) in enumerate(itertools.pairwise(sizes)):
+            layers.append(nn.Linear(size, next_size))
+            layers += [nn.BatchNorm1d(next_size)] * config.batch_norm
+            layers += [nn.ReLU()] * (place < len(config.hidden))
+        self.layers = nn.Sequential(*layers)
+        self.amplitudes = _Amplitudes()
+
+    def forward(self, snr: Tensor) -> Tensor:
+        """float32 [instance, rx, tx] to power, float32 [instance, 1, link]."""
+        return torch.sigmoid(self.layers(self.amplitudes(snr).flatten(1))).unsqueeze(1)
+
+
+class FoldedMlp(nn.Module):
+    """A perceptron as it is used: scaling of amplitudes and batch norm are in the weights."""
+
+    def __init__(self, student: Mlp) -> None:
+        super().__init__()
+        self.config = student.config
+        layers: list[nn.Module] = []
+        for layer in student.layers:
+            if isinstance(layer, nn.BatchNorm1d):
+                linear = layers.pop()
+                assert isinstance(linear, nn.Linear)
+                layers.append(fuse_linear_bn_eval(linear, layer))
+            else:
+                layers.append(copy.deepcopy(layer))
+        first = layers[0]
+        assert isinstance(first, nn.Linear)
+        with torch.no_grad():
+            first.weight.div_(student.amplitudes.deviation)
+            first.bias.sub_(first.weight.sum(1) * student.amplitudes.mean)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, snr: Tensor) -> Tensor:
+        """As the perceptron's."""
+        return torch.sigmoid(self.layers(snr.sqrt().flatten(1))).unsqueeze(1)
+
+
+class MessageGnn(nn.Module):
+    """Every round, a link hears from every other what it is, what it does, and how they disturb each other.
+
+    A message is ``relu(A [direct, power] of the sender + b cross + c cross back)``; their mean over the senders, beside
+    the receiver's own state, goes through a perceptron to the logit of its power. Linear layers after the ``relu``
+    would commute with the mean, so they belong to that perceptron.
+    """
+
+    def __init__(self, config: MessageGnnConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden
+        self.sender = nn.Linear(2, width)
+        self.to_me, self.to_them = nn.Parameter(torch.randn(width) / 2), nn.Parameter(torch.randn(width) / 2)
+        self.update = nn.Sequential(nn.Linear(width + 2, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
+        self.amplitudes = _Amplitudes()
+        # Each round its own: powers, and with them messages, differ from round to round.
+        norm = nn.BatchNorm1d if config.batch_norm else nn.Identity
+        self.norms_in = nn.ModuleList(norm(width + 2) for _ in range(config.rounds))
+        self.norms_out = nn.ModuleList(norm(1) for _ in range(config.rounds))
+
+    def forward(self, snr: Tensor) -> Tensor:
+        """float32 [instance, rx, tx] to power, float32 [instance, 1, link]."""
+        amplitude = self.amplitudes(snr)
+        count, links = snr.shape[0], snr.shape[1]
+        direct = torch.diagonal(amplitude, dim1=1, dim2=2)
+        index = torch.arange(links, device=snr.device)
+        others = (index.unsqueeze(0) != index.unsqueeze(1)).float().unsqueeze(-1)
+        pair = amplitude.unsqueeze(-1) * self.to_me + amplitude.transpose(1, 2).unsqueeze(-1) * self.to_them
+        power = torch.ones_like(direct)
+        for norm_in, norm_out in zip(self.norms_in, self.norms_out, strict=True):
+            own = torch.stack((direct, power), -1)
+            message = torch.relu(pair + self.sender(own).unsqueeze(1)) * others
+            seen = torch.cat((message.sum(2) / max(links - 1, 1), own), -1)
+            logit = norm_out(self.update(norm_in(seen.flatten(0, 1))))
+            power = torch.sigmoid(logit.reshape(count, links))
+        return power.unsqueeze(1)
+
+
+class UnrolledGnn(nn.Module):
+    """Candidate powers, refined round by round from what WMMSE would look at.
+
+    Of each link under each candidate power a round looks at its logit, SNR, interference and total; at the price that
+    others pay for its power (the derivative of their rates, the denominator of WMMSE); at how far interference stands
+    above the square root of the SNR that it meets (near which it is best treated as noise); and at a memory of its own.
+    A perceptron moves logit and memory.
+    """
+
+    def __init__(self, config: UnrolledGnnConfig) -> None:
+        super().__init__()
+        self.config = config
+        seen = 6 + 2 * config.saturated + config.weighted + config.memory
+        self.rounds = nn.ModuleList(
+            nn.Sequential(nn.Linear(seen, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1 + config.memory))
+            for _ in range(config.rounds)
+        )
+        with torch.no_grad():
+            for update in self.rounds:
+                update[2].weight.mul_(0.3)  # type: ignore[index]
+
+    def forward(self, snr: Tensor, start: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Candidates after the last round.
+
+        Args:
+            snr: float32 [instance, rx, tx].
+            start: float32 [instance, start, link], the powers to begin with.
+            weight: float32 [instance, link], for a student that sees weights.
+
+        Returns:
+            power, float32 [instance, start, link].
+        """
+        return self.steps(snr, start, weight)[-1]
+
+    def steps(self, snr: Tensor, start: Tensor, weight: Tensor | None = None) -> list[Tensor]:
+        """Candidates after each round, each float32 [instance, start, link]."""
+        index = torch.arange(snr.shape[1], device=snr.device)
+        cross = snr.masked_fill(index.unsqueeze(0) == index.unsqueeze(1), 0.0)
+        direct = torch.diagonal(snr, dim1=1, dim2=2).unsqueeze(1)  # [instance, 1, link]
+        known = [(torch.log(direct + _SMALLEST) * 0.5).expand_as(start)]
+        if weight is not None and self.config.weighted:
+            known.append(torch.log(weight + _SMALLEST).unsqueeze(1).expand_as(start))
+        constant = torch.stack(known)
+        back = cross.transpose(1, 2)
+        if self.config.saturated:
+            strong = cross / (cross + torch.sqrt(1 + direct).transpose(1, 2))
+        # [feature, instance, start, link] throughout: perceptrons are then products with long rows
+        logit = torch.logit(start.clamp(0.02, 0.98)).unsqueeze(0)
+        state = logit
+        if self.config.memory:
+            state = torch.cat((logit, torch.zeros_like(logit).expand(self.config.memory, -1, -1, -1)))
+        power = torch.sigmoid(state[0])
+        found: list[Tensor] = []
+        for update in self.rounds:
+            noise = torch.bmm(power, back) + 1  # interference and noise
+            signal = direct * power
+            total = noise + signal
+            worth = signal / (noise * total)
+            if weight is not None and self.config.weighted:
+                worth = worth * weight.unsqueeze(1)
+            price = torch.bmm(worth, cross) + _LEAST_PRICE
+            logs = torch.log(torch.stack((noise, noise + direct, total, price)))
+            seen = [state, constant, logs]
+            if self.config.saturated:
+                conflicts = torch.bmm(power, strong), torch.bmm(power, strong.transpose(1, 2))
+                seen += [sum_.unsqueeze(0) for sum_ in conflicts]
+            columns = torch.cat(seen).flatten(1)
+            first, second = update[0], update[2]  # type: ignore[index]
+            hidden = torch.relu(torch.addmm(first.bias.unsqueeze(1), first.weight, columns))
+            moves = torch.addmm(second.bias.unsqueeze(1), second.weight, hidden)
+            state = state + moves.reshape(state.shape)
+            power = torch.sigmoid(state[0])
+            found.append(power)
+        return found
+
+
+Student = Mlp | FoldedMlp | MessageGnn | UnrolledGnn
+
+
+def make_student(config: MlpConfig | MessageGnnConfig | UnrolledGnnConfig) -> Student:
+    """A student with weights from torch's global generator, which the training seeds."""
+    if isinstance(config, MlpConfig):
+        return Mlp(config)
+    return MessageGnn(config) if isinstance(config, MessageGnnConfig) else UnrolledGnn(config)
+
+
+def as_used(student: Student) -> Student:
+    """The student as it serves: what does not depend on the instances is worked out already."""
+    return FoldedMlp(student).eval() if isinstance(student, Mlp) else student
+
+
+def allocate(student: Student, given: Channels, start: Tensor) -> Tensor:
+    """Powers of a student; those that have no use for starts give one candidate.
+
+    Args:
+        student: of any kind.
+        given: the instances.
+        start: float32 [instance, start, link].
+
+    Returns:
+        float32 [instance, start or 1, link].
+    """
+    unrolled = isinstance(student, UnrolledGnn)
+    power: Tensor = student(given.snr, start, given.weight) if unrolled else student(given.snr)
+    return power

@@ -1,0 +1,257 @@
+"""The study of arXiv 2308.07511: its figures trained again, under several seeds, beside stronger baselines.
+
+Figures share trainings: one that is there already is not done again, whichever figure it was done for.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from replay.atomic_file import check_writable, replacing
+from training.learning.config_file import load_config
+from training.learning.fan_out import fan_out
+from training.learning.interval import interval
+from training.resource.algorithms import apply
+from training.resource.algorithms.wmmse import all_ones
+from training.resource.problems import SETTINGS, Channels, sum_rate
+from training.resource.seed_paper import FIGURES, METHODS, SeedFigure
+from training.resource.students import Student, allocate
+from training.resource.train_config import TrainConfig
+from training.resource.training import train
+from xapp.errors import InputError
+
+Bar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+
+SETTING: Final = "seed"
+STRONG: Final = ("plain-bn", "ad-decreasing-bn")
+"""The same students with batch norm and Adam, without and with the algorithm."""
+TEACHER: Final = "fplinq"
+RULES: Final = ("all-on", "greedy")
+_TEST_SEED: Final = 2_308_075_119
+_CURVE_POINTS: Final = 20
+
+
+class Side(BaseModel):
+    """How a kind of student is trained in the study."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    student: dict[str, Any] = Field(default_factory=dict, description="settings of the student")
+    plain: dict[str, Any] = Field(default_factory=dict, description="settings of a training as in the paper")
+    strong: dict[str, Any] = Field(default_factory=dict, description="settings of a training with batch norm")
+    reinforcement: dict[str, Any] = Field(default_factory=dict, description="settings besides, for rewards")
+    beta: float = Field(default=2.0, gt=0, description="its highest value")
+    steps: int = Field(default=4000, ge=1, description="of a training from samples")
+    reinforcement_steps: int = Field(default=3000, ge=1)
+    batch: int = Field(default=64, ge=2, description="instances in a step; fewer where there are fewer samples")
+
+
+class StudyConfig(BaseModel):
+    """How much of everything."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: int = Field(default=5, ge=1, description="trainings of each point")
+    instances: int = Field(default=1000, ge=10, description="that a student is judged on")
+    mlp: Side = Side()
+    gnn: Side = Side()
+
+
+def load_study(name: str) -> StudyConfig:
+    """A study from a YAML file, or one that ships with distila by its name.
+
+    Raises:
+        InputError: one line naming file, setting and value.
+    """
+    return load_config(StudyConfig, name, "training.resource", "studies")
+
+
+def find_figure(name: str) -> SeedFigure:
+    """A figure of the paper.
+
+    Raises:
+        InputError: it has no such figure.
+    """
+    if name not in FIGURES:
+        raise InputError(f"figure {name!r}: there are {', '.join(FIGURES)}")
+    return FIGURES[name]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training; picklable."""
+
+    config: TrainConfig
+    method: str
+    seed: int
+    instances: int
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """File of its result."""
+        config = self.config
+        of = config.objective if self.method != "supervised" else "supervised"
+        samples = "new" if config.samples is None else str(config.samples)
+        name = f"{config.student.kind}-{of}-k{config.links[0]}-n{samples}-{self.method}"
+        return self.out / "runs" / name / f"{self.seed}.json"
+
+
+def _run_of(
+    study: StudyConfig, figure: SeedFigure, links: int, samples: int, method: str, seed: int, out: Path
+) -> _Run:
+    side = study.mlp if figure.student == "mlp" else study.gnn
+    strong = method in STRONG
+    student: dict[str, Any] = {**side.student, "batch_norm": strong}
+    student |= {"kind": "mlp", "links": links} if figure.student == "mlp" else {"kind": "message-gnn"}
+    settings: dict[str, Any] = {
+        "setting": SETTING,
+        "links": [links],
+        "student": student,
+        "steps": side.reinforcement_steps if figure.reinforcement else side.steps,
+        "batch": min(side.batch, samples) if samples else side.batch,
+        "samples": samples or None,
+        "teacher": TEACHER,
+        **(side.strong if strong else side.plain),
+        **(side.reinforcement if figure.reinforcement else {}),
+    }
+    settings["objective"] = "reinforcement" if figure.reinforcement else "unsupervised"
+    if method == "supervised":
+        settings["objective"] = "supervised"
+    elif method.startswith("ad-"):
+        schedule = method.split("-")[1]
+        settings["algorithm"] = {"schedule": schedule, "beta": side.beta, "teacher": TEACHER}
+    return _Run(TrainConfig.model_validate(settings), method, seed, study.instances, out)
+
+
+def _test(links: int, instances: int) -> Channels:
+    return SETTINGS[SETTING](instances, links, torch.Generator().manual_seed(_TEST_SEED + links))
+
+
+def _rate(student: Student, given: Channels, scheduled: bool = False) -> float:
+    was_training = student.training
+    student.eval()
+    with torch.no_grad():
+        power = allocate(student, given, all_ones(given))
+    student.train(was_training)
+    return float(sum_rate(given, (power > 0.5).float() if scheduled else power).mean())
+
+
+def _train(run: _Run) -> None:
+    """Train, judge now and then, and write the result."""
+    torch.set_num_threads(1)
+    given = _test(run.config.links[0], run.instances)
+    curve: list[tuple[float, float]] = []
+    every = max(1, run.config.steps // _CURVE_POINTS)
+    per_epoch = run.config.samples or 1
+
+    def judge(step: int, student: Student) -> None:
+        if step % every == 0 or step == run.config.steps:
+            curve.append((round(step * run.config.batch / per_epoch, 2), round(_rate(student, given), 4)))
+
+    student = train(run.config, run.seed, on_step=judge)
+    result = {
+        "config": run.config.model_dump(mode="json"),
+        "instances": run.instances,
+        "sum_rate": curve[-1][1],
+        "sum_rate_scheduled": round(_rate(student, given, scheduled=True), 4),
+        "curve": curve,
+    }
+    with replacing(run.path) as partial:
+        partial.write_text(json.dumps(result) + "\n")
+
+
+def _result(run: _Run) -> dict[str, Any]:
+    """A result that is there.
+
+    Raises:
+        InputError: it is damaged, or of another study.
+    """
+    try:
+        found: dict[str, Any] = json.loads(run.path.read_text())
+        same = found["config"] == run.config.model_dump(mode="json") and found["instances"] == run.instances
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run.path}: not a result: {error}; remove it, and it is done again") from None
+    if not same:
+        raise InputError(f"{run.path}: of another study; take another --out")
+    return found
+
+
+def reproduce(study: StudyConfig, name: str, out: Path, bar: Bar, workers: int = 1) -> dict[str, Any]:
+    """Train what a figure of the paper needs and is not there yet, and set it beside the paper's values.
+
+    Args:
+        study: how much.
+        name: of the figure, such as ``4b``.
+        out: directory of results; an interrupted run goes on where it was.
+        bar: for the progress of trainings.
+        workers: trainings at once (`training.learning.fan_out`).
+
+    Raises:
+        InputError: there is no such figure, or ``out`` holds another study.
+    """
+    figure = find_figure(name)
+    check_writable(out)
+    points = [_point(figure, at) for at in figure.values]
+    methods = (*METHODS, *STRONG)
+    runs = {
+        (at, method): [_run_of(study, figure, *_point(figure, at), method, seed, out) for seed in range(study.seeds)]
+        for at in figure.values
+        for method in methods
+    }
+    every = [run for group in runs.values() for run in group]
+    missing = [run for run in every if not run.path.is_file()]
+    with bar(f"figure {name}", "trainings") as progress:
+        progress(len(every) - len(missing), len(every))
+        for done, _ in enumerate(fan_out(_train, missing, workers), start=len(every) - len(missing) + 1):
+            progress(done, len(every))
+    classical = {links: _classical(links, study.instances) for links in sorted({links for links, _ in points})}
+    rows = []
+    for at in figure.values:
+        links, samples = _point(figure, at)
+        for method in methods:
+            results = [_result(run) for run in runs[at, method]]
+            seed_value = dict(zip(METHODS, figure.values[at], strict=True)).get(method)
+            rows.append(
+                {
+                    "at": at,
+                    "k": links,
+                    "samples": samples or None,
+                    "method": method,
+                    "seed_paper": seed_value,
+                    "sum_rate": interval([result["sum_rate"] for result in results]),
+                    "sum_rate_scheduled": interval([result["sum_rate_scheduled"] for result in results]),
+                    "curves": [result["curve"] for result in results] if figure.swept == "epochs" else None,
+                }
+            )
+    return {
+        "kind": "resource-figure",
+        "figure": name,
+        "title": figure.title,
+        "swept": figure.swept,
+        "reinforcement": figure.reinforcement,
+        "study": study.model_dump(mode="json"),
+        "classical": classical,
+        "rows": rows,
+    }
+
+
+def _point(figure: SeedFigure, at: int) -> tuple[int, int]:
+    """Links, and samples (0: new ones every step), of a value of what is swept."""
+    links, samples = figure.at
+    if figure.swept == "links":
+        return at, samples
+    return (links, at) if figure.swept == "samples" else (links, samples)
+
+
+def _classical(links: int, instances: int) -> dict[str, float]:
+    """Sum rates [bit/s/Hz] of the teacher and of simple rules on the same instances."""
+    given = _test(links, instances)
+    generator = torch.Generator().manual_seed(_TEST_SEED)
+    return {name: round(float(sum_rate(given, apply(name, given, generator)).mean()), 4) for name in (TEACHER, *RULES)}
