@@ -42,6 +42,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "stale_cqi": "the CQI was too old and nothing else was measured: left to the DU",
     },
     "noticed": {
+        "kpi_missing_prbs": "unit intervals that count for no goodput per PRB: the node does not say how many PRBs",
+        "reports_not_counted": "reports that the account of a rollout had no room for",
+        "shadow_failed": "a shadow arm failed on it; what was sent is not touched",
         "cell_evicted": "a cell was forgotten to make room for another",
         "harq_feedback_missed": "first transmissions that the running total counts but no report described",
         "indications_missed": "gaps in the sequence numbers: sent by the node, never seen",
@@ -80,6 +83,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "unspecified": "the node gave no cause",
     },
     "lost": {
+        "internal_error": "a message that the transport failed on; its log holds the traceback",
         "control_expired": "answers a TTI that is too long ago for EdgeRIC's gNB to apply it: not sent",
         "answer_malformed_e2ap": "an answer to a control request that is not an E2AP PDU",
         "answer_not_a_control_answer": "an E2AP PDU that is no answer to a control request where one was announced",

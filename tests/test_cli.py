@@ -138,7 +138,7 @@ def test_a_wrong_speed(tmp_path: Path, speed: str) -> None:
 def test_a_policy_that_is_not_there(command: tuple[str, ...]) -> None:
     line = refusal(*command, "nonsense")
     assert "nonsense" in line
-    assert "olla" in line, "what ships is listed"
+    assert "olla, student" in line, "what ships is listed"
 
 
 def test_a_damaged_bundle(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_policy_check_says_what_it_checked_and_how_fast_the_graph_is() -> None:
 
 
 def test_replay_writes_summary_and_report_and_repeats_exactly(tmp_path: Path) -> None:
-    run = ("replay", "--trace", TRACE, "--slots", 200, "--seed", 3, "--out")
+    run = ("replay", "--trace", TRACE, "--policy", "olla", "--slots", 200, "--seed", 3, "--out")
     printed = answer(*run, tmp_path / "a")
     summary = json.loads((tmp_path / "a" / "summary.json").read_text())
     assert summary == printed

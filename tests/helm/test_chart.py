@@ -275,7 +275,7 @@ def broken(tmp_path):
             "the probes ask port 8080",
         ),
         ("descriptor/config-file.json", '"a1_policy_type": 20130', '"a1_policy_type": 20132', "a1_policy_type 20132"),
-        ("descriptor/config-file.json", '"policy": "olla"', '"polcy": "olla"', "controls: polcy: no such field"),
+        ("descriptor/config-file.json", '"policy": "student"', '"polcy": "olla"', "controls: polcy: no such field"),
         (
             "descriptor/config-file.json",
             '"name": "rmrroute"',

@@ -15,6 +15,7 @@ from xapp.e2 import rmr
 from xapp.errors import InputError
 from xapp.ric import metrics, registration
 from xapp.ric.descriptor import missing_messages, parse_descriptor
+from xapp.rollout.config import RolloutConfig
 from xapp.stats import LoopStats
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,9 +147,9 @@ def test_every_message_that_the_xapp_receives_or_sends_is_in_the_descriptor_that
     assert {name for name in vars(rmr) if re.fullmatch("[A-Z][A-Z0-9_]+", name)} == handled | sent
 
 
-def test_the_descriptor_names_the_policy_type_that_the_mediator_is_given(descriptor):
+def test_the_descriptor_names_the_policy_types_that_the_mediator_is_given(descriptor):
     policy_type = json.loads((ROOT / "schemas" / "a1_policy_type.json").read_text())
-    assert rmr_data(descriptor)["policies"] == [policy_type["policy_type_id"]]
+    assert rmr_data(descriptor)["policies"] == [policy_type["policy_type_id"], RolloutConfig().a1_policy_type]
 
 
 def test_every_metric_of_the_descriptor_is_exported(descriptor):

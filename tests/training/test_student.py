@@ -183,10 +183,10 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     done = build("--install", "--json")
     assert (done.status, done.err) == (0, "")
     told = json.loads(done.out)
-    assert (told["bundle"], told["failures"], told["installed"]) == ("made/small", [], True)
+    assert (told["bundle"], told["failures"], told["installed"]) == ("made/bundle", [], True)
     assert told["benchmark"].keys() == {REAL_TIME, NEAR_RT}
 
-    manifest = load_bundle(Path("made/small")).manifest
+    manifest = load_bundle(Path("made/bundle")).manifest
     assert (manifest.name, manifest.version) == ("small", "3")
     assert manifest.benchmark == told["benchmark"]
     assert manifest.benchmark[REAL_TIME]["families"].keys() == {"steady", "embb"}
@@ -198,7 +198,7 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert load_network(Path("made/teacher/network.pt"))[0].config.hidden == (24,)
     assert load_network(Path("made/student/network.pt"))[0].config.hidden == (12,)
 
-    card = Path("made/small/card.md").read_text()
+    card = Path("made/bundle/card.md").read_text()
     for text in (
         "# small 3",
         "A student of nearly nothing.",
@@ -219,7 +219,7 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
 
     assert "training.teachers/shipped/teacher.pt" in installed()
     target = Path("site/xapp.policy/bundles/small")
-    assert load_bundle(target).digest == load_bundle(Path("made/small")).digest
+    assert load_bundle(target).digest == load_bundle(Path("made/bundle")).digest
     assert (target / "card.md").read_text() == card
 
     # Once more: nothing is trained or simulated again, and what comes out is the same.
@@ -230,9 +230,9 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     monkeypatch.setattr(trainer, "_collect", again)
     resumed = build()
     assert (resumed.status, resumed.err) == (0, "")
-    assert "bundle: made/small" in resumed.out
-    assert "card: made/small/card.md" in resumed.out
-    assert load_bundle(Path("made/small")).digest == load_bundle(target).digest
+    assert "bundle: made/bundle" in resumed.out
+    assert "card: made/bundle/card.md" in resumed.out
+    assert load_bundle(Path("made/bundle")).digest == load_bundle(target).digest
 
     assert simulated == []
 
@@ -247,12 +247,12 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert len(told["failures"]) == 1
     assert installed() == before
     assert (target / "card.md").read_text() == "the old one"
-    assert "**It did not pass its benchmark and must not be shipped:**" in Path("made/small/card.md").read_text()
+    assert "**It did not pass its benchmark and must not be shipped:**" in Path("made/bundle/card.md").read_text()
     assert told["installed"] is False
 
 
 def manifest_digest():
-    return load_bundle(Path("made/small")).digest
+    return load_bundle(Path("made/bundle")).digest
 
 
 def test_another_teacher_is_not_taken_for_the_one_before(build):

@@ -152,7 +152,7 @@ class _InnerLoop:
 class CqiOllaSettings:
     """Settings of the outer loop in the CQI domain; srsRAN's own are target 0.01, step on ACK 0.001, offset 4."""
 
-    target: float = 0.1
+    target: float = 0.15
     """First-transmission BLER at which the offset rests."""
     step_on_nack: float = 0.02
     """How far the offset falls on a NACK, in CQI steps."""

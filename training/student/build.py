@@ -27,6 +27,7 @@ from xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
+BUNDLE: Final = "bundle"
 REAL_TIME: Final = "own E2 timing"
 """Name of the benchmark in which every family has the E2 timing that its file says."""
 
@@ -66,12 +67,12 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     training |= {"recipe": recipe.model_dump(mode="json")}
     about: dict[str, Any] = {"name": recipe.name, "version": recipe.version, "description": recipe.description}
     # The very weights that are judged; figures are added once there are any.
-    trial = _trial(network, out / "trial" / recipe.name, {**about, "training": training})
+    trial = _trial(network, out / "trial", {**about, "training": training})
     benchmarks = _benchmarks(recipe, out, trial, teacher, bar, jobs, cache)
     failed = failures(recipe.gates, len(onnx_graph(network)), benchmarks, STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
-    bundle = export_bundle(network, out / recipe.name, training=training, benchmark=figures, **about)
-    write_card(out / recipe.name / "card.md", recipe, bundle, benchmarks, failed)
+    bundle = export_bundle(network, out / BUNDLE, training=training, benchmark=figures, **about)
+    write_card(out / BUNDLE / "card.md", recipe, bundle, benchmarks, failed)
     return Built(bundle, teacher, benchmarks, failed)
 
 

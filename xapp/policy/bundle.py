@@ -41,8 +41,8 @@ from xapp.policy.columns import UNITS, Layout
 CONTRACT: Final = "distila-policy/1"
 GRAPH_FILE: Final = "policy.onnx"
 MANIFEST_FILE: Final = "manifest.json"
-DEFAULT_POLICY: Final = "olla"
-"""What runs unless told otherwise, until a student ships."""
+DEFAULT_POLICY: Final = "student"
+"""What runs unless told otherwise."""
 MAX_GRAPH_BYTES: Final = 125_000
 """1 Mbit, the memory that arXiv 2511.06563 grants a policy on baseband hardware."""
 

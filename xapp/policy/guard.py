@@ -49,7 +49,8 @@ class GuardConfig(BaseModel):
         default=10_000, gt=0, description="from receipt to decision, later is no decision; None: no deadline"
     )
     max_cqi_age_slots: int = Field(default=1000, ge=1, description="an older CQI alone is no ground for a decision")
-    breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
+    # Where retransmissions add redundancy it may pay to let half of the first ones fail, and the student does so.
+    breaker_failure_rate: float = Field(default=0.8, gt=0, le=1, description="share of failed first transmissions")
     breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
     breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
     breaker_hold_slots: int = Field(default=400, ge=1, description="slots that a tripped UE stays on native")
