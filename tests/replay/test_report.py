@@ -229,6 +229,11 @@ def test_counters_that_are_not_known_are_not_called_zero(closed):
     assert "Not known here" in text
 
 
+def test_an_xapp_that_keeps_its_counters_to_itself_gets_its_report(closed):
+    page = closed(**dict.fromkeys(("native", "guarded", "noticed", "outcomes")))
+    assert "300 indications were decided on with 19,200 UE decisions." in page.text
+
+
 @pytest.mark.parametrize(
     ("period", "delay", "said"),
     [
