@@ -221,7 +221,7 @@ def test_what_a_ue_gets_does_not_depend_on_who_is_beside_it():
     for sequence in range(1, 61):
         for cell in ("a", "b"):
             rnti = rng.permutation(np.arange(1, 13))[: rng.integers(1, 13)] if sequence % 3 else np.arange(1, 13)
-            cqi, ack, nack = (rng.integers(low, high, len(rnti)) for low, high in ((1, 16), (0, 5), (0, 5)))
+            cqi, ack, nack = (rng.integers(low, high, len(rnti)) for low, high in ((1, 16), (0, 2), (0, 9)))
             cqi = np.where(rng.random(len(rnti)) < 0.3, np.nan, cqi)
             total = np.where(rng.random(len(rnti)) < 0.1, 0, 1000.0 * sequence)
             answer = together.decide(report(sequence, rnti, cell=cell, cqi=cqi, ack=ack, nack=nack, total=total))

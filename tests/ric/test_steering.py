@@ -13,7 +13,7 @@ from xapp.config import RunConfig, load_config
 from xapp.e2.report import MCS, MEASURED, NATIVE, NO_UE_ID, KpiReport
 from xapp.errors import InputError
 from xapp.loop import DecisionLoop
-from xapp.policy.bundle import GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
+from xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
 from xapp.policy.guard import GuardConfig
 from xapp.ric.a1_policy import A1Policy
 from xapp.ric.steering import Steering, Watcher
@@ -93,7 +93,7 @@ def test_a_policy_may_name_the_bundle_that_decides(tmp_path, relabelled):
     before = running.loop.bundle.digest
     running.steering.put("one", policy(policy="other"))
     assert running.loop.bundle.digest == other.digest
-    running.steering.put("two", policy(policy="olla"))
+    running.steering.put("two", policy(policy=DEFAULT_POLICY))
     assert running.loop.bundle.digest == before
     running.steering.remove("two")
     assert running.loop.bundle.digest == other.digest
