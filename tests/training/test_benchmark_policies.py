@@ -231,7 +231,7 @@ def test_a_network_that_ships_goes_by_its_name(tmp_path, monkeypatch):
     for text, seat in (("tutor", "xapp"), ("tutor@du", "du")):
         spec = parse_policy(text)
         assert (spec.kind, Path(spec.base), spec.seat) == ("network", path, seat)
-    with pytest.raises(InputError, match=r"'nobody' is no baseline .*bundle.*\(olla\).*network.*\(tutor\)$"):
+    with pytest.raises(InputError, match=r"'nobody' is no baseline .*bundle.*\(olla, student\).*network.*\(tutor\)$"):
         parse_policy("nobody")
     path.unlink()
     with pytest.raises(InputError, match=r"'tutor' is no baseline .*\(none does\)$") as refused:
