@@ -269,3 +269,48 @@ def test_what_is_not_there_is_refused(build):
     done = build(student="missing")
     assert (done.status, done.out) == (2, "")
     assert "missing" in done.err
+
+
+@pytest.fixture
+def searched(no_fading, workplace, steady, distila):
+    """`distila student search` over sizes with a teacher and a configuration of a steady channel."""
+    for name, network in (("teacher", {"hidden": [24], "head": "value"}), ("student", {"hidden": [12]})):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({**LOOP, "network": network}))
+    assert distila("train", "privileged", "--config", "teacher.yaml", "--out", "taught").status == 0
+
+    def run(*arguments):
+        given = ("--teacher", "taught", "--config", "student.yaml", "--episodes", 2, "--links", 8, "--duration-ms", 300)
+        return distila("student", "search", *given, "--jobs", 1, "--out", "found", *arguments)
+
+    return run
+
+
+def test_a_search_puts_the_best_size_that_fits_first_and_goes_on_where_it_was(searched):
+    done = searched("--sizes", "8,160x160,16", "--json", "--most-us", 10_000)
+    assert done.status == 0
+    found = json.loads(done.out)["candidates"]
+    assert [each["hidden"] for each in found][-1] == [160, 160], "over 20 kB"
+    assert [each["fits"] for each in found] == [True, True, False]
+    assert found[0]["gain_pct"] >= found[1]["gain_pct"]
+    for each in found:
+        bundle = load_bundle(Path("found/bundles") / "x".join(map(str, each["hidden"])))
+        assert bundle.graph_bytes == each["graph_bytes"]
+        assert bundle.manifest.latency_us["100_ue_p50"] == each["hundred_ues_us"]
+    assert json.loads(Path("found/search.json").read_text())["candidates"] == found
+    again = json.loads(searched("--sizes", "8,160x160,16", "--json", "--most-us", 10_000).out)["candidates"]
+    assert [(each["hidden"], each["gain_pct"]) for each in again] == [
+        (each["hidden"], each["gain_pct"]) for each in found
+    ]
+
+
+@pytest.mark.parametrize("sizes", ["", "8,", "8x", "0", "8x-1", "wide", "8,8"])
+def test_a_size_that_is_none_is_one_line(searched, sizes):
+    done = searched("--sizes", sizes)
+    assert (done.status, done.out) == (2, "")
+    assert "--sizes" in done.err
+
+
+def test_where_no_size_fits_the_answer_is_no(searched):
+    done = searched("--sizes", "8", "--most-bytes", 100)
+    assert done.status == 1
+    assert "no size fits 100 bytes" in done.err

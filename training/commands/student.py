@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,8 +11,11 @@ from typing import Annotated, Final
 import typer
 
 from training.commands.trained import one_thread
+from training.distill.distill import DistillConfig, load_distill
+from training.network.store import find_network
 from training.student.build import Built, build
-from training.student.recipe import load_recipe
+from training.student.recipe import BenchmarkSizes, load_recipe
+from training.student.search import Limits, parse_sizes, search
 from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 
 app = typer.Typer(help="Make the student that ships: teacher, distillation, benchmark, judgement.")
@@ -54,6 +58,67 @@ def build_student(
     for line in built.failures:
         print(f"did not pass: {line}", file=sys.stderr)
     if built.failures:
+        raise typer.Exit(1)
+
+
+@app.command("search")
+def search_size(
+    sizes: Annotated[str, typer.Option(help="Hidden layers to try.")] = "8,16x16,32x32,48x48,64x64,32x32x32",
+    teacher: Annotated[str, typer.Option(help="network.pt, its directory, or the name of one that ships.")] = "teacher",
+    config: Annotated[str, typer.Option(help="Of the distillation: a file, or the name of one that ships.")] = (
+        "student"
+    ),
+    episodes: Annotated[int, typer.Option(min=1, help="Instead of the configuration's; the same for every size.")] = 64,
+    most_bytes: Annotated[int, typer.Option(min=1, help="Of the graph.")] = Limits.graph_bytes,
+    most_us: Annotated[float, typer.Option(help="p50 of session.run for 100 UEs.")] = Limits.hundred_ues_us,
+    families: Annotated[str, typer.Option(help="To judge on, separated by commas; default: those trained on.")] = "all",
+    links: Annotated[int, typer.Option(min=8, help="Of the judgement.")] = 96,
+    duration_ms: Annotated[float, typer.Option(min=250, help="Of the judgement.")] = 1500,
+    out: Annotated[Path, typer.Option(help="Directory; an interrupted search goes on.")] = Path("out/search"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes of the judgement; default: one per core.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Find the size with the most goodput among those that are small and fast enough; validation seeds."""
+    settings = DistillConfig.model_validate({**load_distill(config).model_dump(), "episodes": episodes})
+    judged = BenchmarkSizes(
+        scenarios="all" if families == "all" else tuple(families.split(",")),
+        links=links,
+        duration_ms=duration_ms,
+        seeds=1,
+        bank_rows=settings.bank_rows,
+        bank_slots=settings.bank_slots,
+    )
+    one_thread()
+    found = search(
+        settings,
+        find_network(teacher),
+        parse_sizes(sizes),
+        Limits(graph_bytes=most_bytes, hundred_ues_us=most_us),
+        judged,
+        out,
+        progress_bar,
+        jobs or os.cpu_count() or 1,
+        cache,
+    )
+    if json:
+        print_json({"candidates": [asdict(each) for each in found]})
+    else:
+        rows = [
+            [
+                "x".join(map(str, each.hidden)),
+                f"{each.gain_pct:+.1f}",
+                str(each.graph_bytes),
+                f"{each.one_ue_us:.1f}",
+                f"{each.hundred_ues_us:.1f}",
+                "yes" if each.fits else "no",
+            ]
+            for each in found
+        ]
+        title = f"students of {episodes} episodes, best that fits first; validation seeds"
+        print_table(title, ["hidden", "gain [%]", "bytes", "1 UE [us]", "100 UEs", "fits"], rows)
+    if not found[0].fits:
+        print(f"no size fits {most_bytes} bytes and {most_us:g} us for 100 UEs", file=sys.stderr)
         raise typer.Exit(1)
 
 
