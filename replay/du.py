@@ -163,7 +163,7 @@ class Du:
         # Feedback counted since the latest report, and since the start.
         self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float64]]] = []
         self._total_first_tx = np.zeros(count, np.float64)
-        self._retx = np.zeros((2, count))  # retransmissions after which the block was decoded, and was not
+        self._retx = np.zeros((3, count))  # retransmissions that sufficed, those that did not, the sum of the MCS of both
         # The decisions in force, [ue], and those on their way.
         self._kind = np.zeros(count, np.int64)
         self._value = np.zeros(count, np.int64)
@@ -187,7 +187,7 @@ class Du:
         awaited = self._awaited[process]
         first = (attempt == 1) & awaited
         again = (attempt > 1) & awaited
-        self._retx += again & acked, again & ~acked
+        self._retx += again & acked, again & ~acked, again * mcs
         given_up = (attempt >= self.config.max_transmissions) & ~acked & awaited
         if first.any() or given_up.any():
             ack = (first & acked).astype(np.float32)
@@ -368,5 +368,5 @@ class Du:
 _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
     MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
 )
-_RETX = [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]
+_RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
 _COMBINING = MEASURED.index("combining")

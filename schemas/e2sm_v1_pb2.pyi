@@ -182,7 +182,7 @@ class UeDecision(_message.Message):
     def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., mcs: _Optional[int] = ..., mcs_offset: _Optional[int] = ..., native: _Optional[_Union[Native, _Mapping]] = ..., arm: _Optional[int] = ...) -> None: ...
 
 class UeReport(_message.Message):
-    __slots__ = ["combining", "cqi", "cqi_age_slots", "cqi_table", "dl_buffer_bytes", "harq_total_first_tx", "mcs_table", "native_mcs", "prbs", "retx_ack", "retx_nack", "ri", "rnti", "sinr_cdb", "ue_id"]
+    __slots__ = ["combining", "cqi", "cqi_age_slots", "cqi_table", "dl_buffer_bytes", "harq_total_first_tx", "mcs_table", "native_mcs", "prbs", "retx_ack", "retx_mcs_sum", "retx_nack", "ri", "rnti", "sinr_cdb", "ue_id"]
     COMBINING_FIELD_NUMBER: _ClassVar[int]
     CQI_AGE_SLOTS_FIELD_NUMBER: _ClassVar[int]
     CQI_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class UeReport(_message.Message):
     NATIVE_MCS_FIELD_NUMBER: _ClassVar[int]
     PRBS_FIELD_NUMBER: _ClassVar[int]
     RETX_ACK_FIELD_NUMBER: _ClassVar[int]
+    RETX_MCS_SUM_FIELD_NUMBER: _ClassVar[int]
     RETX_NACK_FIELD_NUMBER: _ClassVar[int]
     RI_FIELD_NUMBER: _ClassVar[int]
     RNTI_FIELD_NUMBER: _ClassVar[int]
@@ -208,12 +209,13 @@ class UeReport(_message.Message):
     native_mcs: int
     prbs: int
     retx_ack: int
+    retx_mcs_sum: int
     retx_nack: int
     ri: int
     rnti: int
     sinr_cdb: int
     ue_id: int
-    def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., cqi: _Optional[int] = ..., cqi_table: _Optional[_Union[CqiTable, str]] = ..., cqi_age_slots: _Optional[int] = ..., sinr_cdb: _Optional[int] = ..., ri: _Optional[int] = ..., harq_total_first_tx: _Optional[int] = ..., dl_buffer_bytes: _Optional[int] = ..., prbs: _Optional[int] = ..., mcs_table: _Optional[_Union[McsTable, str]] = ..., native_mcs: _Optional[int] = ..., retx_ack: _Optional[int] = ..., retx_nack: _Optional[int] = ..., combining: _Optional[int] = ...) -> None: ...
+    def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., cqi: _Optional[int] = ..., cqi_table: _Optional[_Union[CqiTable, str]] = ..., cqi_age_slots: _Optional[int] = ..., sinr_cdb: _Optional[int] = ..., ri: _Optional[int] = ..., harq_total_first_tx: _Optional[int] = ..., dl_buffer_bytes: _Optional[int] = ..., prbs: _Optional[int] = ..., mcs_table: _Optional[_Union[McsTable, str]] = ..., native_mcs: _Optional[int] = ..., retx_ack: _Optional[int] = ..., retx_nack: _Optional[int] = ..., combining: _Optional[int] = ..., retx_mcs_sum: _Optional[int] = ...) -> None: ...
 
 class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

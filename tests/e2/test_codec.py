@@ -18,7 +18,7 @@ from xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_recor
 
 IDENTITY = Identity("tester", "tester-0", "gnb-7")
 HEADER = pb.IndicationHeader(envelope=IDENTITY.envelope(), cell_id="cell", sequence=1, timestamp_us=1)
-# Of MEASURED; SINR in 0.01 dB.
+# Of MEASURED but the last, which goes with the counts of retransmissions; SINR in 0.01 dB.
 RANGES = [(0, 15), (0, 10**6), (-6000, 8000), (1, 8), (0, 10**12), (0, 275), (0, 28), (0, 2**24), (0, 2**24), (1, 2)]
 UINT32, UINT64 = (st.integers(0, 2**bits - 1) for bits in (32, 64))
 SMALL = st.integers(0, 300)
@@ -59,6 +59,9 @@ def reports(draw):
     ident = draw(st.lists(st.integers(1, 2**53 - 1), min_size=count, max_size=count, unique=True))
     has_id = draw(st.lists(st.booleans(), min_size=count, max_size=count))
     measured = [[draw(st.just(np.nan) | st.integers(*limits)) for limits in RANGES] for _ in rnti]
+    for row in measured:
+        retx = row[MEASURED.index("retx_ack")] + row[MEASURED.index("retx_nack")]
+        row.append(np.nan if np.isnan(retx) else draw(st.integers(0, 28 * int(retx))))
     measured = np.array(measured, np.float64).reshape(count, len(MEASURED))
     measured[:, MEASURED.index("sinr_db")] /= 100
     total = [draw(st.just(np.nan) | st.integers(0, 2**48)) for _ in rnti]
@@ -98,11 +101,11 @@ def test_harq_of_several_mcs_of_a_ue_adds_up():
 
 
 def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
-    names = ["cqi", "cqi_age_slots", "sinr_cdb", "dl_buffer_bytes", "prbs", "native_mcs", "retx_ack", "retx_nack"]
-    names.append("harq_total_first_tx")
+    names = ["cqi", "cqi_age_slots", "sinr_cdb", "dl_buffer_bytes", "prbs", "native_mcs"]
+    names += ["retx_ack", "retx_nack", "retx_mcs_sum", "harq_total_first_tx"]
     report = read(indication({"rnti": 1}, {"rnti": 2, **dict.fromkeys(names, 0)}, {"rnti": 3}))
     assert np.isnan(report.measured[[0, 2]]).all()
-    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan])  # a rank cannot be zero
+    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan, 0])  # a rank cannot be zero
     assert report.harq_measured.tolist() == [False, True, False]
     assert report.total_first_tx[1] == 0
 
@@ -300,8 +303,6 @@ def test_a_ue_that_cannot_be_told_apart_is_left_out_and_counted(ues, kept, notic
         ("dl_buffer_bytes", 10**12 + 1, 10**12, "dl_buffer_bytes"),
         ("prbs", 276, 275, "prbs"),
         ("native_mcs", 29, 28, "native_mcs"),
-        ("retx_ack", 2**24 + 1, 2**24, "retx_ack"),
-        ("retx_nack", 2**24 + 1, 2**24, "retx_nack"),
         ("combining", 0, 1, "combining"),
         ("combining", 3, 2, "combining"),
     ],
@@ -312,6 +313,37 @@ def test_a_value_out_of_its_range_is_not_measured_and_counted(field, bad, good, 
     expected = good / 100 if field == "sinr_cdb" else good
     np.testing.assert_array_equal(report.measured[:, MEASURED.index(name)], [expected, np.nan, np.nan])
     assert noticed == {f"invalid_{name}": 2}
+
+
+RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
+
+
+@pytest.mark.parametrize("field", ["retx_ack", "retx_nack"])
+def test_a_count_of_retransmissions_out_of_its_range_is_not_measured_and_counted(field):
+    noticed = Counter()
+    rows = [{"retx_ack": 1, "retx_nack": 1, "retx_mcs_sum": 0, field: count} for count in (2**24, 2**24 + 1)]
+    report = read(indication(*({"rnti": rnti, **row} for rnti, row in enumerate(rows, start=1))), noticed)
+    assert np.isnan(report.measured[:, MEASURED.index(field)]).tolist() == [False, True]
+    assert noticed == {f"invalid_{field}": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "believed"),
+    [
+        ({"retx_ack": 2, "retx_nack": 1, "retx_mcs_sum": 84}, True),
+        ({"retx_ack": 2, "retx_nack": 1, "retx_mcs_sum": 85}, False),  # no MCS is above 28
+        ({"retx_ack": 0, "retx_nack": 0, "retx_mcs_sum": 0}, True),
+        ({"retx_ack": 0, "retx_nack": 0, "retx_mcs_sum": 1}, False),
+        ({"retx_ack": 0, "retx_nack": 0}, False),
+        ({"retx_ack": 1, "retx_nack": 0}, False),
+    ],
+)
+def test_retransmissions_are_believed_with_the_sum_of_their_mcs_alone(row, believed):
+    """Where a policy does not know the MCS, how it fared would tell it wrong things."""
+    noticed = Counter()
+    report = read(indication({"rnti": 1, **row}), noticed)
+    np.testing.assert_array_equal(report.measured[0, RETX], list(row.values()) if believed else [np.nan] * 3)
+    assert noticed == ({} if believed else {"invalid_retx_mcs_sum": 1})
 
 
 @pytest.mark.parametrize(

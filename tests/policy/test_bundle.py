@@ -317,6 +317,8 @@ def test_the_matrix_holds_raw_units_and_nan_where_nothing_was_measured() -> None
     assert (matrix.dtype, matrix.shape) == (np.float32, (2, len(UNITS)))
     first, second = (dict(zip(UNITS, row, strict=True)) for row in matrix.tolist())
     expected = {name: float(i + 1) for i, name in enumerate(MEASURED)}
+    retx = (expected.pop("retx_mcs_sum"), expected["retx_ack"] + expected["retx_nack"])
+    expected["retx_mcs_mean"] = float(np.float32(retx[0] / retx[1]))
     expected |= {"cqi_table": 2, "mcs_table": 3, "period_slots": 20}
     expected |= {"harq_ack": 10, "harq_nack": 4, "harq_dtx": 2, "harq_residual": 5}
     expected |= {"harq_mcs_mean": float(np.float32((3 * 5 + 9 * 9) / 14))}

@@ -145,8 +145,9 @@ def test_a_report_counts_the_retransmissions_since_the_one_before_that_sufficed_
     cell = Cell(harq_rtt_slots=1, period_slots=4, combining="chase")
     cell.run(9.5, decide=use(15))  # 9.5 dB, 12.5, 14.3, 15.5: the fourth transmission is enough
     cell.run(9.5, slots=4 * 4)
-    counts = [report.measured[0, [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]] for report in cell.reports]
-    assert [each.tolist() for each in counts] == [[0, 0], [1, 2], [1, 2], [1, 2], [1, 2]]
+    names = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
+    counts = [report.measured[0, names].tolist() for report in cell.reports]
+    assert counts == [[0, 0, 0]] + [[1, 2, 3 * 15]] * 4
 
 
 @pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])

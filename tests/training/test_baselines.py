@@ -88,7 +88,7 @@ def report(
     cqi = torch.full((links,), NAN) if cqi is None else cqi
     ones = torch.ones(links)
     ages = torch.where(cqi.isnan(), NAN, float(age))
-    retx = torch.zeros(2, links)
+    retx = torch.zeros(3, links)
     nothing = ones * 0
     return Report(
         slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), nothing, retx, NAN

@@ -315,7 +315,7 @@ def test_the_du_has_its_own_choice_beneath(plan):
     ("setting", "columns"),
     [
         ("native_unknown", ["native_mcs"]),
-        ("retx_unknown", ["retx_ack", "retx_nack"]),
+        ("retx_unknown", ["retx_ack", "retx_nack", "retx_mcs_mean"]),
         ("combining_unknown", ["combining"]),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
     reports = [sim.step(absolute(10, 14, 17)) for _ in range(5 * RTT // period)]
     # MCS 10 arrives at once, 14 at the third attempt, 17 never. Heard are four round trips and the slot after them.
     told = torch.stack([report.retx for report in reports]).sum(dim=0)
-    assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT]]
+    assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT], [0, (2 * RTT + 1) * 14, 3 * RTT * 17]]
 
 
 @pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])

@@ -164,7 +164,7 @@ class Hearing:
             (columns, torch.rand(plan.links, generator=generator, device=generator.device) < share)
             for columns, share, generator in (
                 (("native_mcs",), plan.native_unknown, conditions.generator("native unknown")),
-                (("retx_ack", "retx_nack"), plan.retx_unknown, conditions.generator("retx unknown")),
+                (("retx_ack", "retx_nack", "retx_mcs_mean"), plan.retx_unknown, conditions.generator("retx unknown")),
                 (("combining",), plan.combining_unknown, conditions.generator("combining unknown")),
             )
         ]

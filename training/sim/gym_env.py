@@ -47,7 +47,7 @@ DEFAULT_COLUMNS: Final = tuple(name for name in UNITS if name != "sinr_db" and "
 
 MAX_PENDING: Final = 32
 
-_ALWAYS_MEASURED: Final = ("ri", "prbs", "native_mcs", "retx_ack", "retx_nack")
+_ALWAYS_MEASURED: Final = ("ri", "prbs", "native_mcs", "retx_ack", "retx_nack", "retx_mcs_mean")
 _MAY_BE_ABSENT: Final = tuple(name for name in MEASURED if name not in _ALWAYS_MEASURED)
 _MAX_BUFFER_BYTES: Final = 2.0**32
 _MAX_SINR_DB: Final = 60.0
@@ -93,7 +93,7 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
 
     All but the last two rows are ``columns``, any of `xapp.policy.columns.UNITS` in any order; these are the default. A
     column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60 to 60)
-    never is; ``harq_mcs_mean`` lies between 0 and 28, ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` between 0 and the
+    never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` between 0 and the
     longest period of the scenario.
 
     Pending actions are what makes late feedback a Markov state: with report period P, HARQ round trip R and decision
@@ -326,6 +326,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             "dl_buffer_bytes": (0.0, _MAX_BUFFER_BYTES),
             "prbs": (0.0, 275.0),
             "native_mcs": (0.0, 28.0),
+            "retx_mcs_mean": (0.0, 28.0),
             "combining": (0.0, 2.0),
             "harq_mcs_mean": (0.0, 28.0),
             "cqi_table": (1.0, 3.0),

@@ -44,7 +44,8 @@ class Report:
     residual: Tensor
     """float32 [link], transport blocks given up in the period"""
     retx: Tensor
-    """float32 [2, link], retransmissions in the period after which the block was decoded, and after which it was not"""
+    """float32 [3, link], retransmissions in the period after which the block was decoded, after which it was not, and
+    the sum of the MCS of both"""
     combining: float
     """of retransmissions: 1 chase, 2 incremental redundancy, NaN: the node does not tell"""
 
@@ -172,6 +173,9 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
             result[:, index] = report.residual
         elif name in ("retx_ack", "retx_nack"):
             result[:, index] = report.retx[int(name == "retx_nack")]
+        elif name == "retx_mcs_mean":
+            decoded, undecoded, mcs_sum = report.retx
+            result[:, index] = mcs_sum / (decoded + undecoded).clamp(min=1)
         elif name in ("harq_ack", "harq_nack", "harq_dtx"):
             outcome = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX}[name]
             result[:, index] = (report.outcome == outcome).sum(dim=0)

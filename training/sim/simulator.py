@@ -112,7 +112,7 @@ class Simulator:
         self._store = self._zeros(shape)  # the decoder's soft bits, see Combining
         self._outcome = self._zeros(shape, torch.uint8)  # feedback on the way, of a first transmission
         self._given_up = self._zeros(shape)
-        self._retx = self._zeros((2, *shape))  # retransmissions after which the block was decoded, and was not
+        self._retx = self._zeros((3, *shape))  # see `Report.retx`
         self._own = torch.ones(shape, dtype=torch.bool, device=self.device)  # at the DU's own choice
         self._all_own = True
         traffic = conditions.scenario.traffic
@@ -215,7 +215,7 @@ class Simulator:
         """Begin what the next report tells anew."""
         self._heard: list[tuple[Tensor, Tensor]] = []
         self._heard_residual = self._zeros((self.num_links,))
-        self._heard_retx = self._zeros((2, self.num_links))
+        self._heard_retx = self._zeros((3, self.num_links))
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -388,9 +388,10 @@ class Simulator:
             failed &= sent
             first &= sent
             size, used = payload, used * share
-        decoded, undecoded = self._retx[:, process]
+        decoded, undecoded, retx_mcs = self._retx[:, process]
         torch.logical_and(again, ~failed, out=decoded)
         torch.logical_and(again, failed, out=undecoded)
+        torch.mul(mcs, again, out=retx_mcs)
         last = attempt >= conditions.max_transmissions
         given_up = failed & last
         arrived = torch.where(failed, 0.0, size)

@@ -39,13 +39,14 @@ _MAX_PERIOD_SLOTS: Final = 1_000_000
 _MAX_TOTAL: Final = 2**48
 _MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and would lose precision in float32
 # Range of each measured column, in the order of MEASURED.
-_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0, 0, 0, 1])
-_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1, _MAX_COUNT, _MAX_COUNT, 2])
+_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0, 0, 0, 1, 0])
+_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1, _MAX_COUNT, _MAX_COUNT, 2, NUM_MCS * _MAX_COUNT])
 _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
 _CQI: Final = MEASURED.index("cqi")
+_RETX_ACK, _RETX_NACK, _RETX_MCS = (MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum"))
 _SFNS: Final = 1024
 _MOST_SLOTS: Final = 160  # of a frame, at 240 kHz subcarrier spacing (TS 38.211 table 4.3.2-1)
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
@@ -141,6 +142,12 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
             if count:
                 noticed[f"invalid_{name}"] += count
         measured[invalid] = np.nan
+    # Retransmissions of unknown MCS tell a policy nothing, and of an impossible one wrong things.
+    again = measured[:, _RETX_ACK] + measured[:, _RETX_NACK]
+    untold = ~(measured[:, _RETX_MCS] <= (NUM_MCS - 1) * again) & (again >= 0)
+    if count_nonzero(untold):
+        noticed["invalid_retx_mcs_sum"] += int(count_nonzero(untold))
+        measured[np.ix_(untold, [_RETX_ACK, _RETX_NACK, _RETX_MCS])] = np.nan
     total = table[:, _TOTAL]
     if count_nonzero(total > _MAX_TOTAL):
         noticed["invalid_harq_total"] += int(count_nonzero(total > _MAX_TOTAL))

@@ -26,6 +26,7 @@ MEASURED: Final = (
     "retx_ack",
     "retx_nack",
     "combining",
+    "retx_mcs_sum",
 )
 """Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
 

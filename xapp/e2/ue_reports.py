@@ -33,6 +33,7 @@ FIELDS: Final = (
     "retx_ack",
     "retx_nack",
     "combining",
+    "retx_mcs_sum",
 )
 """Columns of the table of UEs. An absent field is NaN, but an absent ue_id 0, which no UE has."""
 
@@ -54,7 +55,7 @@ _WIRE: Final = {
     FieldDescriptor.TYPE_FIXED32: (5, 4, "<u4"),
     FieldDescriptor.TYPE_SFIXED32: (5, 4, "<i4"),
 }
-# Key on the wire -> (column, octets, numpy type).
+# Key -> (column, octets, numpy type).
 _OF_KEY: Final = {
     field.number << 3 | _WIRE[field.type][0]: (column, *_WIRE[field.type][1:])
     for column, field in enumerate(_DESCRIPTORS)
@@ -102,18 +103,29 @@ class _Layout:
         self.keys, self.enums, formats, offsets = [0, 1], [], [], []
         at = 2
         while at < len(record):
-            column, width, kind = _OF_KEY[record[at]]
+            key, after = _key(record, at)
+            column, width, kind = _OF_KEY[key]
             self.columns.append(column)
-            self.keys.append(at)
+            self.keys += range(at, after)
             formats.append(kind)
-            offsets.append(at + 1)
+            offsets.append(after)
             if kind == "u1":
-                self.enums.append(at + 1)
-            at += 1 + width
+                self.enums.append(after)
+            at = after + width
         if at != len(record) or len(set(self.columns)) < len(self.columns):
             raise KeyError("a field is cut short, or there twice")
         self.names = [FIELDS[column] for column in self.columns]
         self.dtype = np.dtype({"names": self.names, "formats": formats, "offsets": offsets, "itemsize": len(record)})
+
+
+def _key(record: bytes, at: int) -> tuple[int, int]:
+    """A field's key, and where it ends; from field 16 on it takes two octets. KeyError: it is cut short."""
+    first = record[at]
+    if first < 0x80:
+        return first, at + 1
+    if at + 1 == len(record):
+        raise KeyError("a key is cut short")
+    return first & 0x7F | record[at + 1] << 7, at + 2
 
 
 _layouts: dict[tuple[int, ...], _Layout] = {}
@@ -125,8 +137,9 @@ def _layout(record: bytes) -> _Layout | None:
     shape, at = [len(record)], 2
     try:
         while at < len(record):
-            shape.append(record[at])
-            at += 1 + _OF_KEY[record[at]][1]
+            key, after = _key(record, at)
+            shape.append(key)
+            at = after + _OF_KEY[key][1]
         found = _layouts.get(tuple(shape))
         if found is None:
             found = _Layout(record)

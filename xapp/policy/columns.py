@@ -23,6 +23,7 @@ UNITS: Final[dict[str, str]] = {
     "native_mcs": "MCS that the DU would use now",
     "retx_ack": "retransmissions in the period after which the block was decoded",
     "retx_nack": "retransmissions in the period after which it was not",
+    "retx_mcs_mean": "mean MCS of these retransmissions; 0 without any",
     "combining": "of retransmissions: 1 chase, 2 incremental redundancy",
     "cqi_table": "TS 38.214 CQI table 1..3",
     "mcs_table": "TS 38.214 MCS table 1..3",
@@ -37,6 +38,7 @@ UNITS: Final[dict[str, str]] = {
 }
 """Every column a bundle may name, with its unit."""
 
+_RETX_ACK, _RETX_NACK, _RETX_MCS = (MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum"))
 _SUMS: Final = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
 
 
@@ -53,7 +55,7 @@ class Layout:
     def __init__(self, columns: Sequence[str]) -> None:
         for name in columns:
             if name not in UNITS:
-                raise InputError(f"column {name!r} is unknown, known are {', '.join(list(UNITS)[:14])}, harq_*_mcs_*")
+                raise InputError(f"column {name!r} is unknown, known are {', '.join(list(UNITS)[:15])}, harq_*_mcs_*")
         twice = next((name for name in columns if list(columns).count(name) > 1), None)
         if twice is not None:
             raise InputError(f"column {twice!r} is named twice")
@@ -73,6 +75,7 @@ class Layout:
         self._harq = [column for column, _ in self._sums] + per_mcs
         if self._mcs_mean is not None:
             self._harq.append(self._mcs_mean)
+        self._retx_mcs_mean = where.get("retx_mcs_mean")
 
     def matrix(self, report: KpiReport) -> FloatArray:
         """The report as the graph expects it, float32 [ue, column]."""
@@ -80,6 +83,9 @@ class Layout:
         matrix = np.zeros((report.num_ues, width), np.float32)
         for column, source in self._measured:
             matrix[:, column] = report.measured[:, source]
+        if self._retx_mcs_mean is not None:
+            again = report.measured[:, _RETX_ACK] + report.measured[:, _RETX_NACK]
+            matrix[:, self._retx_mcs_mean] = report.measured[:, _RETX_MCS] / np.maximum(again, 1)
         for column, name in self._others:
             matrix[:, column] = getattr(report, name)
         for column, source in self._sums:
