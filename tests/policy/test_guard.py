@@ -219,6 +219,31 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     assert desk.check(failing(nack=50)) == [SILENT]
 
 
+@pytest.mark.parametrize(
+    ("retx_ack", "retx_nack", "limit", "tripped"),
+    [
+        (6, 4, 0.5, False),
+        (5, 5, 0.5, True),
+        (0, 10, 0.5, True),
+        (10, 0, 0, True),  # first transmissions alone decide
+        (0, 0, 0.5, True),
+        (NAN, NAN, 0.5, True),  # the node does not count them
+    ],
+)
+def test_first_transmissions_may_fail_where_retransmissions_suffice(
+    retx_ack: float, retx_nack: float, limit: float, tripped: bool
+) -> None:
+    seen = failing(retx_ack=retx_ack, retx_nack=retx_nack)
+    assert trips(seen, breaker_retx_failure_rate=limit) is tripped
+
+
+def test_retransmissions_older_than_the_window_do_not_count() -> None:
+    desk = Desk(breaker_window_tx=50)
+    for _ in range(5):
+        assert desk.check(failing(retx_ack=10, retx_nack=0)) == [(MCS, 5)]
+    assert desk.check(failing(retx_ack=0, retx_nack=50)) == [SILENT]
+
+
 @pytest.mark.parametrize("native_mcs", [0, 4])
 def test_the_breaker_trips_where_the_du_would_go_lower(native_mcs: int) -> None:
     assert trips(failing(native_mcs=native_mcs), value=5)

@@ -80,6 +80,7 @@ def test_a_bler_target_is_a_ceiling_that_chance_does_not_trip(target):
     """Ten failures are to be expected before it may trip, and the memory is longer than that."""
     config, _ = limits_under(GUARD, [policy(target_bler=target)])
     assert config.breaker_failure_rate == target
+    assert config.breaker_retx_failure_rate == 0, "of first transmissions, whatever retransmissions make of them"
     assert config.breaker_min_tx * target >= 10 * (1 - 1e-9)
     assert config.breaker_window_tx > config.breaker_min_tx
 

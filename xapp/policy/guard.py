@@ -9,8 +9,8 @@ not_finite          a score is NaN or infinite: native
 no_measurement      the report holds neither HARQ nor a channel quality that the policy reads: native
 stale_cqi           the CQI is older than ``max_cqi_age_slots``, and so is the latest HARQ feedback: native
 mcs_table           the UE uses an MCS table that is unknown, or that the policy was not made for: native
-breaker             too many first transmissions failed lately, and the DU would use a lower MCS: native for
-                    ``breaker_hold_slots``
+breaker             too many first transmissions failed lately, and too many retransmissions where the node counts
+                    them, and the DU would use a lower MCS: native for ``breaker_hold_slots``
 switched_off        ``enabled`` is false: native, for all UEs of the cell
 clamped             the MCS lies outside ``min_mcs..max_mcs`` or its table: clamped
 deadline            the decision took longer than ``deadline_us``: native, for all UEs of the indication
@@ -32,6 +32,7 @@ from xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
+_RETX = [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]
 _NATIVE_MCS = MEASURED.index("native_mcs")
 _LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))])  # of each MCS table
 
@@ -49,8 +50,11 @@ class GuardConfig(BaseModel):
         default=10_000, gt=0, description="from receipt to decision, later is no decision; None: no deadline"
     )
     max_cqi_age_slots: int = Field(default=1000, ge=1, description="an older CQI alone is no ground for a decision")
-    # Where retransmissions add redundancy it may pay to let half of the first ones fail, and the student does so.
-    breaker_failure_rate: float = Field(default=0.8, gt=0, le=1, description="share of failed first transmissions")
+    breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
+    # Where retransmissions add redundancy it may pay to let most first ones fail; then nearly all second ones suffice.
+    breaker_retx_failure_rate: float = Field(
+        default=0.5, ge=0, le=1, description="share of failed retransmissions, below which failed first ones are no fault"
+    )
     breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
     breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
     breaker_hold_slots: int = Field(default=400, ge=1, description="slots that a tripped UE stays on native")
@@ -199,8 +203,17 @@ class Guard:
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent_tx = memory.recent_tx[rows] * keep + sent
         recent_failed = memory.recent_failed[rows] * keep + failed
+        # Where the node does not count retransmissions there are none, and first transmissions decide alone.
+        sent_again, failed_again = np.fmax(report.measured[:, _RETX], 0).T
+        sent_again = sent_again + failed_again
+        keep = np.maximum(0, 1 - sent_again / config.breaker_window_tx)
+        recent_retx = memory.recent_retx[rows] * keep + sent_again
+        recent_retx_failed = memory.recent_retx_failed[rows] * keep + failed_again
         held_slots = np.maximum(memory.held_slots[rows] - report.period_slots, 0)
         failing = (recent_tx >= config.breaker_min_tx) & (recent_failed > config.breaker_failure_rate * recent_tx)
+        if count_nonzero(failing):
+            # Without any retransmission both sides are 0.
+            failing &= recent_retx_failed >= config.breaker_retx_failure_rate * recent_retx
         if count_nonzero(failing):
             # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
             native = report.measured[:, _NATIVE_MCS]
@@ -210,10 +223,12 @@ class Guard:
                 guarded["breaker_tripped"] += int(count_nonzero(tripped))
             held_slots[tripped] = config.breaker_hold_slots
             # What failed before must not trip it again the moment the UE is let go.
-            recent_tx[tripped] = 0
-            recent_failed[tripped] = 0
+            for recent in (recent_tx, recent_failed, recent_retx, recent_retx_failed):
+                recent[tripped] = 0
         memory.recent_tx[rows] = recent_tx
         memory.recent_failed[rows] = recent_failed
+        memory.recent_retx[rows] = recent_retx
+        memory.recent_retx_failed[rows] = recent_retx_failed
         memory.held_slots[rows] = held_slots
         return held_slots > 0
 

@@ -22,6 +22,7 @@ class UeMemory:
     Attributes:
         state: [capacity, state_size], the policy's memory.
         recent_tx, recent_failed: [capacity], the breaker's fading counts of first transmissions and failures.
+        recent_retx, recent_retx_failed: [capacity], the same of retransmissions.
         held_slots: [capacity], for how many more slots the breaker holds the UE on native.
         idle_slots: [capacity], for how long there was no HARQ feedback.
     """
@@ -31,6 +32,8 @@ class UeMemory:
     state: FloatArray = field(init=False)
     recent_tx: FloatArray = field(init=False)
     recent_failed: FloatArray = field(init=False)
+    recent_retx: FloatArray = field(init=False)
+    recent_retx_failed: FloatArray = field(init=False)
     held_slots: IntArray = field(init=False)
     idle_slots: IntArray = field(init=False)
 
@@ -42,6 +45,8 @@ class UeMemory:
         self.state = np.zeros((self.capacity, self.state_size), np.float32)
         self.recent_tx = np.zeros(self.capacity, np.float32)
         self.recent_failed = np.zeros(self.capacity, np.float32)
+        self.recent_retx = np.zeros(self.capacity, np.float32)
+        self.recent_retx_failed = np.zeros(self.capacity, np.float32)
         self.held_slots = np.zeros(self.capacity, np.int64)
         self.idle_slots = np.full(self.capacity, _NEVER, np.int64)
 
@@ -50,6 +55,8 @@ class UeMemory:
         self.state[rows] = 0
         self.recent_tx[rows] = 0
         self.recent_failed[rows] = 0
+        self.recent_retx[rows] = 0
+        self.recent_retx_failed[rows] = 0
         self.held_slots[rows] = 0
         self.idle_slots[rows] = _NEVER
 

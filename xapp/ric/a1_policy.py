@@ -67,6 +67,7 @@ class A1Policy(BaseModel):
             needed = max(config.breaker_min_tx, _FAILURES_TO_TELL / self.target_bler)
             given.update(
                 breaker_failure_rate=self.target_bler,
+                breaker_retx_failure_rate=0,
                 breaker_min_tx=needed,
                 breaker_window_tx=max(config.breaker_window_tx, _MEMORY * needed),
             )
