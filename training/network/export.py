@@ -188,11 +188,13 @@ def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArr
         sent = rng.binomial(nacks.astype(np.int64), 0.9)
         decoded = rng.binomial(sent, 0.7)
         report[:, where["retx_ack"]], report[:, where["retx_nack"]] = decoded, sent - decoded
+        if "retx_mcs_mean" in where:
+            report[:, where["retx_mcs_mean"]] = np.where(sent > 0, report[:, where["harq_mcs_mean"]], 0)
         report[:, where["combining"]] = rng.integers(1, 3, count)
         for name in ("harq_ack_mcs_0", "harq_nack_mcs_0"):
             if name in where:  # and then the other MCS follow
                 report[:, where[name] : where[name] + NUM_MCS] = per_mcs[int("nack" in name)]
-        groups = [["cqi", "cqi_age_slots"], ["ri"], ["prbs"], ["native_mcs"], ["retx_ack", "retx_nack"], ["combining"]]
+        groups = [["cqi", "cqi_age_slots"], ["ri"], ["prbs"], ["native_mcs"], ["retx_ack", "retx_nack", "retx_mcs_mean"], ["combining"]]
         for names in (*groups, [name for name in columns if name.startswith("harq_")]):
             missing = rng.random((count, 1)) < 0.2
             report[missing & np.isin(columns, names)] = np.nan

@@ -14,6 +14,9 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
 * The log-odds that a retransmission suffices, by the same law from the counts of those that did and did not. They tell
   what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
   most blocks, one that repeats the first saves few. Where the node does not say which it is, this does, after a while.
+* What retransmissions tell of the SINR, by the same law: the estimate lies where a block would be decoded by a second
+  transmission every other time. Who aims for two transmissions always sees first ones fail whatever the SINR; these tell
+  how high that may go on.
 * Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
   For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
   were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
@@ -65,6 +68,7 @@ COLUMNS: Final = [
     "harq_mcs_mean",
     "retx_ack",
     "retx_nack",
+    "retx_mcs_mean",
     "combining",
 ]
 """Report columns that the network reads, raw units (`xapp.policy.columns`)."""
@@ -119,6 +123,12 @@ class NetworkConfig(BaseModel):
         max_length=16,
         description="step sizes of the estimates of SINR above that of the CQI, ascending",
     )
+    retx_rates_db: tuple[float, ...] = Field(
+        default=(0.1, 0.4), max_length=16, description="step sizes of what retransmissions tell of the SINR, ascending"
+    )
+    retx_cqi_rates_db: tuple[float, ...] = Field(
+        default=(0.1, 0.4), max_length=16, description="and of that above what CQI says, ascending"
+    )
     unrest_rates: tuple[float, ...] = Field(
         default=(0.1,), max_length=16, description="step sizes of how far estimates are apart, ascending; may be none"
     )
@@ -143,7 +153,7 @@ class NetworkConfig(BaseModel):
             raise ValueError(f"widths {value} must be at least 1")
         return value
 
-    @field_validator("rates_db", "cqi_rates_db", "unrest_rates")
+    @field_validator("rates_db", "cqi_rates_db", "retx_rates_db", "retx_cqi_rates_db", "unrest_rates")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < low < high for low, high in pairwise((*value, np.inf))):
@@ -407,6 +417,8 @@ def _estimates(config: NetworkConfig) -> list[str]:
         ("above_cqi", config.cqi_rates_db),
         ("bler", BLER_RATES),
         ("retx", RETX_RATES),
+        ("again_sinr", config.retx_rates_db),
+        ("again_above_cqi", config.retx_cqi_rates_db),
     )
     return [f"{kind}_{index}" for kind, rates in kinds for index in range(len(rates))]
 
@@ -448,10 +460,13 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
     of_first = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
     of_first += [(rate, _LOG_ODDS_BRAKE) for rate in BLER_RATES]
     of_retx = [(rate, _LOG_ODDS_BRAKE) for rate in RETX_RATES]
+    of_retx += [(rate, BRAKE) for rate in config.retx_rates_db + config.retx_cqi_rates_db]
     of_unrest = [(rate, _LOG_ODDS_BRAKE) for _, _, rate in unrest]
     functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
     functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
     functions += [({}, 0.0)] * (bler + retx)
+    functions += [({"retx_mcs_mean": -step_db}, START_DB - mcs_0_db)] * len(config.retx_rates_db)
+    functions += [({"retx_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * len(config.retx_cqi_rates_db)
     for _, difference, _ in unrest:
         share = _UNREST_PER_DB * difference.get("cqi", 0.0)
         functions.append(({"cqi": share * cqi_db}, share * (cqi_0_db - START_DB)))
@@ -473,15 +488,16 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
 def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
     estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
-    sinr, above_cqi, log_odds = (
-        [name for name in estimates if name.startswith(kinds)] for kinds in ("sinr", "above_cqi", ("bler", "retx"))
+    sinr, above_cqi, log_odds, again, again_cqi = (
+        [name for name in estimates if name.startswith(kinds)]
+        for kinds in ("sinr", "above_cqi", ("bler", "retx"), "again_sinr", "again_above_cqi")
     )
     raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native", "combining"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
     features: list[tuple[str, dict[str, float], float]] = []
-    features += [(name, {name: 0.1}, 0.0) for name in sinr]
-    features += [(f"cqi_and_{name}", {name: 0.1, "cqi": 0.1}, 0.0) for name in above_cqi]
-    for names in (sinr, above_cqi):
+    features += [(name, {name: 0.1}, 0.0) for name in sinr + again]
+    features += [(f"cqi_and_{name}", {name: 0.1, "cqi": 0.1}, 0.0) for name in above_cqi + again_cqi]
+    for names in (sinr, above_cqi, again, again_cqi):
         features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
     middle = above_cqi[len(above_cqi) // 2]
     features += [(name, {name: 0.5}, 0.0) for name in log_odds + unrest]

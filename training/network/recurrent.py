@@ -29,6 +29,7 @@ COLUMNS: Final = [
     "harq_nack",
     "retx_ack",
     "retx_nack",
+    "retx_mcs_mean",
     "combining",
     *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
     *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
@@ -45,6 +46,7 @@ _SCALE: Final = {
     "ri": 0.7,
     "prbs": 0.1,
     "native_mcs": 0.4,
+    "retx_mcs_mean": 0.4,
     "period_slots": 0.3,
     "combining": 1.0,
 }
