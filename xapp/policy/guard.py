@@ -53,7 +53,7 @@ class GuardConfig(BaseModel):
     breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
     # Where retransmissions add redundancy it may pay to let most first ones fail; then nearly all second ones suffice.
     breaker_retx_failure_rate: float = Field(
-        default=0.5, ge=0, le=1, description="share of failed retransmissions, below which failed first ones are no fault"
+        default=0.6, ge=0, le=1, description="share of failed retransmissions, below which failed first ones are no fault"
     )
     breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
     breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
