@@ -183,13 +183,13 @@ def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArr
             acks, nacks, mcs = acks + sent - refused, nacks + refused, mcs + sent * used
             per_mcs[:, np.arange(count), used] += sent - refused, refused
         report[:, where["harq_ack"]], report[:, where["harq_nack"]] = acks, nacks
+        mean_mcs = mcs / np.maximum(acks + nacks, 1)
         if "harq_mcs_mean" in where:
-            report[:, where["harq_mcs_mean"]] = mcs / np.maximum(acks + nacks, 1)
+            report[:, where["harq_mcs_mean"]] = mean_mcs
         sent = rng.binomial(nacks.astype(np.int64), 0.9)
         decoded = rng.binomial(sent, 0.7)
         report[:, where["retx_ack"]], report[:, where["retx_nack"]] = decoded, sent - decoded
-        if "retx_mcs_mean" in where:
-            report[:, where["retx_mcs_mean"]] = np.where(sent > 0, report[:, where["harq_mcs_mean"]], 0)
+        report[:, where["retx_mcs_mean"]] = np.where(sent > 0, mean_mcs, 0)
         report[:, where["combining"]] = rng.integers(1, 3, count)
         for name in ("harq_ack_mcs_0", "harq_nack_mcs_0"):
             if name in where:  # and then the other MCS follow
