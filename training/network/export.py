@@ -194,7 +194,14 @@ def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArr
         for name in ("harq_ack_mcs_0", "harq_nack_mcs_0"):
             if name in where:  # and then the other MCS follow
                 report[:, where[name] : where[name] + NUM_MCS] = per_mcs[int("nack" in name)]
-        groups = [["cqi", "cqi_age_slots"], ["ri"], ["prbs"], ["native_mcs"], ["retx_ack", "retx_nack", "retx_mcs_mean"], ["combining"]]
+        groups = [
+            ["cqi", "cqi_age_slots"],
+            ["ri"],
+            ["prbs"],
+            ["native_mcs"],
+            ["retx_ack", "retx_nack", "retx_mcs_mean"],
+            ["combining"],
+        ]
         for names in (*groups, [name for name in columns if name.startswith("harq_")]):
             missing = rng.random((count, 1)) < 0.2
             report[missing & np.isin(columns, names)] = np.nan

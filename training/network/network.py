@@ -15,8 +15,8 @@ a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR 
   what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
   most blocks, one that repeats the first saves few. Where the node does not say which it is, this does, after a while.
 * What retransmissions tell of the SINR, by the same law: the estimate lies where a block would be decoded by a second
-  transmission every other time. Who aims for two transmissions always sees first ones fail whatever the SINR; these tell
-  how high that may go on.
+  transmission every other time. Who aims for two transmissions sees first ones fail whatever the SINR; these tell how
+  high that may go on.
 * Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
   For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
   were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.

@@ -93,8 +93,8 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
 
     All but the last two rows are ``columns``, any of `xapp.policy.columns.UNITS` in any order; these are the default. A
     column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60 to 60)
-    never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` between 0 and the
-    longest period of the scenario.
+    never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and
+    ``harq_nack_mcs_<m>`` between 0 and the longest period of the scenario.
 
     Pending actions are what makes late feedback a Markov state: with report period P, HARQ round trip R and decision
     delay D, the effect of no more than the latest ``K = ceil((R + D) / P)`` actions is still unreported. K is that of

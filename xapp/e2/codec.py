@@ -46,7 +46,7 @@ _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
 _CQI: Final = MEASURED.index("cqi")
-_RETX_ACK, _RETX_NACK, _RETX_MCS = (MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum"))
+_RETX_ACK, _RETX_NACK, _RETX_MCS = _RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
 _SFNS: Final = 1024
 _MOST_SLOTS: Final = 160  # of a frame, at 240 kHz subcarrier spacing (TS 38.211 table 4.3.2-1)
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
@@ -147,7 +147,7 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     untold = ~(measured[:, _RETX_MCS] <= (NUM_MCS - 1) * again) & (again >= 0)
     if count_nonzero(untold):
         noticed["invalid_retx_mcs_sum"] += int(count_nonzero(untold))
-        measured[np.ix_(untold, [_RETX_ACK, _RETX_NACK, _RETX_MCS])] = np.nan
+        measured[np.flatnonzero(untold)[:, None], _RETX] = np.nan
     total = table[:, _TOTAL]
     if count_nonzero(total > _MAX_TOTAL):
         noticed["invalid_harq_total"] += int(count_nonzero(total > _MAX_TOTAL))

@@ -32,7 +32,7 @@ from xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
-_RETX = [MEASURED.index("retx_ack"), MEASURED.index("retx_nack")]
+_RETX = slice(MEASURED.index("retx_ack"), MEASURED.index("retx_nack") + 1)
 _NATIVE_MCS = MEASURED.index("native_mcs")
 _LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))])  # of each MCS table
 
@@ -53,7 +53,10 @@ class GuardConfig(BaseModel):
     breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
     # Where retransmissions add redundancy it may pay to let most first ones fail; then nearly all second ones suffice.
     breaker_retx_failure_rate: float = Field(
-        default=0.6, ge=0, le=1, description="share of failed retransmissions, below which failed first ones are no fault"
+        default=0.6,
+        ge=0,
+        le=1,
+        description="share of failed retransmissions, below which failed first ones are no fault",
     )
     breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
     breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
@@ -198,23 +201,20 @@ class Guard:
         rows: IntArray,
         guarded: Counter[str],
     ) -> npt.NDArray[np.bool_]:
-        """Which UEs are held on native, [ue]; updates the fading failure counts and trips where they are too high."""
-        sent, failed = report.first_tx, report.first_failed
-        keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
-        recent_tx = memory.recent_tx[rows] * keep + sent
-        recent_failed = memory.recent_failed[rows] * keep + failed
+        """Which UEs are held on native, [ue]; updates the fading counts and trips where too much fails."""
+        sent = report.first_tx
+        counts = np.empty((len(rows), 4), np.float32)
+        counts[:, 0], counts[:, 1] = sent, report.first_failed
         # Where the node does not count retransmissions there are none, and first transmissions decide alone.
-        sent_again, failed_again = np.fmax(report.measured[:, _RETX], 0).T
-        sent_again = sent_again + failed_again
-        keep = np.maximum(0, 1 - sent_again / config.breaker_window_tx)
-        recent_retx = memory.recent_retx[rows] * keep + sent_again
-        recent_retx_failed = memory.recent_retx_failed[rows] * keep + failed_again
+        np.fmax(report.measured[:, _RETX], 0, out=counts[:, 2:], casting="same_kind")
+        keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
+        recent = memory.recent[rows] * keep[:, None] + counts
         held_slots = np.maximum(memory.held_slots[rows] - report.period_slots, 0)
+        recent_tx, recent_failed, decoded, undecoded = recent.T
         failing = (recent_tx >= config.breaker_min_tx) & (recent_failed > config.breaker_failure_rate * recent_tx)
         if count_nonzero(failing):
             # Without any retransmission both sides are 0.
-            failing &= recent_retx_failed >= config.breaker_retx_failure_rate * recent_retx
-        if count_nonzero(failing):
+            failing &= undecoded >= config.breaker_retx_failure_rate * (decoded + undecoded)
             # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
             native = report.measured[:, _NATIVE_MCS]
             higher = np.where(kind == MCS, ~(native >= value), value > 0)
@@ -223,12 +223,8 @@ class Guard:
                 guarded["breaker_tripped"] += int(count_nonzero(tripped))
             held_slots[tripped] = config.breaker_hold_slots
             # What failed before must not trip it again the moment the UE is let go.
-            for recent in (recent_tx, recent_failed, recent_retx, recent_retx_failed):
-                recent[tripped] = 0
-        memory.recent_tx[rows] = recent_tx
-        memory.recent_failed[rows] = recent_failed
-        memory.recent_retx[rows] = recent_retx
-        memory.recent_retx_failed[rows] = recent_retx_failed
+            recent[tripped] = 0
+        memory.recent[rows] = recent
         memory.held_slots[rows] = held_slots
         return held_slots > 0
 

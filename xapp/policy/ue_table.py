@@ -21,8 +21,8 @@ class UeMemory:
 
     Attributes:
         state: [capacity, state_size], the policy's memory.
-        recent_tx, recent_failed: [capacity], the breaker's fading counts of first transmissions and failures.
-        recent_retx, recent_retx_failed: [capacity], the same of retransmissions.
+        recent: [capacity, 4], the breaker's fading counts of first transmissions, those of them that failed,
+            retransmissions that sufficed, and those that did not.
         held_slots: [capacity], for how many more slots the breaker holds the UE on native.
         idle_slots: [capacity], for how long there was no HARQ feedback.
     """
@@ -30,10 +30,7 @@ class UeMemory:
     capacity: int
     state_size: int
     state: FloatArray = field(init=False)
-    recent_tx: FloatArray = field(init=False)
-    recent_failed: FloatArray = field(init=False)
-    recent_retx: FloatArray = field(init=False)
-    recent_retx_failed: FloatArray = field(init=False)
+    recent: FloatArray = field(init=False)
     held_slots: IntArray = field(init=False)
     idle_slots: IntArray = field(init=False)
 
@@ -43,20 +40,14 @@ class UeMemory:
     def clear(self) -> None:
         """Forget all UEs."""
         self.state = np.zeros((self.capacity, self.state_size), np.float32)
-        self.recent_tx = np.zeros(self.capacity, np.float32)
-        self.recent_failed = np.zeros(self.capacity, np.float32)
-        self.recent_retx = np.zeros(self.capacity, np.float32)
-        self.recent_retx_failed = np.zeros(self.capacity, np.float32)
+        self.recent = np.zeros((self.capacity, 4), np.float32)
         self.held_slots = np.zeros(self.capacity, np.int64)
         self.idle_slots = np.full(self.capacity, _NEVER, np.int64)
 
     def reset(self, rows: IntArray) -> None:
         """Forget the UEs of these rows."""
         self.state[rows] = 0
-        self.recent_tx[rows] = 0
-        self.recent_failed[rows] = 0
-        self.recent_retx[rows] = 0
-        self.recent_retx_failed[rows] = 0
+        self.recent[rows] = 0
         self.held_slots[rows] = 0
         self.idle_slots[rows] = _NEVER
 
