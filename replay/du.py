@@ -163,9 +163,7 @@ class Du:
         # Feedback counted since the latest report, and since the start.
         self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float64]]] = []
         self._total_first_tx = np.zeros(count, np.float64)
-        self._retx = np.zeros(
-            (3, count)
-        )  # retransmissions that sufficed, those that did not, the sum of the MCS of both
+        self._retx = np.zeros((3, count))  # retransmissions that sufficed, that did not, sum of the MCS of both
         # The decisions in force, [ue], and those on their way.
         self._kind = np.zeros(count, np.int64)
         self._value = np.zeros(count, np.int64)

@@ -218,6 +218,13 @@ def test_the_fast_reader_gives_up_on_what_is_not_for_it_or_is_right(data):
         same_read(fast, read_by_protobuf(data))
 
 
+@pytest.mark.parametrize("octets", [b"\x8d\x00\x05\0\0\0\x1d\x07\0\0\0", b"\x0d\x05\0\0\0\x9d\x00\x07\0\0\0"])
+def test_keys_longer_than_they_need_be_are_left_to_protobuf(octets):
+    """Where fields lie could not be told by which they are and by how long the record is."""
+    assert read_records(message_of([octets])) is None
+    assert read(message_of([octets])).measured[0, MEASURED.index("cqi")] == 7
+
+
 def with_envelope(name="distila-la", version="1.0", encoding=pb.ENCODING_PROTO, cell_id="cell"):
     model = pb.ServiceModel(name=name, version=version)
     return pb.IndicationHeader(envelope=pb.Envelope(service_model=model, encoding=encoding), cell_id=cell_id)

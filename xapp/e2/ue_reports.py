@@ -119,12 +119,13 @@ class _Layout:
 
 
 def _key(record: bytes, at: int) -> tuple[int, int]:
-    """A field's key, and where it ends; from field 16 on it takes two octets. KeyError: it is cut short."""
+    """A field's key, and where it ends; from field 16 on it takes two octets. KeyError: it is written otherwise."""
     first = record[at]
     if first < 0x80:
         return first, at + 1
-    if at + 1 == len(record):
-        raise KeyError("a key is cut short")
+    # A key that is longer than it need be has a 0 here, and another place than its fields tell.
+    if at + 1 == len(record) or not record[at + 1]:
+        raise KeyError("a key is cut short, or too long")
     return first & 0x7F | record[at + 1] << 7, at + 2
 
 
