@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it says no. Every test is a process of its own."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -205,7 +206,9 @@ def test_an_unknown_bler_model_is_refused_with_those_there_are(tmp_path: Path) -
 def test_an_interrupted_replay_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "xapp.cli", "replay", "--trace", str(TRACE), "--out", str(tmp_path)]
     command += ["--transport", "grpc", "--external"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background job is born deaf to SIGINT.
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listens) as process:
         assert process.stderr is not None
         assert "waiting for an xApp" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
