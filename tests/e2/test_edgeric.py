@@ -415,7 +415,8 @@ def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_
     loop = DecisionLoop(resolve_bundle("olla"))
     full, _ = run(trace, bler, du, seed=1, controller=InProcess(loop), max_slots=slots)
     # The telemetry names the MCS of the slot before, whose feedback comes eight slots after it.
-    running = start(config(addresses, feedback_delay_ttis=7), exit_on_end=False)
+    olla = config(addresses, feedback_delay_ttis=7).model_copy(update={"policy": "olla"})
+    running = start(olla, exit_on_end=False)
     assert gnb.wait_for_controller(PATIENCE_S)
     controller = OverEdgeRic(gnb)
     edgeric, _ = run(trace, bler, du, seed=1, controller=controller, max_slots=slots)

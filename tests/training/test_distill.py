@@ -279,7 +279,7 @@ def test_two_specialists_are_put_into_one_student(student, train, scenario):
     config = student(
         scenarios=["steady.yaml", "reported.yaml"],
         slots=120,
-        episodes=40,
+        episodes=60,
         batch=16,
         learning_rate=0.004,
         epochs=2,
