@@ -36,9 +36,10 @@ def run(name, trace, **given):
 
 
 @pytest.mark.slow
-def test_the_healthy_challenger_is_promoted(trace):
-    result = run("healthy", trace)
-    assert (result.status["status"], result.status["promoted"]) == ("promoted", "olla")
+@pytest.mark.parametrize(("plan", "better"), [("healthy", "olla"), ("student", "student")])
+def test_a_challenger_with_more_goodput_is_promoted(trace, plan, better):
+    result = run(plan, trace)
+    assert (result.status["status"], result.status["promoted"]) == ("promoted", better)
     assert [one.what for _, one in result.transitions] == ["start", "advance", "advance", "advance", "promote"]
     assert all(recorded == now for _, recorded, now in replayed(result.entries))
 
