@@ -17,6 +17,8 @@ from training.benchmark.policies import BundlePolicy
 from training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
 from training.network.network import (
     BLER_RATES,
+    COLUMNS,
+    MOST,
     SHARE_HIGH,
     SHARE_LOW,
     START_DB,
@@ -244,7 +246,7 @@ def test_ues_do_not_touch_each_other():
         torch.testing.assert_close(one[7:8], other)
 
 
-@pytest.mark.parametrize("column", range(9))
+@pytest.mark.parametrize("column", range(len(COLUMNS)))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, -5.0])
 def test_nothing_unmeasured_or_senseless_gets_out(column, value):
     network = a_network()
@@ -255,7 +257,7 @@ def test_nothing_unmeasured_or_senseless_gets_out(column, value):
         assert torch.isfinite(network.rated(network.mlp(x), report)).all()
         assert torch.isfinite(x).all()
         assert torch.isfinite(state).all()
-        assert float(x.abs().max()) < 200
+        assert float(x.abs().max()) < 5 * MOST
 
 
 def test_memory_stays_finite_under_feedback_without_end():
@@ -329,6 +331,30 @@ def test_feedback_that_was_expected_teaches_little():
     for mcs, outcomes in ((0, (1, 0)), (28, (0, 1))):
         state = after(network, reports(network, per_mcs={mcs: outcomes}))
         np.testing.assert_allclose(network.sinr_db(state), START_DB, atol=0.01)
+
+
+AGAIN = ["again_sinr_0", "again_sinr_1", "cqi_and_again_above_cqi_0", "cqi_and_again_above_cqi_1"]
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_retransmissions_tell_of_the_sinr_by_their_mcs(name):
+    network = a_network()
+
+    def told(**columns):
+        return float(feature(network, name, reports(network, cqi=7, **columns)))
+
+    still = told()
+    sufficed = [told(retx_ack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
+    failed = [told(retx_nack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
+    assert still < sufficed[0] < sufficed[1] < sufficed[2], "the higher the MCS, the more it tells that it sufficed"
+    assert failed[0] < failed[1] < failed[2] < still, "and the less that it did not"
+    assert told(harq_nack=1, harq_mcs_mean=12) == still, "first transmissions are no news of the second"
+
+
+def test_retransmissions_leave_the_estimates_of_first_transmissions_alone():
+    network = a_network()
+    state = after(network, reports(network, retx_ack=3, retx_nack=1, retx_mcs_mean=12))
+    np.testing.assert_array_equal(network.sinr_db(state), START_DB)
 
 
 @pytest.mark.parametrize("period", [1, 20])
