@@ -25,7 +25,8 @@ from training.benchmark.policies import GENIES
 from training.benchmark.suite import with_e2_timing
 from training.benchmark.tune import GRIDS, TUNABLE, grid
 from training.commands import benchmark as command
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.network.store import NETWORK_FILE, save_network
 from training.sim.distribution import Distribution
 from training.sim.scenario import Scenario, families

@@ -21,7 +21,8 @@ from training.baselines import BASELINES
 from training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
 from training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
 from training.network import store
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.network.policy import NetworkPolicy
 from training.network.store import NETWORK_FILE, save_network
 from training.sim.conditions import Banks, Conditions

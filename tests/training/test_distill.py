@@ -16,7 +16,9 @@ from training.distill.losses import LossConfig, distillation_loss, kl, mse, nll
 from training.learning import rollout, trainer
 from training.learning.log import read_log
 from training.learning.rollout import RolloutPlan
-from training.network.network import NetworkConfig, PolicyNetwork, relative
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
+from training.network.network import relative
 from training.network.policy import NetworkPolicy
 from training.network.store import load_network, save_network
 from training.sim.conditions import Banks, Conditions

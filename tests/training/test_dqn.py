@@ -28,7 +28,8 @@ from training.baselines import baseline
 from training.learning.checkpoint import CHECKPOINT_FILE
 from training.learning.log import read_log
 from training.learning.rollout import RolloutPlan
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.network.policy import NetworkPolicy
 from training.network.store import load_network
 from training.sim.conditions import Banks, Conditions

@@ -14,21 +14,10 @@ import torch
 from pydantic import ValidationError
 
 from training.benchmark.policies import BundlePolicy
+from training.network.config import NetworkConfig
 from training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
-from training.network.network import (
-    BLER_RATES,
-    COLUMNS,
-    MOST,
-    SHARE_HIGH,
-    SHARE_LOW,
-    START_DB,
-    NetworkConfig,
-    PolicyNetwork,
-    cqi_line,
-    cqi_sinr_db,
-    mcs_facts,
-    mcs_line,
-)
+from training.network.filters import BLER_RATES, COLUMNS, START_DB, PolicyNetwork, cqi_line, cqi_sinr_db, mcs_line
+from training.network.network import MOST, SHARE_HIGH, SHARE_LOW, mcs_facts
 from training.network.policy import NetworkPolicy
 from training.sim.report import matrix
 from xapp.e2.report import MCS_OFFSET, NUM_MCS

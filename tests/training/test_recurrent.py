@@ -12,9 +12,10 @@ from training.distill.distill import DistillConfig, DistillLesson, Teachers
 from training.distill.losses import LossConfig, distillation_loss
 from training.learning.log import read_log
 from training.network import recurrent
+from training.network.config import NetworkConfig
 from training.network.export import agreement, export_bundle, sample_inputs, stored
+from training.network.filters import PolicyNetwork
 from training.network.make import make_network
-from training.network.network import NetworkConfig, PolicyNetwork
 from training.network.recurrent import RecurrentNetwork
 from training.network.store import load_network, save_network
 from xapp.errors import InputError, first_error

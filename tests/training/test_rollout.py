@@ -7,7 +7,8 @@ import torch
 
 from training.baselines import baseline, tuned_settings
 from training.learning.rollout import RolloutPlan, collect
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.sim.conditions import Banks, Conditions
 from training.sim.report import MCS, MCS_OFFSET, Decision, matrix
 from training.sim.simulator import Simulator

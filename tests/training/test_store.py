@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from training.network import store
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.network.store import NETWORK_FILE, find_network, load_network, save_network
 from xapp.errors import InputError
 

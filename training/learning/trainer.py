@@ -25,8 +25,9 @@ from training.learning.fan_out import fan_out
 from training.learning.log import TrainingLog
 from training.learning.rollout import Experience, OnSlot, RolloutPlan
 from training.learning.worth import MOST_SLOTS_APART
+from training.network.config import NetworkConfig
 from training.network.make import make_network
-from training.network.network import Network, NetworkConfig
+from training.network.network import Network
 from training.sim.bank import fading_bank
 from training.sim.conditions import Banks
 from training.sim.scenario import Scenario, find_scenario, training_domain

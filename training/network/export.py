@@ -23,7 +23,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from training.network.network import Network, PolicyNetwork
+from training.network.filters import PolicyNetwork
+from training.network.network import Network
 from training.network.recurrent import RecurrentGraph, RecurrentNetwork
 from xapp.e2.report import NUM_MCS
 from xapp.policy.bundle import Bundle, run_times_us, write_bundle

@@ -1,6 +1,8 @@
 """Networks of either kind from a configuration."""
 
-from training.network.network import Network, NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
+from training.network.network import Network
 from training.network.recurrent import RecurrentNetwork
 
 

@@ -15,7 +15,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from training.network.network import MOST, Network, NetworkConfig, measured
+from training.network.config import NetworkConfig
+from training.network.network import MOST, Network, measured
 from xapp.e2.report import NUM_MCS
 
 COLUMNS: Final = [

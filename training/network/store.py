@@ -13,8 +13,9 @@ import torch
 from pydantic import ValidationError
 
 from replay.atomic_file import replacing
+from training.network.config import NetworkConfig
 from training.network.make import make_network
-from training.network.network import Network, NetworkConfig
+from training.network.network import Network
 from xapp.errors import InputError, first_error, one_line
 
 NETWORK_FILE: Final = "network.pt"

@@ -41,7 +41,8 @@ from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from training.learning.config_file import load_config
 from training.learning.log import TrainingLog
 from training.learning.trainer import LoopConfig, Progress
-from training.network.network import NetworkConfig, PolicyNetwork
+from training.network.config import NetworkConfig
+from training.network.filters import PolicyNetwork
 from training.network.policy import NetworkPolicy
 from training.sim.conditions import Banks, Conditions
 from training.sim.report import Policy

@@ -33,7 +33,7 @@ from torchrl.envs import EnvBase
 
 from training.baselines import baseline, tuned_settings
 from training.learning.rollout import Hearing, RolloutPlan
-from training.network.network import PolicyNetwork
+from training.network.filters import PolicyNetwork
 from training.network.policy import Answers
 from training.sim.conditions import Conditions
 from training.sim.report import Policy, Report

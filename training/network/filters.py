@@ -1,0 +1,293 @@
+"""The network whose memory is fixed: a bank of running estimates, layers that are trained on top.
+
+Everything a policy knows about radio is here, so that what is trained is what is served: cleaning of what was not
+measured, features, and memory, which begins as zeros. The memory of a UE is a bank of running estimates, each with its
+own step size. All of them follow SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by
+``rate * (1 - p)`` on ACK, down by ``rate * p`` on NACK, where p is the probability of an ACK that the estimate expects,
+a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR at which that fails every other time.
+
+* Estimates of the SINR itself, which know nothing of CQI, and of the SINR above what the latest CQI says, which follow
+  it at once, as outer-loop link adaptation does. Slow ones average, fast ones follow, and how far they are apart tells
+  how fast the channel moves and what CQI is worth.
+* The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. How far the slow one has come from 0
+  also tells how much feedback there was.
+* The log-odds that a retransmission suffices, by the same law from the counts of those that did and did not. They tell
+  what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
+  most blocks, one that repeats the first saves few. Where the node does not say which it is, this does, after a while.
+* What retransmissions tell of the SINR, by the same law: the estimate lies where a block would be decoded by a second
+  transmission every other time. Who aims for two transmissions sees first ones fail whatever the SINR; these tell how
+  high that may go on.
+* Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
+  For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
+  were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
+
+Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
+vectors are broadcast over rows:
+
+* Not measured is 0, by one operation (`measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
+  that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
+* What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
+  bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
+* The law is the same for all of memory, and what differs is in matrices.
+* Features are linear in memory and report: one matrix, which the export leaves to be multiplied into the first layer
+  when the bundle is loaded, so that it costs nothing.
+* A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of pushes is divided by
+  ``1 + rate * feedbacks * BRAKE``. So one feedback is braked little, and many move an estimate by no more than
+  ``1 / BRAKE`` dB, and not beyond where they agree.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from training.network.config import NetworkConfig
+from training.network.network import MOST, NOMINAL_PRBS, FloatArray, Network, mcs_facts, measured
+from xapp.e2.report import NUM_MCS
+from xapp.nr.bler import SmoothBler
+from xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
+
+COLUMNS: Final = [
+    "cqi",
+    "cqi_age_slots",
+    "ri",
+    "prbs",
+    "native_mcs",
+    "period_slots",
+    "harq_ack",
+    "harq_nack",
+    "harq_mcs_mean",
+    "retx_ack",
+    "retx_nack",
+    "retx_mcs_mean",
+    "combining",
+]
+"""Report columns that the network reads, raw units (`xapp.policy.columns`)."""
+
+START_DB: Final = 8.0
+"""SINR of a UE that nothing is known of; all SINR inside are relative to it, so that zeros are a new UE."""
+
+BLER_RATES: Final = (0.15, 1.0)
+"""Step sizes of the log-odds of an ACK, slow and fast."""
+
+RETX_RATES: Final = (0.05, 0.25, 1.0)
+"""Step sizes of the log-odds that a retransmission is decoded, slow to fast."""
+
+BRAKE: Final = 1 / 6
+"""What many feedbacks at once are braked by, see above [1/dB]."""
+
+_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
+_UNREST_ACKS: Final = 0.2
+_UNREST_PER_DB: Final = 0.5
+# Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
+_DOUBT: Final = 0.005
+
+
+class PolicyNetwork(Network):
+    """The network whose memory is fixed; see the module's docstring.
+
+    Attributes:
+        feature_names: what each feature is.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ties: Tensor
+    mix: Tensor
+    offset: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.columns = list(COLUMNS)
+        self.state_size = len(_estimates(config)) + len(_unrest(config))
+        functions = _report_functions(config)
+        self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
+        self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
+        self._constant("bias", [bias for _, bias in functions])
+
+        self._constant("ties", _ties(config))
+        names, mix, offset = _features(config)
+        self.feature_names = names
+        self._constant("mix", mix)
+        self._constant("offset", offset)
+        self.mlp = self._layers(len(names))
+
+    def _constant(self, name: str, value: npt.ArrayLike) -> None:
+        array = np.asarray(value, np.float32)
+        if array.ndim == 2:  # as the bundle stores it
+            array = array.astype(np.float16).astype(np.float32)
+        self.register_buffer(name, torch.as_tensor(array), persistent=False)
+
+    def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Network.forward`."""
+        x, next_state = self.features(report, state)
+        return self.rated(self.mlp(x), report), next_state
+
+    def features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What the trained layers see, float32 [n, F], of the order of 1; and next state, float32 [n, S]."""
+        raw, next_state = self.raw_features(report, state)
+        return nn.functional.linear(raw, self.mix, self.offset), next_state
+
+    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Network.batches`: decisions in random order, since memory has nothing to learn."""
+        state, seen = self.zero_state(rows.shape[1]), []
+        with torch.no_grad():
+            for row in rows:
+                x, state = self.features(row, state)
+                seen.append(x)
+        x = torch.stack(seen)[steps].flatten(0, 1)
+        for picked in torch.split(torch.randperm(len(x), generator=luck), size):
+            yield picked, self.mlp(x[picked])
+
+    def zero_state(self, num_ues: int) -> Tensor:
+        """Memory of new UEs, float32 [n, S]."""
+        return self.mix.new_zeros((num_ues, self.state_size))
+
+    def sinr_db(self, state: Tensor) -> Tensor:
+        """The running SINR estimates in a state [dB], float32 [n, K], slowest first; not those above the CQI's."""
+        return state[:, : len(self.config.rates_db)] + START_DB
+
+    def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
+        known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
+        shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
+        expected = torch.sigmoid(torch.addmm(shift, state, self.ties))
+        next_state = state + (acks - feedbacks * expected) / inertia
+        return torch.cat([next_state, direct], dim=1), next_state
+
+
+def cqi_sinr_db(table: int) -> FloatArray:
+    """SINR [dB] that each CQI stands for, float64 [16]: halfway from its threshold to the next one's."""
+    threshold = cqi_thresholds_db(table, SmoothBler.load(), target=TARGET_BLER[table])
+    threshold[0] = 2 * threshold[1] - threshold[2]
+    step = np.diff(threshold)
+    return np.asarray(threshold + 0.5 * np.append(step, step[-1]))
+
+
+def cqi_line(table: int) -> tuple[float, float]:
+    """The straight line nearest to what CQI stand for: slope [dB per CQI] and SINR [dB] at CQI 0."""
+    slope, first = np.polyfit(np.arange(1, NUM_CQI), cqi_sinr_db(table)[1:], 1)
+    return float(slope), float(first)
+
+
+def mcs_line(table: int) -> tuple[float, float]:
+    """The straight line nearest to the centres of a table's MCS: slope [dB per MCS] and SINR [dB] at MCS 0."""
+    centre_db, _ = mcs_facts(table)
+    slope, first = np.polyfit(np.arange(len(centre_db)), centre_db, 1)
+    return float(slope), float(first)
+
+
+_Linear = tuple[dict[str, float], float]
+"""A linear function: weights by name, and what is added."""
+
+
+def _estimates(config: NetworkConfig) -> list[str]:
+    """What memory begins with, in its order; see `_unrest` for the rest."""
+    kinds = (
+        ("sinr", config.rates_db),
+        ("above_cqi", config.cqi_rates_db),
+        ("bler", BLER_RATES),
+        ("retx", RETX_RATES),
+        ("again_sinr", config.retx_rates_db),
+        ("again_above_cqi", config.retx_cqi_rates_db),
+    )
+    return [f"{kind}_{index}" for kind, rates in kinds for index in range(len(rates))]
+
+
+def _unrest(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
+    """What memory ends with: name, the difference as weights of estimates and of the CQI's SINR [dB], step size."""
+    slow, fast = "sinr_0", f"sinr_{len(config.rates_db) - 1}"
+    by_cqi = f"above_cqi_{len(config.cqi_rates_db) // 2}"
+    ends = {"apart": ({fast: 1.0}, {slow: -1.0}), "lift": ({by_cqi: 1.0, "cqi": 1.0}, {slow: -1.0})}
+    return [
+        (f"{name}_{way}_{index}", {term: sign * weight for term, weight in (more | less).items()}, rate)
+        for index, rate in enumerate(config.unrest_rates)
+        for name, (more, less) in ends.items()
+        for way, sign in (("up", 1.0), ("down", -1.0))
+        if fast != slow or name != "apart"
+    ]
+
+
+def _ties(config: NetworkConfig) -> FloatArray:
+    """What each estimate's sigmoid is of, in memory: [S] by [S], itself and for unrest the difference."""
+    estimates, unrest = _estimates(config), _unrest(config)
+    ties = np.eye(len(estimates) + len(unrest))
+    for column, (_, difference, _) in enumerate(unrest, start=len(estimates)):
+        for name, weight in difference.items():
+            if name != "cqi":
+                ties[estimates.index(name), column] = _UNREST_PER_DB * weight
+    return ties
+
+
+def _report_functions(config: NetworkConfig) -> list[_Linear]:
+    """What `PolicyNetwork.raw_features` needs of a report, in the order of its parts."""
+    step_db, mcs_0_db = mcs_line(config.mcs_table)
+    cqi_db, cqi_0_db = cqi_line(config.cqi_table)
+    sinr, above_cqi, bler, retx = (
+        len(rates) for rates in (config.rates_db, config.cqi_rates_db, BLER_RATES, RETX_RATES)
+    )
+    unrest = _unrest(config)
+    # Estimates by what moves them: first transmissions, retransmissions, and first transmissions for unrest.
+    of_first = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
+    of_first += [(rate, _LOG_ODDS_BRAKE) for rate in BLER_RATES]
+    of_retx = [(rate, _LOG_ODDS_BRAKE) for rate in RETX_RATES]
+    of_retx += [(rate, BRAKE) for rate in config.retx_rates_db + config.retx_cqi_rates_db]
+    of_unrest = [(rate, _LOG_ODDS_BRAKE) for _, _, rate in unrest]
+    functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
+    functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
+    functions += [({}, 0.0)] * (bler + retx)
+    functions += [({"retx_mcs_mean": -step_db}, START_DB - mcs_0_db)] * len(config.retx_rates_db)
+    functions += [({"retx_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * len(config.retx_cqi_rates_db)
+    for _, difference, _ in unrest:
+        share = _UNREST_PER_DB * difference.get("cqi", 0.0)
+        functions.append(({"cqi": share * cqi_db}, share * (cqi_0_db - START_DB)))
+    groups = ((of_first, "harq"), (of_retx, "retx"), (of_unrest, "harq"))
+    for rates, kind in groups:  # feedbacks
+        functions += [({f"{kind}_ack": 1.0, f"{kind}_nack": 1.0}, 0.0)] * len(rates)
+    for rates, kind in groups:  # acks
+        ack, nack = (_UNREST_ACKS, _UNREST_ACKS) if rates is of_unrest else (1 - _DOUBT, _DOUBT)
+        functions += [({f"{kind}_ack": ack, f"{kind}_nack": nack}, 0.0)] * len(rates)
+    for rates, kind in groups:  # inertia
+        functions += [({f"{kind}_ack": brake, f"{kind}_nack": brake}, 1 / rate) for rate, brake in rates]
+    functions += [  # direct
+        ({"cqi": cqi_db}, cqi_0_db - START_DB),
+        *(({name: 1.0}, 0.0) for name in ("cqi_age_slots", "period_slots", "prbs", "ri", "native_mcs", "combining")),
+    ]
+    return functions
+
+
+def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
+    """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
+    estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
+    sinr, above_cqi, log_odds, again, again_cqi = (
+        [name for name in estimates if name.startswith(kinds)]
+        for kinds in ("sinr", "above_cqi", ("bler", "retx"), "again_sinr", "again_above_cqi")
+    )
+    raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native", "combining"]
+    # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
+    features: list[tuple[str, dict[str, float], float]] = []
+    features += [(name, {name: 0.1}, 0.0) for name in sinr + again]
+    features += [(f"cqi_and_{name}", {name: 0.1, "cqi": 0.1}, 0.0) for name in above_cqi + again_cqi]
+    for names in (sinr, above_cqi, again, again_cqi):
+        features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
+    middle = above_cqi[len(above_cqi) // 2]
+    features += [(name, {name: 0.5}, 0.0) for name in log_odds + unrest]
+    features += [
+        ("cqi", {"cqi": 0.1}, 0.0),
+        ("above_cqi", {middle: 0.2}, 0.0),
+        ("with_and_without_cqi", {middle: 1 / 3, "cqi": 1 / 3, sinr[0]: -1 / 3}, 0.0),
+        ("age", {"age": 1 / 50}, 0.0),
+        ("period", {"period": 1 / 20}, 0.0),
+        ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
+        ("rank", {"rank": 0.5}, -0.5),
+        ("native", {"native": 1 / NUM_MCS}, 0.0),
+        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth little in the
+        # one and much in the other.
+        ("combining", {"combining": 4.0}, -4.0),
+    ]
+    mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])
+    return [name for name, _, _ in features], mix, np.array([offset for _, _, offset in features])
