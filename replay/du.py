@@ -36,6 +36,7 @@ from xapp.e2.report import (
     NO_UE_ID,
     NUM_MCS,
     RESIDUAL,
+    RETX,
     Decisions,
     IntArray,
     KpiReport,
@@ -251,7 +252,7 @@ class Du:
         measured[:, _RI] = self._layers[rows]
         measured[:, _PRBS] = self._prbs[rows]
         measured[:, _NATIVE_MCS] = self._native[rows]
-        measured[:, _RETX] = self._retx[:, rows].T
+        measured[:, RETX] = self._retx[:, rows].T
         measured[:, _COMBINING] = 2 if self._adds_information else 1
         self._retx[:, rows] = 0
         return KpiReport(
@@ -368,5 +369,4 @@ class Du:
 _CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
     MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
 )
-_RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
 _COMBINING = MEASURED.index("combining")

@@ -22,6 +22,10 @@ from xapp.e2.report import (
     NATIVE,
     NO_UE_ID,
     NUM_MCS,
+    RETX,
+    RETX_ACK,
+    RETX_MCS_SUM,
+    RETX_NACK,
     Decisions,
     IntArray,
     KpiReport,
@@ -46,7 +50,6 @@ _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 _RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
 _SINR: Final = MEASURED.index("sinr_db")
 _CQI: Final = MEASURED.index("cqi")
-_RETX_ACK, _RETX_NACK, _RETX_MCS = _RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
 _SFNS: Final = 1024
 _MOST_SLOTS: Final = 160  # of a frame, at 240 kHz subcarrier spacing (TS 38.211 table 4.3.2-1)
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
@@ -143,11 +146,11 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
                 noticed[f"invalid_{name}"] += count
         measured[invalid] = np.nan
     # Retransmissions of unknown MCS tell a policy nothing, and of an impossible one wrong things.
-    again = measured[:, _RETX_ACK] + measured[:, _RETX_NACK]
-    untold = ~(measured[:, _RETX_MCS] <= (NUM_MCS - 1) * again) & (again >= 0)
+    again = measured[:, RETX_ACK] + measured[:, RETX_NACK]
+    untold = ~(measured[:, RETX_MCS_SUM] <= (NUM_MCS - 1) * again) & (again >= 0)
     if count_nonzero(untold):
         noticed["invalid_retx_mcs_sum"] += int(count_nonzero(untold))
-        measured[np.flatnonzero(untold)[:, None], _RETX] = np.nan
+        measured[np.flatnonzero(untold)[:, None], RETX] = np.nan
     total = table[:, _TOTAL]
     if count_nonzero(total > _MAX_TOTAL):
         noticed["invalid_harq_total"] += int(count_nonzero(total > _MAX_TOTAL))

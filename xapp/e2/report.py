@@ -30,6 +30,9 @@ MEASURED: Final = (
 )
 """Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
 
+RETX_ACK, RETX_NACK, RETX_MCS_SUM = RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
+"""Columns of `KpiReport.measured` that tell of retransmissions, and all three of them."""
+
 NUM_MCS: Final = 29
 """MCS indices 0..28 carry new data; 29..31 are reserved for retransmissions (TS 38.214 clause 5.1.3.1)."""
 

@@ -10,7 +10,19 @@ from typing import Final
 import numpy as np
 from numpy import count_nonzero
 
-from xapp.e2.report import ACK, DTX, MEASURED, NACK, NUM_MCS, RESIDUAL, FloatArray, KpiReport
+from xapp.e2.report import (
+    ACK,
+    DTX,
+    MEASURED,
+    NACK,
+    NUM_MCS,
+    RESIDUAL,
+    RETX_ACK,
+    RETX_MCS_SUM,
+    RETX_NACK,
+    FloatArray,
+    KpiReport,
+)
 from xapp.errors import InputError
 
 UNITS: Final[dict[str, str]] = {
@@ -38,7 +50,6 @@ UNITS: Final[dict[str, str]] = {
 }
 """Every column a bundle may name, with its unit."""
 
-_RETX_ACK, _RETX_NACK, _RETX_MCS = (MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum"))
 _SUMS: Final = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
 
 
@@ -84,8 +95,8 @@ class Layout:
         for column, source in self._measured:
             matrix[:, column] = report.measured[:, source]
         if self._retx_mcs_mean is not None:
-            again = report.measured[:, _RETX_ACK] + report.measured[:, _RETX_NACK]
-            matrix[:, self._retx_mcs_mean] = report.measured[:, _RETX_MCS] / np.maximum(again, 1)
+            again = report.measured[:, RETX_ACK] + report.measured[:, RETX_NACK]
+            matrix[:, self._retx_mcs_mean] = report.measured[:, RETX_MCS_SUM] / np.maximum(again, 1)
         for column, name in self._others:
             matrix[:, column] = getattr(report, name)
         for column, source in self._sums:

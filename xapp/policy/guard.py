@@ -26,13 +26,12 @@ import numpy.typing as npt
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, FloatArray, IntArray, KpiReport
+from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
 from xapp.nr.mcs import MCS_TABLES
 from xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")
-_RETX = slice(MEASURED.index("retx_ack"), MEASURED.index("retx_nack") + 1)
 _NATIVE_MCS = MEASURED.index("native_mcs")
 _LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))])  # of each MCS table
 
@@ -206,7 +205,7 @@ class Guard:
         counts = np.empty((len(rows), 4), np.float32)
         counts[:, 0], counts[:, 1] = sent, report.first_failed
         # Where the node does not count retransmissions there are none, and first transmissions decide alone.
-        np.fmax(report.measured[:, _RETX], 0, out=counts[:, 2:], casting="same_kind")
+        np.fmax(report.measured[:, RETX_ACK : RETX_NACK + 1], 0, out=counts[:, 2:], casting="same_kind")
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent = memory.recent[rows] * keep[:, None] + counts
         held_slots = np.maximum(memory.held_slots[rows] - report.period_slots, 0)

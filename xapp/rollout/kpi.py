@@ -20,7 +20,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import ACK, DTX, MEASURED, NACK, NATIVE, NUM_MCS, RESIDUAL, IntArray, KpiReport
+from xapp.e2.report import (
+    ACK,
+    DTX,
+    MEASURED,
+    NACK,
+    NATIVE,
+    NUM_MCS,
+    RESIDUAL,
+    RETX_ACK,
+    RETX_NACK,
+    IntArray,
+    KpiReport,
+)
 from xapp.nr.mcs import MCS_TABLES
 from xapp.nr.tbs import num_re, transport_block_size_bits
 from xapp.policy.arm import Arm, Decided
@@ -47,7 +59,6 @@ _MOST_PRBS: Final = 275
 _MOST_LAYERS: Final = 4
 _MOST_PENDING: Final = 100_000
 _CQI, _RI, _PRBS = (MEASURED.index(name) for name in ("cqi", "ri", "prbs"))
-_RETX: Final = (MEASURED.index("retx_ack"), MEASURED.index("retx_nack"))
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +166,7 @@ class KpiMeter:
         sizes = tbs_table().reshape(-1)
         base = ((table * _MOST_LAYERS + layer) * (_MOST_PRBS + 1) + prbs.astype(np.int64)) * NUM_MCS
         cqi_index = (table * 3 + cqi_table - 1) * (MAX_CQI + 1) + np.fmax(cqi, 0).astype(np.int64)
-        again = measured[:, _RETX[0]] + measured[:, _RETX[1]]
+        again = measured[:, RETX_ACK] + measured[:, RETX_NACK]
         transmissions = first_tx + np.where(np.isnan(again), failed + 2 * residual, again)
         arrived = np.maximum(0, counts[:, ACK] + counts[:, NACK] + counts[:, DTX] - counts[:, RESIDUAL])
         kept_back = np.zeros((count, ues))
