@@ -105,9 +105,8 @@ def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
     names += ["retx_ack", "retx_nack", "retx_mcs_sum", "harq_total_first_tx"]
     report = read(indication({"rnti": 1}, {"rnti": 2, **dict.fromkeys(names, 0)}, {"rnti": 3}))
     assert np.isnan(report.measured[[0, 2]]).all()
-    np.testing.assert_array_equal(
-        report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan, 0]
-    )  # a rank cannot be zero
+    # A rank cannot be zero, nor can a way of combining.
+    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan, 0])
     assert report.harq_measured.tolist() == [False, True, False]
     assert report.total_first_tx[1] == 0
 

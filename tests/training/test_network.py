@@ -246,7 +246,7 @@ def test_nothing_unmeasured_or_senseless_gets_out(column, value):
         assert torch.isfinite(network.rated(network.mlp(x), report)).all()
         assert torch.isfinite(x).all()
         assert torch.isfinite(state).all()
-        assert float(x.abs().max()) < 5 * MOST
+        assert float(x.abs().max()) < (4 * MOST if COLUMNS[column] == "combining" else 200)
 
 
 def test_memory_stays_finite_under_feedback_without_end():
