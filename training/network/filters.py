@@ -1,8 +1,7 @@
 """The network whose memory is fixed: a bank of running estimates, layers that are trained on top.
 
-Everything a policy knows about radio is here, so that what is trained is what is served: cleaning of what was not
-measured, features, and memory, which begins as zeros. The memory of a UE is a bank of running estimates, each with its
-own step size. All of them follow SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by
+The memory of a UE begins as zeros. It is a bank of running estimates, each with its own step size. All of them follow
+SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by
 ``rate * (1 - p)`` on ACK, down by ``rate * p`` on NACK, where p is the probability of an ACK that the estimate expects,
 a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR at which that fails every other time.
 

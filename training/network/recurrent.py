@@ -15,23 +15,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from training.network import filters
 from training.network.config import NetworkConfig
 from training.network.network import MOST, Network, measured
 from xapp.e2.report import NUM_MCS
 
 COLUMNS: Final = [
-    "cqi",
-    "cqi_age_slots",
-    "ri",
-    "prbs",
-    "native_mcs",
-    "period_slots",
-    "harq_ack",
-    "harq_nack",
-    "retx_ack",
-    "retx_nack",
-    "retx_mcs_mean",
-    "combining",
+    *(name for name in filters.COLUMNS if name != "harq_mcs_mean"),
     *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
     *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
 ]
