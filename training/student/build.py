@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from training.benchmark.averages import FIVE
-from training.benchmark.episode import Sizes
 from training.benchmark.policies import PolicySpec, parse_policy
 from training.benchmark.suite import Benchmark, run_benchmark
-from training.distill.distill import DistillLesson, Teachers, load_distill
+from training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
 from training.learning import trainer
 from training.learning.trainer import Progress
 from training.network.export import export_bundle, onnx_graph
@@ -108,8 +107,28 @@ def _student(
 ) -> tuple[Network, dict[str, Any]]:
     config = load_distill(recipe.student)
     teachers = Teachers({"": teacher}, config)
-    with bar("student: fading banks", "banks") as on_bank, bar("student", "slots") as on_slot:
-        network = trainer.train(
+    network = distilled(STUDENT, config, teachers, out, bar, workers, cache)
+    training: dict[str, Any] = {
+        "kind": "distilled student",
+        "teachers": teachers.identity,
+        "config": config.model_dump(mode="json"),
+    }
+    save_network(network, out / NETWORK_FILE, training)
+    return network, training
+
+
+def distilled(
+    name: str,
+    config: DistillConfig,
+    teachers: Teachers,
+    out: Path,
+    bar: Bar,
+    workers: int = 1,
+    cache: Path | None = None,
+) -> Network:
+    """A student of these teachers, which its progress bar calls by name; an interrupted training goes on."""
+    with bar(f"{name}: fading banks", "banks") as on_bank, bar(name, "slots") as on_slot:
+        return trainer.train(
             config,
             DistillLesson(config, teachers),
             out,
@@ -120,13 +139,6 @@ def _student(
             cache=cache,
             on_bank=on_bank,
         )
-    training: dict[str, Any] = {
-        "kind": "distilled student",
-        "teachers": teachers.identity,
-        "config": config.model_dump(mode="json"),
-    }
-    save_network(network, out / NETWORK_FILE, training)
-    return network, training
 
 
 def _trial(network: Network, path: Path, about: dict[str, Any]) -> Bundle:
@@ -148,9 +160,7 @@ def _benchmarks(
     everything = Benchmark(
         policies=tuple(policies),
         scenarios=tuple(find_scenario(name) for name in names),
-        sizes=Sizes(
-            links=sizes.links, duration_ms=sizes.duration_ms, bank_rows=sizes.bank_rows, bank_slots=sizes.bank_slots
-        ),
+        sizes=sizes.of_a_run,
         seeds=tuple(range(sizes.seeds)),
         cache=cache,
     )

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.benchmark.episode import Sizes
 from training.learning.config_file import load_config
 
 
@@ -23,6 +24,13 @@ class BenchmarkSizes(BaseModel):
         default=(10, 20, 100), description="E2 periods at which the five families are run once more"
     )
     near_rt_delay_ms: float = Field(default=5, ge=0)
+
+    @property
+    def of_a_run(self) -> Sizes:
+        """What the benchmark takes."""
+        return Sizes(
+            links=self.links, duration_ms=self.duration_ms, bank_rows=self.bank_rows, bank_slots=self.bank_slots
+        )
 
 
 class Gates(BaseModel):

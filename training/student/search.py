@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from replay.atomic_file import check_writable, replacing
-from training.benchmark.episode import Sizes
 from training.benchmark.policies import parse_policy
 from training.benchmark.suite import Benchmark, run_benchmark
-from training.distill.distill import DistillConfig, DistillLesson, Teachers
-from training.learning import trainer
+from training.distill.distill import DistillConfig, Teachers
 from training.network.export import export_bundle
-from training.network.network import Network
 from training.sim.scenario import find_scenario
 from training.sim.split import Split
-from training.student.build import Bar
+from training.student.build import Bar, distilled
 from training.student.recipe import BenchmarkSizes
 from xapp.errors import InputError
 
@@ -99,7 +96,9 @@ def search(
     check_writable(out)
     bundles = {}
     for hidden in sizes:
-        network = _distilled(config, teacher, hidden, out, bar, cache)
+        sized = config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
+        teachers = Teachers({"": teacher}, sized)
+        network = distilled(_name(hidden), sized, teachers, out / "runs" / _name(hidden), bar, cache=cache)
         path = out / "bundles" / _name(hidden)
         about = {"kind": "candidate of a search", "config": config.model_dump(mode="json")}
         bundles[hidden] = export_bundle(network, path, name=_name(hidden), version="0", training=about)
@@ -107,9 +106,7 @@ def search(
     benchmark = Benchmark(
         policies=tuple(parse_policy(str(bundle.path)) for bundle in bundles.values()),
         scenarios=tuple(find_scenario(name) for name in dict.fromkeys(names) if name != "domain"),
-        sizes=Sizes(
-            links=judged.links, duration_ms=judged.duration_ms, bank_rows=judged.bank_rows, bank_slots=judged.bank_slots
-        ),
+        sizes=judged.of_a_run,
         seeds=tuple(range(judged.seeds)),
         split=Split.VALIDATION,
         sweep_periods_ms=(),
@@ -133,24 +130,6 @@ def search(
 
 def _name(hidden: tuple[int, ...]) -> str:
     return "x".join(map(str, hidden))
-
-
-def _distilled(
-    config: DistillConfig, teacher: Path, hidden: tuple[int, ...], out: Path, bar: Bar, cache: Path | None
-) -> Network:
-    sized = config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
-    teachers = Teachers({"": teacher}, sized)
-    with bar(f"{_name(hidden)}: fading banks", "banks") as on_bank, bar(_name(hidden), "slots") as on_slot:
-        return trainer.train(
-            sized,
-            DistillLesson(sized, teachers),
-            out / "runs" / _name(hidden),
-            identity={"teachers": teachers.identity},
-            resume=True,
-            progress=on_slot,
-            cache=cache,
-            on_bank=on_bank,
-        )
 
 
 def _mean_gain(results: dict[str, Any], policy: str) -> float:
