@@ -31,6 +31,7 @@ RUN python -m venv /opt/distila/venv
 ENV PATH=/opt/distila/venv/bin:$PATH
 COPY requirements requirements
 COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY distila distila
 COPY schemas schemas
 COPY xapp xapp
 # The platform's SDKs come without what they pin: protobuf 3.20 would be slow, hiredis 2.0 needs a compiler. Of pycrate's
@@ -40,7 +41,7 @@ RUN pip install --constraint requirements/image.txt '.[ric,edgeric]' \
     && pip install --no-deps --requirement requirements/ric-sdks.txt \
     && find /opt/distila/venv/lib/python3.11/site-packages/pycrate_asn1dir -type f \
         ! -name '__init__*' ! -name 'E2AP.*' -delete \
-    && python -c 'import pycrate_asn1dir.E2AP, ricsdl.syncstorage, xapp.app, zmq' \
+    && python -c 'import pycrate_asn1dir.E2AP, ricsdl.syncstorage, distila.xapp.app, zmq' \
     && pip uninstall --yes pip setuptools \
     && python -m compileall -q /opt/distila/venv/lib
 

@@ -62,8 +62,8 @@ format: $(VENV)/.test  ## format the code
 	$(BIN)/ruff check --fix .
 
 proto: $(VENV)/.test  ## generate code from schemas/*.proto
-	$(BIN)/protoc -I. --python_out=. --pyi_out=. schemas/*.proto
-	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. schemas/e2_service_v1.proto
+	$(BIN)/protoc -I. --python_out=. --pyi_out=. distila/schemas/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. distila/schemas/e2_service_v1.proto
 
 schemas: $(VENV)/.test  ## write the JSON schemas of settings, descriptor and helm values
 	$(BIN)/python -m helm.schemas

@@ -16,7 +16,7 @@ import yaml
 from gotpl import TemplateError
 from gotpl.exts.helm import HelmTemplateEngine
 
-from xapp.errors import InputError, one_line
+from distila.xapp.errors import InputError, one_line
 
 CHART: Final = Path(__file__).resolve().parent / "distila"
 NAMESPACE: Final = "ricxapp"

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from distila.xapp.config import RunConfig
+from distila.xapp.ric.descriptor import Descriptor
 from helm.values import Values
-from xapp.config import RunConfig
-from xapp.ric.descriptor import Descriptor
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "helm" / "distila"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from xapp.config import RunConfig
+from distila.xapp.config import RunConfig
 
 _QUANTITY: Final = r"^([0-9]+(\.[0-9]+)?)(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _NAME: Final = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"

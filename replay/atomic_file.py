@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 
 @contextlib.contextmanager

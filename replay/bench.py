@@ -7,24 +7,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from replay.closed_loop import InProcess, run
-from replay.du import Du, DuConfig
-from replay.e2_node import E2Node
-from replay.trace import ChannelTrace, TraceMeta
-from replay.xapp_process import XappProcess
-from xapp.e2 import e2ap
-from xapp.e2.codec import Identity, encode_indication
-from xapp.e2.e2ap import ControlRequest, Indication, RicRequest
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
-from xapp.policy.arm import Arm, Lineup
-from xapp.policy.bundle import Bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.assignment import Assignment
-from xapp.rollout.kpi import KpiMeter
-from xapp.rollout.plan import parse_plan
-from xapp.stats import LatencyRecorder
+from distila.replay.closed_loop import InProcess, run
+from distila.replay.du import Du, DuConfig
+from distila.replay.e2_node import E2Node
+from distila.replay.trace import ChannelTrace, TraceMeta
+from distila.replay.xapp_process import XappProcess
+from distila.xapp.e2 import e2ap
+from distila.xapp.e2.codec import Identity, encode_indication
+from distila.xapp.e2.e2ap import ControlRequest, Indication, RicRequest
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.arm import Arm, Lineup
+from distila.xapp.policy.bundle import Bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.assignment import Assignment
+from distila.xapp.rollout.kpi import KpiMeter
+from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
 _ANSWER_TIMEOUT_S: Final = 2.0

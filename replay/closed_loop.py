@@ -2,7 +2,8 @@
 
     record = run(trace, SmoothBler.load(), DuConfig(), seed=1, controller=InProcess(loop))
 
-Two runs with one seed meet the same channel and the same luck (see `replay.link`), so their records compare in pairs.
+Two runs with one seed meet the same channel and the same luck (see `distila.replay.link`), so their records compare in
+pairs.
 """
 
 import time
@@ -10,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from replay.du import Du, DuConfig, SlotResult
-from replay.record import RunRecord
-from replay.trace import ChannelTrace
-from xapp.e2.report import Decisions, KpiReport
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import BlerModel
-from xapp.stats import LatencyRecorder
+from distila.replay.du import Du, DuConfig, SlotResult
+from distila.replay.record import RunRecord
+from distila.replay.trace import ChannelTrace
+from distila.xapp.e2.report import Decisions, KpiReport
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import BlerModel
+from distila.xapp.stats import LatencyRecorder
 
 _BLOCK_SLOTS = 256
 _MAX_BINS = 200

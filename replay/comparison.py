@@ -10,22 +10,22 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from replay import closed_loop, open_loop
-from replay.atomic_file import check_writable, replacing
-from replay.du import Du, DuConfig
-from replay.e2_node import E2Node, Node, RemoteXapp
-from replay.kpi_log import KpiLog
-from replay.link import load_bler
-from replay.record import RunRecord
-from replay.report import write_closed_loop_report, write_open_loop_report
-from replay.statistics import paired_gain
-from replay.trace import ChannelTrace
-from replay.xapp_process import XappProcess
-from xapp.config import RunConfig, load_config
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.policy.bundle import Bundle, resolve_bundle
-from xapp.stats import LatencyRecorder
+from distila.replay import closed_loop, open_loop
+from distila.replay.atomic_file import check_writable, replacing
+from distila.replay.du import Du, DuConfig
+from distila.replay.e2_node import E2Node, Node, RemoteXapp
+from distila.replay.kpi_log import KpiLog
+from distila.replay.link import load_bler
+from distila.replay.record import RunRecord
+from distila.replay.report import write_closed_loop_report, write_open_loop_report
+from distila.replay.statistics import paired_gain
+from distila.replay.trace import ChannelTrace
+from distila.replay.xapp_process import XappProcess
+from distila.xapp.config import RunConfig, load_config
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.bundle import Bundle, resolve_bundle
+from distila.xapp.stats import LatencyRecorder
 
 Progress = Callable[[int, int], None]
 
@@ -56,7 +56,7 @@ class Settings:
     config: Path | None = None
     """Configuration of the xApp, as `distila run --config` takes it; its guard and loop apply, its policy does not."""
     bler: str = "smooth"
-    """Name of the BLER model, see `replay.link.load_bler`."""
+    """Name of the BLER model, see `distila.replay.link.load_bler`."""
     external: Callable[[int], None] | None = None
     """Called with the port when an xApp started by hand is awaited; None: one is started."""
 
@@ -248,7 +248,7 @@ def _over_grpc(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Set
 
 def _over_rmr(channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress) -> _Side:
     try:
-        from replay.ric.standing import xapp_over_rmr
+        from distila.replay.ric.standing import xapp_over_rmr
     except ModuleNotFoundError as error:
         raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
     config = _run_config(settings.config).model_dump(mode="json", exclude_defaults=True)

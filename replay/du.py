@@ -4,7 +4,8 @@ Each slot, in this order: HARQ feedback of an earlier slot arrives and moves the
 then every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid
 decision is at hand and at the DU's own otherwise.
 
-* **Native link adaptation**: `xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback to an
+* **Native link adaptation**: `distila.xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback
+to an
   MCS of its own choice: an override freezes it.
 * **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS. The
   decoder combines them by incremental redundancy, as NR's redundancy versions 0, 2, 3, 1 make of them: their mutual
@@ -24,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from replay.link import Link, Luck
-from replay.trace import NO_CQI, ChannelTrace
-from xapp.config import read_yaml
-from xapp.e2.report import (
+from distila.replay.link import Link, Luck
+from distila.replay.trace import NO_CQI, ChannelTrace
+from distila.xapp.config import read_yaml
+from distila.xapp.e2.report import (
     ACK,
     MCS,
     MCS_OFFSET,
@@ -41,9 +42,9 @@ from xapp.e2.report import (
     IntArray,
     KpiReport,
 )
-from xapp.errors import InputError, first_error
-from xapp.nr.bler import BlerModel
-from xapp.policy.olla import CqiOlla, OllaConfig
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.nr.bler import BlerModel
+from distila.xapp.policy.olla import CqiOlla, OllaConfig
 
 IDLE, SENT_ACK, SENT_NACK = range(3)
 """What became of a UE's slot: nothing sent, block decoded, block not decoded."""
@@ -118,7 +119,7 @@ class Du:
         trace: who is there and on which channel.
         bler: the BLER model.
         config: settings.
-        seed: of the luck (see `replay.link`).
+        seed: of the luck (see `distila.replay.link`).
         cell_id: name of the cell on E2.
     """
 

@@ -17,15 +17,15 @@ from typing import Final, Protocol
 
 import grpc
 
-from schemas import e2_service_v1_pb2 as service_pb
-from schemas import e2sm_v1_pb2 as pb
-from schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServicer_to_server
-from xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
-from xapp.e2.report import Decisions, KpiReport
-from xapp.e2.tls import TlsConfig
-from xapp.e2.transport import split_endpoint
-from xapp.errors import InputError
-from xapp.stats import LatencyRecorder
+from distila.schemas import e2_service_v1_pb2 as service_pb
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServicer_to_server
+from distila.xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
+from distila.xapp.e2.report import Decisions, KpiReport
+from distila.xapp.e2.tls import TlsConfig
+from distila.xapp.e2.transport import split_endpoint
+from distila.xapp.errors import InputError
+from distila.xapp.stats import LatencyRecorder
 
 _OUTCOME_WAIT_S: Final = 5.0
 _MAX_UNANSWERED: Final = 3
@@ -236,7 +236,7 @@ def outcome_of(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome
 
 
 class RemoteXapp:
-    """The xApp at the other end of gRPC, as a `replay.closed_loop.Controller`.
+    """The xApp at the other end of gRPC, as a `distila.replay.closed_loop.Controller`.
 
     Args:
         node: the server that the xApp is subscribed to.

@@ -11,19 +11,19 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from replay.bench import Progress, widen
-from replay.du import Du, DuConfig
-from replay.edgeric_gnb import EdgeRicGnb, telemetry
-from replay.trace import ChannelTrace
-from xapp.e2.codec import Identity, decode_control, encode_indication
-from xapp.e2.edgeric_config import EdgeRicConfig
-from xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
-from xapp.e2.report import MEASURED
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
-from xapp.policy.bundle import Bundle
-from xapp.stats import LatencyRecorder
+from distila.replay.bench import Progress, widen
+from distila.replay.du import Du, DuConfig
+from distila.replay.edgeric_gnb import EdgeRicGnb, telemetry
+from distila.replay.trace import ChannelTrace
+from distila.xapp.e2.codec import Identity, decode_control, encode_indication
+from distila.xapp.e2.edgeric_config import EdgeRicConfig
+from distila.xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
+from distila.xapp.e2.report import MEASURED
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.bundle import Bundle
+from distila.xapp.stats import LatencyRecorder
 
 STAGES: Final = ("telemetry to report", "report to octets", "decision loop", "control to overrides")
 
@@ -93,7 +93,7 @@ def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress:
         config.write_text(yaml.safe_dump({"policy": policy, "e2": {"transport": "edgeric", "edgeric": addresses}}))
         gnb = EdgeRicGnb(**addresses)
         xapp = subprocess.Popen(
-            [sys.executable, "-m", "xapp.cli", "run", "--config", str(config)],
+            [sys.executable, "-m", "distila.xapp.cli", "run", "--config", str(config)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -14,9 +14,9 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from schemas import edgeric_v1_pb2 as pb
-from xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS
-from xapp.e2.report import ACK, DTX, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions, IntArray, KpiReport
+from distila.schemas import edgeric_v1_pb2 as pb
+from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS
+from distila.xapp.e2.report import ACK, DTX, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions, IntArray, KpiReport
 
 _TTI_WRAP: Final = 10_000
 _SUBSCRIPTION_S: Final = 0.1
@@ -96,7 +96,7 @@ def telemetry(report: KpiReport, tti: int, dl_mcs: IntArray) -> pb.TtiMetrics:
 
 
 class OverEdgeRic:
-    """The xApp at the other end of EdgeRIC's wire, as a `replay.closed_loop.Controller`, in lockstep.
+    """The xApp at the other end of EdgeRIC's wire, as a `distila.replay.closed_loop.Controller`, in lockstep.
 
     Args:
         gnb: the sockets.

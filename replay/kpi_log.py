@@ -29,8 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.parquet_file import column, read_table, text_column, write_table
-from xapp.errors import InputError
+from distila.replay.parquet_file import column, read_table, text_column, write_table
+from distila.xapp.errors import InputError
 
 FORMAT = "distila.kpi-log/1"
 MEASURED = [

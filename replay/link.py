@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.trace import UeMeta
-from xapp.e2.report import NUM_MCS, IntArray
-from xapp.errors import InputError
-from xapp.nr.bler import BlerModel, tbler
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.replay.trace import UeMeta
+from distila.xapp.e2.report import NUM_MCS, IntArray
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import BlerModel, tbler
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from replay.closed_loop import InProcess
-from replay.du import FIRST_RNTI
-from replay.kpi_log import KpiLog
-from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
-from xapp.loop import DecisionLoop
-from xapp.nr.mcs import MCS_TABLES
-from xapp.stats import LatencyRecorder
+from distila.replay.closed_loop import InProcess
+from distila.replay.du import FIRST_RNTI
+from distila.replay.kpi_log import KpiLog
+from distila.xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.stats import LatencyRecorder
 
 _PROGRESS_ROWS = 1024
 _COUNTS = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from replay.atomic_file import replacing
-from xapp.errors import InputError, first_error, one_line
+from distila.replay.atomic_file import replacing
+from distila.xapp.errors import InputError, first_error, one_line
 
 FORMAT_KEY = b"distila.format"
 META_KEY = b"distila.meta"

@@ -2,8 +2,9 @@
 
     explain("guarded", "clamped")   # "outside the MCS range or offset allowed: set to its edge"
 
-The groups are those of summary.json; the words are those of `xapp.e2.codec`, `xapp.e2.inbox`, `xapp.loop`,
-`xapp.policy.guard`, `xapp.e2.grpc_client`, `xapp.e2.rmr_transport` and `replay.du`.
+The groups are those of summary.json; the words are those of `distila.xapp.e2.codec`, `distila.xapp.e2.inbox`,
+`distila.xapp.loop`, `distila.xapp.policy.guard`, `distila.xapp.e2.grpc_client`, `distila.xapp.e2.rmr_transport` and
+`distila.replay.du`.
 """
 
 from typing import Final

@@ -6,9 +6,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.du import IDLE, SENT_ACK, SlotResult
-from replay.trace import ChannelTrace
-from xapp.e2.report import NUM_MCS
+from distila.replay.du import IDLE, SENT_ACK, SlotResult
+from distila.replay.trace import ChannelTrace
+from distila.xapp.e2.report import NUM_MCS
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
-from replay import report_charts as charts_of
-from replay.atomic_file import replacing
-from replay.kpi_log import KpiLog
-from replay.reasons import explain
-from replay.record import RunRecord
-from replay.report_charts import AGAINST_COLOUR, DASH, MINUS, POLICY_COLOUR, Chart, signed
+from distila.replay import report_charts as charts_of
+from distila.replay.atomic_file import replacing
+from distila.replay.kpi_log import KpiLog
+from distila.replay.reasons import explain
+from distila.replay.record import RunRecord
+from distila.replay.report_charts import AGAINST_COLOUR, DASH, MINUS, POLICY_COLOUR, Chart, signed
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -115,7 +115,9 @@ def write_page(path: Path, values: dict[str, Any], template: str = '{% extends "
     """Write the page of this report, or another one that keeps its looks: ``template`` fills the blocks of "page"."""
     # All is escaped that the template does not call safe; a figure that is missing becomes a dash.
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"page": resources.files("replay").joinpath("report.html.j2").read_text("utf-8")}),
+        loader=jinja2.DictLoader(
+            {"page": resources.files("distila.replay").joinpath("report.html.j2").read_text("utf-8")}
+        ),
         autoescape=True,
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""The charts of the replay report, as plotly figures; `replay.report` puts them on the page.
+"""The charts of the replay report, as plotly figures; `distila.replay.report` puts them on the page.
 
 Colours: one for the policy, one for what it is compared with, grey for everything that is neither. Where nothing was
 sent or measured a curve has a gap. Text that comes from a trace or a bundle goes through `plain`, since plotly reads
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from replay.kpi_log import KpiLog
-from replay.record import SINR_EDGES_DB, RunRecord
-from xapp.e2.report import NUM_MCS
+from distila.replay.kpi_log import KpiLog
+from distila.replay.record import SINR_EDGES_DB, RunRecord
+from distila.xapp.e2.report import NUM_MCS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.record import RunRecord
+from distila.replay.record import RunRecord
 
 RESAMPLES: Final = 4000
 _MIN_UES: Final = 10

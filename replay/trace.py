@@ -29,9 +29,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.parquet_file import column, read_table, text_column, write_table
-from xapp.e2.report import NUM_MCS
-from xapp.errors import InputError
+from distila.replay.parquet_file import column, read_table, text_column, write_table
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.errors import InputError
 
 FORMAT = "distila.channel-trace/1"
 NO_CQI = -1
@@ -202,7 +202,7 @@ class ChannelTrace:
 
 def bundled_trace() -> Path:
     """Where the channel trace that ships with distila lies (see training/bundled_trace.py)."""
-    return Path(str(files("replay"))) / "traces" / "urban.trace"
+    return Path(str(files("distila.replay"))) / "traces" / "urban.trace"
 
 
 def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Final, Protocol
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 _START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 15.0
@@ -45,7 +45,7 @@ class XappProcess:
         deadline: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "xapp.cli", "run", "--policy", policy]
+        command = [sys.executable, "-m", "distila.xapp.cli", "run", "--policy", policy]
         if node.address is not None:
             command += ["--e2", node.address]
         if config is not None:

@@ -1,4 +1,4 @@
-from schemas import e2sm_v1_pb2 as _e2sm_v1_pb2
+from distila.schemas import e2sm_v1_pb2 as _e2sm_v1_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

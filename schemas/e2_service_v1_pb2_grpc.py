@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from schemas import e2_service_v1_pb2 as schemas_dot_e2__service__v1__pb2
+from distila.schemas import e2_service_v1_pb2 as distila_dot_schemas_dot_e2__service__v1__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in schemas/e2_service_v1_pb2_grpc.py depends on'
+        + ' but the generated code in distila/schemas/e2_service_v1_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,13 +36,13 @@ class E2ServiceStub:
         """
         self.Subscribe = channel.unary_stream(
                 '/distila.e2.v1.E2Service/Subscribe',
-                request_serializer=schemas_dot_e2__service__v1__pb2.SubscribeRequest.SerializeToString,
-                response_deserializer=schemas_dot_e2__service__v1__pb2.Indication.FromString,
+                request_serializer=distila_dot_schemas_dot_e2__service__v1__pb2.SubscribeRequest.SerializeToString,
+                response_deserializer=distila_dot_schemas_dot_e2__service__v1__pb2.Indication.FromString,
                 _registered_method=True)
         self.Control = channel.stream_stream(
                 '/distila.e2.v1.E2Service/Control',
-                request_serializer=schemas_dot_e2__service__v1__pb2.ControlRequest.SerializeToString,
-                response_deserializer=schemas_dot_e2__service__v1__pb2.ControlResponse.FromString,
+                request_serializer=distila_dot_schemas_dot_e2__service__v1__pb2.ControlRequest.SerializeToString,
+                response_deserializer=distila_dot_schemas_dot_e2__service__v1__pb2.ControlResponse.FromString,
                 _registered_method=True)
 
 
@@ -68,13 +68,13 @@ def add_E2ServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Subscribe': grpc.unary_stream_rpc_method_handler(
                     servicer.Subscribe,
-                    request_deserializer=schemas_dot_e2__service__v1__pb2.SubscribeRequest.FromString,
-                    response_serializer=schemas_dot_e2__service__v1__pb2.Indication.SerializeToString,
+                    request_deserializer=distila_dot_schemas_dot_e2__service__v1__pb2.SubscribeRequest.FromString,
+                    response_serializer=distila_dot_schemas_dot_e2__service__v1__pb2.Indication.SerializeToString,
             ),
             'Control': grpc.stream_stream_rpc_method_handler(
                     servicer.Control,
-                    request_deserializer=schemas_dot_e2__service__v1__pb2.ControlRequest.FromString,
-                    response_serializer=schemas_dot_e2__service__v1__pb2.ControlResponse.SerializeToString,
+                    request_deserializer=distila_dot_schemas_dot_e2__service__v1__pb2.ControlRequest.FromString,
+                    response_serializer=distila_dot_schemas_dot_e2__service__v1__pb2.ControlResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -102,8 +102,8 @@ class E2Service:
             request,
             target,
             '/distila.e2.v1.E2Service/Subscribe',
-            schemas_dot_e2__service__v1__pb2.SubscribeRequest.SerializeToString,
-            schemas_dot_e2__service__v1__pb2.Indication.FromString,
+            distila_dot_schemas_dot_e2__service__v1__pb2.SubscribeRequest.SerializeToString,
+            distila_dot_schemas_dot_e2__service__v1__pb2.Indication.FromString,
             options,
             channel_credentials,
             insecure,
@@ -129,8 +129,8 @@ class E2Service:
             request_iterator,
             target,
             '/distila.e2.v1.E2Service/Control',
-            schemas_dot_e2__service__v1__pb2.ControlRequest.SerializeToString,
-            schemas_dot_e2__service__v1__pb2.ControlResponse.FromString,
+            distila_dot_schemas_dot_e2__service__v1__pb2.ControlRequest.SerializeToString,
+            distila_dot_schemas_dot_e2__service__v1__pb2.ControlResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import replay
+from distila import replay
 
 TRACE = Path(replay.__file__).parent / "traces" / "urban.trace"
 COMMANDS = {"bench", "policy", "replay", "run", "trace"}
@@ -22,7 +22,7 @@ def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
 
 
 def distila(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return python("-m", "xapp.cli", *map(str, arguments))
+    return python("-m", "distila.xapp.cli", *map(str, arguments))
 
 
 def answer(*arguments: object) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_a_policy_that_is_not_there(command: tuple[str, ...]) -> None:
 
 
 def test_a_damaged_bundle(tmp_path: Path) -> None:
-    from xapp.policy.bundle import bundled
+    from distila.xapp.policy.bundle import bundled
 
     for name in ("manifest.json", "policy.onnx"):
         (tmp_path / name).write_bytes((bundled("olla") / name).read_bytes())
@@ -204,7 +204,7 @@ def test_an_unknown_bler_model_is_refused_with_those_there_are(tmp_path: Path) -
 
 
 def test_an_interrupted_replay_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "xapp.cli", "replay", "--trace", str(TRACE), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "distila.xapp.cli", "replay", "--trace", str(TRACE), "--out", str(tmp_path)]
     command += ["--transport", "grpc", "--external"]
     # A shell's background job is born deaf to SIGINT.
     listens = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -309,7 +309,7 @@ class Absent:
         if name in {packages}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
-from xapp.cli import main
+from distila.xapp.cli import main
 main({arguments})
 """
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2.codec import Identity, decode_control, encode_indication
-from xapp.e2.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
-from xapp.loop import DecisionLoop, LoopConfig
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.policy.guard import GuardConfig
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2.codec import Identity, decode_control, encode_indication
+from distila.xapp.e2.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.loop import DecisionLoop, LoopConfig
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.guard import GuardConfig
 
 OLLA = load_bundle(bundled("olla"))
 NO_DEADLINE = GuardConfig(deadline_us=None)

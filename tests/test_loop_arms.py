@@ -6,15 +6,15 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from training.olla_bundle import export_olla
-from xapp.e2.codec import Identity, decode_control, encode_indication
-from xapp.e2.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop, LoopConfig
-from xapp.policy.arm import Arm, Lineup
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.policy.olla import OllaConfig
+from distila.training.olla_bundle import export_olla
+from distila.xapp.e2.codec import Identity, decode_control, encode_indication
+from distila.xapp.e2.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop, LoopConfig
+from distila.xapp.policy.arm import Arm, Lineup
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.policy.olla import OllaConfig
 
 OLLA = load_bundle(bundled("olla"))
 NO_DEADLINE = GuardConfig(deadline_us=None)

@@ -1,6 +1,6 @@
 """Makes the channel trace that comes with distila: three seconds of an urban cell, to replay. ::
 
-    python -m training.bundled_trace --out replay/traces/urban.trace --seed 1
+    python -m distila.training.bundled_trace --out replay/traces/urban.trace --seed 1
 
 or, from Python, ``urban_trace(BundledTraceConfig(...), seed=1)``. Needs the ``training`` extra (Sionna,
 torch).
@@ -41,11 +41,11 @@ from rich.progress import track
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import TDL
 
-from replay.trace import ChannelTrace, TraceMeta, UeMeta
-from training.sim.channels import ornstein_uhlenbeck
-from training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
+from distila.training.sim.channels import ornstein_uhlenbeck
+from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 
 FloatArray = NDArray[np.float64]
 

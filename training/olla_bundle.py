@@ -1,9 +1,9 @@
-"""OLLA as a policy bundle: the decisions of `xapp.policy.olla.CqiOlla`, as an ONNX graph.
+"""OLLA as a policy bundle: the decisions of `distila.xapp.policy.olla.CqiOlla`, as an ONNX graph.
 
 So the baseline goes through the very path that a learned policy goes through, and an A/A replay of one against the
 other tests all of it. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
 
-    python -m training.olla_bundle --out xapp/policy/bundles/olla
+    python -m distila.training.olla_bundle --out xapp/policy/bundles/olla
 """
 
 import argparse
@@ -15,9 +15,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from xapp.e2.report import NUM_MCS
-from xapp.policy.bundle import Action, Bundle, write_bundle
-from xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.policy.bundle import Action, Bundle, write_bundle
+from distila.xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
 
 _TOP_MCS: Final = cqi_to_mcs_table()[:, :, MAX_CQI]  # [mcs_table - 1, cqi_table - 1]
 HIGH_MCS: Final = range(int(_TOP_MCS.min()), NUM_MCS)

@@ -1,16 +1,16 @@
 """OLLA in the SINR domain, as Sionna's ``OuterLoopLinkAdaptation`` does it: the baseline of simulations.
 
 The offset is added to a reported effective SINR [dB]; the MCS is the highest whose BLER there stays below the target.
-Settings are those of `xapp.policy.olla`, in dB. float32, so that it can be compared decision for decision.
+Settings are those of `distila.xapp.policy.olla`, in dB. float32, so that it can be compared decision for decision.
 """
 
 from typing import Protocol
 
 import numpy as np
 
-from xapp.e2.report import FloatArray, IntArray
-from xapp.nr.bler import BlerModel, tbler
-from xapp.policy.olla import OllaConfig
+from distila.xapp.e2.report import FloatArray, IntArray
+from distila.xapp.nr.bler import BlerModel, tbler
+from distila.xapp.policy.olla import OllaConfig
 
 
 class InnerLoop(Protocol):

@@ -1,6 +1,6 @@
 """Sionna's simulated PDSCH error-rate tables, and a BLER model that interpolates them the way Sionna does.
 
-The second, pluggable model next to :class:`xapp.nr.bler.SmoothBler`: train or evaluate against it to see
+The second, pluggable model next to :class:`distila.xapp.nr.bler.SmoothBler`: train or evaluate against it to see
 whether a result hangs on the smooth fit. ::
 
     model = SionnaBler.load()
@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xapp.nr.mcs import MCS_TABLES, FloatArray, checked_mcs
+from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, checked_mcs
 
 _PDSCH_CATEGORY = "1"
 _SNR_FIRST_DB, _SNR_STOP_DB, _SNR_STEP_DB = -5.0, 30.01, 0.1

@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from xapp.config import E2Config, RunConfig, read_descriptor
-from xapp.e2.codec import Identity
-from xapp.e2.edgeric import EdgeRic
-from xapp.e2.grpc_client import GrpcClient
-from xapp.e2.inbox import Inbox
-from xapp.e2.rmr import RmrPort
-from xapp.e2.rmr_transport import RmrTransport
-from xapp.e2.transport import Transport
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.policy.bundle import resolve_bundle
-from xapp.ric.config import HttpConfig
-from xapp.ric.steering import Steering, Watcher
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.store import open_store
+from distila.xapp.config import E2Config, RunConfig, read_descriptor
+from distila.xapp.e2.codec import Identity
+from distila.xapp.e2.edgeric import EdgeRic
+from distila.xapp.e2.grpc_client import GrpcClient
+from distila.xapp.e2.inbox import Inbox
+from distila.xapp.e2.rmr import RmrPort
+from distila.xapp.e2.rmr_transport import RmrTransport
+from distila.xapp.e2.transport import Transport
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.ric.config import HttpConfig
+from distila.xapp.ric.steering import Steering, Watcher
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.store import open_store
 
 if TYPE_CHECKING:
-    from xapp.ric.platform import Platform
+    from distila.xapp.ric.platform import Platform
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Xapp:
         if config.rollout is not None:
             self.rollout = RolloutController(self.loop, open_store(config.rollout.store), config.instance_id)
             if self.platform is not None:
-                from xapp.rollout.faces import attach
+                from distila.xapp.rollout.faces import attach
 
                 attach(self.rollout, config.rollout, self.platform)
 
@@ -100,7 +100,7 @@ class Xapp:
         self, config: RunConfig, http: HttpConfig, steering: Steering, config_file: Path | None
     ) -> "Platform":
         try:
-            from xapp.ric.platform import Platform
+            from distila.xapp.ric.platform import Platform
         except ModuleNotFoundError as error:
             raise InputError(f"http and ric need the package {error.name!r}: pip install 'distila[ric]'") from None
         source = None if config_file is None else read_descriptor(config_file)

@@ -11,15 +11,15 @@ from typing import Final
 
 import typer
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 _GROUP: Final = "distila.commands"
 _INTERRUPTED: Final = 130
 _EXTRAS: Final = (
-    ("replay.commands.ric", "[replay,ric]"),
-    ("xapp.commands.rollout", "[ric]"),
-    ("replay", "[replay]"),
-    ("training", "[training]"),
+    ("distila.replay.commands.ric", "[replay,ric]"),
+    ("distila.xapp.commands.rollout", "[ric]"),
+    ("distila.replay", "[replay]"),
+    ("distila.training", "[training]"),
 )
 """What a command needs beyond the runtime; the first that fits."""
 _SUMMARY: Final = "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the workshop around it."

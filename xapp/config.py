@@ -6,17 +6,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from xapp.e2.edgeric_config import EdgeRicConfig
-from xapp.e2.rmr_config import RmrConfig
-from xapp.e2.tls import TlsConfig
-from xapp.e2.transport import split_endpoint
-from xapp.errors import InputError, first_error
-from xapp.loop import LoopConfig
-from xapp.policy.bundle import DEFAULT_POLICY
-from xapp.policy.guard import GuardConfig
-from xapp.ric.config import HttpConfig, RicConfig
-from xapp.ric.descriptor import is_descriptor, parse_descriptor
-from xapp.rollout.config import RolloutConfig
+from distila.xapp.e2.edgeric_config import EdgeRicConfig
+from distila.xapp.e2.rmr_config import RmrConfig
+from distila.xapp.e2.tls import TlsConfig
+from distila.xapp.e2.transport import split_endpoint
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.loop import LoopConfig
+from distila.xapp.policy.bundle import DEFAULT_POLICY
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.ric.config import HttpConfig, RicConfig
+from distila.xapp.ric.descriptor import is_descriptor, parse_descriptor
+from distila.xapp.rollout.config import RolloutConfig
 
 
 class E2Config(BaseModel):

@@ -17,14 +17,14 @@ import numpy as np
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
-from xapp.e2.report import NATIVE, Decisions, IntArray, KpiReport
-from xapp.errors import InputError
-from xapp.policy.arm import Arm, Decided, Engine, Lineup, Meter, Seating
-from xapp.policy.bundle import Bundle
-from xapp.policy.guard import GuardConfig, Limits, deadline_missed
-from xapp.policy.ue_table import UeTable
-from xapp.stats import LoopStats
+from distila.xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
+from distila.xapp.e2.report import NATIVE, Decisions, IntArray, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.policy.arm import Arm, Decided, Engine, Lineup, Meter, Seating
+from distila.xapp.policy.bundle import Bundle
+from distila.xapp.policy.guard import GuardConfig, Limits, deadline_missed
+from distila.xapp.policy.ue_table import UeTable
+from distila.xapp.stats import LoopStats
 
 log = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ class LoopStats:
         decisions: UE decisions sent, native ones included.
         native: those of them that left the UE to the DU.
         dropped: indications not decided on, by reason.
-        guarded: UE decisions the guard changed, by reason (see `xapp.policy.guard`), and trips of its breaker.
+        guarded: UE decisions the guard changed, by reason (see `distila.xapp.policy.guard`), and trips of its breaker.
         noticed: what was odd but no ground to drop an indication, by reason: UEs left out, values out of range, gaps.
         outcomes: UE decisions by what the E2 node said became of them.
         latency: by stage.

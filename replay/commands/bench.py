@@ -7,12 +7,12 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from replay.bench import bench_in_process, bench_over_grpc, bench_replay, bench_rollout, indications
-from replay.rollouts.simulation import GREEDY
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.commands.terminal import print_json, print_table, progress_bar
-from xapp.errors import InputError
-from xapp.policy.bundle import DEFAULT_POLICY, load_bundle, resolve_bundle
+from distila.replay.bench import bench_in_process, bench_over_grpc, bench_replay, bench_rollout, indications
+from distila.replay.rollouts.simulation import GREEDY
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle, resolve_bundle
 
 app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
 
@@ -77,7 +77,7 @@ def loop(
 
 def _over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Callable[[int, int], None]) -> dict[str, Any]:
     try:
-        from replay.ric.bench import bench_over_rmr
+        from distila.replay.ric.bench import bench_over_rmr
     except ModuleNotFoundError as error:
         raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
     return bench_over_rmr(policy, encoded, progress)
@@ -117,7 +117,7 @@ def edgeric(
 ) -> None:
     """Time the way from EdgeRIC's telemetry to its MCS overrides, and keep up with a gNB's TTIs over sockets."""
     try:
-        from replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
+        from distila.replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
     except ModuleNotFoundError as error:
         raise InputError(f"bench edgeric needs the package {error.name!r}: pip install 'distila[edgeric]'") from None
     bundle = resolve_bundle(policy)

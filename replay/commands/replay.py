@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from replay import kpi_log
-from replay.comparison import NATIVE_OLLA, Settings, replay_channel, replay_log
-from replay.du import load_du_config
-from replay.kpi_log import KpiLog
-from replay.parquet_file import file_format
-from replay.trace import ChannelTrace
-from xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
-from xapp.errors import InputError
-from xapp.policy.bundle import DEFAULT_POLICY
+from distila.replay import kpi_log
+from distila.replay.comparison import NATIVE_OLLA, Settings, replay_channel, replay_log
+from distila.replay.du import load_du_config
+from distila.replay.kpi_log import KpiLog
+from distila.replay.parquet_file import file_format
+from distila.replay.trace import ChannelTrace
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import DEFAULT_POLICY
 
 app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA; write a report.")
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from replay.ric.demo import has_rmr, ric_demo
-from xapp.commands.terminal import print_json, print_table, progress_bar, stderr
-from xapp.errors import InputError
+from distila.replay.ric.demo import has_rmr, ric_demo
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr
+from distila.xapp.errors import InputError
 
 app = typer.Typer(help="Run the xApp on a near-RT RIC of stand-ins, and show what happens.")
 

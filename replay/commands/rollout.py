@@ -7,21 +7,21 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from replay.atomic_file import check_writable, replacing
-from replay.du import DuConfig
-from replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
-from replay.rollouts.population import Population
-from replay.rollouts.report import write_rollout_report
-from replay.rollouts.simulation import find_plan, simulate_rollout
-from replay.rollouts.studies import aa_study, power_study
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.commands.findings import finding_table
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
-from xapp.errors import InputError
-from xapp.policy.bundle import resolve_bundle
-from xapp.rollout.audit import read_log
-from xapp.rollout.plan import Plan
-from xapp.rollout.store import StoreLostError, open_store
+from distila.replay.atomic_file import check_writable, replacing
+from distila.replay.du import DuConfig
+from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
+from distila.replay.rollouts.population import Population
+from distila.replay.rollouts.report import write_rollout_report
+from distila.replay.rollouts.simulation import find_plan, simulate_rollout
+from distila.replay.rollouts.studies import aa_study, power_study
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.commands.findings import finding_table
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.rollout.audit import read_log
+from distila.xapp.rollout.plan import Plan
+from distila.xapp.rollout.store import StoreLostError, open_store
 
 app = typer.Typer()
 

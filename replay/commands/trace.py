@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from replay import kpi_log, trace
-from replay.importers.counts import ImportReport, Progress
-from replay.importers.generic import GenericMapping, import_generic
-from replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
-from replay.importers.tractor import import_tractor, import_tractor_kpi_log
-from replay.kpi_log import KpiLog
-from replay.parquet_file import file_format
-from replay.trace import NO_CQI, ChannelTrace
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
-from xapp.config import read_yaml
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
+from distila.replay import kpi_log, trace
+from distila.replay.importers.counts import ImportReport, Progress
+from distila.replay.importers.generic import GenericMapping, import_generic
+from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
+from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_log
+from distila.replay.kpi_log import KpiLog
+from distila.replay.parquet_file import file_format
+from distila.replay.trace import NO_CQI, ChannelTrace
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.config import read_yaml
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
 
 app = typer.Typer(help="Import traces and logs, and look at them.", no_args_is_help=True)
 import_app = typer.Typer(help="Import other people's logs.", no_args_is_help=True)

@@ -20,14 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from replay.importers.counts import ImportReport, Progress, Run
-from replay.importers.generic_table import Table, read_table_file
-from replay.importers.reconstruction import sinr_db_for_mean_cqi
-from replay.importers.source_file import source_files
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
-from xapp.errors import InputError, first_error
-from xapp.nr.bler import BlerModel
+from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.generic_table import Table, read_table_file
+from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
+from distila.replay.importers.source_file import source_files
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.nr.bler import BlerModel
 
 NOT_FORWARD = "time does not go forward"
 NOT_MEASURED = "neither SINR nor a usable CQI"

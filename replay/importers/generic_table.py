@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from replay.importers.counts import ImportReport
-from replay.importers.source_file import read_bytes
-from xapp.errors import InputError
+from distila.replay.importers.counts import ImportReport
+from distila.replay.importers.source_file import read_bytes
+from distila.xapp.errors import InputError
 
 WRONG_CELLS = "row has more or fewer cells than the header"
 _EMPTY = frozenset(("", "nan", "null", "none", "na", "n/a"))

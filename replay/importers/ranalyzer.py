@@ -37,14 +37,14 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from replay.importers.counts import ImportReport, Progress, Run
-from replay.importers.ranalyzer_log import FRAME_US, PERIOD_FRAMES, UNKNOWN_TABLE, ParsedLog, parse_log
-from replay.importers.reconstruction import censored, fill_censored, sinr_db_from_failures, tbs_bits
-from replay.importers.source_file import read_lines, source_files
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.trace import NO_CQI, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
-from xapp.errors import InputError
-from xapp.nr.bler import BlerModel
+from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.ranalyzer_log import FRAME_US, PERIOD_FRAMES, UNKNOWN_TABLE, ParsedLog, parse_log
+from distila.replay.importers.reconstruction import censored, fill_censored, sinr_db_from_failures, tbs_bits
+from distila.replay.importers.source_file import read_lines, source_files
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.trace import NO_CQI, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import BlerModel
 
 DEFAULT_PRBS = 162
 SLOT_US = 500.0

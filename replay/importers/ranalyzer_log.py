@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.importers.counts import ImportReport
-from xapp.nr.mcs import MCS_TABLES
+from distila.replay.importers.counts import ImportReport
+from distila.xapp.nr.mcs import MCS_TABLES
 
 PERIOD_FRAMES = 128
 FRAME_US = 10_000

@@ -12,12 +12,12 @@ rate of each run, within its binomial interval (``share_within_interval``).
 import numpy as np
 import numpy.typing as npt
 
-from replay.trace import ChannelTrace
-from xapp.errors import InputError
-from xapp.nr.bler import BlerModel, sinr_db_for_tbler, tbler
-from xapp.nr.cqi import cqi_thresholds_db
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.replay.trace import ChannelTrace
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import BlerModel, sinr_db_for_tbler, tbler
+from distila.xapp.nr.cqi import cqi_thresholds_db
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 CENSORED_COUNT = 0.1
 """Failures (or successes) that a segment with none is given: see `sinr_db_from_failures`."""

@@ -4,8 +4,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.importers.counts import ImportReport
-from xapp.errors import InputError
+from distila.replay.importers.counts import ImportReport
+from distila.xapp.errors import InputError
 
 CUT_SHORT = "file cut short or damaged: what could be read is used"
 _GZIP_MAGIC = b"\x1f\x8b"

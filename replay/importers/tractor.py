@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from replay.importers.counts import ImportReport, Progress, Run
-from replay.importers.reconstruction import sinr_db_for_mean_cqi
-from replay.importers.source_file import read_lines, source_files
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.trace import ChannelTrace, TraceMeta, UeMeta
-from xapp.errors import InputError
-from xapp.nr.bler import BlerModel
+from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
+from distila.replay.importers.source_file import read_lines, source_files
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import BlerModel
 
 PERIOD_MS = 250
 LTE_TTI_US = 1000.0

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from xapp.e2 import rmr
-from xapp.e2.rmr import RmrMessage, RmrPort
+from distila.xapp.e2 import rmr
+from distila.xapp.e2.rmr import RmrMessage, RmrPort
 
 
 class A1Mediator:

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from replay.bench import Progress, loop_figures
-from replay.ric.demo import point, relabelled
-from replay.ric.e2term import E2Term
-from replay.ric.standing import xapp_over_rmr
-from xapp.errors import InputError
-from xapp.policy.bundle import find_bundle
-from xapp.stats import LatencyRecorder
+from distila.replay.bench import Progress, loop_figures
+from distila.replay.ric.demo import point, relabelled
+from distila.replay.ric.e2term import E2Term
+from distila.replay.ric.standing import xapp_over_rmr
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import find_bundle
+from distila.xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
 _ANSWER_TIMEOUT_S: Final = 2.0

@@ -23,18 +23,18 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
-from replay.bench import widen
-from replay.closed_loop import run
-from replay.du import DuConfig
-from replay.e2_node import E2Node, Node, RemoteXapp
-from replay.ric.ric import MEID, Ric
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.e2.report import MCS, NATIVE, Decisions, KpiReport
-from xapp.e2.rmr import RmrPort
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
-from xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, find_bundle, load_bundle, write_bundle
-from xapp.ric.config import RicConfig
+from distila.replay.bench import widen
+from distila.replay.closed_loop import run
+from distila.replay.du import DuConfig
+from distila.replay.e2_node import E2Node, Node, RemoteXapp
+from distila.replay.ric.ric import MEID, Ric
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.e2.report import MCS, NATIVE, Decisions, KpiReport
+from distila.xapp.e2.rmr import RmrPort
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, find_bundle, load_bundle, write_bundle
+from distila.xapp.ric.config import RicConfig
 
 _UES: Final = 20
 _PERIOD_SLOTS: Final = 20
@@ -277,7 +277,7 @@ class _Xapp:
 
 @contextmanager
 def _xapp(config: Path, ric: Ric, log: Path) -> Iterator[_Xapp]:
-    command = [sys.executable, "-m", "xapp.cli", "run", "--config", str(config), "--json"]
+    command = [sys.executable, "-m", "distila.xapp.cli", "run", "--config", str(config), "--json"]
     with log.open("w") as errors, TemporaryFile("w+") as out:
         process = subprocess.Popen(command, env=ric.environment(), stdout=out, stderr=errors, text=True)
         try:

@@ -1,6 +1,6 @@
 """The E2 termination and the E2 node behind it: E2AP over RMR, as the platform's own speaks to an xApp.
 
-What `replay.e2_node.E2Node` is over gRPC; the same controller drives both.
+What `distila.replay.e2_node.E2Node` is over gRPC; the same controller drives both.
 """
 
 import os
@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
-from replay.e2_node import Answer, outcome_of, refusal_outcome
-from xapp.e2 import e2ap, rmr
-from xapp.e2.codec import Refused, decode_control
-from xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
-from xapp.e2.report import Decisions
-from xapp.e2.rmr import RmrMessage, RmrPort
+from distila.replay.e2_node import Answer, outcome_of, refusal_outcome
+from distila.xapp.e2 import e2ap, rmr
+from distila.xapp.e2.codec import Refused, decode_control
+from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
+from distila.xapp.e2.report import Decisions
+from distila.xapp.e2.rmr import RmrMessage, RmrPort
 
 RIC_REQUESTOR_ID: Final = 123
 """What the subscription manager uses for every subscription."""

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2.codec import SERVICE_MODEL, SERVICE_MODEL_VERSION
-from xapp.ric.http import HttpServer
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2.codec import SERVICE_MODEL, SERVICE_MODEL_VERSION
+from distila.xapp.ric.http import HttpServer
 
 _NOTIFY_TIMEOUT_S: Final = 2.0
 

@@ -8,7 +8,7 @@ from typing import Final
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 _PATIENCE_S: Final = 10.0
 

@@ -12,10 +12,10 @@ from typing import Any, Final, Self
 
 import yaml
 
-from replay.ric.a1_mediator import A1Mediator
-from replay.ric.e2term import E2Term
-from replay.ric.managers import AlarmManager, ApplicationManager, E2Manager, SubscriptionManager
-from replay.ric.redis_server import RedisServer
+from distila.replay.ric.a1_mediator import A1Mediator
+from distila.replay.ric.e2term import E2Term
+from distila.replay.ric.managers import AlarmManager, ApplicationManager, E2Manager, SubscriptionManager
+from distila.replay.ric.redis_server import RedisServer
 
 MEID: Final = "gnb_001_001_0001"
 RAN_FUNCTION_ID: Final = 200

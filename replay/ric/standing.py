@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from replay.ric.e2term import E2Term
-from replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
-from replay.xapp_process import XappProcess
+from distila.replay.ric.e2term import E2Term
+from distila.replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
+from distila.replay.xapp_process import XappProcess
 
 
 @contextmanager

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay import closed_loop
-from replay.du import DuConfig
-from replay.link import load_bler
-from replay.trace import ChannelTrace
-from xapp.e2.report import Decisions, IntArray, KpiReport
-from xapp.loop import DecisionLoop
-from xapp.policy.bundle import Bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.kpi import SUMS, KpiMeter
+from distila.replay import closed_loop
+from distila.replay.du import DuConfig
+from distila.replay.link import load_bler
+from distila.replay.trace import ChannelTrace
+from distila.xapp.e2.report import Decisions, IntArray, KpiReport
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.bundle import Bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.kpi import SUMS, KpiMeter
 
 FloatArray = npt.NDArray[np.float64]
 

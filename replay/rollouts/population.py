@@ -1,7 +1,7 @@
 """Simulated rollouts, thousands of them: units drawn from a KPI library, judged by the very code that runs in the xApp.
 
-Draw, exposure, estimates, verdict and state machine are `xapp.rollout`'s own; only indications and decisions are left
-out, since what an arm does to KPIs is given: an `Effect`.
+Draw, exposure, estimates, verdict and state machine are `distila.xapp.rollout`'s own; only indications and decisions
+are left out, since what an arm does to KPIs is given: an `Effect`.
 """
 
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.rollouts.kpi_library import KpiLibrary
-from xapp.rollout.assignment import arm_of_bucket
-from xapp.rollout.exposure import Exposure
-from xapp.rollout.kpi import SUMS
-from xapp.rollout.machine import State, evaluated
-from xapp.rollout.plan import BUCKETS, Plan
-from xapp.rollout.verdict import Record, Verdict, judge
+from distila.replay.rollouts.kpi_library import KpiLibrary
+from distila.xapp.rollout.assignment import arm_of_bucket
+from distila.xapp.rollout.exposure import Exposure
+from distila.xapp.rollout.kpi import SUMS
+from distila.xapp.rollout.machine import State, evaluated
+from distila.xapp.rollout.plan import BUCKETS, Plan
+from distila.xapp.rollout.verdict import Record, Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from replay.report import write_page
-from replay.report_charts import AGAINST_COLOUR, DASH, GREY, MINUS, POLICY_COLOUR, Chart, new_figure, plain
-from xapp.errors import InputError
-from xapp.rollout.audit import replayed, verify
-from xapp.rollout.plan import Metric, Plan, parse_plan
+from distila.replay.report import write_page
+from distila.replay.report_charts import AGAINST_COLOUR, DASH, GREY, MINUS, POLICY_COLOUR, Chart, new_figure, plain
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.audit import replayed, verify
+from distila.xapp.rollout.plan import Metric, Plan, parse_plan
 
 LABELS: Final = {
     "goodput_per_prb": "goodput per PRB",
@@ -93,7 +93,7 @@ def write_rollout_report(path: Path, entries: Sequence[dict[str, Any]]) -> None:
         "stages": [_stage(plan, number) for number in range(len(plan.stages))],
         "audit": audit,
     }
-    template = resources.files("replay.rollouts").joinpath("report.html.j2").read_text("utf-8")
+    template = resources.files("distila.replay.rollouts").joinpath("report.html.j2").read_text("utf-8")
     write_page(path, values, template)
 
 

@@ -13,21 +13,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from replay import closed_loop
-from replay.bench import widen
-from replay.du import DuConfig
-from replay.link import load_bler
-from replay.rollouts.kpi_library import Paced
-from replay.trace import ChannelTrace
-from xapp.e2.report import Decisions, KpiReport
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop, LoopConfig
-from xapp.policy.bundle import resolve_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.controller import RolloutController, Transition
-from xapp.rollout.machine import Command
-from xapp.rollout.plan import NATIVE_POLICY, Plan, bundled_plans, load_plan
-from xapp.rollout.store import SqliteStore
+from distila.replay import closed_loop
+from distila.replay.bench import widen
+from distila.replay.du import DuConfig
+from distila.replay.link import load_bler
+from distila.replay.rollouts.kpi_library import Paced
+from distila.replay.trace import ChannelTrace
+from distila.xapp.e2.report import Decisions, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop, LoopConfig
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.controller import RolloutController, Transition
+from distila.xapp.rollout.machine import Command
+from distila.xapp.rollout.plan import NATIVE_POLICY, Plan, bundled_plans, load_plan
+from distila.xapp.rollout.store import SqliteStore
 
 _PLANS: Final = Path(__file__).parent / "plans"
 _MOST_INTERVALS: Final = 300

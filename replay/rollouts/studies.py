@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from replay.rollouts.population import Effect, Outcome, Population, planned_exposure, simulate
-from xapp.rollout.plan import Plan
+from distila.replay.rollouts.population import Effect, Outcome, Population, planned_exposure, simulate
+from distila.xapp.rollout.plan import Plan
 
 Progress = Callable[[int, int], None]
 

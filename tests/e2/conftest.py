@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from replay.e2_node import E2Node
-from xapp.app import Xapp
-from xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
+from distila.replay.e2_node import E2Node
+from distila.xapp.app import Xapp
+from distila.xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
 
 PATIENCE_S = 30.0
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2 import codec
-from xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Refused
-from xapp.e2.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, Decisions, KpiReport
-from xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_records
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2 import codec
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Refused
+from distila.xapp.e2.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, Decisions, KpiReport
+from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_records
 
 IDENTITY = Identity("tester", "tester-0", "gnb-7")
 HEADER = pb.IndicationHeader(envelope=IDENTITY.envelope(), cell_id="cell", sequence=1, timestamp_us=1)
@@ -200,7 +200,7 @@ def outcome(data):
 def test_damaged_octets_mean_the_same_to_both_readers(data):
     """Whichever reader takes it, the same report, the same counts, or the same refusal; and never another exception."""
     fast, fast_noticed = outcome(data)
-    with mock.patch("xapp.e2.codec.read_records", return_value=None):
+    with mock.patch("distila.xapp.e2.codec.read_records", return_value=None):
         reference, noticed = outcome(data)
     assert fast_noticed == noticed
     assert type(fast) is type(reference)

@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pycrate_asn1dir", reason="E2AP")
-from xapp.e2 import e2ap
-from xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
-from xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
-from xapp.e2.e2ap_aper import CONTROL, INDICATION, INITIATING, SUCCESSFUL, read_pdu
+from distila.xapp.e2 import e2ap
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
+from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
+from distila.xapp.e2.e2ap_aper import CONTROL, INDICATION, INITIATING, SUCCESSFUL, read_pdu
 
 REQUEST = RicRequest(123, 7, 200)
 A_CONTROL = ControlRequest(REQUEST, b"\x00\x00\x00\x01", b"header", b"message")

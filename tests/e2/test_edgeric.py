@@ -12,21 +12,21 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.closed_loop import InProcess, run
-from replay.du import DuConfig
-from replay.edgeric_gnb import EdgeRicGnb, OverEdgeRic
-from replay.trace import ChannelTrace
-from schemas import edgeric_v1_pb2 as pb
-from xapp.app import Xapp
-from xapp.config import RunConfig
-from xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_indication
-from xapp.e2.edgeric_config import EdgeRicConfig
-from xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS, Telemetry
-from xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
-from xapp.policy.bundle import resolve_bundle
+from distila.replay.closed_loop import InProcess, run
+from distila.replay.du import DuConfig
+from distila.replay.edgeric_gnb import EdgeRicGnb, OverEdgeRic
+from distila.replay.trace import ChannelTrace
+from distila.schemas import edgeric_v1_pb2 as pb
+from distila.xapp.app import Xapp
+from distila.xapp.config import RunConfig
+from distila.xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_indication
+from distila.xapp.e2.edgeric_config import EdgeRicConfig
+from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS, Telemetry
+from distila.xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.bundle import resolve_bundle
 
 TRACE = Path(__file__).resolve().parents[2] / "replay" / "traces" / "urban.trace"
 RNTI = 0x4601
@@ -430,7 +430,7 @@ def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_
 
 @pytest.mark.slow
 def test_the_benchmark_accounts_for_every_tti():
-    command = [sys.executable, "-m", "xapp.cli", "bench", "edgeric", "--ues", "4", "--ttis", "1000", "--json"]
+    command = [sys.executable, "-m", "distila.xapp.cli", "bench", "edgeric", "--ues", "4", "--ttis", "1000", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

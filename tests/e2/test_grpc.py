@@ -10,18 +10,18 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from replay.e2_node import E2Node
-from schemas import e2_service_v1_pb2 as service_pb
-from schemas import e2sm_v1_pb2 as pb
-from schemas.e2_service_v1_pb2_grpc import E2ServiceStub
-from xapp.app import Xapp
-from xapp.config import RunConfig
-from xapp.e2.codec import Identity, encode_indication
-from xapp.e2.grpc_client import GrpcClient
-from xapp.e2.inbox import Inbox
-from xapp.e2.report import MCS
-from xapp.e2.tls import TlsConfig
-from xapp.errors import InputError
+from distila.replay.e2_node import E2Node
+from distila.schemas import e2_service_v1_pb2 as service_pb
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceStub
+from distila.xapp.app import Xapp
+from distila.xapp.config import RunConfig
+from distila.xapp.e2.codec import Identity, encode_indication
+from distila.xapp.e2.grpc_client import GrpcClient
+from distila.xapp.e2.inbox import Inbox
+from distila.xapp.e2.report import MCS
+from distila.xapp.e2.tls import TlsConfig
+from distila.xapp.errors import InputError
 
 PATIENCE_S = 30.0
 NODE = Identity(app_id="node", e2_node_id="gnb-7")
@@ -267,7 +267,16 @@ def test_a_control_message_that_the_node_cannot_use_is_answered_with_the_cause(n
 
 def test_sigterm_ends_distila_run_in_good_order_with_its_counters_on_stdout(nodes, make_report):
     node = nodes()
-    command = [sys.executable, "-m", "xapp.cli", "run", "--e2", f"127.0.0.1:{node.port}", "--no-deadline", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "distila.xapp.cli",
+        "run",
+        "--e2",
+        f"127.0.0.1:{node.port}",
+        "--no-deadline",
+        "--json",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             ask(node, make_report(ues=5)).accept()
@@ -283,7 +292,7 @@ def test_sigterm_ends_distila_run_in_good_order_with_its_counters_on_stdout(node
 
 
 def test_an_endpoint_that_is_none_is_named_in_one_line():
-    command = [sys.executable, "-m", "xapp.cli", "run", "--e2", "nonsense"]
+    command = [sys.executable, "-m", "distila.xapp.cli", "run", "--e2", "nonsense"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2.codec import Identity
-from xapp.e2.inbox import Inbox
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2.codec import Identity
+from distila.xapp.e2.inbox import Inbox
 
 NOW_S = 0.0
 PATIENCE_S = 30.0

@@ -14,14 +14,14 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("pycrate_asn1dir", reason="E2AP")
-from replay.ric.e2term import E2Term
-from replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
-from xapp.config import RunConfig
-from xapp.e2 import e2ap, rmr
-from xapp.e2.codec import Identity, encode_indication
-from xapp.e2.e2ap import ControlAnswer, RicRequest
-from xapp.e2.rmr import RmrPort
-from xapp.errors import InputError
+from distila.replay.ric.e2term import E2Term
+from distila.replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
+from distila.xapp.config import RunConfig
+from distila.xapp.e2 import e2ap, rmr
+from distila.xapp.e2.codec import Identity, encode_indication
+from distila.xapp.e2.e2ap import ControlAnswer, RicRequest
+from distila.xapp.e2.rmr import RmrPort
+from distila.xapp.errors import InputError
 
 NODE = Identity(app_id="node", e2_node_id=MEID)
 PATIENCE_S = 20.0

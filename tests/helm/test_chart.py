@@ -12,12 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
+from distila.xapp.config import RunConfig, parse_config
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.ric import steering
 from helm import check, schemas
 from helm.chart import CHART, helm, render, with_defaults
-from xapp.config import RunConfig, parse_config
-from xapp.errors import InputError
-from xapp.policy.bundle import resolve_bundle
-from xapp.ric import steering
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES_FILES = sorted((CHART / "ci").glob("*.yaml"))

@@ -10,10 +10,10 @@ import time
 import httpx
 import pytest
 
+from distila.replay.ric.demo import has_rmr
+from distila.replay.ric.ric import Ric
+from distila.xapp.ric.descriptor import parse_descriptor
 from helm.chart import render
-from replay.ric.demo import has_rmr
-from replay.ric.ric import Ric
-from xapp.ric.descriptor import parse_descriptor
 
 PATIENCE_S = 30.0
 
@@ -55,7 +55,7 @@ def test_the_pod_becomes_ready_registers_what_the_chart_says_takes_an_update_and
         lay_out(folder, configmap(ric), 1)
         environment = {**ric.environment(), "CONFIG_FILE": str(folder / "config-file.json")}
         xapp = subprocess.Popen(
-            [sys.executable, "-m", "xapp.cli", "run", "--json"],
+            [sys.executable, "-m", "distila.xapp.cli", "run", "--json"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

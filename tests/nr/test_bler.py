@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xapp.nr.bler import SmoothBler, curve_bler, curve_sinr_db, sinr_db_for_tbler, tbler
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import code_blocks
+from distila.xapp.nr.bler import SmoothBler, curve_bler, curve_sinr_db, sinr_db_for_tbler, tbler
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import code_blocks
 
 SIZES = [24, 40, 100, 500, 1000, 2000, 3840, 8448]
 needs_sionna = pytest.mark.skipif(importlib.util.find_spec("sionna") is None, reason="reads the tables of sionna-no-rt")
@@ -32,14 +32,14 @@ size_bits = st.integers(24, 8448)
 def test_load_is_cached_and_tells_its_origin(model: SmoothBler) -> None:
     assert SmoothBler.load() is model
     assert "sionna" in model.provenance["source"]
-    assert "training.bler_fit.fit" in model.provenance["script"]
+    assert "distila.training.bler_fit.fit" in model.provenance["script"]
     assert model.cbs_nodes_bits.tolist() == [24, 100, 500, 1000, 2000, 8448]
 
 
 def test_shipped_file_is_small() -> None:
-    import xapp.nr
+    from distila.xapp import nr
 
-    assert (Path(xapp.nr.__file__).parent / "bler_curves.npz").stat().st_size < 200_000
+    assert (Path(nr.__file__).parent / "bler_curves.npz").stat().st_size < 200_000
 
 
 def test_file_without_curves_is_refused(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_constructor_checks_shapes(model: SmoothBler) -> None:
 @pytest.mark.parametrize("size", [24, 100, 500, 1000, 2000])
 @pytest.mark.parametrize("table", [1, 2, 3])
 def test_within_two_percent_of_sionna(model: SmoothBler, table: int, size: int) -> None:
-    from training.sionna_bler import read_tables
+    from distila.training.sionna_bler import read_tables
 
     rows = {mcs: row for (index, mcs), row in read_tables().items() if index == table}
     assert len(rows) == {1: 26, 2: 26, 3: 20}[table]
@@ -269,7 +269,7 @@ def phy_abstraction() -> object:
 def test_sionna_bler_equals_phy_abstraction(phy_abstraction: object) -> None:
     import torch
 
-    from training.sionna_bler import SionnaBler
+    from distila.training.sionna_bler import SionnaBler
 
     ours = SionnaBler.load()
     random = np.random.default_rng(5)
@@ -297,7 +297,7 @@ def test_sionna_bler_equals_phy_abstraction(phy_abstraction: object) -> None:
 
 @needs_sionna
 def test_sionna_bler_at_the_ends() -> None:
-    from training.sionna_bler import SionnaBler
+    from distila.training.sionna_bler import SionnaBler
 
     ours = SionnaBler.load()
     assert ours.bler(1, 10, 1000, [-np.inf, -300.0, 300.0, np.inf]).tolist() == [1.0, 1.0, 0.0, 0.0]
@@ -313,7 +313,7 @@ def test_sionna_bler_at_the_ends() -> None:
 
 @needs_sionna
 def test_smooth_and_sionna_models_agree_on_thresholds() -> None:
-    from training.sionna_bler import SionnaBler
+    from distila.training.sionna_bler import SionnaBler
 
     # Sionna interpolates log BLER over steps of up to 1.8 dB, hence the wide margin.
     mcs = np.arange(3, 28)

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from xapp.nr.bler import SmoothBler, tbler
-from xapp.nr.cqi import (
+from distila.xapp.nr.bler import SmoothBler, tbler
+from distila.xapp.nr.cqi import (
     CQI_TABLES,
     DEFAULT_NUM_RE,
     cqi_for_sinr_db,
     cqi_thresholds_db,
     mcs_for_cqi,
 )
-from xapp.nr.mcs import MCS_TABLES, checked_mcs
-from xapp.nr.tbs import transport_block_size_bits
+from distila.xapp.nr.mcs import MCS_TABLES, checked_mcs
+from distila.xapp.nr.tbs import transport_block_size_bits
 
 # (table, MCS, modulation order, R x 1024, spectral efficiency as printed)
 MCS_ROWS = [

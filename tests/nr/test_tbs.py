@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import code_blocks, num_re, transport_block_size_bits
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import code_blocks, num_re, transport_block_size_bits
 
 
 def test_num_re() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xapp.e2.report import MEASURED, KpiReport
-from xapp.errors import InputError
-from xapp.policy.bundle import (
+from distila.xapp.e2.report import MEASURED, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import (
     GRAPH_FILE,
     MANIFEST_FILE,
     MAX_GRAPH_BYTES,
@@ -24,7 +24,7 @@ from xapp.policy.bundle import (
     resolve_bundle,
     write_bundle,
 )
-from xapp.policy.columns import UNITS, Layout
+from distila.xapp.policy.columns import UNITS, Layout
 
 onnx = pytest.importorskip("onnx", reason="builds ONNX graphs")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after importorskip
@@ -290,8 +290,8 @@ def test_an_unknown_name_lists_what_ships() -> None:
 
 
 def test_the_shipped_olla_is_what_the_exporter_writes(tmp_path: Path) -> None:
-    from training.olla_bundle import export_olla
-    from xapp.policy.olla import OllaConfig
+    from distila.training.olla_bundle import export_olla
+    from distila.xapp.policy.olla import OllaConfig
 
     export_olla(OllaConfig(), tmp_path / "olla")
     for file in (GRAPH_FILE, MANIFEST_FILE):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xapp.e2.report import NUM_MCS
-from xapp.errors import InputError
-from xapp.nr.cqi import mcs_for_cqi
-from xapp.policy.bundle import Bundle, bundled, load_bundle
-from xapp.policy.olla import CqiOlla, OllaConfig, cqi_to_mcs_table
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.errors import InputError
+from distila.xapp.nr.cqi import mcs_for_cqi
+from distila.xapp.policy.bundle import Bundle, bundled, load_bundle
+from distila.xapp.policy.olla import CqiOlla, OllaConfig, cqi_to_mcs_table
 
 NAN = float("nan")
 PAIRS = [(mcs_table, cqi_table) for mcs_table in (1, 2, 3) for cqi_table in (1, 2, 3)]
@@ -210,7 +210,7 @@ def test_shipped_bundle_decides_as_the_law_does_over_a_long_run() -> None:
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[OllaConfig], Bundle]:
-    olla_bundle = pytest.importorskip("training.olla_bundle", reason="exports with onnx", exc_type=ImportError)
+    olla_bundle = pytest.importorskip("distila.training.olla_bundle", reason="exports with onnx", exc_type=ImportError)
     return lambda config: olla_bundle.export_olla(config, tmp_path_factory.mktemp("olla") / "bundle")
 
 
@@ -273,10 +273,10 @@ def test_sinr_olla_decides_as_sionna_does(mcs_table: int, lowest_mcs: int, highe
     from sionna.phy.utils import lin_to_db
     from sionna.sys import OuterLoopLinkAdaptation, PHYAbstraction
 
-    from training.sinr_olla import SinrInnerLoop, SinrOlla
-    from training.sionna_bler import SionnaBler
-    from xapp.nr.mcs import MCS_TABLES
-    from xapp.nr.tbs import transport_block_size_bits
+    from distila.training.sinr_olla import SinrInnerLoop, SinrOlla
+    from distila.training.sionna_bler import SionnaBler
+    from distila.xapp.nr.mcs import MCS_TABLES
+    from distila.xapp.nr.tbs import transport_block_size_bits
 
     rng = np.random.default_rng(3)
     ues, steps = 24, 300

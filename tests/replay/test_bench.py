@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications, widen
-from replay.du import IDLE, SENT_ACK, SENT_NACK, SlotResult
-from replay.record import SINR_EDGES_DB, RunRecord
-from replay.statistics import paired_gain
-from replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta, bundled_trace
-from xapp.e2.codec import decode_indication, decode_indication_header
-from xapp.errors import InputError
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.stats import STAGES
+from distila.replay.bench import bench_in_process, bench_over_grpc, bench_replay, indications, widen
+from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, SlotResult
+from distila.replay.record import SINR_EDGES_DB, RunRecord
+from distila.replay.statistics import paired_gain
+from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta, bundled_trace
+from distila.xapp.e2.codec import decode_indication, decode_indication_header
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.stats import STAGES
 
 
 def a_trace(num_ues, slots):

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay import closed_loop, open_loop
-from replay.closed_loop import InProcess
-from replay.comparison import Settings, replay_channel, replay_log
-from replay.du import IDLE, Du, DuConfig
-from replay.e2_node import E2Node, RemoteXapp
-from replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
-from replay.importers.tractor import import_tractor, import_tractor_kpi_log
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.ric.demo import has_rmr
-from replay.statistics import paired_gain
-from replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
-from replay.xapp_process import XappProcess
-from xapp.e2.codec import Identity, decode_control, encode_indication
-from xapp.e2.report import MEASURED as REPORTED
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
-from xapp.policy.bundle import Action, bundled, load_bundle, write_bundle
-from xapp.policy.guard import GuardConfig
+from distila.replay import closed_loop, open_loop
+from distila.replay.closed_loop import InProcess
+from distila.replay.comparison import Settings, replay_channel, replay_log
+from distila.replay.du import IDLE, Du, DuConfig
+from distila.replay.e2_node import E2Node, RemoteXapp
+from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
+from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_log
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.ric.demo import has_rmr
+from distila.replay.statistics import paired_gain
+from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
+from distila.replay.xapp_process import XappProcess
+from distila.xapp.e2.codec import Identity, decode_control, encode_indication
+from distila.xapp.e2.report import MEASURED as REPORTED
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.bundle import Action, bundled, load_bundle, write_bundle
+from distila.xapp.policy.guard import GuardConfig
 
 TRACES = os.environ.get("DISTILA_TRACES")
 real_traces = pytest.mark.skipif(TRACES is None, reason="DISTILA_TRACES does not name the folder of real traces")

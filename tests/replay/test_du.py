@@ -8,12 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from replay.du import IDLE, SENT_ACK, SENT_NACK, Du, DuConfig
-from replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
-from xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import mcs_for_cqi
-from xapp.policy.olla import CqiOlla
+from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, Du, DuConfig
+from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
+from distila.xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import mcs_for_cqi
+from distila.xapp.policy.olla import CqiOlla
 
 NATIVE_MCS = int(mcs_for_cqi(1, 1)[7])  # where a UE starts that has never reported a CQI
 RTT = 8

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.importers.generic import (
+from distila.replay.importers.generic import (
     BASELINE,
     FAIL_ABOVE_TX,
     HALF_HARQ,
@@ -22,13 +22,13 @@ from replay.importers.generic import (
     import_generic_channel,
     import_generic_kpi_log,
 )
-from replay.importers.generic_table import WRONG_CELLS
-from replay.kpi_log import KpiLog
-from replay.trace import NO_CQI, ChannelTrace
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
-from xapp.nr.tbs import num_re
+from distila.replay.importers.generic_table import WRONG_CELLS
+from distila.replay.kpi_log import KpiLog
+from distila.replay.trace import NO_CQI, ChannelTrace
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.xapp.nr.tbs import num_re
 
 BLER = SmoothBler.load()
 CHANNEL = {"kind": "channel", "columns": {"sinr": "snr"}}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.importers.counts import ImportReport
-from replay.importers.ranalyzer import (
+from distila.replay.importers.counts import ImportReport
+from distila.replay.importers.ranalyzer import (
     BASELINE,
     CENSORED,
     IDLE,
@@ -22,18 +22,18 @@ from replay.importers.ranalyzer import (
     import_ranalyzer_kpi_log,
     intervals,
 )
-from replay.importers.ranalyzer_log import BAD_MCS, CUT_LINE, NO_LINE_END, parse_log
-from replay.importers.reconstruction import (
+from distila.replay.importers.ranalyzer_log import BAD_MCS, CUT_LINE, NO_LINE_END, parse_log
+from distila.replay.importers.reconstruction import (
     fill_censored,
     logged_counts,
     replayed_failures,
     share_within_interval,
     wilson_interval,
 )
-from replay.importers.source_file import CUT_SHORT
-from replay.trace import NO_CQI, ChannelTrace
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
+from distila.replay.importers.source_file import CUT_SHORT
+from distila.replay.trace import NO_CQI, ChannelTrace
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
 
 TRACES = os.environ.get("DISTILA_TRACES")
 real_traces = pytest.mark.skipif(TRACES is None, reason="DISTILA_TRACES does not name the folder of real traces")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.importers.counts import ImportReport
-from replay.importers.source_file import CUT_SHORT
-from replay.importers.tractor import (
+from distila.replay.importers.counts import ImportReport
+from distila.replay.importers.source_file import CUT_SHORT
+from distila.replay.importers.tractor import (
     BAD_VALUE,
     BLOCKS_LEFT_OUT,
     CQI_OUT_OF_RANGE,
@@ -26,11 +26,11 @@ from replay.importers.tractor import (
     import_tractor_kpi_log,
     parse_metrics,
 )
-from replay.kpi_log import KpiLog
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
-from xapp.nr.tbs import num_re
+from distila.replay.kpi_log import KpiLog
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.xapp.nr.tbs import num_re
 
 TRACES = os.environ.get("DISTILA_TRACES")
 real_traces = pytest.mark.skipif(TRACES is None, reason="DISTILA_TRACES does not name the folder of real traces")

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.link import Link, Luck, load_bler
-from replay.trace import UeMeta
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler, tbler
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.replay.link import Link, Luck, load_bler
+from distila.replay.trace import UeMeta
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler, tbler
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 BLER = SmoothBler.load()
 KINDS = [(table, prbs, layers) for table in (1, 2, 3) for prbs, layers in ((1, 1), (52, 1), (106, 2), (275, 4))]

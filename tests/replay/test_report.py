@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay import report_charts
-from replay.closed_loop import InProcess, run
-from replay.du import DuConfig
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.reasons import REASONS, explain
-from replay.record import RunRecord
-from replay.report import write_closed_loop_report, write_open_loop_report
-from replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
-from schemas import e2sm_v1_pb2 as pb
-from xapp.loop import DecisionLoop
-from xapp.nr.bler import SmoothBler
-from xapp.policy.bundle import bundled, load_bundle
+from distila.replay import report_charts
+from distila.replay.closed_loop import InProcess, run
+from distila.replay.du import DuConfig
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.reasons import REASONS, explain
+from distila.replay.record import RunRecord
+from distila.replay.report import write_closed_loop_report, write_open_loop_report
+from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.policy.bundle import bundled, load_bundle
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MARKUP = '<script>alert("x")</script><b>&'

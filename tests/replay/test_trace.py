@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay import atomic_file, parquet_file
-from replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
-from replay.parquet_file import FORMAT_KEY, META_KEY, file_format
-from replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
-from xapp.errors import InputError
+from distila.replay import atomic_file, parquet_file
+from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.parquet_file import FORMAT_KEY, META_KEY, file_format
+from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
+from distila.xapp.errors import InputError
 
 LOGGED = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
 

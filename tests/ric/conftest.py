@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from replay.ric.redis_server import RedisServer
-from replay.ric.ric import free_ports
-from xapp.policy.bundle import GRAPH_FILE, bundled, load_bundle, write_bundle
+from distila.replay.ric.redis_server import RedisServer
+from distila.replay.ric.ric import free_ports
+from distila.xapp.policy.bundle import GRAPH_FILE, bundled, load_bundle, write_bundle
 
 PATIENCE_S = 20.0
 

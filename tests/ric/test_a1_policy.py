@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import schemas
-from xapp.errors import first_error
-from xapp.policy.guard import GuardConfig
-from xapp.ric.a1_policy import A1Policy, limits_under, policy_type
+from distila import schemas
+from distila.xapp.errors import first_error
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.ric.a1_policy import A1Policy, limits_under, policy_type
 
 GUARD = GuardConfig()
 
@@ -21,7 +21,7 @@ def policy(**fields):
 
 
 def test_the_schema_that_is_given_out_is_that_of_the_model():
-    """Made by `python -m xapp.ric.a1_policy > schemas/a1_policy_type.json`."""
+    """Made by `python -m distila.xapp.ric.a1_policy > schemas/a1_policy_type.json`."""
     path = Path(schemas.__path__[0]) / "a1_policy_type.json"
     assert json.loads(path.read_text()) == policy_type(20130)
 

@@ -5,9 +5,9 @@ import time
 import pytest
 
 pytest.importorskip("httpx", reason="needs [ric]")
-from replay.ric.managers import AlarmManager
-from replay.ric.ric import free_ports
-from xapp.ric.alarms import Alarm, Alarms
+from distila.replay.ric.managers import AlarmManager
+from distila.replay.ric.ric import free_ports
+from distila.xapp.ric.alarms import Alarm, Alarms
 
 REFUSED = (20131, "configuration")
 

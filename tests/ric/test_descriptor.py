@@ -10,13 +10,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from xapp.config import RunConfig, load_config
-from xapp.e2 import rmr
-from xapp.errors import InputError
-from xapp.ric import metrics, registration
-from xapp.ric.descriptor import missing_messages, parse_descriptor
-from xapp.rollout.config import RolloutConfig
-from xapp.stats import LoopStats
+from distila.xapp.config import RunConfig, load_config
+from distila.xapp.e2 import rmr
+from distila.xapp.errors import InputError
+from distila.xapp.ric import metrics, registration
+from distila.xapp.ric.descriptor import missing_messages, parse_descriptor
+from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.stats import LoopStats
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "helm" / "distila" / "descriptor" / "config-file.json"
@@ -209,7 +209,11 @@ def test_the_command_says_in_one_line_what_is_wrong_with_it(by, tmp_path, descri
         monkeypatch.setenv("CONFIG_FILE", str(file))
     given = [by, str(file)] if by == "--config" else []
     done = subprocess.run(
-        [sys.executable, "-m", "xapp.cli", "run", *given], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "distila.xapp.cli", "run", *given],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 2
     assert done.stderr == f"error: {file}: controls: Field required\n"

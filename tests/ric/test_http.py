@@ -12,14 +12,14 @@ pytest.importorskip("fastapi", reason="needs [ric]")
 from fastapi import APIRouter
 from prometheus_client.parser import text_string_to_metric_families
 
-from replay.e2_node import E2Node
-from xapp.app import Xapp
-from xapp.config import RunConfig
-from xapp.errors import InputError
-from xapp.ric.health import Health, health_router
-from xapp.ric.http import HttpServer
-from xapp.ric.logs import MdclogFormatter
-from xapp.ric.worker import Backoff, Worker
+from distila.replay.e2_node import E2Node
+from distila.xapp.app import Xapp
+from distila.xapp.config import RunConfig
+from distila.xapp.errors import InputError
+from distila.xapp.ric.health import Health, health_router
+from distila.xapp.ric.http import HttpServer
+from distila.xapp.ric.logs import MdclogFormatter
+from distila.xapp.ric.worker import Backoff, Worker
 
 PATIENCE_S = 20.0
 
@@ -133,7 +133,7 @@ def metrics(url):
 
 
 def test_metrics_say_what_the_counters_say(running, eventually):
-    from xapp.e2.codec import Identity, encode_indication
+    from distila.xapp.e2.codec import Identity, encode_indication
 
     xapp, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
@@ -165,7 +165,7 @@ def test_metrics_say_what_the_counters_say(running, eventually):
 
 def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch):
     """A thread that exists is not enough: the loop hangs here, all threads live."""
-    from xapp.e2.codec import Identity, encode_indication
+    from distila.xapp.e2.codec import Identity, encode_indication
 
     xapp, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
@@ -196,7 +196,7 @@ def test_the_configuration_in_force_is_shown_within_a_descriptor(running):
 def _report(sequence):
     import numpy as np
 
-    from xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
+    from distila.xapp.e2.report import MEASURED, NO_UE_ID, KpiReport
 
     measured = np.full((3, len(MEASURED)), np.nan)
     measured[:, 0] = 9
@@ -218,11 +218,13 @@ def test_a_log_line_is_a_json_object_as_mdclog_writes_it():
     except RuntimeError:
         import sys
 
-        record = logging.LogRecord("xapp.app", logging.ERROR, "app.py", 1, "a %s", ("fault\nhere",), sys.exc_info())
+        record = logging.LogRecord(
+            "distila.xapp.app", logging.ERROR, "app.py", 1, "a %s", ("fault\nhere",), sys.exc_info()
+        )
     line = formatter.format(record)
     assert "\n" not in line
     got = json.loads(line)
-    assert (got["crit"], got["id"], got["mdc"]["logger"]) == ("ERROR", "distila-7", "xapp.app")
+    assert (got["crit"], got["id"], got["mdc"]["logger"]) == ("ERROR", "distila-7", "distila.xapp.app")
     assert abs(got["ts"] / 1000 - time.time()) < 60
     assert got["msg"].startswith("a fault\nhere\nTraceback")
     assert "RuntimeError: inside" in got["msg"]

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 pytest.importorskip("fastapi", reason="needs [ric]")
 pytest.importorskip("ricsdl", reason="the platform's SDL")
-from replay.bench import indications
-from replay.commands.ric_demo import app as demo_app
-from replay.ric.demo import has_rmr, ric_demo
-from replay.ric.ric import MEID, Ric
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.e2.report import MCS, NATIVE
+from distila.replay.bench import indications
+from distila.replay.commands.ric_demo import app as demo_app
+from distila.replay.ric.demo import has_rmr, ric_demo
+from distila.replay.ric.ric import MEID, Ric
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.e2.report import MCS, NATIVE
 
 needs_librmr = pytest.mark.skipif(not has_rmr(), reason="librmr_si.so or ricxappframe is not installed")
 PATIENCE_S = 20.0
@@ -39,7 +39,7 @@ class Running:
             self.wait(lambda: self.ready() == [])
 
     def _start(self, sections):
-        command = [sys.executable, "-m", "xapp.cli", "run", "--json", "--no-deadline", "--config"]
+        command = [sys.executable, "-m", "distila.xapp.cli", "run", "--json", "--no-deadline", "--config"]
         config = self.ric.write_config(**sections)
         self.process = subprocess.Popen(
             [*command, str(config)], env=self.ric.environment(), stdout=subprocess.PIPE, stderr=self._log, text=True
@@ -217,7 +217,7 @@ def test_silence_raises_an_alarm_that_is_cleared_when_telemetry_is_back(start):
 @needs_librmr
 def test_a_node_whose_clock_jumps_is_served_on(start):
     """Back and forth by an hour: sequence numbers are the better witness; what is odd is counted."""
-    from xapp.e2.codec import decode_indication_header
+    from distila.xapp.e2.codec import decode_indication_header
 
     here = start()
     for jump_s in (0, -3600, 3600, -7200):

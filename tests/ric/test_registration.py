@@ -6,10 +6,10 @@ import time
 import pytest
 
 pytest.importorskip("httpx", reason="needs [ric]")
-from replay.ric.managers import ApplicationManager
-from replay.ric.ric import free_ports
-from xapp.config import RunConfig
-from xapp.ric.registration import RX_MESSAGES, TX_MESSAGES, Registration, descriptor
+from distila.replay.ric.managers import ApplicationManager
+from distila.replay.ric.ric import free_ports
+from distila.xapp.config import RunConfig
+from distila.xapp.ric.registration import RX_MESSAGES, TX_MESSAGES, Registration, descriptor
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import time
 import pytest
 
 pytest.importorskip("ricsdl", reason="the platform's SDL")
-from xapp.ric.sdl import Sdl
+from distila.xapp.ric.sdl import Sdl
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
-from xapp.config import RunConfig, load_config
-from xapp.e2.report import MCS, MEASURED, NATIVE, NO_UE_ID, KpiReport
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.ric.a1_policy import A1Policy
-from xapp.ric.steering import Steering, Watcher
+from distila.xapp.config import RunConfig, load_config
+from distila.xapp.e2.report import MCS, MEASURED, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.ric.a1_policy import A1Policy
+from distila.xapp.ric.steering import Steering, Watcher
 
 NO_DEADLINE = {"deadline_us": None}
 

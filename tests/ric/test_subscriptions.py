@@ -6,13 +6,13 @@ import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="needs [ric]")
-from replay.ric.managers import E2Manager, SubscriptionManager
-from schemas import e2sm_v1_pb2 as pb
-from xapp.ric.config import RicConfig
-from xapp.ric.http import HttpServer
-from xapp.ric.nodes import NodesUnknownError
-from xapp.ric.sdl import Sdl
-from xapp.ric.subscriptions import Notification, Subscriptions, subscriptions_router
+from distila.replay.ric.managers import E2Manager, SubscriptionManager
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.ric.config import RicConfig
+from distila.xapp.ric.http import HttpServer
+from distila.xapp.ric.nodes import NodesUnknownError
+from distila.xapp.ric.sdl import Sdl
+from distila.xapp.ric.subscriptions import Notification, Subscriptions, subscriptions_router
 
 MEID = "gnb_001_001_0001"
 

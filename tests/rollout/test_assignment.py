@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xapp.rollout.assignment import Assignment, arm_of_bucket
-from xapp.rollout.plan import BUCKETS, parse_plan
+from distila.xapp.rollout.assignment import Assignment, arm_of_bucket
+from distila.xapp.rollout.plan import BUCKETS, parse_plan
 
 
 def arms(plan, stage, report, **given):
@@ -50,8 +50,8 @@ def test_every_replica_draws_the_same_in_every_process(make_plan, make_report):
     code = f"""
 import numpy as np
 from types import SimpleNamespace
-from xapp.rollout.assignment import Assignment
-from xapp.rollout.plan import Plan
+from distila.xapp.rollout.assignment import Assignment
+from distila.xapp.rollout.plan import Plan
 report = SimpleNamespace(cell_id="cell", rnti=np.arange(1, 400), ue_id=np.full(399, -1), num_ues=399)
 print(Assignment(Plan.model_validate_json('''{plan.model_dump_json()}'''), 2)(report).tolist())
 """

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xapp.errors import InputError
-from xapp.rollout.audit import verify
-from xapp.rollout.controller import order
-from xapp.rollout.machine import Command
-from xapp.rollout.plan import load_plan
-from xapp.rollout.store import SqliteStore
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.audit import verify
+from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.machine import Command
+from distila.xapp.rollout.plan import load_plan
+from distila.xapp.rollout.store import SqliteStore
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from xapp.e2.report import NATIVE
-from xapp.errors import InputError
-from xapp.policy.bundle import resolve_bundle
-from xapp.rollout.a1 import apply_policy
-from xapp.rollout.audit import replayed
-from xapp.rollout.controller import order
-from xapp.rollout.machine import Command, ConflictError, RefusedError
-from xapp.rollout.redis_store import RedisStore
+from distila.xapp.e2.report import NATIVE
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.rollout.a1 import apply_policy
+from distila.xapp.rollout.audit import replayed
+from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.machine import Command, ConflictError, RefusedError
+from distila.xapp.rollout.redis_store import RedisStore
 
 HARM = {2: 0.6}  # arm 2 is the challenger
 
@@ -188,7 +188,7 @@ def test_while_redis_is_lost_assignments_go_on_and_nothing_moves(make_desk, make
 
 
 def test_a_kill_works_here_even_while_the_store_is_lost(make_desk, make_plan):
-    from xapp.rollout.store import StoreLostError
+    from distila.xapp.rollout.store import StoreLostError
 
     desk = make_desk()
     start(desk, make_plan())

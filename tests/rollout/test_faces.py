@@ -14,18 +14,18 @@ import yaml
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, generate_latest
 
-from replay.commands.rollout import app as offline
-from replay.rollouts.report import write_rollout_report
-from xapp.app import Xapp
-from xapp.cli import main
-from xapp.config import RunConfig
-from xapp.errors import InputError
-from xapp.rollout.api import rollout_router
-from xapp.rollout.config import RolloutConfig
-from xapp.rollout.controller import order
-from xapp.rollout.machine import Command
-from xapp.rollout.metrics import RolloutCollector
-from xapp.rollout.store import SqliteStore
+from distila.replay.commands.rollout import app as offline
+from distila.replay.rollouts.report import write_rollout_report
+from distila.xapp.app import Xapp
+from distila.xapp.cli import main
+from distila.xapp.config import RunConfig
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.api import rollout_router
+from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.machine import Command
+from distila.xapp.rollout.metrics import RolloutCollector
+from distila.xapp.rollout.store import SqliteStore
 
 TOKEN = "correct horse battery"
 BOARD = Path(__file__).parents[2] / "helm" / "dashboards" / "distila-rollout.json"

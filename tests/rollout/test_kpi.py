@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from replay import closed_loop
-from replay.du import DuConfig
-from replay.link import load_bler
-from replay.rollouts.kpi_library import Paced
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.loop import DecisionLoop
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.arm import Arm, Lineup
-from xapp.policy.bundle import bundled, load_bundle
-from xapp.policy.guard import GuardConfig
-from xapp.rollout.exposure import Exposed, Exposure
-from xapp.rollout.kpi import SUMS, KpiMeter, tbs_table
+from distila.replay import closed_loop
+from distila.replay.du import DuConfig
+from distila.replay.link import load_bler
+from distila.replay.rollouts.kpi_library import Paced
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.arm import Arm, Lineup
+from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.rollout.exposure import Exposed, Exposure
+from distila.xapp.rollout.kpi import SUMS, KpiMeter, tbs_table
 
 OLLA = load_bundle(bundled("olla"))
 AT = {name: index for index, name in enumerate(SUMS)}

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from replay.rollouts.simulation import find_plan
-from xapp.errors import InputError
-from xapp.rollout.controller import check_policies
-from xapp.rollout.plan import bundled_plans, load_plan
+from distila.replay.rollouts.simulation import find_plan
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.controller import check_policies
+from distila.xapp.rollout.plan import bundled_plans, load_plan
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xapp.rollout.sequences import Moments, boundary, estimate, radius, student
+from distila.xapp.rollout.sequences import Moments, boundary, estimate, radius, student
 
 
 def test_the_difference_of_two_ratios_is_what_the_delta_method_says():

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from replay.du import DuConfig
-from replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
-from replay.rollouts.population import Effect, Population, planned_exposure, simulate
-from replay.rollouts.simulation import find_plan, simulate_rollout
-from replay.rollouts.studies import aa_study, clopper_pearson, power_study
-from replay.trace import ChannelTrace, bundled_trace
-from xapp.errors import InputError
-from xapp.policy.bundle import resolve_bundle
-from xapp.rollout.audit import replayed
-from xapp.rollout.kpi import SUMS
-from xapp.rollout.plan import load_plan
+from distila.replay.du import DuConfig
+from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
+from distila.replay.rollouts.population import Effect, Population, planned_exposure, simulate
+from distila.replay.rollouts.simulation import find_plan, simulate_rollout
+from distila.replay.rollouts.studies import aa_study, clopper_pearson, power_study
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.rollout.audit import replayed
+from distila.xapp.rollout.kpi import SUMS
+from distila.xapp.rollout.plan import load_plan
 
 NEAR_RT = DuConfig(period_slots=20, decision_delay_slots=8)
 QUIET = lambda done, total: None  # noqa: E731

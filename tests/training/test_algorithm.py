@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from training.learning.algorithm import AlgorithmTerm, BetaSchedule, distance_to_choice
+from distila.training.learning.algorithm import AlgorithmTerm, BetaSchedule, distance_to_choice
 
 BETAS = st.floats(0, 1e6)
 PROGRESS = st.floats(0, 1)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training.sim import bank as bank_module
-from training.sim.bank import NUM_NODES, FadingBank, bank_path, cache_dir, fading_bank
-from training.sim.channels import Fading
-from training.sim.scenario import AntennaConfig, ChannelConfig
-from training.sim.sealed_npz import write_sealed
-from training.sim.split import Split
-from xapp.errors import InputError
+from distila.training.sim import bank as bank_module
+from distila.training.sim.bank import NUM_NODES, FadingBank, bank_path, cache_dir, fading_bank
+from distila.training.sim.channels import Fading
+from distila.training.sim.scenario import AntennaConfig, ChannelConfig
+from distila.training.sim.sealed_npz import write_sealed
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
 
 CONFIG = ChannelConfig(model="TDL-A", antennas=AntennaConfig(tx=2, rx=2, max_rank=2))
 

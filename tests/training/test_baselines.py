@@ -12,15 +12,15 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from training.baselines import BASELINES, baseline  # noqa: E402
-from training.baselines.salad import LEARNING_RATES, sigmoid_fit  # noqa: E402
-from training.sim.report import ACK, DTX, NACK, NONE, Cell, Curves, Report  # noqa: E402
-from xapp.errors import InputError  # noqa: E402
-from xapp.nr.bler import SmoothBler, tbler  # noqa: E402
-from xapp.nr.cqi import cqi_thresholds_db  # noqa: E402
-from xapp.nr.mcs import mcs_table as table_of  # noqa: E402
-from xapp.nr.tbs import num_re, transport_block_size_bits  # noqa: E402
-from xapp.policy import olla as numpy_olla  # noqa: E402
+from distila.training.baselines import BASELINES, baseline  # noqa: E402
+from distila.training.baselines.salad import LEARNING_RATES, sigmoid_fit  # noqa: E402
+from distila.training.sim.report import ACK, DTX, NACK, NONE, Cell, Curves, Report  # noqa: E402
+from distila.xapp.errors import InputError  # noqa: E402
+from distila.xapp.nr.bler import SmoothBler, tbler  # noqa: E402
+from distila.xapp.nr.cqi import cqi_thresholds_db  # noqa: E402
+from distila.xapp.nr.mcs import mcs_table as table_of  # noqa: E402
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits  # noqa: E402
+from distila.xapp.policy import olla as numpy_olla  # noqa: E402
 
 LEARNING = ("olla", "srsran-olla", "bler-window", "salad", "thompson")
 GENIES = ("genie", "genie-target")

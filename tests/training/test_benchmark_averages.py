@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from training.benchmark.averages import FIVE, average_gains, distinct, family_groups
-from training.benchmark.view import BenchmarkView
-from training.sim.scenario import families
+from distila.training.benchmark.averages import FIVE, average_gains, distinct, family_groups
+from distila.training.benchmark.view import BenchmarkView
+from distila.training.sim.scenario import families
 
 
 def a_view(gains, unseen=(), slow=(), drawn=()):

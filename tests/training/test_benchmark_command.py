@@ -15,28 +15,28 @@ import torch
 import yaml
 from rich.console import Console
 
-from training import baselines
-from training.baselines import BASELINES, baseline
-from training.benchmark import runner, suite
-from training.benchmark import tune as tuner
-from training.benchmark.averages import FIVE
-from training.benchmark.episode import Sizes
-from training.benchmark.policies import GENIES
-from training.benchmark.suite import with_e2_timing
-from training.benchmark.tune import GRIDS, TUNABLE, grid
-from training.commands import benchmark as command
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.store import NETWORK_FILE, save_network
-from training.sim.distribution import Distribution
-from training.sim.scenario import Scenario, families
-from training.sim.split import Split
-from xapp import cli
-from xapp.commands import terminal
+from distila.training import baselines
+from distila.training.baselines import BASELINES, baseline
+from distila.training.benchmark import runner, suite
+from distila.training.benchmark import tune as tuner
+from distila.training.benchmark.averages import FIVE
+from distila.training.benchmark.episode import Sizes
+from distila.training.benchmark.policies import GENIES
+from distila.training.benchmark.suite import with_e2_timing
+from distila.training.benchmark.tune import GRIDS, TUNABLE, grid
+from distila.training.commands import benchmark as command
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.store import NETWORK_FILE, save_network
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.scenario import Scenario, families
+from distila.training.sim.split import Split
+from distila.xapp import cli
+from distila.xapp.commands import terminal
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("training"))).parent
+ROOT = Path(str(files("distila.training"))).parent
 OLLA_BUNDLE = ROOT / "xapp" / "policy" / "bundles" / "olla"
 SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
 TUNED = {name: {"global": {}, "families": {}} for name in BASELINES if name not in GENIES}

@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import baselines
-from training.baselines import BASELINES, GENIES
-from training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
-from training.benchmark.policies import PolicySpec, parse_policy
-from training.sim.scenario import Scenario
-from training.sim.sealed_npz import write_sealed
-from training.sim.split import Split
-from xapp.errors import InputError
+from distila.training import baselines
+from distila.training.baselines import BASELINES, GENIES
+from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
+from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.sealed_npz import write_sealed
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
 
-OLLA_BUNDLE = Path(str(files("xapp.policy"))) / "bundles" / "olla"
+OLLA_BUNDLE = Path(str(files("distila.xapp.policy"))) / "bundles" / "olla"
 SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
 ALL_FIRST = {"link": {"max_transmissions": 1}}
 """Without retransmissions every slot of a full buffer has a first transmission."""

@@ -16,27 +16,27 @@ import numpy as np
 import pytest
 import torch
 
-from training import baselines
-from training.baselines import BASELINES
-from training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
-from training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
-from training.network import store
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.policy import NetworkPolicy
-from training.network.store import NETWORK_FILE, save_network
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import Decision
-from training.sim.scenario import Scenario, families
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
-from xapp.errors import InputError
-from xapp.policy.bundle import load_bundle
+from distila.training import baselines
+from distila.training.baselines import BASELINES
+from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
+from distila.training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
+from distila.training.network import store
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.policy import NetworkPolicy
+from distila.training.network.store import NETWORK_FILE, save_network
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Decision
+from distila.training.sim.scenario import Scenario, families
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")
 
-OLLA_BUNDLE = Path(str(files("xapp.policy"))) / "bundles" / "olla"
+OLLA_BUNDLE = Path(str(files("distila.xapp.policy"))) / "bundles" / "olla"
 SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
 GLOBAL = {"target": 0.2, "step_on_nack_db": 0.4}
 OF_FAMILY = {"target": 0.05, "step_on_nack_db": 0.1}

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from training.benchmark import charts
-from training.benchmark.report import write_pngs, write_report
-from training.benchmark.view import BenchmarkView, gain_of
+from distila.training.benchmark import charts
+from distila.training.benchmark.report import write_pngs, write_report
+from distila.training.benchmark.view import BenchmarkView, gain_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MARKUP = '<script>alert("x")</script><b>&$'

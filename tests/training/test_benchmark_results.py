@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.benchmark.episode import Episode
-from training.benchmark.results import (
+from distila.training.benchmark.episode import Episode
+from distila.training.benchmark.results import (
     add_genie_share,
     benchmark_results,
     gain_resamples,

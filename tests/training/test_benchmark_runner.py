@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from training import baselines
-from training.baselines import BASELINES
-from training.benchmark import runner
-from training.benchmark.episode import Episode, EpisodePlan, Sizes
-from training.benchmark.policies import GENIES, parse_policy
-from training.benchmark.runner import banks_of, code_digest, episode_path, known_device, run_all
-from training.sim.scenario import Scenario
-from training.sim.split import Split
-from xapp.errors import InputError
+from distila.training import baselines
+from distila.training.baselines import BASELINES
+from distila.training.benchmark import runner
+from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes
+from distila.training.benchmark.policies import GENIES, parse_policy
+from distila.training.benchmark.runner import banks_of, code_digest, episode_path, known_device, run_all
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("training"))).parent
+ROOT = Path(str(files("distila.training"))).parent
 SIZES = Sizes(links=8, duration_ms=60, warmup_ms=10, bank_rows=4, bank_slots=256)
 
 
@@ -265,7 +265,7 @@ def test_two_processes_do_the_very_same(cache, tmp_path, monkeypatch):
 
 SLEEPERS = """
 import time
-from training.benchmark.runner import _for_each
+from distila.training.benchmark.runner import _for_each
 if __name__ == "__main__":
     _for_each(time.sleep, [4.0] * 2 + [6.0] * 5, 2, lambda done, total: print(done, flush=True), 0, 7)
 """

@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from replay.trace import ChannelTrace
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import cqi_thresholds_db
+from distila.replay.trace import ChannelTrace
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import cqi_thresholds_db
 
 PATH = Path(__file__).parents[2] / "replay" / "traces" / "urban.trace"
 UES_PER_SPEED = {0.5: 10, 3: 12, 10: 12, 30: 10, 60: 10, 120: 10}
@@ -31,7 +31,7 @@ def sinr_db(urban):  # [slot, ue]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     pytest.importorskip("sionna")
-    return importlib.import_module("training.bundled_trace")
+    return importlib.import_module("distila.training.bundled_trace")
 
 
 def speeds(trace):
@@ -128,7 +128,7 @@ def test_checked_in_file_is_what_the_script_writes(script, urban):
     # Another processor may round a borderline value the other way.
     assert np.abs(fresh.sinr_db - urban.sinr_db).max() < 0.11
     assert np.mean(fresh.sinr_db == urban.sinr_db) > 0.999
-    assert np.mean(fresh.cqi == urban.cqi) > 0.999, "BLER curves refitted? python -m training.bundled_trace"
+    assert np.mean(fresh.cqi == urban.cqi) > 0.999, "BLER curves refitted? python -m distila.training.bundled_trace"
 
 
 @pytest.mark.parametrize("speed_kmh", [10.0, 30.0, 120.0])
@@ -204,7 +204,7 @@ def test_effective_sinr_lies_between_weakest_and_mean_and_solves_its_equation(sc
 def test_betas_follow_sionnas_table_within_a_factor_of_two(script):
     from sionna.sys import EESM
 
-    from xapp.nr.mcs import MCS_TABLES
+    from distila.xapp.nr.mcs import MCS_TABLES
 
     limit_db = 10 * np.log10(2 ** MCS_TABLES[1].spectral_efficiency - 1)
     line = script.BETA_AT_0_DB * np.exp(script.BETA_SLOPE_PER_DB * (limit_db + 1.5))

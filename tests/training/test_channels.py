@@ -5,12 +5,12 @@ import importlib
 import numpy as np
 import pytest
 
-from training.sim.distribution import Distribution
-from training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, eesm_beta, effective_gain_db, nodes_db
-from training.sim.scenario import AntennaConfig, ChannelConfig
-from training.sim.split import Split, seed_sequence
-from xapp.errors import InputError
-from xapp.nr.mcs import MCS_TABLES
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, eesm_beta, effective_gain_db, nodes_db
+from distila.training.sim.scenario import AntennaConfig, ChannelConfig
+from distila.training.sim.split import Split, seed_sequence
+from distila.xapp.errors import InputError
+from distila.xapp.nr.mcs import MCS_TABLES
 
 
 def exactly(value):
@@ -29,17 +29,17 @@ def seeds(number=1, split=Split.TRAIN):
 @pytest.fixture(scope="module")
 def channels():
     pytest.importorskip("sionna")
-    return importlib.import_module("training.sim.channels")
+    return importlib.import_module("distila.training.sim.channels")
 
 
 @pytest.fixture(scope="module")
 def ray_module(channels):
-    return importlib.import_module("training.sim.rays")
+    return importlib.import_module("distila.training.sim.rays")
 
 
 @pytest.fixture(scope="module")
 def precoding(channels):
-    return importlib.import_module("training.sim.precoding")
+    return importlib.import_module("distila.training.sim.precoding")
 
 
 @pytest.fixture(scope="module")

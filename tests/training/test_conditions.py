@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from training.sim import conditions as module
-from training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank
-from training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
-from training.sim.eesm import effective_gain_db, nodes_db
-from training.sim.scenario import Scenario, families
-from training.sim.split import Split
-from xapp.e2.report import NUM_MCS
-from xapp.nr.bler import SmoothBler, tbler
-from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.training.sim import conditions as module
+from distila.training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank
+from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
+from distila.training.sim.eesm import effective_gain_db, nodes_db
+from distila.training.sim.scenario import Scenario, families
+from distila.training.sim.split import Split
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.nr.bler import SmoothBler, tbler
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 
 pytest.importorskip("sionna")
 

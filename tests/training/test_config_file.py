@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.learning.config_file import load_config
-from xapp.errors import InputError
+from distila.training.learning.config_file import load_config
+from distila.xapp.errors import InputError
 
 
 class Tree(BaseModel):

@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from training.baselines import baseline, tuned_settings
-from training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
-from training.distill.losses import LossConfig, distillation_loss, kl, mse, nll
-from training.learning import rollout, trainer
-from training.learning.log import read_log
-from training.learning.rollout import RolloutPlan
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.network import relative
-from training.network.policy import NetworkPolicy
-from training.network.store import load_network, save_network
-from training.sim.conditions import Banks, Conditions
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
-from xapp.errors import InputError
-from xapp.policy.bundle import load_bundle
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.distill.losses import LossConfig, distillation_loss, kl, mse, nll
+from distila.training.learning import rollout, trainer
+from distila.training.learning.log import read_log
+from distila.training.learning.rollout import RolloutPlan
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.network import relative
+from distila.training.network.policy import NetworkPolicy
+from distila.training.network.store import load_network, save_network
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")
 pytestmark = pytest.mark.usefixtures("no_fading_in_this_module")
@@ -202,7 +202,7 @@ def test_who_drives(kept, student, scenario, monkeypatch, driver):
     drivers = []
     collect = rollout.collect
     monkeypatch.setattr(
-        "training.distill.distill.collect",
+        "distila.training.distill.distill.collect",
         lambda plan, who, **settings: (drivers.append(who), collect(plan, who, **settings))[1],
     )
     config = student(driver=driver)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from training.sim.distribution import Count, Distribution, NonNegative, Number, Positive, Share, Whole
-from xapp.errors import first_error
+from distila.training.sim.distribution import Count, Distribution, NonNegative, Number, Positive, Share, Whole
+from distila.xapp.errors import first_error
 
 REAL = st.floats(-1e6, 1e6, allow_subnormal=False)
 POSITIVE = st.floats(1e-3, 1e6)

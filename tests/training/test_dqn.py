@@ -24,26 +24,26 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torchrl.envs import check_env_specs
 
-from training.baselines import baseline
-from training.learning.checkpoint import CHECKPOINT_FILE
-from training.learning.log import read_log
-from training.learning.rollout import RolloutPlan
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.policy import NetworkPolicy
-from training.network.store import load_network
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import Decision
-from training.sim.simulator import Sent, Simulator
-from training.sim.split import Split
-from training.teachers.dqn import TEACHER_HIDDEN, DqnConfig, DqnLearner, dueling, folded, load_dqn, train_dqn
-from training.teachers.dqn_env import LinkEnv, blocks_of
-from xapp import cli
-from xapp.errors import InputError
+from distila.training.baselines import baseline
+from distila.training.learning.checkpoint import CHECKPOINT_FILE
+from distila.training.learning.log import read_log
+from distila.training.learning.rollout import RolloutPlan
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.policy import NetworkPolicy
+from distila.training.network.store import load_network
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Decision
+from distila.training.sim.simulator import Sent, Simulator
+from distila.training.sim.split import Split
+from distila.training.teachers.dqn import TEACHER_HIDDEN, DqnConfig, DqnLearner, dueling, folded, load_dqn, train_dqn
+from distila.training.teachers.dqn_env import LinkEnv, blocks_of
+from distila.xapp import cli
+from distila.xapp.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_fading", "workplace")
 
-ROOT = Path(str(files("training"))).parent
+ROOT = Path(str(files("distila.training"))).parent
 BANKS = Banks(rows=2, slots=64)
 TINY = {
     "scenarios": ["steady.yaml"],

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from training.learning.fan_out import fan_out
-from xapp.errors import InputError
+from distila.training.learning.fan_out import fan_out
+from distila.xapp.errors import InputError
 
 
 class FakeRay:

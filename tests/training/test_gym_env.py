@@ -12,15 +12,15 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
-import training  # noqa: F401  # registers
-from training.sim.conditions import Banks
-from training.sim.gym_env import DEFAULT_COLUMNS, LinkAdaptationEnv, LinkAdaptationVectorEnv
-from training.sim.report import NONE
-from training.sim.scenario import Scenario
-from xapp.errors import InputError
-from xapp.nr.mcs import mcs_table
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.columns import UNITS
+import distila.training  # noqa: F401  # registers
+from distila.training.sim.conditions import Banks
+from distila.training.sim.gym_env import DEFAULT_COLUMNS, LinkAdaptationEnv, LinkAdaptationVectorEnv
+from distila.training.sim.report import NONE
+from distila.training.sim.scenario import Scenario
+from distila.xapp.errors import InputError
+from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.columns import UNITS
 
 ID = "distila/LinkAdaptation-v0"
 WALK = {"model": "TDL-A", "speed_kmh": 3, "delay_spread_ns": 100}
@@ -96,8 +96,8 @@ class TestGymnasium:
         assert sync.reset(seed=1)[0].shape == (2, *env.observation_space.shape)
 
     def test_registration_needs_neither_torch_nor_gymnasium(self):
-        light = f"import training, gymnasium; gymnasium.spec('{ID}'); assert 'torch' not in sys.modules"
-        for line in (light, "sys.modules['gymnasium'] = None; import training"):
+        light = f"import distila.training, gymnasium; gymnasium.spec('{ID}'); assert 'torch' not in sys.modules"
+        for line in (light, "sys.modules['gymnasium'] = None; import distila.training"):
             subprocess.run([sys.executable, "-c", f"import sys; {line}"], check=True, timeout=60)
 
     def test_spaces_of_a_batch_are_those_of_a_link_batched(self, many):

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.sim.eesm import eesm_beta
-from training.sim.link import Combining, LinkTables, steeper
-from xapp.e2.report import NUM_MCS
-from xapp.nr.bler import SmoothBler, sinr_db_for_tbler, tbler
-from xapp.nr.cqi import cqi_thresholds_db
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.training.sim.eesm import eesm_beta
+from distila.training.sim.link import Combining, LinkTables, steeper
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.nr.bler import SmoothBler, sinr_db_for_tbler, tbler
+from distila.xapp.nr.cqi import cqi_thresholds_db
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 pytest.importorskip("sionna")
 

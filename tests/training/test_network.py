@@ -1,7 +1,7 @@
 """The policy's network: a new UE is zeros, NaN stays outside, SINR estimates do as SALAD's law says; the bundle is it.
 
-Constants are held against the simulator's own curves (`training.sim.report.Curves`), and bundles against the network on
-reports that it gets as a policy in the simulator, which is what it will be asked in service.
+Constants are held against the simulator's own curves (`distila.training.sim.report.Curves`), and bundles against the
+network on reports that it gets as a policy in the simulator, which is what it will be asked in service.
 """
 
 from types import SimpleNamespace
@@ -13,20 +13,28 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from training.benchmark.policies import BundlePolicy
-from training.network.config import NetworkConfig
-from training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
-from training.network.filters import BLER_RATES, COLUMNS, START_DB, PolicyNetwork, cqi_line, cqi_sinr_db, mcs_line
-from training.network.network import MOST, SHARE_HIGH, SHARE_LOW, mcs_facts
-from training.network.policy import NetworkPolicy
-from training.sim.report import matrix
-from xapp.e2.report import MCS_OFFSET, NUM_MCS
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler, tbler
-from xapp.nr.mcs import mcs_table
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.bundle import GRAPH_FILE, MAX_GRAPH_BYTES, load_bundle
-from xapp.policy.columns import UNITS
+from distila.training.benchmark.policies import BundlePolicy
+from distila.training.network.config import NetworkConfig
+from distila.training.network.export import agreement, export_bundle, latency_us, sample_inputs, stored
+from distila.training.network.filters import (
+    BLER_RATES,
+    COLUMNS,
+    START_DB,
+    PolicyNetwork,
+    cqi_line,
+    cqi_sinr_db,
+    mcs_line,
+)
+from distila.training.network.network import MOST, SHARE_HIGH, SHARE_LOW, mcs_facts
+from distila.training.network.policy import NetworkPolicy
+from distila.training.sim.report import matrix
+from distila.xapp.e2.report import MCS_OFFSET, NUM_MCS
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler, tbler
+from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.bundle import GRAPH_FILE, MAX_GRAPH_BYTES, load_bundle
+from distila.xapp.policy.columns import UNITS
 
 SMALL = NetworkConfig(hidden=(24, 24))
 COUNT = len(SMALL.rates_db)
@@ -115,7 +123,7 @@ def test_an_mcs_fails_every_other_time_at_its_centre(table):
 
 @pytest.mark.parametrize(("mcs", "cqi"), [(1, 1), (2, 2), (3, 3)])
 def test_centres_rates_and_cqi_are_those_of_the_simulators_curves(mcs, cqi):
-    link = pytest.importorskip("training.sim.link")
+    link = pytest.importorskip("distila.training.sim.link")
     pytest.importorskip("sionna")
     curves = link.link_tables(mcs, cqi, ((52, 1),), SmoothBler.load(), torch.device("cpu")).curves
     centre_db, rate = mcs_facts(mcs)
@@ -532,7 +540,7 @@ def test_disagreement_is_found(bundle, taught):
 
 
 def test_a_bundle_that_decides_otherwise_is_not_written(tmp_path, monkeypatch):
-    from training.network import export
+    from distila.training.network import export
 
     other = export.onnx_graph(a_network(seed=8))
     monkeypatch.setattr(export, "onnx_graph", lambda network: other)
@@ -600,11 +608,11 @@ class Recorder:
 def simulate(tmp_path_factory):
     """Runs a policy in one of `SCENES`."""
     pytest.importorskip("sionna")
-    from training.baselines import baseline
-    from training.sim.conditions import Banks, Conditions
-    from training.sim.scenario import Scenario
-    from training.sim.simulator import Simulator
-    from training.sim.split import Split
+    from distila.training.baselines import baseline
+    from distila.training.sim.conditions import Banks, Conditions
+    from distila.training.sim.scenario import Scenario
+    from distila.training.sim.simulator import Simulator
+    from distila.training.sim.split import Split
 
     banks = Banks(4, 256, 0, tmp_path_factory.mktemp("banks"))
 

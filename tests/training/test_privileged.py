@@ -22,26 +22,26 @@ import yaml
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from training.baselines import baseline, tuned_settings
-from training.commands import train as command
-from training.learning import trainer
-from training.learning.log import read_log
-from training.learning.rollout import RolloutPlan
-from training.network.network import SHARE_HIGH, SHARE_LOW
-from training.network.policy import NetworkPolicy
-from training.network.store import load_network
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import MCS, MCS_OFFSET, Decision
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
-from xapp import cli
-from xapp.errors import InputError
-from xapp.policy.bundle import load_bundle
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.commands import train as command
+from distila.training.learning import trainer
+from distila.training.learning.log import read_log
+from distila.training.learning.rollout import RolloutPlan
+from distila.training.network.network import SHARE_HIGH, SHARE_LOW
+from distila.training.network.policy import NetworkPolicy
+from distila.training.network.store import load_network
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import MCS, MCS_OFFSET, Decision
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
+from distila.xapp import cli
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("training"))).parent
+ROOT = Path(str(files("distila.training"))).parent
 SHIPPED = sorted(
     path.stem
     for path in (ROOT / "training/teachers/configs").glob("*.yaml")

@@ -8,19 +8,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from training.distill.distill import DistillConfig, DistillLesson, Teachers
-from training.distill.losses import LossConfig, distillation_loss
-from training.learning.log import read_log
-from training.network import recurrent
-from training.network.config import NetworkConfig
-from training.network.export import agreement, export_bundle, sample_inputs, stored
-from training.network.filters import PolicyNetwork
-from training.network.make import make_network
-from training.network.recurrent import RecurrentNetwork
-from training.network.store import load_network, save_network
-from xapp.errors import InputError, first_error
-from xapp.policy.bundle import GRAPH_FILE, load_bundle
-from xapp.policy.columns import UNITS
+from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers
+from distila.training.distill.losses import LossConfig, distillation_loss
+from distila.training.learning.log import read_log
+from distila.training.network import recurrent
+from distila.training.network.config import NetworkConfig
+from distila.training.network.export import agreement, export_bundle, sample_inputs, stored
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.make import make_network
+from distila.training.network.recurrent import RecurrentNetwork
+from distila.training.network.store import load_network, save_network
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.policy.bundle import GRAPH_FILE, load_bundle
+from distila.xapp.policy.columns import UNITS
 
 SMALL = {"memory": "gru", "projection": 8, "gru_width": 10, "hidden": (12,)}
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.baselines import baseline, tuned_settings
-from training.learning.rollout import RolloutPlan, collect
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import MCS, MCS_OFFSET, Decision, matrix
-from training.sim.simulator import Simulator
-from training.sim.split import Split
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.learning.rollout import RolloutPlan, collect
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import MCS, MCS_OFFSET, Decision, matrix
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
 
 pytest.importorskip("sionna")
 pytestmark = pytest.mark.usefixtures("no_fading")

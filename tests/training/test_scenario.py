@@ -3,15 +3,15 @@
 import pytest
 import yaml
 
-from training.sim.distribution import Distribution
-from training.sim.scenario import (
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.scenario import (
     Scenario,
     families,
     find_scenario,
     load_scenario,
     training_domain,
 )
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 MINIMAL = {"name": "mine", "channels": [{"model": "TDL-A"}]}
 SEEN = [s for s in families().values() if not s.unseen]

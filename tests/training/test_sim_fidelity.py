@@ -14,20 +14,20 @@ from sionna.phy.channel import cir_to_ofdm_channel
 from sionna.phy.channel.tr38901 import TDL
 from sionna.sys import EESM, OuterLoopLinkAdaptation, PHYAbstraction
 
-from training.baselines import baseline
-from training.sim.bank import FadingBank
-from training.sim.channels import _summarise
-from training.sim.conditions import Conditions
-from training.sim.distribution import Distribution
-from training.sim.report import ACK, NACK, Decision
-from training.sim.scenario import ChannelConfig, CqiConfig, E2Config, LinkConfig, Scenario
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from training.sinr_olla import SinrInnerLoop, SinrOlla
-from training.sionna_bler import SionnaBler
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.olla import OllaConfig
+from distila.training.baselines import baseline
+from distila.training.sim.bank import FadingBank
+from distila.training.sim.channels import _summarise
+from distila.training.sim.conditions import Conditions
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.report import ACK, NACK, Decision
+from distila.training.sim.scenario import ChannelConfig, CqiConfig, E2Config, LinkConfig, Scenario
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.training.sinr_olla import SinrInnerLoop, SinrOlla
+from distila.training.sionna_bler import SionnaBler
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.olla import OllaConfig
 
 PRBS, SYMBOLS = 52, 12
 SUBCARRIERS_PER_PRB = num_re(1) // SYMBOLS  # so that Sionna counts as many resource elements as the TBS does
@@ -91,7 +91,7 @@ def phy():
 
 
 def conditions(monkeypatch, channel, links, slots, what=None, **options):
-    monkeypatch.setattr("training.sim.conditions.fading_bank", lambda *args: channel.bank)
+    monkeypatch.setattr("distila.training.sim.conditions.fading_bank", lambda *args: channel.bank)
     return Conditions(what or scenario(), links, Split.TEST, 3, slots, **options)
 
 
@@ -144,7 +144,8 @@ def test_error_rates_and_goodput_are_those_of_sionna_slot_by_slot(monkeypatch, f
 
 
 class SionnaOllaHere:
-    """Sionna's OLLA as `training.sinr_olla` has it, inside the simulator; told the effective SINR one slot late."""
+    """Sionna's OLLA as `distila.training.sinr_olla` has it, inside the simulator; told the effective SINR one slot
+    late."""
 
     name = "sionna-olla"
 
@@ -224,7 +225,7 @@ def run_native(monkeypatch, channel, links=50, slots=200, device="cpu", seed=3):
         link=LinkConfig(dtx_probability=always(0.02)),
         e2=E2Config(period_slots=always(7), delay_slots=always(3)),
     )
-    monkeypatch.setattr("training.sim.conditions.fading_bank", lambda *args: channel.bank)
+    monkeypatch.setattr("distila.training.sim.conditions.fading_bank", lambda *args: channel.bank)
     c = Conditions(usual, links, Split.TEST, seed, slots + 8, device)
     simulator = Simulator(c, native=baseline("olla"))
     reports = []

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra `training`", exc_type=ImportError)
 pytest.importorskip("sionna.sys", reason="needs the extra `training`", exc_type=ImportError)
 
-from replay.commands import bench
-from training.benchmark import sim_speed
-from training.sim.conditions import Banks
-from xapp.errors import InputError
+from distila.replay.commands import bench
+from distila.training.benchmark import sim_speed
+from distila.training.sim.conditions import Banks
+from distila.xapp.errors import InputError
 
 KEYS = {
     "links",

@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from replay.du import Du, DuConfig
-from replay.link import Link
-from replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
-from training.baselines import baseline
-from training.sim import conditions as conditions_module
-from training.sim.bank import NUM_NODES, FadingBank, fading_bank
-from training.sim.conditions import Banks, Conditions
-from training.sim.link import Combining, steeper
-from training.sim.report import ACK, DTX, NACK, NONE, Decision
-from training.sim.scenario import Scenario, families
-from training.sim.simulator import Simulator
-from training.sim.split import Split, seed_sequence
-from training.sim.traffic import Traffic
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
-from xapp.policy.olla import CqiOlla
+from distila.replay.du import Du, DuConfig
+from distila.replay.link import Link
+from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
+from distila.training.baselines import baseline
+from distila.training.sim import conditions as conditions_module
+from distila.training.sim.bank import NUM_NODES, FadingBank, fading_bank
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.link import Combining, steeper
+from distila.training.sim.report import ACK, DTX, NACK, NONE, Decision
+from distila.training.sim.scenario import Scenario, families
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split, seed_sequence
+from distila.training.sim.traffic import Traffic
+from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.xapp.policy.olla import CqiOlla
 
 pytest.importorskip("sionna")
 
@@ -885,7 +885,7 @@ def test_reports_tell_the_buffer_of_links_with_files_only():
 
 
 class SrsranOlla:
-    """`xapp.policy.olla.CqiOlla`, the DU stand-in's own loop, as a policy."""
+    """`distila.xapp.policy.olla.CqiOlla`, the DU stand-in's own loop, as a policy."""
 
     name = "replayed"
 

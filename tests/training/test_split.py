@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.sim.split import Split, seed_sequence, torch_seed
+from distila.training.sim.split import Split, seed_sequence, torch_seed
 
 PURPOSES = ("bank", "setup x", "luck x", "bursts x", "cqi x", "allocations x", "traffic x", "native x", "luck y")
 

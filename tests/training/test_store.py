@@ -6,11 +6,11 @@ import pickle
 import pytest
 import torch
 
-from training.network import store
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.store import NETWORK_FILE, find_network, load_network, save_network
-from xapp.errors import InputError
+from distila.training.network import store
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.store import NETWORK_FILE, find_network, load_network, save_network
+from distila.xapp.errors import InputError
 
 
 def a_network(**config):
@@ -155,7 +155,7 @@ def test_a_network_is_found_by_file_and_by_directory(kept):
 
 def test_or_by_name_if_it_ships(kept, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "files", lambda package: tmp_path / package)
-    folder = tmp_path / "training.teachers" / "shipped"
+    folder = tmp_path / "distila.training.teachers" / "shipped"
     folder.mkdir(parents=True)
     for name in ("tutor", "mentor"):
         (folder / f"{name}.pt").write_bytes(kept.read_bytes())

@@ -8,17 +8,17 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from training.benchmark import runner
-from training.commands import student as command
-from training.distill.distill import load_distill
-from training.learning import trainer
-from training.network.store import load_network
-from training.sim.scenario import find_scenario
-from training.student.gates import failures
-from training.student.recipe import Gates, Recipe, load_recipe
-from training.teachers.privileged import load_privileged
-from xapp.errors import InputError
-from xapp.policy.bundle import load_bundle
+from distila.training.benchmark import runner
+from distila.training.commands import student as command
+from distila.training.distill.distill import load_distill
+from distila.training.learning import trainer
+from distila.training.network.store import load_network
+from distila.training.sim.scenario import find_scenario
+from distila.training.student.gates import failures
+from distila.training.student.recipe import Gates, Recipe, load_recipe
+from distila.training.teachers.privileged import load_privileged
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")
 
@@ -159,7 +159,7 @@ def build(no_fading, workplace, steady, distila, monkeypatch):
     for name, network in (("teacher", {"hidden": [24], "head": "value"}), ("student", {"hidden": [12]})):
         Path(f"{name}.yaml").write_text(yaml.safe_dump({**LOOP, "network": network}))
     monkeypatch.setattr(command, "files", lambda package: workplace / "site" / package)
-    (workplace / "site" / "training.teachers").mkdir(parents=True)
+    (workplace / "site" / "distila.training.teachers").mkdir(parents=True)
 
     def run(*arguments, **settings):
         Path("recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **settings}))
@@ -217,8 +217,8 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert "| family | student | teacher | BLER" in near_rt
     assert "`steady`" not in near_rt
 
-    assert "training.teachers/shipped/teacher.pt" in installed()
-    target = Path("site/xapp.policy/bundles/small")
+    assert "distila.training.teachers/shipped/teacher.pt" in installed()
+    target = Path("site/distila.xapp.policy/bundles/small")
     assert load_bundle(target).digest == load_bundle(Path("made/bundle")).digest
     assert (target / "card.md").read_text() == card
 

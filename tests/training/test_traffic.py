@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.sim.scenario import TrafficConfig
-from training.sim.traffic import Traffic
+from distila.training.sim.scenario import TrafficConfig
+from distila.training.sim.traffic import Traffic
 
 CPU = torch.device("cpu")
 SLOT_US = 500

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from training.learning import trainer
-from training.learning.checkpoint import Checkpoint
-from training.learning.log import TrainingLog, read_log
-from training.sim.conditions import Banks
-from training.sim.split import Split
-from training.teachers.privileged import PrivilegedLesson
-from xapp.errors import InputError
+from distila.training.learning import trainer
+from distila.training.learning.checkpoint import Checkpoint
+from distila.training.learning.log import TrainingLog, read_log
+from distila.training.sim.conditions import Banks
+from distila.training.sim.split import Split
+from distila.training.teachers.privileged import PrivilegedLesson
+from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
 pytestmark = pytest.mark.usefixtures("no_fading")

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.learning.worth import Worth
-from training.network.network import SHARE_HIGH, SHARE_LOW
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import MCS, Decision
-from training.sim.simulator import RE_PER_PRB_SLOT, Simulator
-from training.sim.split import Split
-from xapp.policy.bundle import Action
+from distila.training.learning.worth import Worth
+from distila.training.network.network import SHARE_HIGH, SHARE_LOW
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import MCS, Decision
+from distila.training.sim.simulator import RE_PER_PRB_SLOT, Simulator
+from distila.training.sim.split import Split
+from distila.xapp.policy.bundle import Action
 
 LINKS = 2
 RATE = [0.5, 1.0, 2.0, 4.0]

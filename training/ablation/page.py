@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from replay.atomic_file import replacing
+from distila.replay.atomic_file import replacing
 
 _BLUE, _GREY = "#2563a8", "#8a8a8a"
 

@@ -11,22 +11,22 @@ from typing import Any, Final
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.atomic_file import check_writable, replacing
-from training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Variant
-from training.benchmark.episode import Sizes
-from training.benchmark.policies import parse_policy
-from training.benchmark.suite import Benchmark, run_benchmark
-from training.distill.distill import DistillConfig, DistillLesson, Teachers
-from training.learning import trainer
-from training.learning.config_file import load_config
-from training.learning.fan_out import fan_out
-from training.learning.interval import interval
-from training.learning.trainer import Progress
-from training.network.network import Network
-from training.network.store import NETWORK_FILE, save_network
-from training.sim.scenario import find_scenario
-from training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable, replacing
+from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Variant
+from distila.training.benchmark.episode import Sizes
+from distila.training.benchmark.policies import parse_policy
+from distila.training.benchmark.suite import Benchmark, run_benchmark
+from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers
+from distila.training.learning import trainer
+from distila.training.learning.config_file import load_config
+from distila.training.learning.fan_out import fan_out
+from distila.training.learning.interval import interval
+from distila.training.learning.trainer import Progress
+from distila.training.network.network import Network
+from distila.training.network.store import NETWORK_FILE, save_network
+from distila.training.sim.scenario import find_scenario
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
+from distila.xapp.errors import InputError
 
 Bar = Callable[[str, str], AbstractContextManager[Progress]]
 
@@ -60,7 +60,7 @@ def load_study(name: str) -> StudyConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    study = load_config(StudyConfig, name, "training.ablation")
+    study = load_config(StudyConfig, name, "distila.training.ablation")
     known = [variant.name for variant in VARIANTS]
     for variant in study.variants or ():
         if variant not in known:
@@ -92,12 +92,12 @@ def run_study(study: StudyConfig, out: Path, bar: Bar, workers: int, jobs: int, 
         study: how much.
         out: directory; an interrupted study goes on where it was.
         bar: for the progress of each step.
-        workers: trainings at once (`training.learning.fan_out`).
+        workers: trainings at once (`distila.training.learning.fan_out`).
         jobs: processes of the benchmark.
         cache: directory of fading banks; None: the user's.
 
     Raises:
-        InputError: see `training.learning.trainer.train` and `training.benchmark.suite.run_benchmark`.
+        InputError: see `distila.training.learning.trainer.train` and `distila.training.benchmark.suite.run_benchmark`.
     """
     check_writable(out)
     chosen = [variant for variant in VARIANTS if study.variants is None or variant.name in study.variants]
@@ -191,7 +191,7 @@ def _privileged(task: _Task, settings: dict[str, Any], network: dict[str, Any]) 
 
 
 def _dqn(task: _Task, settings: dict[str, Any], network: dict[str, Any]) -> Network:
-    from training.teachers.dqn import DqnConfig, train_dqn  # TorchRL takes seconds to import
+    from distila.training.teachers.dqn import DqnConfig, train_dqn  # TorchRL takes seconds to import
 
     config = DqnConfig.model_validate({**settings, **task.study.dqn, "network": network})
     return train_dqn(config, task.path.parent, resume=True, cache=task.cache)

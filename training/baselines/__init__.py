@@ -9,14 +9,14 @@ works without CQI.
 
 | name | what it is | module |
 |---|---|---|
-| illa | CQI to MCS, no feedback | `training.baselines.olla` |
-| olla | outer loop in dB | `training.baselines.olla` |
-| srsran-olla | outer loop in CQI steps, as srsRAN Project | `training.baselines.olla` |
-| bler-window | MCS steps on a windowed BLER, as OpenAirInterface | `training.baselines.bler_window` |
-| salad | SINR from ACK and NACK, self-adapting (NVIDIA) | `training.baselines.salad` |
-| thompson | posterior over the SINR, sampled | `training.baselines.thompson` |
-| genie | knows the slot: most bits | `training.baselines.genie` |
-| genie-target | knows the slot: highest MCS within a target | `training.baselines.genie` |
+| illa | CQI to MCS, no feedback | `distila.training.baselines.olla` |
+| olla | outer loop in dB | `distila.training.baselines.olla` |
+| srsran-olla | outer loop in CQI steps, as srsRAN Project | `distila.training.baselines.olla` |
+| bler-window | MCS steps on a windowed BLER, as OpenAirInterface | `distila.training.baselines.bler_window` |
+| salad | SINR from ACK and NACK, self-adapting (NVIDIA) | `distila.training.baselines.salad` |
+| thompson | posterior over the SINR, sampled | `distila.training.baselines.thompson` |
+| genie | knows the slot: most bits | `distila.training.baselines.genie` |
+| genie-target | knows the slot: highest MCS within a target | `distila.training.baselines.genie` |
 """
 
 import functools
@@ -27,14 +27,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training.baselines.bler_window import BlerWindow, BlerWindowSettings
-from training.baselines.genie import Genie, GenieSettings, GenieTarget, GenieTargetSettings
-from training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, IllaSettings, Olla, OllaSettings
-from training.baselines.salad import Salad, SaladSettings
-from training.baselines.thompson import Thompson, ThompsonSettings
-from training.sim.report import Policy
-from xapp.config import read_yaml
-from xapp.errors import InputError
+from distila.training.baselines.bler_window import BlerWindow, BlerWindowSettings
+from distila.training.baselines.genie import Genie, GenieSettings, GenieTarget, GenieTargetSettings
+from distila.training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, IllaSettings, Olla, OllaSettings
+from distila.training.baselines.salad import Salad, SaladSettings
+from distila.training.baselines.thompson import Thompson, ThompsonSettings
+from distila.training.sim.report import Policy
+from distila.xapp.config import read_yaml
+from distila.xapp.errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,7 +68,7 @@ BASELINES: Final[dict[str, Callable[..., Policy]]] = {
 GENIES: Final = (Genie.name, GenieTarget.name)
 """Those that know what nobody can; in the DU only."""
 
-_TUNED: Final = Path(str(files("training.baselines"))) / "tuned.yaml"
+_TUNED: Final = Path(str(files("distila.training.baselines"))) / "tuned.yaml"
 
 
 @functools.cache

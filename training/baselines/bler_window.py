@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import torch
 
-from training.baselines.settings import Range, check, check_order
-from training.sim.report import ACK, NACK, Cell, Decision, Report
+from distila.training.baselines.settings import Range, check, check_order
+from distila.training.sim.report import ACK, NACK, Cell, Decision, Report
 
 _FAILED = 1 << 20  # counts of errors lie above those of transmissions in one integer: one addition per slot
 

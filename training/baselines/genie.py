@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from training.baselines.settings import PROBABILITY, check
-from training.sim.report import Cell, Decision, Report
+from distila.training.baselines.settings import PROBABILITY, check
+from distila.training.sim.report import Cell, Decision, Report
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ The **inner loop** (`Illa`) takes the SINR that the latest CQI stands for and th
 there does not exceed a target. The **outer loop** (`Olla`) adds an offset to that SINR: on a NACK it falls by a step,
 on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the first-transmission BLER equals the
 target (Sampath, Kumar, Holtzman, VTC 1997; Pedersen et al., VTC 2007). `CqiOlla` does the same in the CQI domain, as
-srsRAN Project's scheduler, with exactly the decisions of `xapp.policy.olla.CqiOlla`.
+srsRAN Project's scheduler, with exactly the decisions of `distila.xapp.policy.olla.CqiOlla`.
 
 A link that reports no CQI starts from a stated SINR (or CQI) and is steered by HARQ alone, which is why its offset may
 go much further.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.baselines.settings import (
+from distila.training.baselines.settings import (
     NO_CQI,
     POSITIVE,
     PROBABILITY,
@@ -26,8 +26,8 @@ from training.baselines.settings import (
     cqi_index,
     cqi_sinr_db,
 )
-from training.sim.report import Cell, Decision, Report
-from xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
+from distila.training.sim.report import Cell, Decision, Report
+from distila.xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class CqiOllaSettings:
 
 
 class CqiOlla:
-    """OLLA in the CQI domain: `xapp.policy.olla.CqiOlla` for a batch of links, decision for decision.
+    """OLLA in the CQI domain: `distila.xapp.policy.olla.CqiOlla` for a batch of links, decision for decision.
 
     The same float32 operations in the same order; feedback is taken slot by slot, as that class is fed in a DU. The MCS
     at which the offset no longer rises is that of the highest CQI, also where the table has more.

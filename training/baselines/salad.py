@@ -28,7 +28,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.baselines.settings import (
+from distila.training.baselines.settings import (
     NO_CQI,
     POSITIVE,
     PROBABILITY,
@@ -40,8 +40,8 @@ from training.baselines.settings import (
     cqi_index,
     cqi_sinr_db,
 )
-from training.sim.report import Cell, Curves, Decision, Report
-from xapp.errors import InputError
+from distila.training.sim.report import Cell, Curves, Decision, Report
+from distila.xapp.errors import InputError
 
 LEARNING_RATES: Final = tuple(round(0.1 + 0.2 * index, 1) for index in range(10))
 """Candidates for the student's step size."""

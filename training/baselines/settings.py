@@ -7,8 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.sim.report import ACK, NACK, Cell, Report
-from xapp.errors import InputError
+from distila.training.sim.report import ACK, NACK, Cell, Report
+from distila.xapp.errors import InputError
 
 OUTCOMES: Final = 4
 NO_CQI: Final = 16

@@ -20,8 +20,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.baselines.settings import PROBABILITY, SINR_DB, Feedback, Range, check, cqi_index
-from training.sim.report import Cell, Decision, Report
+from distila.training.baselines.settings import PROBABILITY, SINR_DB, Feedback, Range, check, cqi_index
+from distila.training.sim.report import Cell, Decision, Report
 
 NUM_BINS: Final = 80
 _MARGIN_DB: Final = 6.0  # grid beyond the lowest and the highest MCS's SINR of TBLER 0.5

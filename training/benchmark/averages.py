@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from training.benchmark.view import BenchmarkView
+from distila.training.benchmark.view import BenchmarkView
 
 FIVE: Final = ("full_buffer_mimo", "full_buffer_massive_mimo", "high_mobility", "embb", "mixed_traffic")
 """The families after arXiv 2507.06602."""
@@ -40,7 +40,7 @@ def average_gains(bench: BenchmarkView, resamples: Mapping[str, Resamples]) -> d
             is about other links of the same families, not about other families.
 
     Returns:
-        See `training.benchmark.results.benchmark_results`.
+        See `distila.training.benchmark.results.benchmark_results`.
     """
     found: dict[str, Any] = {}
     for group, names in family_groups(bench).items():

@@ -1,4 +1,4 @@
-"""The charts of the benchmark's report, as plotly figures; `training.benchmark.report` puts them on the page.
+"""The charts of the benchmark's report, as plotly figures; `distila.training.benchmark.report` puts them on the page.
 
 What is null in the results is left out, never drawn as zero.
 """
@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from replay.report_charts import AGAINST_COLOUR, GREY, Chart, new_figure, plain, signed
-from training.benchmark.view import (
+from distila.replay.report_charts import AGAINST_COLOUR, GREY, Chart, new_figure, plain, signed
+from distila.training.benchmark.view import (
     BETTER,
     UNKNOWN,
     UNSEEN,

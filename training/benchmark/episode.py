@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
-from training.sim.conditions import Banks, Conditions
-from training.sim.scenario import Scenario
-from training.sim.sealed_npz import read_sealed, write_sealed
-from training.sim.simulator import Simulator
-from training.sim.split import Split
+from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.sealed_npz import read_sealed, write_sealed
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class Episode:
     bits: FloatArray
     """delivered"""
     goodput: FloatArray
-    """bit/s/Hz of what was allocated, see `training.sim.simulator.Counters`"""
+    """bit/s/Hz of what was allocated, see `distila.training.sim.simulator.Counters`"""
     resource: FloatArray
     """resource elements that carried transmissions; 0: there was nothing to send"""
     first_ack: FloatArray

@@ -19,13 +19,13 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 
-from training.baselines import BASELINES, GENIES, baseline, tuned_settings
-from training.network.network import Network
-from training.network.policy import Answers, NetworkPolicy
-from training.network.store import NETWORK_FILE, find_network, load_network
-from training.sim.report import Cell, Decision, Policy, Report, matrix
-from xapp.errors import InputError
-from xapp.policy.bundle import MANIFEST_FILE, Action, Bundle, find_bundle, load_bundle
+from distila.training.baselines import BASELINES, GENIES, baseline, tuned_settings
+from distila.training.network.network import Network
+from distila.training.network.policy import Answers, NetworkPolicy
+from distila.training.network.store import NETWORK_FILE, find_network, load_network
+from distila.training.sim.report import Cell, Decision, Policy, Report, matrix
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import MANIFEST_FILE, Action, Bundle, find_bundle, load_bundle
 
 REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""

@@ -15,12 +15,12 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replay.atomic_file import replacing
-from replay.report import number, write_page
-from replay.report_charts import AGAINST_COLOUR, DASH, GREY, signed
-from training.benchmark import charts
-from training.benchmark.averages import FIVE_GROUP, distinct
-from training.benchmark.view import (
+from distila.replay.atomic_file import replacing
+from distila.replay.report import number, write_page
+from distila.replay.report_charts import AGAINST_COLOUR, DASH, GREY, signed
+from distila.training.benchmark import charts
+from distila.training.benchmark.averages import FIVE_GROUP, distinct
+from distila.training.benchmark.view import (
     BETTER,
     MIXED,
     REAL_TIME,
@@ -86,7 +86,7 @@ def write_report(path: Path, results: dict[str, Any]) -> None:
         "setups": [_setup(bench, name) for name in bench.policies],
         "unseen": UNSEEN,
     }
-    template = resources.files("training").joinpath("benchmark/report.html.j2").read_text("utf-8")
+    template = resources.files("distila.training").joinpath("benchmark/report.html.j2").read_text("utf-8")
     write_page(path, values, template)
 
 

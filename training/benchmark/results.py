@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
-from training.benchmark.episode import Episode
-from training.benchmark.policies import REFERENCE
+from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
+from distila.training.benchmark.episode import Episode
+from distila.training.benchmark.policies import REFERENCE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def benchmark_results(
     defined is null.
 
     ``averages.<group>``: ``families`` (names), and ``policies.<name>`` with ``mean`` and ``ci95`` of the gain [%], see
-    `training.benchmark.averages`.
+    `distila.training.benchmark.averages`.
 
     ``settings.e2_period_ms`` and ``settings.e2_delay_ms`` are there where every family was run with that E2 timing
     instead of its own.

@@ -20,17 +20,24 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from training.benchmark.episode import Episode, EpisodePlan, run_episode
-from training.sim.bank import fading_bank
-from training.sim.scenario import ChannelConfig
-from training.sim.split import Split
-from xapp.errors import InputError
+from distila.training.benchmark.episode import Episode, EpisodePlan, run_episode
+from distila.training.sim.bank import fading_bank
+from distila.training.sim.scenario import ChannelConfig
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
-_CODE: Final = ("training.sim", "training.baselines", "training.network", "xapp.nr", "xapp.policy", "xapp.e2")
-_MODULES: Final = ("training.benchmark.episode", "training.benchmark.policies")
+_CODE: Final = (
+    "distila.training.sim",
+    "distila.training.baselines",
+    "distila.training.network",
+    "distila.xapp.nr",
+    "distila.xapp.policy",
+    "distila.xapp.e2",
+)
+_MODULES: Final = ("distila.training.benchmark.episode", "distila.training.benchmark.policies")
 _PACKAGES: Final = ("torch", "numpy", "onnxruntime", "sionna-no-rt")
 
 

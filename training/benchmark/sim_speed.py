@@ -18,16 +18,16 @@ import torch
 from sionna.sys import OuterLoopLinkAdaptation, PHYAbstraction
 from torch import Tensor
 
-from training.baselines import baseline
-from training.sim.bank import Progress
-from training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
-from training.sim.distribution import Distribution
-from training.sim.report import Decision
-from training.sim.scenario import ChannelConfig, E2Config, Scenario
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from xapp.errors import InputError
-from xapp.nr.tbs import num_re
+from distila.training.baselines import baseline
+from distila.training.sim.bank import Progress
+from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.report import Decision
+from distila.training.sim.scenario import ChannelConfig, E2Config, Scenario
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
+from distila.xapp.nr.tbs import num_re
 
 REPORT_PERIOD_SLOTS: Final = 20
 LEAST_ROUNDS: Final = 3
@@ -42,7 +42,7 @@ _SLOTS_PER_SIONNA_SLOT: Final = 50
 _FOREVER: Final = 1 << 40
 
 Stage = Callable[[str, str], AbstractContextManager[Progress]]
-"""Opens a progress bar with a description and a unit, such as `xapp.commands.terminal.progress_bar`."""
+"""Opens a progress bar with a description and a unit, such as `distila.xapp.commands.terminal.progress_bar`."""
 Work = Callable[[int], int]
 """Does at least so many slots; returns how many it did."""
 

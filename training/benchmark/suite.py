@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from replay.atomic_file import check_writable, replacing
-from training.benchmark.averages import Resamples, average_gains
-from training.benchmark.episode import Episode, EpisodePlan, Sizes
-from training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
-from training.benchmark.report import write_pngs, write_report
-from training.benchmark.results import (
+from distila.replay.atomic_file import check_writable, replacing
+from distila.training.benchmark.averages import Resamples, average_gains
+from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes
+from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
+from distila.training.benchmark.report import write_pngs, write_report
+from distila.training.benchmark.results import (
     add_genie_share,
     benchmark_results,
     gain,
@@ -20,12 +20,12 @@ from training.benchmark.results import (
     policy_figures,
     used_links,
 )
-from training.benchmark.runner import Progress, run_all
-from training.benchmark.view import BenchmarkView
-from training.sim.distribution import Distribution
-from training.sim.scenario import Scenario, find_scenario
-from training.sim.split import Split
-from xapp.errors import InputError
+from distila.training.benchmark.runner import Progress, run_all
+from distila.training.benchmark.view import BenchmarkView
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.scenario import Scenario, find_scenario
+from distila.training.sim.split import Split
+from distila.xapp.errors import InputError
 
 SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
@@ -61,7 +61,8 @@ def run_benchmark(
     """Run it, or what is missing of it, and write ``results.json``, ``report.html`` and the charts into ``out``.
 
     Raises:
-        InputError: ``out`` cannot be written to; or see `with_e2_timing` and `training.benchmark.runner.run_all`.
+        InputError: ``out`` cannot be written to; or see `with_e2_timing` and
+            `distila.training.benchmark.runner.run_all`.
     """
     check_writable(out)
     scenarios = [with_e2_timing(each, benchmark.e2_period_ms, benchmark.e2_delay_ms) for each in benchmark.scenarios]

@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from replay.atomic_file import check_writable, replacing
-from training.benchmark.episode import EpisodePlan, Sizes
-from training.benchmark.policies import PolicySpec
-from training.benchmark.runner import Progress, run_all
-from training.sim.scenario import families
-from training.sim.split import Split
+from distila.replay.atomic_file import check_writable, replacing
+from distila.training.benchmark.episode import EpisodePlan, Sizes
+from distila.training.benchmark.policies import PolicySpec
+from distila.training.benchmark.runner import Progress, run_all
+from distila.training.sim.scenario import families
+from distila.training.sim.split import Split
 
 GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
     "illa": {"target": (0.03, 0.1, 0.2, 0.3, 0.45), "cqi_position": (0.0, 0.25, 0.5)},

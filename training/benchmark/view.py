@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR
-from training.baselines import GENIES
+from distila.replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR
+from distila.training.baselines import GENIES
 
 # Told apart by most kinds of colour vision, on light and on dark; markers and dashes help where they are not.
 _COLOURS: Final = (

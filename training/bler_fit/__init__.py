@@ -1,1 +1,1 @@
-"""Fits the BLER curves that :mod:`xapp.nr.bler` ships, to Sionna's simulated PDSCH tables."""
+"""Fits the BLER curves that :mod:`distila.xapp.nr.bler` ships, to Sionna's simulated PDSCH tables."""

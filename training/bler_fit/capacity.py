@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xapp.nr.mcs import FloatArray
+from distila.xapp.nr.mcs import FloatArray
 
 _SNR_DB = np.arange(-25.0, 40.0, 0.1)
 

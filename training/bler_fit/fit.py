@@ -1,7 +1,7 @@
-"""Fit smooth BLER curves to Sionna's simulated PDSCH tables and write the file that :mod:`xapp.nr.bler`
+"""Fit smooth BLER curves to Sionna's simulated PDSCH tables and write the file that :mod:`distila.xapp.nr.bler`
 ships.
 
-    python -m training.bler_fit.fit --out xapp/nr/bler_curves.npz [--plot FILE.png]
+    python -m distila.training.bler_fit.fit --out xapp/nr/bler_curves.npz [--plot FILE.png]
 
 Needs the installed ``sionna`` (or ``sionna-no-rt``) package for its tables, scipy, and matplotlib for
 ``--plot``. Deterministic; takes about a minute. Fails, and writes nothing, when a curve misses a simulated
@@ -53,10 +53,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from training.bler_fit.capacity import snr_db_for_rate
-from training.sionna_bler import SimulatedRow, read_tables, sionna_version
-from xapp.nr.bler import SmoothBler, curve_bler
-from xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray
+from distila.training.bler_fit.capacity import snr_db_for_rate
+from distila.training.sionna_bler import SimulatedRow, read_tables, sionna_version
+from distila.xapp.nr.bler import SmoothBler, curve_bler
+from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray
 
 HARD_LIMIT = 0.02
 SOFT_LIMIT = 0.014
@@ -161,7 +161,7 @@ def _design(group: Simulation) -> _Design:
 
 
 def fit_trend(groups: list[Simulation]) -> list[dict[Code, FloatArray]]:
-    """Step 1: for every code block size, code -> trend parameters [4] of :func:`xapp.nr.bler.curve_bler`."""
+    """Step 1: for every code block size, code -> trend parameters [4] of :func:`distila.xapp.nr.bler.curve_bler`."""
     designs = [_design(group) for group in groups]
     per_size = _NUM_GAP + _NUM_SCALE
 
@@ -294,7 +294,7 @@ def fit(rows: dict[Mcs, SimulatedRow], log: bool = True) -> SmoothBler:
     stored = {index: values.astype(np.float32) for index, values in params.items()}
     provenance = {
         "source": f"{sionna_version()}, sys/bler_tables/PDSCH_table{{1,2,3}}.json (Apache-2.0)",
-        "script": "python -m training.bler_fit.fit",
+        "script": "python -m distila.training.bler_fit.fit",
         "params": "float32 [mcs, cbs node, 4]: centre dB, log scale, skew, log tail; see xapp.nr.bler",
     }
     model = SmoothBler(nodes, {index: np.asarray(v, dtype=np.float64) for index, v in stored.items()}, provenance)
@@ -319,7 +319,7 @@ def grid_error(model: SmoothBler, rows: dict[Mcs, SimulatedRow]) -> tuple[float,
 
 
 def save(model: SmoothBler, path: Path) -> None:
-    """Write ``model`` as the npz that :meth:`xapp.nr.bler.SmoothBler.load` reads."""
+    """Write ``model`` as the npz that :meth:`distila.xapp.nr.bler.SmoothBler.load` reads."""
     arrays: dict[str, Any] = {"cbs_nodes_bits": model.cbs_nodes_bits}
     arrays |= {f"params_table{index}": values.astype(np.float32) for index, values in model.params.items()}
     arrays |= {f"provenance_{name}": np.array(text) for name, text in model.provenance.items()}
@@ -340,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     save(model, args.out)
     if args.plot is not None:
-        from training.bler_fit.plot import draw
+        from distila.training.bler_fit.plot import draw
 
         draw(model, rows, args.plot)
     return 0

@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from training.sionna_bler import SimulatedRow
-from xapp.nr.bler import SmoothBler
-from xapp.nr.mcs import MCS_TABLES
+from distila.training.sionna_bler import SimulatedRow
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.mcs import MCS_TABLES
 
 
 def draw(model: SmoothBler, rows: dict[tuple[int, int], SimulatedRow], path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from training.ablation.page import by_question, text, write_chart, write_page
-from training.ablation.study import RESULTS_FILE, load_study, run_study
-from training.commands.trained import one_thread
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.training.ablation.page import by_question, text, write_chart, write_page
+from distila.training.ablation.study import RESULTS_FILE, load_study, run_study
+from distila.training.commands.trained import one_thread
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 
 app = typer.Typer(help="The ablation study of distillation.")
 

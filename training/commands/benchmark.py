@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from training.benchmark.averages import FIVE, FIVE_GROUP, distinct
-from training.benchmark.episode import Sizes
-from training.benchmark.policies import PolicySpec, parse_policy
-from training.benchmark.runner import Progress, known_device
-from training.benchmark.suite import QUICK, QUICK_SWEEP_PERIODS_MS, SWEEP_PERIODS_MS, Benchmark, run_benchmark
-from training.benchmark.tune import TUNABLE, tune
-from training.sim.scenario import Scenario, families, find_scenario
-from training.sim.split import Split
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
-from xapp.errors import InputError
+from distila.training.benchmark.averages import FIVE, FIVE_GROUP, distinct
+from distila.training.benchmark.episode import Sizes
+from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.benchmark.runner import Progress, known_device
+from distila.training.benchmark.suite import QUICK, QUICK_SWEEP_PERIODS_MS, SWEEP_PERIODS_MS, Benchmark, run_benchmark
+from distila.training.benchmark.tune import TUNABLE, tune
+from distila.training.sim.scenario import Scenario, families, find_scenario
+from distila.training.sim.split import Split
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.errors import InputError
 
 app = typer.Typer(help="Compare link adaptation policies over scenario families, in simulation.")
 

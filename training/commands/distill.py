@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from training.commands.trained import finish, one_thread
-from training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
-from training.learning import trainer
-from training.network.store import find_network
-from xapp.commands.terminal import progress_bar
-from xapp.errors import InputError
+from distila.training.commands.trained import finish, one_thread
+from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.learning import trainer
+from distila.training.network.store import find_network
+from distila.xapp.commands.terminal import progress_bar
+from distila.xapp.errors import InputError
 
 app = typer.Typer(help="Distil teachers into one compact student, in simulation.")
 

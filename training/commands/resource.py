@@ -9,25 +9,27 @@ import numpy as np
 import torch
 import typer
 
-from replay.atomic_file import check_writable
-from training.commands.trained import one_thread
-from training.learning.fan_out import fan_out
-from training.resource.algorithms import METHODS, apply
-from training.resource.bench import Point, load_bench, run_bench
-from training.resource.export import export_onnx
-from training.resource.figures import figure_table, markdown, write_figure, write_quality_time, write_times
-from training.resource.problems import SETTINGS, Channels, channels, sum_rate
-from training.resource.store import STUDENT_FILE, find_students, load_students, save_students
-from training.resource.students import Student, UnrolledGnn
-from training.resource.study import load_study, reproduce
-from training.resource.train_config import TrainConfig, load_train_config
-from training.resource.training import train
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable
+from distila.training.commands.trained import one_thread
+from distila.training.learning.fan_out import fan_out
+from distila.training.resource.algorithms import METHODS, apply
+from distila.training.resource.bench import Point, load_bench, run_bench
+from distila.training.resource.export import export_onnx
+from distila.training.resource.figures import figure_table, markdown, write_figure, write_quality_time, write_times
+from distila.training.resource.problems import SETTINGS, Channels, channels, sum_rate
+from distila.training.resource.store import STUDENT_FILE, find_students, load_students, save_students
+from distila.training.resource.students import Student, UnrolledGnn
+from distila.training.resource.study import load_study, reproduce
+from distila.training.resource.train_config import TrainConfig, load_train_config
+from distila.training.resource.training import train
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.errors import InputError
 
 app = typer.Typer(help="SINR optimisation: WMMSE, FPLinQ, and students that learn from them.", no_args_is_help=True)
 
-SHIPPED: Final = tuple(sorted(path.stem for path in (Path(str(files("training.resource"))) / "configs").glob("*.yaml")))
+SHIPPED: Final = tuple(
+    sorted(path.stem for path in (Path(str(files("distila.training.resource"))) / "configs").glob("*.yaml"))
+)
 BENCH_FILE: Final = "bench.json"
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -129,7 +131,7 @@ def build(
             seed: load_students(out / Path(name).stem / str(seed) / STUDENT_FILE)[0][seed] for seed in range(seeds)
         }
         if install:
-            target = Path(str(files("training.resource"))) / "shipped" / target.name
+            target = Path(str(files("distila.training.resource"))) / "shipped" / target.name
         save_students(trained, settings[name], target)
         stdout.print(f"written: {target}", soft_wrap=True)
 

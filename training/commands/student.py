@@ -10,13 +10,13 @@ from typing import Annotated, Final
 
 import typer
 
-from training.commands.trained import one_thread
-from training.distill.distill import DistillConfig, load_distill
-from training.network.store import find_network
-from training.student.build import Built, build
-from training.student.recipe import BenchmarkSizes, load_recipe
-from training.student.search import Limits, parse_sizes, search
-from xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.training.commands.trained import one_thread
+from distila.training.distill.distill import DistillConfig, load_distill
+from distila.training.network.store import find_network
+from distila.training.student.build import Built, build
+from distila.training.student.recipe import BenchmarkSizes, load_recipe
+from distila.training.student.search import Limits, parse_sizes, search
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 
 app = typer.Typer(help="Make the student that ships: teacher, distillation, benchmark, judgement.")
 
@@ -124,10 +124,10 @@ def search_size(
 
 def _install(built: Built, name: str) -> None:
     """Copy the bundle, card included, and the teacher into the packages that they ship with."""
-    target = Path(str(files("xapp.policy"))) / "bundles" / name
+    target = Path(str(files("distila.xapp.policy"))) / "bundles" / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(built.bundle.path, target)
-    shipped = Path(str(files("training.teachers"))) / "shipped"
+    shipped = Path(str(files("distila.training.teachers"))) / "shipped"
     shipped.mkdir(exist_ok=True)
     shutil.copyfile(built.teacher, shipped / "teacher.pt")
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from training.commands.trained import finish, one_thread
-from training.learning import trainer
-from training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
-from xapp.commands.terminal import progress_bar
-from xapp.errors import InputError
+from distila.training.commands.trained import finish, one_thread
+from distila.training.learning import trainer
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
+from distila.xapp.commands.terminal import progress_bar
+from distila.xapp.errors import InputError
 
 app = typer.Typer(help="Train teachers, in simulation.")
 
@@ -70,7 +70,7 @@ def dqn(
     """Train a network by reinforcement learning, from what its own decisions bring."""
     try:
         # Seconds that the other teachers need not wait.
-        from training.teachers.dqn import DqnConfig, load_dqn, train_dqn
+        from distila.training.teachers.dqn import DqnConfig, load_dqn, train_dqn
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'distila[training]'") from None
     settings = load_dqn(config)

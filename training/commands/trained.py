@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import torch
 
-from training.learning.checkpoint import CHECKPOINT_FILE
-from training.learning.log import LOG_FILE, read_log
-from training.learning.trainer import LoopConfig
-from training.network.export import export_bundle, onnx_graph
-from training.network.network import Network
-from training.network.store import NETWORK_FILE, save_network
-from xapp.commands.terminal import print_json, print_table, stdout
-from xapp.policy.bundle import MAX_GRAPH_BYTES
+from distila.training.learning.checkpoint import CHECKPOINT_FILE
+from distila.training.learning.log import LOG_FILE, read_log
+from distila.training.learning.trainer import LoopConfig
+from distila.training.network.export import export_bundle, onnx_graph
+from distila.training.network.network import Network
+from distila.training.network.store import NETWORK_FILE, save_network
+from distila.xapp.commands.terminal import print_json, print_table, stdout
+from distila.xapp.policy.bundle import MAX_GRAPH_BYTES
 
 BUNDLE: Final = "bundle"
 

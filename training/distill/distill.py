@@ -17,14 +17,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from training.distill.losses import LossConfig, distillation_loss
-from training.learning.config_file import load_config
-from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from training.learning.trainer import LoopConfig, checked_scenarios
-from training.network.make import make_network
-from training.network.network import Network
-from training.network.store import load_network
-from xapp.errors import InputError
+from distila.training.distill.losses import LossConfig, distillation_loss
+from distila.training.learning.config_file import load_config
+from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
+from distila.training.learning.trainer import LoopConfig, checked_scenarios
+from distila.training.network.make import make_network
+from distila.training.network.network import Network
+from distila.training.network.store import load_network
+from distila.xapp.errors import InputError
 
 
 class DistillConfig(LoopConfig):
@@ -56,7 +56,7 @@ def load_distill(name: str) -> DistillConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(DistillConfig, name, "training.distill")
+    return load_config(DistillConfig, name, "distila.training.distill")
 
 
 class Teachers:
@@ -110,11 +110,11 @@ class DistillLesson:
         self._config, self._teachers = config, teachers
 
     def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
-        """See `training.learning.trainer.Lesson`."""
+        """See `distila.training.learning.trainer.Lesson`."""
         teacher = self._teachers.of(plan.scenario.name)
         driver = network if self._config.driver == "student" else teacher
         return collect(plan, driver, teacher=teacher, on_slot=on_slot, columns=network.columns)
 
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
-        """See `training.distill.losses`."""
+        """See `distila.training.distill.losses`."""
         return distillation_loss(self._config.loss, output, labels["teacher"])

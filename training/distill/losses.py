@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.network.network import relative
+from distila.training.network.network import relative
 
 
 class LossConfig(BaseModel):

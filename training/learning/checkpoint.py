@@ -7,8 +7,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from replay.atomic_file import replacing
-from xapp.errors import InputError, one_line
+from distila.replay.atomic_file import replacing
+from distila.xapp.errors import InputError, one_line
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 _FORMAT: Final = "distila-checkpoint/1"

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from distila.xapp.config import read_yaml
+from distila.xapp.errors import InputError, first_error
 
 Model = TypeVar("Model", bound=BaseModel)
 

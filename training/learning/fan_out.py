@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from replay.atomic_file import replacing
-from xapp.errors import InputError
+from distila.replay.atomic_file import replacing
+from distila.xapp.errors import InputError
 
 LOG_FILE: Final = "train.jsonl"
 

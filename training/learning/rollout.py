@@ -1,6 +1,6 @@
 """A policy drives the simulator, and what was seen, and what can be learnt from it, is kept.
 
-`collect` is a function of its arguments alone, so rollouts may run anywhere (`training.learning.fan_out`).
+`collect` is a function of its arguments alone, so rollouts may run anywhere (`distila.training.learning.fan_out`).
 """
 
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from training.baselines import baseline, tuned_settings
-from training.learning.worth import Label, Worth
-from training.network.network import Network
-from training.network.policy import Answers
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import Cell, Decision, Policy, Report, matrix
-from training.sim.scenario import Scenario
-from training.sim.simulator import Simulator
-from training.sim.split import Split
-from xapp.policy.bundle import Action
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.learning.worth import Label, Worth
+from distila.training.network.network import Network
+from distila.training.network.policy import Answers
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Cell, Decision, Policy, Report, matrix
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split
+from distila.xapp.policy.bundle import Action
 
 OnSlot = Callable[[int], None]
 

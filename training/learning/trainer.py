@@ -19,20 +19,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from replay.atomic_file import check_writable
-from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
-from training.learning.fan_out import fan_out
-from training.learning.log import TrainingLog
-from training.learning.rollout import Experience, OnSlot, RolloutPlan
-from training.learning.worth import MOST_SLOTS_APART
-from training.network.config import NetworkConfig
-from training.network.make import make_network
-from training.network.network import Network
-from training.sim.bank import fading_bank
-from training.sim.conditions import Banks
-from training.sim.scenario import Scenario, find_scenario, training_domain
-from training.sim.split import Split, torch_seed
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable
+from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
+from distila.training.learning.fan_out import fan_out
+from distila.training.learning.log import TrainingLog
+from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan
+from distila.training.learning.worth import MOST_SLOTS_APART
+from distila.training.network.config import NetworkConfig
+from distila.training.network.make import make_network
+from distila.training.network.network import Network
+from distila.training.sim.bank import fading_bank
+from distila.training.sim.conditions import Banks
+from distila.training.sim.scenario import Scenario, find_scenario, training_domain
+from distila.training.sim.split import Split, torch_seed
+from distila.xapp.errors import InputError
 
 Progress = Callable[[int, int], None]
 

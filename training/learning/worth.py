@@ -27,9 +27,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from training.network.network import SHARE_HIGH, SHARE_LOW
-from training.sim.conditions import Conditions
-from xapp.policy.bundle import Action
+from distila.training.network.network import SHARE_HIGH, SHARE_LOW
+from distila.training.sim.conditions import Conditions
+from distila.xapp.policy.bundle import Action
 
 MOST_SLOTS_APART: Final = 4
 """Channel and feedback change little from slot to slot: to judge each of them would teach little more."""

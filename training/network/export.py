@@ -23,11 +23,11 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from training.network.filters import PolicyNetwork
-from training.network.network import Network
-from training.network.recurrent import RecurrentGraph, RecurrentNetwork
-from xapp.e2.report import NUM_MCS
-from xapp.policy.bundle import Bundle, run_times_us, write_bundle
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.network import Network
+from distila.training.network.recurrent import RecurrentGraph, RecurrentNetwork
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -90,7 +90,8 @@ def _graph_module(network: Network) -> nn.Module:
 
 
 def onnx_graph(network: Network) -> bytes:
-    """The serialised graph of a network as `stored`, contract of `xapp.policy.bundle`; it must be on the CPU."""
+    """The serialised graph of a network as `stored`, contract of `distila.xapp.policy.bundle`; it must be on the
+    CPU."""
     module = _graph_module(stored(network)).eval()
     report = torch.zeros(2, len(network.columns))
     state = network.zero_state(2)
@@ -266,7 +267,7 @@ def export_bundle(
     Args:
         network: what to export.
         path: the bundle's directory.
-        name, version, training, benchmark, description: see `xapp.policy.bundle.Manifest`. The network's
+        name, version, training, benchmark, description: see `distila.xapp.policy.bundle.Manifest`. The network's
             configuration is added to ``training``.
 
     Raises:

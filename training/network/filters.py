@@ -44,11 +44,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from training.network.config import NetworkConfig
-from training.network.network import MOST, NOMINAL_PRBS, FloatArray, Network, mcs_facts, measured
-from xapp.e2.report import NUM_MCS
-from xapp.nr.bler import SmoothBler
-from xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
+from distila.training.network.config import NetworkConfig
+from distila.training.network.network import MOST, NOMINAL_PRBS, FloatArray, Network, mcs_facts, measured
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
 
 COLUMNS: Final = [
     "cqi",
@@ -65,7 +65,7 @@ COLUMNS: Final = [
     "retx_mcs_mean",
     "combining",
 ]
-"""Report columns that the network reads, raw units (`xapp.policy.columns`)."""
+"""Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 START_DB: Final = 8.0
 """SINR of a UE that nothing is known of; all SINR inside are relative to it, so that zeros are a new UE."""

@@ -1,9 +1,9 @@
 """Networks of either kind from a configuration."""
 
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.network import Network
-from training.network.recurrent import RecurrentNetwork
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.network import Network
+from distila.training.network.recurrent import RecurrentNetwork
 
 
 def make_network(config: NetworkConfig) -> Network:

@@ -1,7 +1,8 @@
 """The network of a policy bundle: raw report and memory in, a score per action and new memory out.
 
 Everything a policy knows about radio is in it, so that what is trained is what is served. Here is what networks have in
-common whatever their memory, which is fixed (`training.network.filters`) or learnt (`training.network.recurrent`).
+common whatever their memory, which is fixed (`distila.training.network.filters`) or learnt
+(`distila.training.network.recurrent`).
 """
 
 import copy
@@ -13,16 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from training.network.config import NetworkConfig
-from xapp.nr.bler import SmoothBler, sinr_db_for_tbler
-from xapp.nr.mcs import mcs_table
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.bundle import Action
+from distila.training.network.config import NetworkConfig
+from distila.xapp.nr.bler import SmoothBler, sinr_db_for_tbler
+from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.bundle import Action
 
 FloatArray = npt.NDArray[np.float64]
 
 NOMINAL_PRBS: Final = 52
-"""Allocation (one layer) whose curves the centres and rates are those of, as in `training.sim.report.Curves`."""
+"""Allocation (one layer) whose curves the centres and rates are those of, as in
+`distila.training.sim.report.Curves`."""
 
 SHARE_LOW: Final = -2.0
 """What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
@@ -125,7 +127,8 @@ class Network(nn.Module):
         return other
 
     def expected(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Expected share, failure and residual (`training.learning.worth`) of every action, from a ``value`` head."""
+        """Expected share, failure and residual (`distila.training.learning.worth`) of every action, from a ``value``
+        head."""
         share, failure, residual = torch.sigmoid(z).chunk(3, dim=-1)
         return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, failure, residual
 

@@ -6,11 +6,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.network.network import Network
-from training.sim.report import Cell, Decision, Report, matrix
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE
-from xapp.errors import InputError
-from xapp.policy.bundle import Action
+from distila.training.network.network import Network
+from distila.training.sim.report import Cell, Decision, Report, matrix
+from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import Action
 
 _KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 

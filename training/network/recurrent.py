@@ -1,9 +1,10 @@
 """The network whose memory is learnt: raw report and a GRU's hidden state in, scores and the next hidden state out.
 
-Nothing of radio is built in, as there is in `training.network.network`: what to remember of SINR, CQI and feedback, and
-for how long, comes from training alone, and so does what feedback at an MCS means, of which it is told MCS by MCS: told
-the mean MCS, as the other network is, it learns more slowly. Fixed is only how columns come to the order of 1: their
-square roots, since counts, periods of 1 to 200 slots and ages are told apart by their ratio. Not measured is 0.
+Nothing of radio is built in, as there is in `distila.training.network.network`: what to remember of SINR, CQI and
+feedback, and for how long, comes from training alone, and so does what feedback at an MCS means, of which it is told
+MCS by MCS: told the mean MCS, as the other network is, it learns more slowly. Fixed is only how columns come to the
+order of 1: their square roots, since counts, periods of 1 to 200 slots and ages are told apart by their ratio. Not
+measured is 0.
 
 Few operations, as ONNX Runtime spends about half a microsecond on each: a layer that projects, one GRU, the layers on
 top.
@@ -15,17 +16,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from training.network import filters
-from training.network.config import NetworkConfig
-from training.network.network import MOST, Network, measured
-from xapp.e2.report import NUM_MCS
+from distila.training.network import filters
+from distila.training.network.config import NetworkConfig
+from distila.training.network.network import MOST, Network, measured
+from distila.xapp.e2.report import NUM_MCS
 
 COLUMNS: Final = [
     *(name for name in filters.COLUMNS if name != "harq_mcs_mean"),
     *(f"harq_ack_mcs_{mcs}" for mcs in range(NUM_MCS)),
     *(f"harq_nack_mcs_{mcs}" for mcs in range(NUM_MCS)),
 ]
-"""Report columns that the network reads, raw units (`xapp.policy.columns`)."""
+"""Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 CHUNK: Final = 80
 """Reports that gradients are followed through; memory from before is taken as it is."""

@@ -1,7 +1,7 @@
 """Networks in files: configuration and weights, and what they were trained on. What teachers are kept as.
 
-A bundle (`xapp.policy.bundle`) is what is served, and has room for a megabit; a teacher may be larger, and is needed
-with its weights.
+A bundle (`distila.xapp.policy.bundle`) is what is served, and has room for a megabit; a teacher may be larger, and is
+needed with its weights.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import Any, Final
 import torch
 from pydantic import ValidationError
 
-from replay.atomic_file import replacing
-from training.network.config import NetworkConfig
-from training.network.make import make_network
-from training.network.network import Network
-from xapp.errors import InputError, first_error, one_line
+from distila.replay.atomic_file import replacing
+from distila.training.network.config import NetworkConfig
+from distila.training.network.make import make_network
+from distila.training.network.network import Network
+from distila.xapp.errors import InputError, first_error, one_line
 
 NETWORK_FILE: Final = "network.pt"
 _FORMAT: Final = "distila-network/1"
@@ -33,7 +33,7 @@ def find_network(name: str) -> Path:
         return path
     if (path / NETWORK_FILE).is_file():
         return path / NETWORK_FILE
-    folder = Path(str(files("training.teachers"))) / "shipped"
+    folder = Path(str(files("distila.training.teachers"))) / "shipped"
     shipped = {file.stem: file for file in sorted(folder.glob("*.pt"))}
     if name not in shipped:
         raise InputError(

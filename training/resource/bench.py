@@ -17,16 +17,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from training.learning.config_file import load_config
-from training.learning.interval import interval
-from training.resource.algorithms import METHODS, Method, find_method
-from training.resource.algorithms.search import flip
-from training.resource.algorithms.wmmse import all_ones, random_starts
-from training.resource.export import export_onnx
-from training.resource.problems import SETTINGS, Channels, sum_rate
-from training.resource.store import find_students, load_students
-from training.resource.students import MlpConfig, Student, allocate, as_used, make_student
-from xapp.errors import InputError
+from distila.training.learning.config_file import load_config
+from distila.training.learning.interval import interval
+from distila.training.resource.algorithms import METHODS, Method, find_method
+from distila.training.resource.algorithms.search import flip
+from distila.training.resource.algorithms.wmmse import all_ones, random_starts
+from distila.training.resource.export import export_onnx
+from distila.training.resource.problems import SETTINGS, Channels, sum_rate
+from distila.training.resource.store import find_students, load_students
+from distila.training.resource.students import MlpConfig, Student, allocate, as_used, make_student
+from distila.xapp.errors import InputError
 
 Progress = Callable[[int, int], None]
 
@@ -131,7 +131,7 @@ def load_bench(name: str) -> BenchConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    config = load_config(BenchConfig, name, "training.resource", "benchmarks")
+    config = load_config(BenchConfig, name, "distila.training.resource", "benchmarks")
     for contest in config.contests:
         if contest.setting not in SETTINGS:
             raise InputError(f"{name}: setting {contest.setting!r}: there are {', '.join(SETTINGS)}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training.resource.students import MessageGnnConfig, MlpConfig, UnrolledGnnConfig
+from distila.training.resource.students import MessageGnnConfig, MlpConfig, UnrolledGnnConfig
 
 
 class MlpCritic(nn.Module):

@@ -1,7 +1,8 @@
 """Students as ONNX graphs, for any number of instances and, but for perceptrons, of links.
 
-A graph maps ``snr`` float32 [instance, rx, tx] (`training.resource.problems`) to ``power`` float32 [instance, link];
-that of an unrolled student takes ``start`` float32 [instance, start, link] too, and gives the best of its candidates.
+A graph maps ``snr`` float32 [instance, rx, tx] (`distila.training.resource.problems`) to ``power`` float32 [instance,
+link]; that of an unrolled student takes ``start`` float32 [instance, start, link] too, and gives the best of its
+candidates.
 """
 
 import warnings
@@ -11,9 +12,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from replay.atomic_file import replacing
-from training.resource.students import MlpConfig, Student, UnrolledGnn
-from xapp.errors import InputError
+from distila.replay.atomic_file import replacing
+from distila.training.resource.students import MlpConfig, Student, UnrolledGnn
+from distila.xapp.errors import InputError
 
 _OPSET: Final = 17
 

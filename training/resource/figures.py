@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from replay.atomic_file import replacing
-from training.resource.algorithms import BEST_OF
-from training.resource.bench import REFERENCE
-from training.resource.study import TEACHER
+from distila.replay.atomic_file import replacing
+from distila.training.resource.algorithms import BEST_OF
+from distila.training.resource.bench import REFERENCE
+from distila.training.resource.study import TEACHER
 
 NAMES: Final = {
     "ad-decreasing": "AD, beta decreasing",

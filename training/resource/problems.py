@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 
 @dataclass(frozen=True)

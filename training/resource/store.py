@@ -9,10 +9,10 @@ from typing import Any, Final
 import torch
 from pydantic import ValidationError
 
-from replay.atomic_file import replacing
-from training.resource.students import Student, make_student
-from training.resource.train_config import TrainConfig
-from xapp.errors import InputError, first_error, one_line
+from distila.replay.atomic_file import replacing
+from distila.training.resource.students import Student, make_student
+from distila.training.resource.train_config import TrainConfig
+from distila.xapp.errors import InputError, first_error, one_line
 
 STUDENT_FILE: Final = "student.pt"
 _FORMAT: Final = "distila-resource-student/1"
@@ -20,7 +20,7 @@ _FORMAT: Final = "distila-resource-student/1"
 
 def shipped() -> dict[str, Path]:
     """Files of the students that ship, by name."""
-    folder = Path(str(files("training.resource"))) / "shipped"
+    folder = Path(str(files("distila.training.resource"))) / "shipped"
     return {path.stem: path for path in sorted(folder.glob("*.pt"))}
 
 

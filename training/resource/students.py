@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils import fuse_linear_bn_eval
 
-from training.resource.problems import Channels
+from distila.training.resource.problems import Channels
 
 _SMALLEST: Final = 1e-6
 """Added before logarithms of what can be 0."""

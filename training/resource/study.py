@@ -13,18 +13,18 @@ from typing import Any, Final
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from replay.atomic_file import check_writable, replacing
-from training.learning.config_file import load_config
-from training.learning.fan_out import fan_out
-from training.learning.interval import interval
-from training.resource.algorithms import apply
-from training.resource.algorithms.wmmse import all_ones
-from training.resource.problems import SETTINGS, Channels, sum_rate
-from training.resource.seed_paper import FIGURES, METHODS, SeedFigure
-from training.resource.students import Student, allocate
-from training.resource.train_config import TrainConfig
-from training.resource.training import train
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable, replacing
+from distila.training.learning.config_file import load_config
+from distila.training.learning.fan_out import fan_out
+from distila.training.learning.interval import interval
+from distila.training.resource.algorithms import apply
+from distila.training.resource.algorithms.wmmse import all_ones
+from distila.training.resource.problems import SETTINGS, Channels, sum_rate
+from distila.training.resource.seed_paper import FIGURES, METHODS, SeedFigure
+from distila.training.resource.students import Student, allocate
+from distila.training.resource.train_config import TrainConfig
+from distila.training.resource.training import train
+from distila.xapp.errors import InputError
 
 Bar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -69,7 +69,7 @@ def load_study(name: str) -> StudyConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(StudyConfig, name, "training.resource", "studies")
+    return load_config(StudyConfig, name, "distila.training.resource", "studies")
 
 
 def find_figure(name: str) -> SeedFigure:
@@ -191,7 +191,7 @@ def reproduce(study: StudyConfig, name: str, out: Path, bar: Bar, workers: int =
         name: of the figure, such as ``4b``.
         out: directory of results; an interrupted run goes on where it was.
         bar: for the progress of trainings.
-        workers: trainings at once (`training.learning.fan_out`).
+        workers: trainings at once (`distila.training.learning.fan_out`).
 
     Raises:
         InputError: there is no such figure, or ``out`` holds another study.

@@ -4,11 +4,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from training.learning.algorithm import BetaSchedule
-from training.learning.config_file import load_config
-from training.resource.algorithms import TEACHERS
-from training.resource.problems import SETTINGS
-from training.resource.students import MlpConfig, StudentConfig, UnrolledGnnConfig
+from distila.training.learning.algorithm import BetaSchedule
+from distila.training.learning.config_file import load_config
+from distila.training.resource.algorithms import TEACHERS
+from distila.training.resource.problems import SETTINGS
+from distila.training.resource.students import MlpConfig, StudentConfig, UnrolledGnnConfig
 
 
 class ResourceTerm(BetaSchedule):
@@ -99,4 +99,4 @@ def load_train_config(name: str) -> TrainConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(TrainConfig, name, "training.resource")
+    return load_config(TrainConfig, name, "distila.training.resource")

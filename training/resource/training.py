@@ -1,7 +1,7 @@
 """Training of students: supervised, unsupervised, by reinforcement, with or without a classical algorithm in the loss.
 
 ``loss = objective + beta * |power - power of the algorithm|`` (arXiv 2308.07511); the schedules of beta and the sum are
-those of link adaptation (`training.learning.algorithm`). The same configuration and seed give the same weights,
+those of link adaptation (`distila.training.learning.algorithm`). The same configuration and seed give the same weights,
 interrupted and resumed or not: what a step draws depends on its number alone.
 """
 
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from replay.atomic_file import check_writable
-from training.learning.algorithm import distance_to_power
-from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
-from training.resource.algorithms import teach
-from training.resource.algorithms.wmmse import all_ones, random_starts
-from training.resource.critic import make_critic
-from training.resource.problems import SETTINGS, Channels, sum_rate
-from training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
-from training.resource.train_config import TrainConfig
+from distila.replay.atomic_file import check_writable
+from distila.training.learning.algorithm import distance_to_power
+from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
+from distila.training.resource.algorithms import teach
+from distila.training.resource.algorithms.wmmse import all_ones, random_starts
+from distila.training.resource.critic import make_critic
+from distila.training.resource.problems import SETTINGS, Channels, sum_rate
+from distila.training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
+from distila.training.resource.train_config import TrainConfig
 
 Progress = Callable[[int, int], None]
 OnStep = Callable[[int, Student], None]

@@ -3,11 +3,11 @@
     bank = fading_bank(config, rows=64, slots=8192, split=Split.TRAIN, seed=0)  # from the cache, or made and kept
     bank.gain_cdb[row, rank - 1, slot]                                          # E at the nodes, see `eesm`
 
-A bank is what `training.sim.channels` makes of one configuration, one split and one seed. Gains are after precoding and
-combining. Of one layer, fast fading alone has the mean 1 (linear) over all slots and PRBs of a UE; gains of more layers
-have the same divisor, and hold the share of the power that a layer gets. Shadowing (``shadowing_db``) comes on top: its
-mean over a UE's slots is 0 dB, so the linear mean of what is stored then is not 1, mostly above. A link of mean
-SNR s, with one layer and at 0 dB of shadowing, has the effective SINR s + E(beta_db - s) dB per layer.
+A bank is what `distila.training.sim.channels` makes of one configuration, one split and one seed. Gains are after
+precoding and combining. Of one layer, fast fading alone has the mean 1 (linear) over all slots and PRBs of a UE; gains
+of more layers have the same divisor, and hold the share of the power that a layer gets. Shadowing (``shadowing_db``)
+comes on top: its mean over a UE's slots is 0 dB, so the linear mean of what is stored then is not 1, mostly above. A
+link of mean SNR s, with one layer and at 0 dB of shadowing, has the effective SINR s + E(beta_db - s) dB per layer.
 
 Files are sealed npz archives (`sealed_npz`) with the member ``meta`` (JSON). Reading one needs neither Sionna nor
 torch.
@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from training.sim.channels import REVISION, Progress, generate, no_progress
-from training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES
-from training.sim.scenario import ChannelConfig
-from training.sim.sealed_npz import read_sealed, write_sealed
-from training.sim.split import Split, seed_sequence
-from xapp.errors import InputError, first_error
+from distila.training.sim.channels import REVISION, Progress, generate, no_progress
+from distila.training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES
+from distila.training.sim.scenario import ChannelConfig
+from distila.training.sim.sealed_npz import read_sealed, write_sealed
+from distila.training.sim.split import Split, seed_sequence
+from distila.xapp.errors import InputError, first_error
 
 __all__ = [
     "NODE_FIRST_DB",
@@ -65,7 +65,7 @@ class FadingBank:
     """[row]"""
     snr_db: npt.NDArray[np.float32]
     """mean post-combining SNR of one layer as the drop has it, at 0 dB of ``shadowing_db`` [dB], clipped to
-    `training.sim.scenario.GEOMETRY_SNR_DB`, [row]; NaN for TDL and CDL"""
+    `distila.training.sim.scenario.GEOMETRY_SNR_DB`, [row]; NaN for TDL and CDL"""
     split: Split = Split.TRAIN
     """what it may be used for"""
     source: str = "unknown"

@@ -18,8 +18,8 @@ UE's are omnidirectional, and it is turned by chance about the vertical. UEs mov
 
 *Drops* (UMi, UMa, RMa): one sector of 120 degrees, UEs outdoors (in RMa in cars, as TR 38.901 Table 7.2-3 has it)
 anywhere on its area. Their mean SNR is that of one layer: all the power over the band, thermal noise with a noise
-figure of 9 dB, and 20 neighbouring sectors at half load, at their mean path loss (`training.sim.link_budget`). Against
-noise alone nearly every UE of such small cells would be beyond 32 dB.
+figure of 9 dB, and 20 neighbouring sectors at half load, at their mean path loss (`distila.training.sim.link_budget`).
+Against noise alone nearly every UE of such small cells would be beyond 32 dB.
 
 *Precoder*: wideband, the eigenvectors to the largest eigenvalues of mean_prb H^H H, renewed every ``csi_period_slots``
 from a channel that is then ``csi_delay_slots`` old. r layers get 1/r of the power each.
@@ -29,10 +29,11 @@ from a channel that is then ``csi_delay_slots`` old. r layers get 1/r of the pow
 decorrelator). An MMSE receiver does better at low SNR, where ranks above one are not used anyway, but its gains depend
 on the SNR, and a bank must not.
 
-*Slots*: the channel holds over a slot and a PRB; some PRBs stand for all, see `training.sim.rays.prb_offsets_hz`.
+*Slots*: the channel holds over a slot and a PRB; some PRBs stand for all, see
+`distila.training.sim.rays.prb_offsets_hz`.
 
-Rays and their sum are in `training.sim.rays`, precoder and receiver in `training.sim.precoding`, the SNR of drops in
-`training.sim.link_budget`; here it all comes together, is normalised, shadowed and summed up.
+Rays and their sum are in `distila.training.sim.rays`, precoder and receiver in `distila.training.sim.precoding`, the
+SNR of drops in `distila.training.sim.link_budget`; here it all comes together, is normalised, shadowed and summed up.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from training.sim.eesm import nodes_db, unbiased_nodes_db
-from training.sim.link_budget import FloatArray
-from training.sim.precoding import beams_of, layer_gains
-from training.sim.rays import Rays, draw_rays
-from training.sim.scenario import GEOMETRY_SNR_DB, SYSTEM_LEVEL, ChannelConfig
-from xapp.errors import InputError
+from distila.training.sim.eesm import nodes_db, unbiased_nodes_db
+from distila.training.sim.link_budget import FloatArray
+from distila.training.sim.precoding import beams_of, layer_gains
+from distila.training.sim.rays import Rays, draw_rays
+from distila.training.sim.scenario import GEOMETRY_SNR_DB, SYSTEM_LEVEL, ChannelConfig
+from distila.xapp.errors import InputError
 
 Progress = Callable[[int, int], None]
 """Called with the number of UEs done and their total."""

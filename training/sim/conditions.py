@@ -14,19 +14,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank, Progress, fading_bank, no_progress
-from training.sim.distribution import Distribution
-from training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
-from training.sim.link import Combining, LinkTables, link_tables, steeper
-from training.sim.report import Cell
-from training.sim.scenario import Scenario
-from training.sim.split import Split, seed_sequence, torch_seed
-from xapp.e2.report import NUM_MCS
-from xapp.nr.bler import BlerModel, SmoothBler
-from xapp.nr.mcs import mcs_table
+from distila.training.sim.bank import (
+    NODE_FIRST_DB,
+    NODE_STEP_DB,
+    NUM_NODES,
+    FadingBank,
+    Progress,
+    fading_bank,
+    no_progress,
+)
+from distila.training.sim.distribution import Distribution
+from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
+from distila.training.sim.link import Combining, LinkTables, link_tables, steeper
+from distila.training.sim.report import Cell
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.split import Split, seed_sequence, torch_seed
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.nr.bler import BlerModel, SmoothBler
+from distila.xapp.nr.mcs import mcs_table
 
 BLOCK_SLOTS: Final = 64
-# The line of `training.sim.eesm` in dB.
+# The line of `distila.training.sim.eesm` in dB.
 _BETA_AT_0_DB: Final = 10 * np.log10(BETA_AT_0_DB)
 _BETA_PER_DB: Final = BETA_SLOPE_PER_DB * 10 / np.log(10)
 _BETA_MIN_DB: Final = 10 * np.log10(BETA_MIN)
@@ -54,7 +62,7 @@ class Conditions:
     Args:
         scenario: what to draw from.
         num_links: size of the batch.
-        split, seed: what the random numbers are for; see `training.sim.split`.
+        split, seed: what the random numbers are for; see `distila.training.sim.split`.
         num_slots: how long the simulation may last.
         device: where the tensors live.
         banks: the fading to use.
@@ -187,7 +195,7 @@ class Conditions:
         return self.tables.tbler(row, sinr_db)
 
     def _eesm(self, level_db: Tensor, link_index: Tensor, slot_index: Tensor, beta_db: Tensor) -> Tensor:
-        # E(beta - level) + level, between the two nearest nodes (see `training.sim.eesm`).
+        # E(beta - level) + level, between the two nearest nodes (see `distila.training.sim.eesm`).
         position = torch.sub(beta_db, level_db).sub_(NODE_FIRST_DB).mul_(1 / NODE_STEP_DB)
         position.clamp_(0, NUM_NODES - 1.001)
         index = position.to(self._index_type)

@@ -22,17 +22,17 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from training.baselines import baseline, tuned_settings
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import Decision, Report, matrix
-from training.sim.scenario import Scenario, find_scenario, training_domain
-from training.sim.simulator import Simulator
-from training.sim.split import Split, seed_sequence
-from xapp.e2.report import MEASURED
-from xapp.errors import InputError
-from xapp.nr.bler import SmoothBler
-from xapp.nr.mcs import mcs_table
-from xapp.policy.columns import UNITS, Layout
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Decision, Report, matrix
+from distila.training.sim.scenario import Scenario, find_scenario, training_domain
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split, seed_sequence
+from distila.xapp.e2.report import MEASURED
+from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.policy.columns import UNITS, Layout
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 DoubleArray: TypeAlias = npt.NDArray[np.float64]
@@ -59,8 +59,8 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
     ## Description
 
     A UE moves through a fading channel (TR 38.901, from Sionna) with interference, HARQ, CQI and traffic as a scenario
-    (`training.sim.scenario`) draws them. Every ``period_slots`` slots the DU reports; the action answers that report,
-    takes effect ``decision_delay_slots`` later and then holds for one period. Feedback on a block arrives
+    (`distila.training.sim.scenario`) draws them. Every ``period_slots`` slots the DU reports; the action answers that
+    report, takes effect ``decision_delay_slots`` later and then holds for one period. Feedback on a block arrives
     ``harq_rtt_slots`` after it was sent. Until the first action takes effect the DU chooses by itself.
 
     ## Action space
@@ -91,9 +91,9 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
     | ``<column>_measured`` | 0 | 1 | for cqi, cqi_age_slots and dl_buffer_bytes (and sinr_db, if asked for) |
     | ``pending_1`` ... ``pending_K`` | 0 or -1 | 1 | the agent's own latest actions, newest first |
 
-    All but the last two rows are ``columns``, any of `xapp.policy.columns.UNITS` in any order; these are the default. A
-    column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60 to 60)
-    never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and
+    All but the last two rows are ``columns``, any of `distila.xapp.policy.columns.UNITS` in any order; these are the
+    default. A column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60
+    to 60) never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and
     ``harq_nack_mcs_<m>`` between 0 and the longest period of the scenario.
 
     Pending actions are what makes late feedback a Markov state: with report period P, HARQ round trip R and decision
@@ -122,9 +122,9 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
 
     ## Start
 
-    ``reset(seed=s)`` draws everything from ``s`` under ``split`` (see `training.sim.split`), the settings that the
-    scenario leaves open among it; without a seed the environment's own generator, seeded by the latest ``s``, gives
-    the next number. The first report is that of slot 0: no CQI has arrived and nothing was sent.
+    ``reset(seed=s)`` draws everything from ``s`` under ``split`` (see `distila.training.sim.split`), including the
+    settings that the scenario leaves open; without a seed the environment's own generator, seeded by the latest ``s``,
+    gives the next number. The first report is that of slot 0: no CQI has arrived and nothing was sent.
 
     ## End
 
@@ -152,12 +152,12 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
     | ``bler_target`` | 0.1 | for ``goodput_bler`` |
     | ``bler_weight`` | 10.0 | bit/s/Hz per unit of excess BLER |
     | ``bler_window_slots`` | 200.0 | time constant of the BLER |
-    | ``native`` | ``"olla"`` | the DU's own link adaptation, a name of `training.baselines`, as tuned |
+    | ``native`` | ``"olla"`` | the DU's own link adaptation, a name of `distila.training.baselines`, as tuned |
     | ``split`` | ``Split.TRAIN`` | which streams of random numbers |
     | ``banks`` | ``Banks()`` | fading to use; generated when first needed, then kept in files |
     | ``device`` | ``"cpu"`` | where the simulator's tensors live |
 
-    A wrong one raises `xapp.errors.InputError`.
+    A wrong one raises `distila.xapp.errors.InputError`.
 
     ## Vectorized environment
 

@@ -1,7 +1,7 @@
 """The radio link as look-up tables on a device: transport block sizes, error rates, EESM, HARQ combining.
 
 *Allocation*: a pair of PRBs and layers. One transport block per slot on one codeword over all layers; its size is
-`xapp.nr.tbs`, its error rate that of its code blocks (`xapp.nr.bler.tbler`) at the effective SINR.
+`distila.xapp.nr.tbs`, its error rate that of its code blocks (`distila.xapp.nr.bler.tbler`) at the effective SINR.
 
 *HARQ combining* happens on the effective SINR g_i (linear) of the transmissions i of a block (Caire and Tuninetti, "The
 throughput of hybrid-ARQ protocols for the Gaussian collision channel", IEEE Trans. Inf. Theory 47(5), 2001):
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.sim.eesm import eesm_beta
-from training.sim.report import Curves
-from xapp.e2.report import NUM_MCS
-from xapp.nr.bler import BlerModel, tbler
-from xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
-from xapp.nr.mcs import mcs_table as table_of
-from xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.training.sim.eesm import eesm_beta
+from distila.training.sim.report import Curves
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.nr.bler import BlerModel, tbler
+from distila.xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
+from distila.xapp.nr.mcs import mcs_table as table_of
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 _FIRST_DB: Final = -20.0
 _LAST_DB: Final = 45.0

@@ -1,6 +1,6 @@
 """Link budget of a drop: the sector, its neighbours, and the SNR that a place has on average.
 
-See `training.sim.channels` for what it is part of; tables and clauses are those of TR 38.901.
+See `distila.training.sim.channels` for what it is part of; tables and clauses are those of TR 38.901.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from training.sim.scenario import ChannelConfig
+from distila.training.sim.scenario import ChannelConfig
 
 FloatArray = npt.NDArray[np.float64]
 

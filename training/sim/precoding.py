@@ -1,4 +1,4 @@
-"""CSI, precoder and receiver: from the rays of a UE to the gain of every layer; see `training.sim.channels`."""
+"""CSI, precoder and receiver: from the rays of a UE to the gain of every layer; see `distila.training.sim.channels`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.sim.rays import Rays, phasor, summed, tones
-from training.sim.scenario import ChannelConfig
+from distila.training.sim.rays import Rays, phasor, summed, tones
+from distila.training.sim.scenario import ChannelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

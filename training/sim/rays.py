@@ -1,4 +1,4 @@
-"""The rays of UEs as Sionna draws them, and their sum in time and frequency; see `training.sim.channels`."""
+"""The rays of UEs as Sionna draws them, and their sum in time and frequency; see `distila.training.sim.channels`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from training.sim.link_budget import CELLS, UE_HEIGHT_M, FloatArray, budget_db
-from training.sim.scenario import SYSTEM_LEVEL, ChannelConfig
+from distila.training.sim.link_budget import CELLS, UE_HEIGHT_M, FloatArray, budget_db
+from distila.training.sim.scenario import SYSTEM_LEVEL, ChannelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
 
 NONE, ACK, NACK, DTX = range(4)
 """Outcome of a first transmission as its feedback tells it; NONE: no feedback of a first transmission."""
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An answer for every link: kind as in `xapp.e2.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
+    """An answer for every link: kind as in `distila.xapp.e2.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
 
     kind: Tensor | int
     """int64 [link], or one for all"""
@@ -152,7 +152,8 @@ class Policy(Protocol):
 
 
 def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -> Tensor:
-    """The report as a policy bundle's graph expects it, float32 [link, column]; columns of `xapp.policy.columns`."""
+    """The report as a policy bundle's graph expects it, float32 [link, column]; columns of
+    `distila.xapp.policy.columns`."""
     links = report.cqi.shape[0]
     result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.cqi.device)
     per_mcs: list[int] = []  # places of these columns, and

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from training.sim.distribution import (
+from distila.training.sim.distribution import (
     AtLeastOne,
     Count,
     Distribution,
@@ -26,8 +26,8 @@ from training.sim.distribution import (
     Whole,
     parse_number,
 )
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from distila.xapp.config import read_yaml
+from distila.xapp.errors import InputError, first_error
 
 SYSTEM_LEVEL: Final = ("UMi", "UMa", "RMa")
 """Channel models of TR 38.901 that drop UEs into a cell, with path loss, line of sight and shadowing."""
@@ -124,7 +124,7 @@ class LinkConfig(_Settings):
     harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="until feedback acts")
     max_transmissions: Count = Distribution(kind="constant", values=(4,))
     combining: Literal["chase", "ir", "drawn"] = Field(
-        default="ir", description="see `training.sim.link`; drawn: one of them, for the whole batch"
+        default="ir", description="see `distila.training.sim.link`; drawn: one of them, for the whole batch"
     )
     dtx_probability: Share = Field(default=Distribution(kind="constant", values=(0,)), description="grant not received")
     bler_slope: Positive = Field(
@@ -258,14 +258,14 @@ def load_scenario(path: Path) -> Scenario:
 @functools.cache
 def families() -> dict[str, Scenario]:
     """The families of the benchmark by name, in its order: seen ones first."""
-    folder = Path(str(files("training.sim"))) / "families"
+    folder = Path(str(files("distila.training.sim"))) / "families"
     found = [load_scenario(path) for path in sorted(folder.glob("*.yaml"))]
     return {scenario.name: scenario for scenario in found}
 
 
 def training_domain() -> Scenario:
     """The domain that generalist policies are trained on: one scenario that holds every family that is not unseen."""
-    return load_scenario(Path(str(files("training.sim"))) / "domain.yaml")
+    return load_scenario(Path(str(files("distila.training.sim"))) / "domain.yaml")
 
 
 def find_scenario(name: str) -> Scenario:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 _DIGEST_CHARACTERS: Final = 64
 
@@ -32,7 +32,7 @@ def write_sealed(path: Path, arrays: Mapping[str, Any]) -> None:
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = b"0" * _DIGEST_CHARACTERS
     body = buffer.getbuffer()[:-_DIGEST_CHARACTERS]
-    # Not `replay.atomic_file.replacing`: its partial file has one name, which two processes would share.
+    # Not `distila.replay.atomic_file.replacing`: its partial file has one name, which two processes would share.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

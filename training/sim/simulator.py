@@ -2,7 +2,8 @@
 
 One slot, in this order: HARQ feedback of ``harq_rtt_slots`` ago and a due CQI arrive; the DU's link adaptation, if
 there is one, hears of them and chooses; a report is due or not; then every link with something to send transmits one
-block, new or again, at the MCS of the decision in force or at the DU's own choice. It is the order of `replay.du`.
+block, new or again, at the MCS of the decision in force or at the DU's own choice. It is the order of
+`distila.replay.du`.
 
 Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing that happens in a slot is known before
 ``harq_rtt_slots`` later, and up to that many slots under one decision are worked on as one tensor [slot, link]: the
@@ -26,12 +27,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.sim.conditions import Conditions
-from training.sim.link import steeper
-from training.sim.report import Decision, Policy, Report
-from training.sim.split import seed_sequence
-from training.sim.traffic import Traffic
-from xapp.e2.report import MCS, NATIVE
+from distila.training.sim.conditions import Conditions
+from distila.training.sim.link import steeper
+from distila.training.sim.report import Decision, Policy, Report
+from distila.training.sim.split import seed_sequence
+from distila.training.sim.traffic import Traffic
+from distila.xapp.e2.report import MCS, NATIVE
 
 RE_PER_PRB_SLOT: Final = 12 * 14
 """Resource elements of a PRB in a slot, overhead included: one for each bit/s/Hz, see `Counters.goodput`."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.sim.scenario import TrafficConfig
+from distila.training.sim.scenario import TrafficConfig
 
 _NEVER: Final = torch.iinfo(torch.int64).max
 

@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from training.benchmark.averages import FIVE
-from training.benchmark.policies import PolicySpec, parse_policy
-from training.benchmark.suite import Benchmark, run_benchmark
-from training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
-from training.learning import trainer
-from training.learning.trainer import Progress
-from training.network.export import export_bundle, onnx_graph
-from training.network.network import Network
-from training.network.store import NETWORK_FILE, save_network
-from training.sim.scenario import families, find_scenario
-from training.student.card import write_card
-from training.student.gates import failures
-from training.student.recipe import Recipe
-from training.teachers.privileged import PrivilegedLesson, load_privileged
-from xapp.errors import InputError
-from xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
+from distila.training.benchmark.averages import FIVE
+from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.benchmark.suite import Benchmark, run_benchmark
+from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.learning import trainer
+from distila.training.learning.trainer import Progress
+from distila.training.network.export import export_bundle, onnx_graph
+from distila.training.network.network import Network
+from distila.training.network.store import NETWORK_FILE, save_network
+from distila.training.sim.scenario import families, find_scenario
+from distila.training.student.card import write_card
+from distila.training.student.gates import failures
+from distila.training.student.recipe import Recipe
+from distila.training.teachers.privileged import PrivilegedLesson, load_privileged
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
@@ -54,12 +54,12 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
         recipe: what to do.
         out: directory; what is there already of the same recipe is not done again.
         bar: for the progress of each step.
-        workers: that episodes of training are collected on (`training.learning.fan_out`).
+        workers: that episodes of training are collected on (`distila.training.learning.fan_out`).
         jobs: processes of the benchmark.
         cache: directory of fading banks; None: the user's.
 
     Raises:
-        InputError: see `training.learning.trainer.train` and `training.benchmark.suite.run_benchmark`.
+        InputError: see `distila.training.learning.trainer.train` and `distila.training.benchmark.suite.run_benchmark`.
     """
     teacher = _teacher(recipe, out / TEACHER, bar, workers, cache)
     network, training = _student(recipe, out / STUDENT, teacher, bar, workers, cache)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from replay.atomic_file import replacing
-from training.student.recipe import Recipe
-from xapp.policy.bundle import Bundle
+from distila.replay.atomic_file import replacing
+from distila.training.student.recipe import Recipe
+from distila.xapp.policy.bundle import Bundle
 
 
 def write_card(

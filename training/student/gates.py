@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from training.student.recipe import Gates
+from distila.training.student.recipe import Gates
 
 
 def failures(gates: Gates, graph_bytes: int, benchmarks: Mapping[str, Mapping[str, Any]], policy: str) -> list[str]:

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.benchmark.episode import Sizes
-from training.learning.config_file import load_config
+from distila.training.benchmark.episode import Sizes
+from distila.training.learning.config_file import load_config
 
 
 class BenchmarkSizes(BaseModel):
@@ -68,4 +68,4 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(Recipe, name, "training.student", "recipes")
+    return load_config(Recipe, name, "distila.training.student", "recipes")

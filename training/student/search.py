@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from replay.atomic_file import check_writable, replacing
-from training.benchmark.policies import parse_policy
-from training.benchmark.suite import Benchmark, run_benchmark
-from training.distill.distill import DistillConfig, Teachers
-from training.network.export import export_bundle
-from training.sim.scenario import find_scenario
-from training.sim.split import Split
-from training.student.build import Bar, distilled
-from training.student.recipe import BenchmarkSizes
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable, replacing
+from distila.training.benchmark.policies import parse_policy
+from distila.training.benchmark.suite import Benchmark, run_benchmark
+from distila.training.distill.distill import DistillConfig, Teachers
+from distila.training.network.export import export_bundle
+from distila.training.sim.scenario import find_scenario
+from distila.training.sim.split import Split
+from distila.training.student.build import Bar, distilled
+from distila.training.student.recipe import BenchmarkSizes
+from distila.xapp.errors import InputError
 
 SEARCH_FILE: Final = "search.json"
 
@@ -91,7 +91,7 @@ def search(
         cache: directory of fading banks; None: the user's.
 
     Raises:
-        InputError: see `training.learning.trainer.train` and `training.benchmark.suite.run_benchmark`.
+        InputError: see `distila.training.learning.trainer.train` and `distila.training.benchmark.suite.run_benchmark`.
     """
     check_writable(out)
     bundles = {}

@@ -2,5 +2,5 @@
 
 | name | what it is | module |
 |---|---|---|
-| privileged | is told in training what every action would have been worth | `training.teachers.privileged` |
+| privileged | is told in training what every action would have been worth | `distila.training.teachers.privileged` |
 """

@@ -1,15 +1,15 @@
 """The DQN teacher: learns from samples alone what the privileged teacher is told.
 
 Deep Q-learning (double, dueling, n-step; TorchRL's replay buffer, losses and exploration) on the blocks of HARQ
-processes: `training.teachers.dqn_env` says what a step and a reward are. The Q network becomes the trained layers of a
-`PolicyNetwork` whose scores are the Q values. Its dueling last layer, ``V + A - mean A``, is linear in what comes
-before, as an ordinary one is, so both are made one in the end (`folded`), and nothing of it is left to be served.
+processes: `distila.training.teachers.dqn_env` says what a step and a reward are. The Q network becomes the trained
+layers of a `PolicyNetwork` whose scores are the Q values. Its dueling last layer, ``V + A - mean A``, is linear in what
+comes before, as an ordinary one is, so both are made one in the end (`folded`), and nothing of it is left to be served.
 
 The constraint on delay and loss is priced: `DqnConfig.latency_price` for a first transmission that fails, and
 `DqnConfig.residual_price` for a block that is given up.
 
-The algorithm-distillation term (`training.learning.algorithm`) pulls the Q values of a batch towards what a classical
-algorithm answered to the same reports: ``loss + beta * cross-entropy(Q / temperature, its choice)``.
+The algorithm-distillation term (`distila.training.learning.algorithm`) pulls the Q values of a batch towards what a
+classical algorithm answered to the same reports: ``loss + beta * cross-entropy(Q / temperature, its choice)``.
 """
 
 import logging
@@ -33,24 +33,24 @@ from torchrl.modules import EGreedyModule, QValueActor
 from torchrl.modules.models import DuelingMlpDQNet
 from torchrl.objectives import DQNLoss, SoftUpdate
 
-from replay.atomic_file import check_writable
-from training.baselines import baseline, tuned_settings
-from training.learning import trainer
-from training.learning.algorithm import AlgorithmTerm, distance_to_choice
-from training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
-from training.learning.config_file import load_config
-from training.learning.log import TrainingLog
-from training.learning.trainer import LoopConfig, Progress
-from training.network.config import NetworkConfig
-from training.network.filters import PolicyNetwork
-from training.network.policy import NetworkPolicy
-from training.sim.conditions import Banks, Conditions
-from training.sim.report import Policy
-from training.sim.scenario import Scenario
-from training.sim.simulator import Simulator
-from training.sim.split import Split, torch_seed
-from training.teachers.dqn_env import LinkEnv, figures
-from xapp.errors import InputError
+from distila.replay.atomic_file import check_writable
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.learning import trainer
+from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
+from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
+from distila.training.learning.config_file import load_config
+from distila.training.learning.log import TrainingLog
+from distila.training.learning.trainer import LoopConfig, Progress
+from distila.training.network.config import NetworkConfig
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.policy import NetworkPolicy
+from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Policy
+from distila.training.sim.scenario import Scenario
+from distila.training.sim.simulator import Simulator
+from distila.training.sim.split import Split, torch_seed
+from distila.training.teachers.dqn_env import LinkEnv, figures
+from distila.xapp.errors import InputError
 
 # At this level it tells of every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -116,7 +116,7 @@ def load_dqn(name: str) -> DqnConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(DqnConfig, name, "training.teachers")
+    return load_config(DqnConfig, name, "distila.training.teachers")
 
 
 def dueling(network: PolicyNetwork) -> DuelingMlpDQNet:
@@ -272,7 +272,7 @@ def train_dqn(
     The same configuration gives the same weights, bit by bit, interrupted and resumed or not (with the same number of
     threads, on the same kind of machine). A checkpoint has the replay buffer in it.
 
-    Args, Raises: see `training.learning.trainer.train`.
+    Args, Raises: see `distila.training.learning.trainer.train`.
     """
     scenarios = trainer.checked_scenarios(config)
     device = _device(config.device)

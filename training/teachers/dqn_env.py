@@ -16,8 +16,8 @@ retransmission takes resources in which the link would have earned ``g``. That i
 the average-reward criterion for semi-Markov decision processes (Puterman, "Markov Decision Processes", 1994, section
 11.4; learnt from samples: Schwartz, "A Reinforcement Learning Method for Maximizing Undiscounted Rewards", ICML 1993).
 So the horizon may be short although a round trip is long, and a discount counts blocks, not slots. Unlike
-`training.learning.worth` this knows nothing but what happened. Dividing by ``g`` changes no link's best decisions, and
-gives the rewards of good and of poor links one scale.
+`distila.training.learning.worth` this knows nothing but what happened. Dividing by ``g`` changes no link's best
+decisions, and gives the rewards of good and of poor links one scale.
 """
 
 import math
@@ -31,13 +31,13 @@ from torch.nn import functional as F
 from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from training.baselines import baseline, tuned_settings
-from training.learning.rollout import Hearing, RolloutPlan
-from training.network.filters import PolicyNetwork
-from training.network.policy import Answers
-from training.sim.conditions import Conditions
-from training.sim.report import Policy, Report
-from training.sim.simulator import Sent, Simulator
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.learning.rollout import Hearing, RolloutPlan
+from distila.training.network.filters import PolicyNetwork
+from distila.training.network.policy import Answers
+from distila.training.sim.conditions import Conditions
+from distila.training.sim.report import Policy, Report
+from distila.training.sim.simulator import Sent, Simulator
 
 
 class LinkEnv(EnvBase):  # type: ignore[misc]
@@ -45,9 +45,9 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
 
     Observations (``observation``, float32 [link, F]) are what the trained layers of a policy network see: its features,
     with its memory, which are fixed. Actions (``action``, int64 [link]) are the network's, beside the DU's own tuned
-    OLLA as in `training.learning.rollout`. ``reward``, float32 [link, 1], is what was delivered during the step [bit
-    per resource element that carried transmissions]; `blocks` has what is learnt from. ``done`` at the plan's end: it
-    ends all links, and terminates none.
+    OLLA as in `distila.training.learning.rollout`. ``reward``, float32 [link, 1], is what was delivered during the step
+    [bit per resource element that carried transmissions]; `blocks` has what is learnt from. ``done`` at the plan's end:
+    it ends all links, and terminates none.
 
     Args:
         plan: what to simulate (exploration is the caller's).

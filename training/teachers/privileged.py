@@ -2,11 +2,11 @@
 
 The simulator knows the true error rate of every MCS in every slot. So nothing has to be found out by trying, as in
 reinforcement learning: the network learns by regression, from full information, what each action brings, and how likely
-its first transmission fails and its block is given up (`training.learning.worth`), given what it can know; and the best
-decision is then the action with the highest expected worth, a lost block and a failed first transmission at their
-prices (`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the higher
-they are, the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what a
-decision teaches for later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the
+its first transmission fails and its block is given up (`distila.training.learning.worth`), given what it can know; and
+the best decision is then the action with the highest expected worth, a lost block and a failed first transmission at
+their prices (`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the
+higher they are, the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what
+a decision teaches for later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the
 simulation, so the feedback it learns to read is that of its own decisions, plus a little exploration.
 """
 
@@ -17,12 +17,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.baselines import baseline, tuned_settings
-from training.learning.algorithm import AlgorithmTerm, distance_to_choice
-from training.learning.config_file import load_config
-from training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from training.learning.trainer import LoopConfig
-from training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
+from distila.training.baselines import baseline, tuned_settings
+from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
+from distila.training.learning.config_file import load_config
+from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
+from distila.training.learning.trainer import LoopConfig
+from distila.training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
 
 
 class PrivilegedConfig(LoopConfig):
@@ -45,7 +45,7 @@ def load_privileged(name: str) -> PrivilegedConfig:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(PrivilegedConfig, name, "training.teachers")
+    return load_config(PrivilegedConfig, name, "distila.training.teachers")
 
 
 class PrivilegedLesson:
@@ -55,7 +55,7 @@ class PrivilegedLesson:
         self._algorithm = config.algorithm
 
     def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
-        """See `training.learning.trainer.Lesson`."""
+        """See `distila.training.learning.trainer.Lesson`."""
         name = self._algorithm.algorithm if self._algorithm is not None else None
         advisor = None if name is None else baseline(name, **tuned_settings(name))
         return collect(plan, network, worth=True, advisor=advisor, on_slot=on_slot)

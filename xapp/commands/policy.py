@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from xapp.commands.terminal import print_json, print_table
-from xapp.errors import InputError
-from xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle, run_times_us
+from distila.xapp.commands.terminal import print_json, print_table
+from distila.xapp.errors import InputError
+from distila.xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle, run_times_us
 
 app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
 

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from xapp.commands.findings import finding_table
-from xapp.commands.terminal import print_json, print_table, stdout
-from xapp.errors import InputError
-from xapp.rollout.audit import read_log, replayed, verify
-from xapp.rollout.config import RolloutConfig
-from xapp.rollout.controller import check_policies, order
-from xapp.rollout.machine import Command, State, summary
-from xapp.rollout.plan import bundled_plans, load_plan
-from xapp.rollout.store import Store, StoreLostError, open_store
+from distila.xapp.commands.findings import finding_table
+from distila.xapp.commands.terminal import print_json, print_table, stdout
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.audit import read_log, replayed, verify
+from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.rollout.controller import check_policies, order
+from distila.xapp.rollout.machine import Command, State, summary
+from distila.xapp.rollout.plan import bundled_plans, load_plan
+from distila.xapp.rollout.store import Store, StoreLostError, open_store
 
 app = typer.Typer(help="A/B rollout of a policy: plan, start, watch, promote, abort; simulate.", no_args_is_help=True)
 
@@ -271,7 +271,7 @@ def _add_offline_commands() -> None:
         try:
             app.registered_commands.extend(entry.load().registered_commands)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] in ("xapp", "schemas"):
+            if error.name is None or error.name.split(".")[0] == "distila":
                 raise
 
 

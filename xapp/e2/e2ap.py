@@ -5,8 +5,8 @@
     pdu = encode_control_request(ControlRequest(indication.request, call_process_id, *control))
 
 The PDUs are aligned PER (E2AP, O-RAN.WG3.E2AP; X.691), written and read by pycrate, which is the reference. What comes
-and goes with every report is read and written by `xapp.e2.e2ap_aper` where it has the usual form, more than ten times
-as fast; what has not goes to pycrate, and property tests hold the two equal, octet by octet.
+and goes with every report is read and written by `distila.xapp.e2.e2ap_aper` where it has the usual form, more than ten
+times as fast; what has not goes to pycrate, and property tests hold the two equal, octet by octet.
 """
 
 import logging
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
-from xapp.e2.e2ap_aper import (
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
+from distila.xapp.e2.e2ap_aper import (
     ACTION_ID,
     CALL_PROCESS_ID,
     CONTROL,
@@ -37,7 +37,7 @@ from xapp.e2.e2ap_aper import (
     read_pdu,
     write_pdu,
 )
-from xapp.errors import InputError, one_line
+from distila.xapp.errors import InputError, one_line
 
 _CAUSE: Final = 1
 

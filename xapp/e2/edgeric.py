@@ -10,11 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from xapp.e2.codec import Identity, Refused, decode_control, encode_indication
-from xapp.e2.edgeric_config import EdgeRicConfig
-from xapp.e2.edgeric_telemetry import Telemetry
-from xapp.e2.inbox import Inbox
-from xapp.errors import InputError
+from distila.xapp.e2.codec import Identity, Refused, decode_control, encode_indication
+from distila.xapp.e2.edgeric_config import EdgeRicConfig
+from distila.xapp.e2.edgeric_telemetry import Telemetry
+from distila.xapp.e2.inbox import Inbox
+from distila.xapp.errors import InputError
 
 if TYPE_CHECKING:
     import zmq
@@ -27,7 +27,7 @@ _LOGGED_ERRORS: Final = 10
 
 
 class EdgeRic:
-    """See `xapp.e2.transport.Transport`.
+    """See `distila.xapp.e2.transport.Transport`.
 
     Args:
         config: settings.

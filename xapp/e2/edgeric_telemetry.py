@@ -20,11 +20,11 @@ from typing import Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from schemas import edgeric_v1_pb2 as pb
-from xapp.e2.codec import Refused
-from xapp.e2.edgeric_config import EdgeRicConfig
-from xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
-from xapp.nr.mcs import MCS_TABLES
+from distila.schemas import edgeric_v1_pb2 as pb
+from distila.xapp.e2.codec import Refused
+from distila.xapp.e2.edgeric_config import EdgeRicConfig
+from distila.xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
+from distila.xapp.nr.mcs import MCS_TABLES
 
 NO_OVERRIDE: Final = 255
 """The MCS that leaves a UE to the gNB."""

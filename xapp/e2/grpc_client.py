@@ -14,11 +14,11 @@ from typing import Final
 
 import grpc
 
-from schemas import e2_service_v1_pb2 as service_pb
-from schemas.e2_service_v1_pb2_grpc import E2ServiceStub
-from xapp.e2.codec import MAX_MESSAGE_BYTES, Identity, count_outcome
-from xapp.e2.inbox import Inbox
-from xapp.e2.tls import TlsConfig
+from distila.schemas import e2_service_v1_pb2 as service_pb
+from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceStub
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Identity, count_outcome
+from distila.xapp.e2.inbox import Inbox
+from distila.xapp.e2.tls import TlsConfig
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ Controls = queue.SimpleQueue[service_pb.ControlRequest | None]
 
 
 class GrpcClient:
-    """See `xapp.e2.transport.Transport`.
+    """See `distila.xapp.e2.transport.Transport`.
 
     Args:
         endpoint: ``host:port`` of the E2 node.

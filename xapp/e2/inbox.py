@@ -4,7 +4,7 @@ import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
-from xapp.e2.codec import Refused, decode_indication_header
+from distila.xapp.e2.codec import Refused, decode_indication_header
 
 
 @dataclass(frozen=True, slots=True)

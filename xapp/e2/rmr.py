@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2 import e2ap, rmr
-from xapp.e2.codec import Refused, count_outcome, decode_indication_header
-from xapp.e2.e2ap import ControlAnswer, ControlRequest, RicRequest
-from xapp.e2.inbox import Inbox
-from xapp.e2.rmr import RmrMessage, RmrPort
-from xapp.e2.rmr_config import RmrConfig
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2 import e2ap, rmr
+from distila.xapp.e2.codec import Refused, count_outcome, decode_indication_header
+from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, RicRequest
+from distila.xapp.e2.inbox import Inbox
+from distila.xapp.e2.rmr import RmrMessage, RmrPort
+from distila.xapp.e2.rmr_config import RmrConfig
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class _Open:
 
 
 class RmrTransport:
-    """See `xapp.e2.transport.Transport`.
+    """See `distila.xapp.e2.transport.Transport`.
 
     Args:
         port: the RMR endpoint; other parts may have other messages handled on it.

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 
 class TlsConfig(BaseModel):

@@ -1,9 +1,9 @@
-"""What the xApp asks of a transport, whichever wire it is. `xapp.app.TRANSPORTS` lists those there are."""
+"""What the xApp asks of a transport, whichever wire it is. `distila.xapp.app.TRANSPORTS` lists those there are."""
 
 from collections import Counter
 from typing import Protocol
 
-from xapp.e2.inbox import Inbox
+from distila.xapp.e2.inbox import Inbox
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from google.protobuf.descriptor import FieldDescriptor
 from numpy import count_nonzero
 
-from schemas import e2sm_v1_pb2 as pb
+from distila.schemas import e2sm_v1_pb2 as pb
 
 FIELDS: Final = (
     "rnti",

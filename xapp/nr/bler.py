@@ -10,7 +10,7 @@ probability. ::
     sinr_db_for_tbler(model, 1, mcs, tbs_bits, 0.1)             # bisection, any BlerModel
 
 ``sinr_db`` is the (effective) post-equalisation SINR per modulation symbol, Es/N0 in dB, in AWGN; not Eb/N0.
-``code_block_size_bits`` is K' of :func:`xapp.nr.tbs.code_blocks`, 24 to 8448.
+``code_block_size_bits`` is K' of :func:`distila.xapp.nr.tbs.code_blocks`, 24 to 8448.
 
 Form of the shipped curves. Each (MCS row, code block size node) has four numbers: centre c (dB), scale w > 0
 (dB), skew e and tail weight d > 0, and ::
@@ -25,7 +25,7 @@ in closed form.
 
 Between code block size nodes c, log w, e and log d are interpolated linearly in log(code block size), so
 every code block size has a curve of the same form. Where the parameters come from, the rows no simulation
-covers and how they are filled, is told in :mod:`training.bler_fit.fit`, which writes the data file
+covers and how they are filled, is told in :mod:`distila.training.bler_fit.fit`, which writes the data file
 ``bler_curves.npz``.
 
 All functions are free of state and thread-safe.
@@ -42,8 +42,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, checked_mcs, mcs_table
-from xapp.nr.tbs import MAX_CODE_BLOCK_SIZE_BITS, MIN_CODE_BLOCK_SIZE_BITS, code_blocks
+from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, checked_mcs, mcs_table
+from distila.xapp.nr.tbs import MAX_CODE_BLOCK_SIZE_BITS, MIN_CODE_BLOCK_SIZE_BITS, code_blocks
 
 _CURVES_FILE = "bler_curves.npz"
 
@@ -171,7 +171,7 @@ class SmoothBler:
 def tbler(model: BlerModel, mcs_table: int, mcs: ArrayLike, tbs_bits: ArrayLike, sinr_db: ArrayLike) -> FloatArray:
     """Transport-block error rate 1 - (1 - bler)^C, float64 of the broadcast shape.
 
-    The transport block is segmented by :func:`xapp.nr.tbs.code_blocks`; its C code blocks are taken to fail
+    The transport block is segmented by :func:`distila.xapp.nr.tbs.code_blocks`; its C code blocks are taken to fail
     independently at the same SINR.
     """
     num_cb, size = _segment(mcs_table, mcs, tbs_bits)
@@ -235,7 +235,7 @@ def _checked_probability(value: ArrayLike, name: str) -> FloatArray:
 
 @functools.cache
 def _load_shipped() -> SmoothBler:
-    with resources.as_file(resources.files("xapp.nr").joinpath(_CURVES_FILE)) as path:
+    with resources.as_file(resources.files("distila.xapp.nr").joinpath(_CURVES_FILE)) as path:
         return _read(path)
 
 
@@ -243,7 +243,7 @@ def _read(path: Path) -> SmoothBler:
     with np.load(path, allow_pickle=False) as data:
         missing = {"cbs_nodes_bits", *(f"params_table{i}" for i in MCS_TABLES)} - set(data.files)
         if missing:
-            raise ValueError(f"{path} lacks {sorted(missing)}; write it with python -m training.bler_fit.fit")
+            raise ValueError(f"{path} lacks {sorted(missing)}; write it with python -m distila.training.bler_fit.fit")
         provenance = {
             name.removeprefix("provenance_"): str(data[name]) for name in data.files if name.startswith("provenance_")
         }

@@ -17,10 +17,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xapp.nr.bler import BlerModel, sinr_db_for_tbler
-from xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, mcs_table
-from xapp.nr.tbs import num_re as count_re
-from xapp.nr.tbs import transport_block_size_bits
+from distila.xapp.nr.bler import BlerModel, sinr_db_for_tbler
+from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, mcs_table
+from distila.xapp.nr.tbs import num_re as count_re
+from distila.xapp.nr.tbs import transport_block_size_bits
 
 _TABLE_1 = (
     (2, (78, 120, 193, 308, 449, 602)),
@@ -123,7 +123,7 @@ def cqi_thresholds_db(cqi_table: int, bler: BlerModel, target: float = 0.1, num_
 
     Returns:
         float64 [16] in dB, ascending: -inf for CQI 0, then finite and strictly increasing. A model with gaps
-        (:class:`training.sionna_bler.SionnaBler`) makes two exceptions: lowest CQIs that it lacks continue from
+        (:class:`distila.training.sionna_bler.SionnaBler`) makes two exceptions: lowest CQIs that it lacks continue from
         the lowest one that it has, 10 log10 of the ratio of the spectral efficiencies below it; highest CQIs
         that it grants at no SINR, and those above, are +inf, that is never reported.
     """

@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xapp.nr.mcs import FloatArray, IntArray
+from distila.xapp.nr.mcs import FloatArray, IntArray
 
 MAX_RE_PER_PRB = 156
 """Cap on the resource elements per PRB counted for the TBS (TS 38.214 5.1.3.2 step 1)."""

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from numpy import count_nonzero
 
-from xapp.e2.report import MCS, MCS_OFFSET, NATIVE, FloatArray, IntArray, KpiReport
-from xapp.policy.bundle import Bundle
-from xapp.policy.columns import Layout
-from xapp.policy.guard import Guard, Limits
-from xapp.policy.ue_table import UeMemory
+from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, FloatArray, IntArray, KpiReport
+from distila.xapp.policy.bundle import Bundle
+from distila.xapp.policy.columns import Layout
+from distila.xapp.policy.guard import Guard, Limits
+from distila.xapp.policy.ue_table import UeMemory
 
 _numbers = itertools.count(1)
 _KINDS = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}

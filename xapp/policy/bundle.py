@@ -34,9 +34,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from xapp.e2.report import NUM_MCS, FloatArray, IntArray
-from xapp.errors import InputError, first_error, one_line
-from xapp.policy.columns import UNITS, Layout
+from distila.xapp.e2.report import NUM_MCS, FloatArray, IntArray
+from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.policy.columns import UNITS, Layout
 
 CONTRACT: Final = "distila-policy/1"
 GRAPH_FILE: Final = "policy.onnx"
@@ -152,7 +152,7 @@ def bundled(name: str) -> Path:
     Raises:
         InputError: there is none of that name; lists those there are.
     """
-    root = Path(str(files("xapp.policy"))) / "bundles"
+    root = Path(str(files("distila.xapp.policy"))) / "bundles"
     if not (root / name / MANIFEST_FILE).is_file():
         known = sorted(entry.parent.name for entry in root.glob(f"*/{MANIFEST_FILE}"))
         raise InputError(

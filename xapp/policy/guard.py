@@ -26,9 +26,9 @@ import numpy.typing as npt
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
-from xapp.nr.mcs import MCS_TABLES
-from xapp.policy.ue_table import UeMemory
+from distila.xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")
 _SINR = MEASURED.index("sinr_db")

@@ -3,8 +3,8 @@
 On a NACK the offset falls by a step, on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the
 first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997).
 Here the offset is added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU runs this,
-and `training.olla_bundle` exports it as an ONNX bundle that takes the same decisions. (`training.sinr_olla` has the
-form that works on a SINR in dB.)
+and `distila.training.olla_bundle` exports it as an ONNX bundle that takes the same decisions.
+(`distila.training.sinr_olla` has the form that works on a SINR in dB.)
 
 All arithmetic is float32, because the exported graph's is: a decision on the edge falls the same way in both.
 """
@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import FloatArray, IntArray
-from xapp.errors import InputError
-from xapp.nr.cqi import mcs_for_cqi
+from distila.xapp.e2.report import FloatArray, IntArray
+from distila.xapp.errors import InputError
+from distila.xapp.nr.cqi import mcs_for_cqi
 
 MAX_CQI: Final = 15
 

@@ -12,12 +12,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xapp.e2 import rmr
-from xapp.e2.rmr import RmrMessage, RmrPort
-from xapp.errors import InputError, first_error
-from xapp.ric.a1_policy import A1Policy
-from xapp.ric.steering import Steering
-from xapp.ric.worker import Worker
+from distila.xapp.e2 import rmr
+from distila.xapp.e2.rmr import RmrMessage, RmrPort
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.ric.a1_policy import A1Policy
+from distila.xapp.ric.steering import Steering
+from distila.xapp.ric.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class A1:
 
 
 def applied_to(steering: Steering) -> Apply:
-    """The policy type of `xapp.ric.a1_policy`, brought to ``steering``."""
+    """The policy type of `distila.xapp.ric.a1_policy`, brought to ``steering``."""
 
     def apply(operation: Operation, ident: str, payload: str) -> None:
         if operation == "DELETE":

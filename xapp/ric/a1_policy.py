@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from xapp.e2.report import NUM_MCS
-from xapp.policy.guard import GuardConfig
+from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.policy.guard import GuardConfig
 
 _FAILURES_TO_TELL: Final = 10.0
 _MEMORY: Final = 2.5
@@ -105,6 +105,6 @@ def policy_type(ident: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from xapp.ric.config import RicConfig
+    from distila.xapp.ric.config import RicConfig
 
     print(json.dumps(policy_type(RicConfig().a1_policy_type or 0), indent=2))

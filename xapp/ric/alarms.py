@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import httpx
 
-from xapp.errors import one_line
-from xapp.ric.worker import Backoff, Worker
+from distila.xapp.errors import one_line
+from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)
 

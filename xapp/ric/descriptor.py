@@ -1,5 +1,6 @@
 """The xApp descriptor: the file from which a near-RT RIC's onboarder makes a chart, its application manager a
-registration and its routing manager the routes. Its ``controls`` section is what `xapp.config.RunConfig` describes.
+registration and its routing manager the routes. Its ``controls`` section is what `distila.xapp.config.RunConfig`
+describes.
 
 The rules are those of the platform's onboarder and application manager, and a few of our own for what these accept
 and then misread. schemas/xapp_descriptor.schema.json says the same as JSON schema, written from here by `make schemas`.
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from xapp.errors import InputError, first_error
+from distila.xapp.errors import InputError, first_error
 
 RMR_DATA: Final = "rmrdata"
 """Name of the RMR data port. The platform's chart sorts port names and exports the first as *the* RMR port, and the

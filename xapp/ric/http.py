@@ -8,7 +8,7 @@ from typing import Final
 import uvicorn
 from fastapi import APIRouter, FastAPI
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 _BACKLOG: Final = 64
 _STOP_S: Final = 1.0

@@ -1,6 +1,6 @@
 """Prometheus metrics of the xApp, ``distila_...``. Counters are read when scraped: the hot path has none of it.
 
-Names and labels are explained in docs/ric.md. The reasons are those of `replay.reasons`.
+Names and labels are explained in docs/ric.md. The reasons are those of `distila.replay.reasons`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xapp.stats import LoopStats
+from distila.xapp.stats import LoopStats
 
 _BY_REASON: Final = {
     "dropped": ("indications", "Indications that no decision was made on."),
@@ -27,7 +27,7 @@ class XappCollector(Collector):
 
     Args:
         loop: counters and latencies of the decision loop.
-        stats: gives all counters by group, as `xapp.app.Xapp.stats`.
+        stats: gives all counters by group, as `distila.xapp.app.Xapp.stats`.
         policy: gives arm, name, version and digest of the policy in force.
         controls: control requests by what became of them; empty where the transport does not tell.
         states: gauges by name, each read when scraped.

@@ -7,8 +7,8 @@ from typing import Any, Final
 import httpx
 from google.protobuf.message import DecodeError
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.e2.codec import SERVICE_MODEL, SERVICE_MODEL_VERSION
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.e2.codec import SERVICE_MODEL, SERVICE_MODEL_VERSION
 
 log = logging.getLogger(__name__)
 

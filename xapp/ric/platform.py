@@ -7,21 +7,21 @@ from typing import Any, Final
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
-from xapp.config import RunConfig
-from xapp.e2.rmr_transport import RmrTransport
-from xapp.e2.transport import Transport
-from xapp.loop import DecisionLoop
-from xapp.ric.a1 import A1, applied_to
-from xapp.ric.alarms import Alarm, Alarms
-from xapp.ric.config import HttpConfig, RicConfig
-from xapp.ric.health import Health, health_router
-from xapp.ric.http import HttpServer
-from xapp.ric.metrics import XappCollector, metrics_router
-from xapp.ric.registration import Registration, descriptor
-from xapp.ric.sdl import Sdl
-from xapp.ric.steering import Steering
-from xapp.ric.subscriptions import Subscriptions, subscriptions_router
-from xapp.ric.worker import Worker
+from distila.xapp.config import RunConfig
+from distila.xapp.e2.rmr_transport import RmrTransport
+from distila.xapp.e2.transport import Transport
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.ric.a1 import A1, applied_to
+from distila.xapp.ric.alarms import Alarm, Alarms
+from distila.xapp.ric.config import HttpConfig, RicConfig
+from distila.xapp.ric.health import Health, health_router
+from distila.xapp.ric.http import HttpServer
+from distila.xapp.ric.metrics import XappCollector, metrics_router
+from distila.xapp.ric.registration import Registration, descriptor
+from distila.xapp.ric.sdl import Sdl
+from distila.xapp.ric.steering import Steering
+from distila.xapp.ric.subscriptions import Subscriptions, subscriptions_router
+from distila.xapp.ric.worker import Worker
 
 _SUPERVISE_S: Final = 1.0
 _UNSUBSCRIBE_S: Final = 1.5

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import httpx
 
-from xapp.config import RunConfig
-from xapp.errors import one_line
-from xapp.ric.config import RicConfig
-from xapp.ric.worker import Backoff, Worker
+from distila.xapp.config import RunConfig
+from distila.xapp.errors import one_line
+from distila.xapp.ric.config import RicConfig
+from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)
 

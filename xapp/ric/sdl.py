@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from xapp.errors import InputError, one_line
-from xapp.ric.worker import Backoff, Worker
+from distila.xapp.errors import InputError, one_line
+from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from xapp.config import RunConfig
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.policy.bundle import GRAPH_FILE, MANIFEST_FILE, find_bundle, load_bundle
-from xapp.ric.a1_policy import A1Policy, limits_under
-from xapp.ric.worker import Worker
+from distila.xapp.config import RunConfig
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.bundle import GRAPH_FILE, MANIFEST_FILE, find_bundle, load_bundle
+from distila.xapp.ric.a1_policy import A1Policy, limits_under
+from distila.xapp.ric.worker import Worker
 
 log = logging.getLogger(__name__)
 

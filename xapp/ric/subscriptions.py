@@ -20,12 +20,12 @@ import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas import e2sm_v1_pb2 as pb
-from xapp.errors import first_error, one_line
-from xapp.ric.config import RicConfig
-from xapp.ric.nodes import E2NodeOffer, Nodes, NodesUnknownError
-from xapp.ric.sdl import Sdl
-from xapp.ric.worker import Backoff, Worker
+from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.errors import first_error, one_line
+from distila.xapp.ric.config import RicConfig
+from distila.xapp.ric.nodes import E2NodeOffer, Nodes, NodesUnknownError
+from distila.xapp.ric.sdl import Sdl
+from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)
 

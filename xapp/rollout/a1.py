@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from xapp.errors import InputError, first_error
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.machine import Command, RefusedError, State
-from xapp.rollout.plan import Plan, load_plan
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.machine import Command, RefusedError, State
+from distila.xapp.rollout.plan import Plan, load_plan
 
 POLICY_SCHEMA: Final[dict[str, Any]] = {
     "$schema": "http://json-schema.org/draft-07/schema#",

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.errors import InputError
-from xapp.rollout.audit import verify
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.machine import Command, ConflictError, RefusedError
-from xapp.rollout.plan import Plan, load_plan
-from xapp.rollout.store import StoreLostError
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.audit import verify
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.machine import Command, ConflictError, RefusedError
+from distila.xapp.rollout.plan import Plan, load_plan
+from distila.xapp.rollout.store import StoreLostError
 
 PREFIX = "/rollout/v1"
 

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import NO_UE_ID, IntArray, KpiReport
-from xapp.rollout.plan import BUCKETS, CONTROL, Plan
+from distila.xapp.e2.report import NO_UE_ID, IntArray, KpiReport
+from distila.xapp.rollout.plan import BUCKETS, CONTROL, Plan
 
 _OUT_OF_TEST: Final = 0  # index of the champion: not in the test, not counted
 _MAX_CELLS: Final = 4096

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from xapp.errors import InputError
-from xapp.rollout.machine import State
-from xapp.rollout.plan import Plan, parse_plan
-from xapp.rollout.verdict import Record, judge
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.machine import State
+from distila.xapp.rollout.plan import Plan, parse_plan
+from distila.xapp.rollout.verdict import Record, judge
 
 GENESIS: Final = "0" * 64
 _FIELDS: Final = ("seq", "at", "run", "who", "what", "why", "status", "stage", "detail", "previous")

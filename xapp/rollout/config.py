@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 TOKEN_VARIABLE: Final = "DISTILA_ROLLOUT_TOKEN"
 _SHORTEST_TOKEN: Final = 16

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xapp.errors import InputError
-from xapp.loop import DecisionLoop
-from xapp.policy.arm import Arm, Engine, Lineup
-from xapp.policy.bundle import Bundle, resolve_bundle
-from xapp.rollout.assignment import Assignment
-from xapp.rollout.exposure import Exposed, Exposure
-from xapp.rollout.kpi import KpiMeter
-from xapp.rollout.machine import Command, ConflictError, State, What, evaluated, ordered, stage_refused, summary
-from xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
-from xapp.rollout.store import Store, StoreLostError
-from xapp.rollout.verdict import Record, Verdict, judge
+from distila.xapp.errors import InputError
+from distila.xapp.loop import DecisionLoop
+from distila.xapp.policy.arm import Arm, Engine, Lineup
+from distila.xapp.policy.bundle import Bundle, resolve_bundle
+from distila.xapp.rollout.assignment import Assignment
+from distila.xapp.rollout.exposure import Exposed, Exposure
+from distila.xapp.rollout.kpi import KpiMeter
+from distila.xapp.rollout.machine import Command, ConflictError, State, What, evaluated, ordered, stage_refused, summary
+from distila.xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
+from distila.xapp.rollout.store import Store, StoreLostError
+from distila.xapp.rollout.verdict import Record, Verdict, judge
 
 log = logging.getLogger(__name__)
 

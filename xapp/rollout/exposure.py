@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import IntArray
-from xapp.rollout.kpi import SUMS, grouped
-from xapp.rollout.sequences import Moments
+from distila.xapp.e2.report import IntArray
+from distila.xapp.rollout.kpi import SUMS, grouped
+from distila.xapp.rollout.sequences import Moments
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -3,16 +3,16 @@
 import json
 from typing import Final
 
-from xapp.errors import InputError, one_line
-from xapp.ric.a1 import Apply, Operation
-from xapp.ric.alarms import Alarm, Alarms
-from xapp.ric.platform import Platform
-from xapp.rollout.a1 import apply_policy
-from xapp.rollout.api import rollout_router
-from xapp.rollout.config import RolloutConfig
-from xapp.rollout.controller import RolloutController, Transition
-from xapp.rollout.metrics import RolloutCollector
-from xapp.rollout.store import StoreLostError
+from distila.xapp.errors import InputError, one_line
+from distila.xapp.ric.a1 import Apply, Operation
+from distila.xapp.ric.alarms import Alarm, Alarms
+from distila.xapp.ric.platform import Platform
+from distila.xapp.rollout.a1 import apply_policy
+from distila.xapp.rollout.api import rollout_router
+from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.rollout.controller import RolloutController, Transition
+from distila.xapp.rollout.metrics import RolloutCollector
+from distila.xapp.rollout.store import StoreLostError
 
 _ABOUT: Final = "rollout"
 _ALARM_OF: Final = {
@@ -39,7 +39,7 @@ def attach(controller: RolloutController, config: RolloutConfig, platform: Platf
 
 
 def commanded(controller: RolloutController) -> Apply:
-    """The policy type of `xapp.rollout.a1`, brought to a controller."""
+    """The policy type of `distila.xapp.rollout.a1`, brought to a controller."""
 
     def apply(operation: Operation, ident: str, payload: str) -> None:
         data: object = {}

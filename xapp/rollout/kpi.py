@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xapp.e2.report import (
+from distila.xapp.e2.report import (
     ACK,
     DTX,
     MEASURED,
@@ -33,11 +33,11 @@ from xapp.e2.report import (
     IntArray,
     KpiReport,
 )
-from xapp.nr.mcs import MCS_TABLES
-from xapp.nr.tbs import num_re, transport_block_size_bits
-from xapp.policy.arm import Arm, Decided
-from xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
-from xapp.rollout.assignment import hash64
+from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.arm import Arm, Decided
+from distila.xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
+from distila.xapp.rollout.assignment import hash64
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def _cqi_mcs() -> IntArray:
 
 
 class KpiMeter:
-    """Counts what the arms of one rollout do; a `xapp.policy.arm.Meter`.
+    """Counts what the arms of one rollout do; a `distila.xapp.policy.arm.Meter`.
 
     Args:
         cells: those in scope; empty: all.

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xapp.errors import InputError
-from xapp.rollout.plan import Plan
-from xapp.rollout.verdict import Verdict
+from distila.xapp.errors import InputError
+from distila.xapp.rollout.plan import Plan
+from distila.xapp.rollout.verdict import Verdict
 
 Status = Literal["running", "paused", "held", "promoted", "rolled_back", "aborted"]
 What = Literal[

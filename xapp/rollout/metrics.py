@@ -6,8 +6,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xapp.rollout.controller import RolloutController
-from xapp.rollout.plan import CONTROL
+from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.plan import CONTROL
 
 STATUSES: Final = ("none", "running", "paused", "held", "promoted", "rolled_back", "aborted")
 

@@ -22,8 +22,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from xapp.config import read_yaml
-from xapp.errors import InputError, first_error
+from distila.xapp.config import read_yaml
+from distila.xapp.errors import InputError, first_error
 
 BUCKETS: Final = 10_000
 """Units are hashed to this many buckets, so a share has steps of 0.01 %."""
@@ -284,4 +284,4 @@ def load_plan(plan: str) -> Plan:
 
 
 def _bundled_dir() -> Path:
-    return Path(str(files("xapp.rollout"))) / "plans"
+    return Path(str(files("distila.xapp.rollout"))) / "plans"

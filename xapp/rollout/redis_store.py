@@ -13,9 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from xapp.errors import InputError, one_line
-from xapp.rollout.machine import State
-from xapp.rollout.store import StoreLostError, entry_of, parse_state
+from distila.xapp.errors import InputError, one_line
+from distila.xapp.rollout.machine import State
+from distila.xapp.rollout.store import StoreLostError, entry_of, parse_state
 
 NAMESPACE: Final = "distila-rollout"
 _TIMEOUT_S: Final = 2.0

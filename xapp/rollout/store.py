@@ -1,4 +1,5 @@
-"""Where the state of a rollout and its audit log are kept: a SQLite file, or Redis (`xapp.rollout.redis_store`).
+"""Where the state of a rollout and its audit log are kept: a SQLite file, or Redis
+(`distila.xapp.rollout.redis_store`).
 
 State and audit entry are written together or not at all, and only over the version that the writer has read
 (compare-and-set). So a crash between any two writes leaves one whole state, and of several replicas or operators one is
@@ -16,9 +17,9 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from xapp.errors import InputError, first_error, one_line
-from xapp.rollout.audit import chained
-from xapp.rollout.machine import State
+from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.rollout.audit import chained
+from distila.xapp.rollout.machine import State
 
 _BUSY_S: Final = 2.0
 
@@ -69,7 +70,7 @@ def open_store(url: str) -> Store:
     """
     if url.split(":", 1)[0] in ("redis", "rediss", "unix"):
         try:
-            from xapp.rollout.redis_store import RedisStore
+            from distila.xapp.rollout.redis_store import RedisStore
         except ModuleNotFoundError as error:
             raise InputError(f"{url}: needs the package {error.name!r}: pip install 'distila[ric]'") from None
         return RedisStore(url)

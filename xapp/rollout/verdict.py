@@ -19,9 +19,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from xapp.rollout.exposure import Exposed, no_moments
-from xapp.rollout.plan import CONTROL, Metric, Plan, Stage
-from xapp.rollout.sequences import Estimate, estimate, radius
+from distila.xapp.rollout.exposure import Exposed, no_moments
+from distila.xapp.rollout.plan import CONTROL, Metric, Plan, Stage
+from distila.xapp.rollout.sequences import Estimate, estimate, radius
 
 Action = Literal["continue", "advance", "roll_back", "promote", "hold"]
 

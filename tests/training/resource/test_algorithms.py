@@ -6,14 +6,14 @@ from hypothesis import given as over
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from training.resource.algorithms import METHODS, TEACHERS, apply, best_of, find_method, teach
-from training.resource.algorithms.fplinq import fplinq, schedule
-from training.resource.algorithms.miso import matched_beams, miso_wmmse, rayleigh_miso, under_beams
-from training.resource.algorithms.rules import all_on, greedy, strongest_only
-from training.resource.algorithms.search import branch_and_bound, brute_force, flip
-from training.resource.algorithms.wmmse import all_ones, best_start, check_converged, random_starts, wmmse
-from training.resource.problems import SETTINGS, Channels, channels, rayleigh, rayleigh_amplitude, sum_rate
-from xapp.errors import InputError
+from distila.training.resource.algorithms import METHODS, TEACHERS, apply, best_of, find_method, teach
+from distila.training.resource.algorithms.fplinq import fplinq, schedule
+from distila.training.resource.algorithms.miso import matched_beams, miso_wmmse, rayleigh_miso, under_beams
+from distila.training.resource.algorithms.rules import all_on, greedy, strongest_only
+from distila.training.resource.algorithms.search import branch_and_bound, brute_force, flip
+from distila.training.resource.algorithms.wmmse import all_ones, best_start, check_converged, random_starts, wmmse
+from distila.training.resource.problems import SETTINGS, Channels, channels, rayleigh, rayleigh_amplitude, sum_rate
+from distila.xapp.errors import InputError
 
 
 def generator(seed=0):

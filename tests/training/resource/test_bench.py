@@ -7,18 +7,25 @@ import pytest
 import torch
 import yaml
 
-from training.resource import study as study_module
-from training.resource.algorithms.wmmse import all_ones, wmmse
-from training.resource.bench import Point, _bound, load_bench, run_bench
-from training.resource.figures import family, figure_table, markdown, write_figure, write_quality_time, write_times
-from training.resource.problems import rayleigh, sum_rate
-from training.resource.seed_paper import FIGURES, METHODS
-from training.resource.store import load_students, shipped
-from training.resource.students import UnrolledGnnConfig, make_student
-from training.resource.study import STRONG, StudyConfig, find_figure, load_study, reproduce
-from training.resource.train_config import load_train_config
-from xapp.commands.terminal import progress_bar
-from xapp.errors import InputError
+from distila.training.resource import study as study_module
+from distila.training.resource.algorithms.wmmse import all_ones, wmmse
+from distila.training.resource.bench import Point, _bound, load_bench, run_bench
+from distila.training.resource.figures import (
+    family,
+    figure_table,
+    markdown,
+    write_figure,
+    write_quality_time,
+    write_times,
+)
+from distila.training.resource.problems import rayleigh, sum_rate
+from distila.training.resource.seed_paper import FIGURES, METHODS
+from distila.training.resource.store import load_students, shipped
+from distila.training.resource.students import UnrolledGnnConfig, make_student
+from distila.training.resource.study import STRONG, StudyConfig, find_figure, load_study, reproduce
+from distila.training.resource.train_config import load_train_config
+from distila.xapp.commands.terminal import progress_bar
+from distila.xapp.errors import InputError
 
 TINY_STUDY = {
     "seeds": 2,

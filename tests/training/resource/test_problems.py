@@ -8,7 +8,7 @@ from hypothesis import given as over
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from training.resource.problems import (
+from distila.training.resource.problems import (
     SETTINGS,
     Channels,
     D2dLayout,
@@ -22,7 +22,7 @@ from training.resource.problems import (
     rayleigh_amplitude,
     sum_rate,
 )
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 
 def generator(seed=0):

@@ -5,10 +5,10 @@ import onnxruntime
 import pytest
 import torch
 
-from training.resource.algorithms.wmmse import all_ones, random_starts
-from training.resource.export import export_onnx
-from training.resource.problems import Channels, rayleigh, sum_rate
-from training.resource.students import (
+from distila.training.resource.algorithms.wmmse import all_ones, random_starts
+from distila.training.resource.export import export_onnx
+from distila.training.resource.problems import Channels, rayleigh, sum_rate
+from distila.training.resource.students import (
     MessageGnnConfig,
     MlpConfig,
     UnrolledGnnConfig,
@@ -16,7 +16,7 @@ from training.resource.students import (
     as_used,
     make_student,
 )
-from xapp.errors import InputError
+from distila.xapp.errors import InputError
 
 
 def generator(seed=0):

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from training.learning.algorithm import BetaSchedule, distance_to_power
-from training.resource import training
-from training.resource.algorithms import apply
-from training.resource.algorithms.wmmse import all_ones
-from training.resource.critic import make_critic
-from training.resource.problems import SETTINGS, rayleigh_amplitude, sum_rate
-from training.resource.store import STUDENT_FILE, find_students, load_students, save_students
-from training.resource.students import MessageGnnConfig, allocate, make_student
-from training.resource.train_config import ResourceTerm, TrainConfig, load_train_config
-from training.resource.training import train
-from xapp.errors import InputError
+from distila.training.learning.algorithm import BetaSchedule, distance_to_power
+from distila.training.resource import training
+from distila.training.resource.algorithms import apply
+from distila.training.resource.algorithms.wmmse import all_ones
+from distila.training.resource.critic import make_critic
+from distila.training.resource.problems import SETTINGS, rayleigh_amplitude, sum_rate
+from distila.training.resource.store import STUDENT_FILE, find_students, load_students, save_students
+from distila.training.resource.students import MessageGnnConfig, allocate, make_student
+from distila.training.resource.train_config import ResourceTerm, TrainConfig, load_train_config
+from distila.training.resource.training import train
+from distila.xapp.errors import InputError
 
 
 def generator(seed=0):

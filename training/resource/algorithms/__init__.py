@@ -11,12 +11,19 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.resource.algorithms.fplinq import fplinq, schedule
-from training.resource.algorithms.rules import all_on, greedy, random_power, strongest_only
-from training.resource.algorithms.search import MOST_BRUTE_FORCE, brute_force, flip
-from training.resource.algorithms.wmmse import ITERATIONS, all_ones, best_start, check_converged, random_starts, wmmse
-from training.resource.problems import Channels
-from xapp.errors import InputError
+from distila.training.resource.algorithms.fplinq import fplinq, schedule
+from distila.training.resource.algorithms.rules import all_on, greedy, random_power, strongest_only
+from distila.training.resource.algorithms.search import MOST_BRUTE_FORCE, brute_force, flip
+from distila.training.resource.algorithms.wmmse import (
+    ITERATIONS,
+    all_ones,
+    best_start,
+    check_converged,
+    random_starts,
+    wmmse,
+)
+from distila.training.resource.problems import Channels
+from distila.xapp.errors import InputError
 
 Method = Callable[[Channels, torch.Generator], Tensor]
 """To power, float32 [instance, 1, link]."""

@@ -6,20 +6,21 @@ In FPLinQ's own variables, noise 1 and ``x`` the power:
     y_i = sqrt(alpha_i (1 + z_i) g_ii x_i) / (sum_j g_ij x_j + 1)
     x_i = min(1, (y_i sqrt(alpha_i (1 + z_i) g_ii) / sum_j g_ji y_j^2)^2)
 
-This is WMMSE (`training.resource.algorithms.wmmse`): ``alpha w u^2 = y^2``, and ``x`` is the square of WMMSE's ``v``.
+This is WMMSE (`distila.training.resource.algorithms.wmmse`): ``alpha w u^2 = y^2``, and ``x`` is the square of WMMSE's
+``v``.
 """
 
 import torch
 from torch import Tensor
 
-from training.resource.algorithms.wmmse import ITERATIONS
-from training.resource.problems import Channels
+from distila.training.resource.algorithms.wmmse import ITERATIONS
+from distila.training.resource.problems import Channels
 
 _SMALLEST = 1e-30
 
 
 def fplinq(given: Channels, start: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Continuous powers after some iterations; shapes as `training.resource.algorithms.wmmse.wmmse`."""
+    """Continuous powers after some iterations; shapes as `distila.training.resource.algorithms.wmmse.wmmse`."""
     snr, back = given.snr, given.snr.transpose(1, 2)
     alpha = given.weight.unsqueeze(1)
     x = start

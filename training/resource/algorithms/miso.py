@@ -9,9 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.resource.algorithms.wmmse import ITERATIONS
-from training.resource.problems import Channels, channels
-from xapp.errors import InputError
+from distila.training.resource.algorithms.wmmse import ITERATIONS
+from distila.training.resource.problems import Channels, channels
+from distila.xapp.errors import InputError
 
 _BISECTIONS: Final = 40
 
@@ -34,7 +34,7 @@ def under_beams(h: Tensor, beams: Tensor) -> Channels:
     """The single-antenna problem that fixed beams leave: only powers are open.
 
     Raises:
-        InputError: see `training.resource.problems.channels`.
+        InputError: see `distila.training.resource.problems.channels`.
     """
     return channels(torch.einsum("brtm,btm->brt", h.conj(), beams).abs().square(), name="channel under beams")
 

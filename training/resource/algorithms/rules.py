@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training.resource.problems import Channels, link_rates
+from distila.training.resource.problems import Channels, link_rates
 
 
 def all_on(given: Channels) -> Tensor:

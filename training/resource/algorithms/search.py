@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.resource.algorithms.wmmse import all_ones, best_start, wmmse
-from training.resource.problems import Channels, sum_rate
-from xapp.errors import InputError
+from distila.training.resource.algorithms.wmmse import all_ones, best_start, wmmse
+from distila.training.resource.problems import Channels, sum_rate
+from distila.xapp.errors import InputError
 
 MOST_BRUTE_FORCE: Final = 16
 """Links whose 2^K schedules brute force goes through."""

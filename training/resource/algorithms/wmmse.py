@@ -7,8 +7,9 @@ With amplitude ``v`` (power is its square), receiver ``u`` and weight ``w`` of t
     w_i = 1 / (1 - u_i h_ii v_i)                                  = 1 + SINR_i
     v_i = alpha_i w_i u_i h_ii / sum_j alpha_j w_j u_j^2 h_ji^2,  limited to 0..1
 
-For such links FPLinQ's continuous iteration is the same one in other variables (`training.resource.algorithms.fplinq`):
-the two are different teachers only by where they start and by what is done with the result.
+For such links FPLinQ's continuous iteration is the same one in other variables
+(`distila.training.resource.algorithms.fplinq`): the two are different teachers only by where they start and by what is
+done with the result.
 """
 
 from typing import Final
@@ -16,8 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.resource.problems import Channels, sum_rate
-from xapp.errors import InputError
+from distila.training.resource.problems import Channels, sum_rate
+from distila.xapp.errors import InputError
 
 ITERATIONS: Final = 100
 """As in the literature, which counts iterations instead of waiting for convergence."""
