@@ -16,8 +16,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from distila.xapp.e2.report import KpiReport
     from distila.xapp.errors import InputError
+    from distila.xapp.kpi.report import KpiReport
     from distila.xapp.loop import DecisionLoop
     from distila.xapp.policy.bundle import Bundle, write_bundle
 
@@ -27,7 +27,7 @@ _WHERE: Final = {
     "Bundle": "distila.xapp.policy.bundle",
     "DecisionLoop": "distila.xapp.loop",
     "InputError": "distila.xapp.errors",
-    "KpiReport": "distila.xapp.e2.report",
+    "KpiReport": "distila.xapp.kpi.report",
     "write_bundle": "distila.xapp.policy.bundle",
 }
 

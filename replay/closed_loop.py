@@ -14,7 +14,7 @@ from typing import Protocol
 from distila.replay.du import Du, DuConfig, SlotResult
 from distila.replay.record import RunRecord
 from distila.replay.trace import ChannelTrace
-from distila.xapp.e2.report import Decisions, KpiReport
+from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import BlerModel
 from distila.xapp.stats import LatencyRecorder

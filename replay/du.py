@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from distila.replay.link import Link, Luck
 from distila.replay.trace import NO_CQI, ChannelTrace
 from distila.xapp.config import read_yaml
-from distila.xapp.e2.report import (
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.kpi.report import (
     ACK,
     MCS,
     MCS_OFFSET,
@@ -42,7 +43,6 @@ from distila.xapp.e2.report import (
     IntArray,
     KpiReport,
 )
-from distila.xapp.errors import InputError, first_error
 from distila.xapp.nr.bler import BlerModel
 from distila.xapp.policy.olla import CqiOlla, OllaConfig
 

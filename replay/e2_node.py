@@ -21,10 +21,10 @@ from distila.schemas import e2_service_v1_pb2 as service_pb
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServicer_to_server
 from distila.xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
-from distila.xapp.e2.report import Decisions, KpiReport
 from distila.xapp.e2.tls import TlsConfig
 from distila.xapp.e2.transport import split_endpoint
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.stats import LatencyRecorder
 
 _OUTCOME_WAIT_S: Final = 5.0

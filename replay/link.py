@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distila.replay.trace import UeMeta
-from distila.xapp.e2.report import NUM_MCS, IntArray
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import NUM_MCS, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits

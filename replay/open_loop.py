@@ -12,7 +12,7 @@ import numpy.typing as npt
 from distila.replay.closed_loop import InProcess
 from distila.replay.du import FIRST_RNTI
 from distila.replay.kpi_log import KpiLog
-from distila.xapp.e2.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
+from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.stats import LatencyRecorder

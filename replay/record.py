@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from distila.replay.du import IDLE, SENT_ACK, SlotResult
 from distila.replay.trace import ChannelTrace
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from distila.replay.kpi_log import KpiLog
 from distila.replay.record import SINR_EDGES_DB, RunRecord
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

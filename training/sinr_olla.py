@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from distila.xapp.e2.report import FloatArray, IntArray
+from distila.xapp.kpi.report import FloatArray, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.policy.olla import OllaConfig
 

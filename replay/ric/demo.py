@@ -29,9 +29,9 @@ from distila.replay.du import DuConfig
 from distila.replay.e2_node import E2Node, Node, RemoteXapp
 from distila.replay.ric.ric import MEID, Ric
 from distila.replay.trace import ChannelTrace, bundled_trace
-from distila.xapp.e2.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.e2.rmr import RmrPort
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, find_bundle, load_bundle, write_bundle
 from distila.xapp.ric.config import RicConfig

@@ -17,8 +17,8 @@ from distila.replay.e2_node import Answer, outcome_of, refusal_outcome
 from distila.xapp.e2 import e2ap, rmr
 from distila.xapp.e2.codec import Refused, decode_control
 from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
-from distila.xapp.e2.report import Decisions
 from distila.xapp.e2.rmr import RmrMessage, RmrPort
+from distila.xapp.kpi.report import Decisions
 
 RIC_REQUESTOR_ID: Final = 123
 """What the subscription manager uses for every subscription."""

@@ -16,7 +16,7 @@ from distila.replay import closed_loop
 from distila.replay.du import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.trace import ChannelTrace
-from distila.xapp.e2.report import Decisions, IntArray, KpiReport
+from distila.xapp.kpi.report import Decisions, IntArray, KpiReport
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig

@@ -19,8 +19,8 @@ from distila.replay.du import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.rollouts.kpi_library import Paced
 from distila.replay.trace import ChannelTrace
-from distila.xapp.e2.report import Decisions, KpiReport
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.policy.guard import GuardConfig

@@ -22,8 +22,8 @@ from distila.xapp.config import RunConfig
 from distila.xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS, Telemetry
-from distila.xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import resolve_bundle

@@ -19,9 +19,9 @@ from distila.xapp.config import RunConfig
 from distila.xapp.e2.codec import Identity, encode_indication
 from distila.xapp.e2.grpc_client import GrpcClient
 from distila.xapp.e2.inbox import Inbox
-from distila.xapp.e2.report import MCS
 from distila.xapp.e2.tls import TlsConfig
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MCS
 
 PATIENCE_S = 30.0
 NODE = Identity(app_id="node", e2_node_id="gnb-7")

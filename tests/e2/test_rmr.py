@@ -57,7 +57,7 @@ def test_without_librmr_one_line_says_what_to_install(tmp_path):
     config.write_text("e2: {transport: rmr}\n")
     code = (
         "import sys\nsys.modules['ricxappframe.rmr'] = None\n"
-        f"from xapp.cli import main; main(['run', '--config', {str(config)!r}])"
+        f"from distila.xapp.cli import main; main(['run', '--config', {str(config)!r}])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 2
@@ -71,7 +71,7 @@ def test_a_loader_that_does_not_find_librmr_is_no_traceback():
     pytest.importorskip("ricxappframe", reason="the platform's SDK")
     environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     code = (
-        "from xapp.e2.rmr import RmrPort\nfrom xapp.errors import InputError\n"
+        "from distila.xapp.e2.rmr import RmrPort\nfrom distila.xapp.errors import InputError\n"
         "try: RmrPort(1); print('found')\nexcept InputError: print('one line')"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

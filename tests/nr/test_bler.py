@@ -32,7 +32,7 @@ size_bits = st.integers(24, 8448)
 def test_load_is_cached_and_tells_its_origin(model: SmoothBler) -> None:
     assert SmoothBler.load() is model
     assert "sionna" in model.provenance["source"]
-    assert "distila.training.bler_fit.fit" in model.provenance["script"]
+    assert "training.bler_fit.fit" in model.provenance["script"]
     assert model.cbs_nodes_bits.tolist() == [24, 100, 500, 1000, 2000, 8448]
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distila.xapp.e2.report import MEASURED, KpiReport
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MEASURED, KpiReport
 from distila.xapp.policy.bundle import (
     GRAPH_FILE,
     MANIFEST_FILE,

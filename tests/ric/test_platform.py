@@ -18,7 +18,7 @@ from distila.replay.commands.ric_demo import app as demo_app
 from distila.replay.ric.demo import has_rmr, ric_demo
 from distila.replay.ric.ric import MEID, Ric
 from distila.replay.trace import ChannelTrace, bundled_trace
-from distila.xapp.e2.report import MCS, NATIVE
+from distila.xapp.kpi.report import MCS, NATIVE
 
 needs_librmr = pytest.mark.skipif(not has_rmr(), reason="librmr_si.so or ricxappframe is not installed")
 PATIENCE_S = 20.0

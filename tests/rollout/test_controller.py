@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from distila.xapp.e2.report import NATIVE
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import NATIVE
 from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.audit import replayed

@@ -5,13 +5,14 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,9 +88,8 @@ def distila(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The command line, with the subcommands of this checkout: exit status, stdout and stderr."""
     from distila.xapp import cli
 
-    root = Path(str(files("distila.training"))).parent
     setup = configparser.ConfigParser()
-    setup.read(root / "setup.cfg")
+    setup.read(ROOT / "setup.cfg")
     entries = dict(
         map(str.strip, line.split("="))
         for line in setup["options.entry_points"]["distila.commands"].split("\n")

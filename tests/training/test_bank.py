@@ -181,7 +181,7 @@ def test_reading_needs_neither_sionna_nor_torch(tmp_path):
     small_bank().save(tmp_path / "a.bank.npz")
     code = (
         "import sys; sys.modules.update(sionna=None, torch=None)\n"
-        "from pathlib import Path; from training.sim.bank import FadingBank\n"
+        "from pathlib import Path; from distila.training.sim.bank import FadingBank\n"
         "print(FadingBank.load(Path(sys.argv[1])).num_rows)"
     )
     done = subprocess.run(

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 from importlib.metadata import EntryPoint
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +35,7 @@ from distila.xapp.commands import terminal
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("distila.training"))).parent
+ROOT = Path(__file__).resolve().parents[2]
 OLLA_BUNDLE = ROOT / "xapp" / "policy" / "bundles" / "olla"
 SIZES = Sizes(links=12, duration_ms=300, warmup_ms=50, bank_rows=4, bank_slots=256)
 TUNED = {name: {"global": {}, "families": {}} for name in BASELINES if name not in GENIES}

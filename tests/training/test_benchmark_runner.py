@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("distila.training"))).parent
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = Sizes(links=8, duration_ms=60, warmup_ms=10, bank_rows=4, bank_slots=256)
 
 
@@ -94,13 +93,29 @@ def stamps(folder):
         "training/benchmark/policies.py",
         "xapp/nr/bler.py",
         "xapp/policy/olla.py",
-        "xapp/e2/report.py",
+        "xapp/kpi/report.py",
     ],
 )
 def test_a_change_of_code_that_decides_a_result_changes_the_digest(monkeypatch, source):
     before, real = code_digest.__wrapped__(), Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"#" if path == ROOT / source else b""))
+    changed = ROOT / "distila" / source
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"\nX = 1" if path == changed else b""))
     assert code_digest.__wrapped__() != before
+
+
+def test_a_change_of_comments_and_docstrings_does_not(monkeypatch):
+    before, real = code_digest.__wrapped__(), Path.read_bytes
+    reworded = ROOT / "distila" / "training/sim/split.py"
+
+    def read(path):
+        source = real(path)
+        if path != reworded:
+            return source
+        assert b'"""The entropy of' in source
+        return b"# another remark\n" + source.replace(b'"""The entropy of', b'"""Another wording of')
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert code_digest.__wrapped__() == before
 
 
 def test_so_does_another_error_rate_model(monkeypatch):
@@ -111,8 +126,9 @@ def test_so_does_another_error_rate_model(monkeypatch):
 
 def test_what_only_shows_results_does_not_matter(monkeypatch):
     before, real = code_digest.__wrapped__(), Path.read_bytes
-    shown = ROOT / "training/benchmark/report.py"
-    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"#" if path == shown else b""))
+    shown = ROOT / "distila/training/benchmark/report.py"
+    assert shown.is_file()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"\nX = 1" if path == shown else b""))
     assert code_digest.__wrapped__() == before
 
 

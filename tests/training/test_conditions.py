@@ -13,7 +13,7 @@ from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
 from distila.training.sim.eesm import effective_gain_db, nodes_db
 from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.split import Split
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import SmoothBler, tbler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 

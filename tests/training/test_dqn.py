@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 from importlib.metadata import EntryPoint
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,7 +42,7 @@ from distila.xapp.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_fading", "workplace")
 
-ROOT = Path(str(files("distila.training"))).parent
+ROOT = Path(__file__).resolve().parents[2]
 BANKS = Banks(rows=2, slots=64)
 TINY = {
     "scenarios": ["steady.yaml"],

@@ -28,8 +28,8 @@ from distila.training.network.filters import (
 from distila.training.network.network import MOST, SHARE_HIGH, SHARE_LOW, mcs_facts
 from distila.training.network.policy import NetworkPolicy
 from distila.training.sim.report import matrix
-from distila.xapp.e2.report import MCS_OFFSET, NUM_MCS
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MCS_OFFSET, NUM_MCS
 from distila.xapp.nr.bler import SmoothBler, tbler
 from distila.xapp.nr.mcs import mcs_table
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits

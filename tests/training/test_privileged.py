@@ -11,7 +11,6 @@ import io
 import json
 import sys
 from importlib.metadata import EntryPoint
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +40,7 @@ from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")
 
-ROOT = Path(str(files("distila.training"))).parent
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(
     path.stem
     for path in (ROOT / "training/teachers/configs").glob("*.yaml")

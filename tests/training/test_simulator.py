@@ -24,7 +24,7 @@ from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
 from distila.training.sim.traffic import Traffic
-from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 from distila.xapp.policy.olla import CqiOlla

@@ -4,6 +4,7 @@ Each finished episode is a file, so that an interrupted run goes on where it was
 settings and code that it is the result of.
 """
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -34,6 +35,7 @@ _CODE: Final = (
     "distila.training.baselines",
     "distila.training.network",
     "distila.xapp.nr",
+    "distila.xapp.kpi",
     "distila.xapp.policy",
     "distila.xapp.e2",
 )
@@ -72,11 +74,26 @@ def code_digest() -> str:
             else [Path(spec.origin)]
         )
         for path in paths:
-            digest.update(path.read_bytes())
+            digest.update(_meaning(path.read_bytes()) if path.suffix == ".py" else path.read_bytes())
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             digest.update(f"{package} {version(package)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _meaning(source: bytes) -> bytes:
+    """Python source without comments, layout and docstrings, so that wording does not make results stale."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            # A string that stands alone is a docstring, of a module, class, function or attribute.
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def banks_of(plans: Iterable[EpisodePlan]) -> list[BankPlan]:

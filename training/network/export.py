@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.network import Network
 from distila.training.network.recurrent import RecurrentGraph, RecurrentNetwork
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
 FloatArray = npt.NDArray[np.float32]

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from distila.training.network.config import NetworkConfig
 from distila.training.network.network import MOST, NOMINAL_PRBS, FloatArray, Network, mcs_facts, measured
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from distila.training.network.network import Network
 from distila.training.sim.report import Cell, Decision, Report, matrix
-from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE
 from distila.xapp.policy.bundle import Action
 
 _KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}

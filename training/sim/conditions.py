@@ -29,7 +29,7 @@ from distila.training.sim.link import Combining, LinkTables, link_tables, steepe
 from distila.training.sim.report import Cell
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.split import Split, seed_sequence, torch_seed
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import BlerModel, SmoothBler
 from distila.xapp.nr.mcs import mcs_table
 

@@ -28,8 +28,8 @@ from distila.training.sim.report import Decision, Report, matrix
 from distila.training.sim.scenario import Scenario, find_scenario, training_domain
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
-from distila.xapp.e2.report import MEASURED
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import MEASURED
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.mcs import mcs_table
 from distila.xapp.policy.columns import UNITS, Layout

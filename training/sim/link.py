@@ -23,7 +23,7 @@ from torch import Tensor
 
 from distila.training.sim.eesm import eesm_beta
 from distila.training.sim.report import Curves
-from distila.xapp.e2.report import NUM_MCS
+from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
 from distila.xapp.nr.mcs import mcs_table as table_of

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
 
 NONE, ACK, NACK, DTX = range(4)
 """Outcome of a first transmission as its feedback tells it; NONE: no feedback of a first transmission."""
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An answer for every link: kind as in `distila.xapp.e2.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
+    """An answer for every link: kind as in `distila.xapp.kpi.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
 
     kind: Tensor | int
     """int64 [link], or one for all"""

@@ -32,7 +32,7 @@ from distila.training.sim.link import steeper
 from distila.training.sim.report import Decision, Policy, Report
 from distila.training.sim.split import seed_sequence
 from distila.training.sim.traffic import Traffic
-from distila.xapp.e2.report import MCS, NATIVE
+from distila.xapp.kpi.report import MCS, NATIVE
 
 RE_PER_PRB_SLOT: Final = 12 * 14
 """Resource elements of a PRB in a slot, overhead included: one for each bit/s/Hz, see `Counters.goodput`."""

@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError
 from numpy import count_nonzero
 
 from distila.schemas import e2sm_v1_pb2 as pb
-from distila.xapp.e2.report import (
+from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, HarqArrays, read_by_protobuf, read_records
+from distila.xapp.kpi.report import (
     MCS,
     MCS_OFFSET,
     MEASURED,
@@ -30,7 +31,6 @@ from distila.xapp.e2.report import (
     IntArray,
     KpiReport,
 )
-from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, HarqArrays, read_by_protobuf, read_records
 
 SERVICE_MODEL: Final = "distila-la"
 SERVICE_MODEL_VERSION: Final = "1.1"

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 from distila.schemas import edgeric_v1_pb2 as pb
 from distila.xapp.e2.codec import Refused
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
-from distila.xapp.e2.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
+from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
 from distila.xapp.nr.mcs import MCS_TABLES
 
 NO_OVERRIDE: Final = 255

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy import count_nonzero
 
-from distila.xapp.e2.report import MCS, MCS_OFFSET, NATIVE, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, FloatArray, IntArray, KpiReport
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.columns import Layout
 from distila.xapp.policy.guard import Guard, Limits

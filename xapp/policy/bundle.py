@@ -34,8 +34,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from distila.xapp.e2.report import NUM_MCS, FloatArray, IntArray
 from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.kpi.report import NUM_MCS, FloatArray, IntArray
 from distila.xapp.policy.columns import UNITS, Layout
 
 CONTRACT: Final = "distila-policy/1"

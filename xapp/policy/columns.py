@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 from numpy import count_nonzero
 
-from distila.xapp.e2.report import (
+from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import (
     ACK,
     DTX,
     MEASURED,
@@ -23,7 +24,6 @@ from distila.xapp.e2.report import (
     FloatArray,
     KpiReport,
 )
-from distila.xapp.errors import InputError
 
 UNITS: Final[dict[str, str]] = {
     "cqi": "index 0..15 of the UE's CQI table",

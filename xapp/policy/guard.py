@@ -26,7 +26,7 @@ import numpy.typing as npt
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distila.xapp.e2.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.policy.ue_table import UeMemory
 

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.e2.report import FloatArray, IntArray
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.report import FloatArray, IntArray
 from distila.xapp.nr.cqi import mcs_for_cqi
 
 MAX_CQI: Final = 15

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from distila.xapp.e2.report import NO_UE_ID, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import NO_UE_ID, FloatArray, IntArray, KpiReport
 
 _NEVER: Final = 2**40  # slots; longer than any limit
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.e2.report import NO_UE_ID, IntArray, KpiReport
+from distila.xapp.kpi.report import NO_UE_ID, IntArray, KpiReport
 from distila.xapp.rollout.plan import BUCKETS, CONTROL, Plan
 
 _OUT_OF_TEST: Final = 0  # index of the champion: not in the test, not counted

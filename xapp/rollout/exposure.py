@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.e2.report import IntArray
+from distila.xapp.kpi.report import IntArray
 from distila.xapp.rollout.kpi import SUMS, grouped
 from distila.xapp.rollout.sequences import Moments
 

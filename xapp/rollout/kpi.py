@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.e2.report import (
+from distila.xapp.kpi.report import (
     ACK,
     DTX,
     MEASURED,
