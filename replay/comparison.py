@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay import closed_loop, open_loop
 from distila.replay.atomic_file import check_writable, replacing
@@ -24,6 +23,7 @@ from distila.replay.xapp_process import XappProcess
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.policy.bundle import Bundle, resolve_bundle
 from distila.xapp.stats import LatencyRecorder
 
@@ -298,7 +298,7 @@ def _counters(stats: dict[str, Any]) -> dict[str, Any]:
     return {**counts, **{name: stats.get(name, {}) for name in ("dropped", "guarded", "noticed", "outcomes", "lost")}}
 
 
-def _agreement(decided: npt.NDArray[np.float64], logged: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _agreement(decided: Float64Array, logged: Float64Array) -> dict[str, Any]:
     both = ~np.isnan(decided) & ~np.isnan(logged)
     if not both.any():
         return {"rows_compared": 0, "same_mcs_share": None, "mean_difference": None}

@@ -40,9 +40,9 @@ from distila.xapp.kpi.report import (
     RESIDUAL,
     RETX,
     Decisions,
-    IntArray,
     KpiReport,
 )
+from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
 from distila.xapp.policy.olla import CqiOlla, OllaConfig
 
@@ -98,7 +98,7 @@ class SlotResult:
     mcs: IntArray
     attempt: IntArray
     outcome: IntArray
-    given_up: npt.NDArray[np.bool_]
+    given_up: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Du:
         self._native = self._olla.mcs()
         # CQI of the latest slots, so that one can arrive late; a UE keeps its latest until a newer one arrives.
         self._cqi_pipe: deque[tuple[int, IntArray, npt.NDArray[np.int8]]] = deque()
-        self._cqi: npt.NDArray[np.float32] = np.full(count, np.nan, np.float32)
+        self._cqi: Float32Array = np.full(count, np.nan, np.float32)
         self._cqi_slot = np.zeros(count, np.int64)
         # UEs measure their CQI at different times, as configured by RRC.
         self._cqi_phase = np.arange(count) % config.cqi_period_slots
@@ -163,7 +163,7 @@ class Du:
         # What the decoder has of the block: information [nat] (ir) or linear SINR (chase), summed over transmissions.
         self._store = np.zeros(shape, np.float32)
         # Feedback counted since the latest report, and since the start.
-        self._pending: list[tuple[IntArray, IntArray, npt.NDArray[np.float64]]] = []
+        self._pending: list[tuple[IntArray, IntArray, Float64Array]] = []
         self._total_first_tx = np.zeros(count, np.float64)
         self._retx = np.zeros((3, count))  # retransmissions that sufficed, that did not, sum of the MCS of both
         # The decisions in force, [ue], and those on their way.
@@ -176,7 +176,7 @@ class Du:
         self._on_the_way: deque[_Override] = deque()
         self._present = np.ones(count, bool)
 
-    def receive_feedback(self, slot: int, sinr_db: npt.NDArray[np.float32], cqi: npt.NDArray[np.int8]) -> None:
+    def receive_feedback(self, slot: int, sinr_db: Float32Array, cqi: npt.NDArray[np.int8]) -> None:
         """Start a slot: take in HARQ feedback and CQI that arrive with it.
 
         Args:
@@ -204,11 +204,11 @@ class Du:
 
     def _count(
         self,
-        first: npt.NDArray[np.bool_],
+        first: BoolArray,
         mcs: IntArray,
-        ack: npt.NDArray[np.float32],
-        nack: npt.NDArray[np.float32],
-        given_up: npt.NDArray[np.bool_],
+        ack: Float32Array,
+        nack: Float32Array,
+        given_up: BoolArray,
     ) -> None:
         rows = np.flatnonzero(first | given_up)
         if len(rows):
@@ -274,7 +274,7 @@ class Du:
             harq_counts=counts,
         )
 
-    def _feedback_since_report(self) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
+    def _feedback_since_report(self) -> tuple[IntArray, IntArray, Float64Array]:
         """UE, MCS and counts of the HARQ feedback since the previous report, one entry per UE and MCS; forgets it."""
         pending, self._pending = self._pending, []
         if not pending:
@@ -331,7 +331,7 @@ class Du:
             self._value[override.rows] = override.value
             self._expires[override.rows] = override.expires_slot
 
-    def transmit(self, slot: int, sinr_db: npt.NDArray[np.float32]) -> SlotResult:
+    def transmit(self, slot: int, sinr_db: Float32Array) -> SlotResult:
         """Send one transport block to every UE present.
 
         Args:

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distila.replay.parquet_file import column, read_table, text_column, write_table
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import Float64Array, IntArray
 
 FORMAT = "distila.kpi-log/1"
 MEASURED = [
@@ -72,9 +73,9 @@ class KpiLog:
     """
 
     meta: KpiLogMeta
-    timestamp_us: npt.NDArray[np.int64]  # [row]
+    timestamp_us: IntArray  # [row]
     ue: npt.NDArray[np.int32]  # [row], index into meta.ues
-    measured: dict[str, npt.NDArray[np.float64]]  # name in MEASURED -> [row]
+    measured: dict[str, Float64Array]  # name in MEASURED -> [row]
 
     def __post_init__(self) -> None:
         rows = len(self.timestamp_us)

@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from distila.replay.trace import UeMeta
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NUM_MCS, IntArray
+from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
-
-FloatArray = npt.NDArray[np.float32]
 
 _LOW_DB: Final = -30.0
 _HIGH_DB: Final = 60.0
@@ -75,14 +74,14 @@ class Link:
         self.tbs_bits = tbs_bits[self._kind]
         self.max_mcs = np.array([MCS_TABLES[ue.mcs_table].num_mcs - 1 for ue in ues])
 
-    def tbler(self, mcs: IntArray, sinr_db: npt.NDArray[np.floating]) -> FloatArray:
+    def tbler(self, mcs: IntArray, sinr_db: npt.NDArray[np.floating]) -> Float32Array:
         """Transport block error rate of one transmission per UE, [ue]; outside -30..60 dB, or NaN, as at the edge."""
         position = (sinr_db - _LOW_DB) * (1 / _STEP_DB)
         position = np.fmin(np.fmax(position, 0.0), self._steps - 1)
         lower = position.astype(np.int64)
         index = (self._base + mcs) * (self._steps + 1) + lower
         low = self._table[index]
-        rate: FloatArray = low + (self._table[index + 1] - low) * (position - lower).astype(np.float32)
+        rate: Float32Array = low + (self._table[index + 1] - low) * (position - lower).astype(np.float32)
         return rate
 
 
@@ -100,9 +99,9 @@ class Luck:
         self._seed = seed
         self._num_ues = num_ues
         self._block_index = -1
-        self._block: FloatArray = np.empty((0, 0), np.float32)
+        self._block: Float32Array = np.empty((0, 0), np.float32)
 
-    def draw(self, slot: int) -> FloatArray:
+    def draw(self, slot: int) -> Float32Array:
         """Uniform [0, 1) of every UE in this slot, [ue]."""
         index = slot // self.BLOCK_SLOTS
         if index != self._block_index:
@@ -110,5 +109,5 @@ class Luck:
             # UE by UE, so that a UE's draws do not depend on how many others there are.
             self._block = np.ascontiguousarray(rng.random((self._num_ues, self.BLOCK_SLOTS), np.float32).T)
             self._block_index = index
-        row: FloatArray = self._block[slot % self.BLOCK_SLOTS]
+        row: Float32Array = self._block[slot % self.BLOCK_SLOTS]
         return row

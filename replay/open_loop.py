@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.closed_loop import InProcess
 from distila.replay.du import FIRST_RNTI
 from distila.replay.kpi_log import KpiLog
 from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
 from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.stats import LatencyRecorder
 
@@ -23,7 +23,7 @@ _COUNTS = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual":
 
 def run(
     log: KpiLog, loop: DecisionLoop, progress: Callable[[int, int], None] | None = None
-) -> tuple[npt.NDArray[np.float64], LatencyRecorder]:
+) -> tuple[Float64Array, LatencyRecorder]:
     """Put every report of the log through the loop, in order; rows with one timestamp go in one indication.
 
     Returns:
@@ -44,7 +44,7 @@ def run(
     return decided, xapp.latency
 
 
-def _indications(log: KpiLog) -> Iterator[npt.NDArray[np.int64]]:
+def _indications(log: KpiLog) -> Iterator[IntArray]:
     """The rows of each indication: those of one timestamp, a UE at most once."""
     starts = np.flatnonzero(np.r_[True, np.diff(log.timestamp_us) > 0])
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), log.num_rows], strict=True):
@@ -57,10 +57,10 @@ def _indications(log: KpiLog) -> Iterator[npt.NDArray[np.int64]]:
 
 def _report(
     log: KpiLog,
-    rows: npt.NDArray[np.int64],
+    rows: IntArray,
     sequence: int,
-    total_first_tx: npt.NDArray[np.float64],
-    latest_mcs: npt.NDArray[np.float64],
+    total_first_tx: Float64Array,
+    latest_mcs: Float64Array,
     noticed: Counter[str],
 ) -> KpiReport:
     """One indication from rows of the log; ``total_first_tx`` and ``latest_mcs``, [ue], run on from one to the next."""

@@ -4,13 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.du import IDLE, SENT_ACK, SlotResult
 from distila.replay.trace import ChannelTrace
 from distila.xapp.kpi.report import NUM_MCS
-
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
 
 SINR_EDGES_DB: Final = np.arange(-10.0, 40.5, 1.0)
 """Edges of the SINR bins of `RunRecord.mcs_at_sinr`; the outer bins take what lies beyond."""
@@ -36,13 +34,13 @@ class RunRecord:
     trace: ChannelTrace
     num_slots: int
     num_bins: int
-    bits: FloatArray = field(init=False)
-    slots: FloatArray = field(init=False)
-    first_tx: FloatArray = field(init=False)
-    first_fail: FloatArray = field(init=False)
-    blocks: FloatArray = field(init=False)
-    given_up: FloatArray = field(init=False)
-    mcs_sum: FloatArray = field(init=False)
+    bits: Float64Array = field(init=False)
+    slots: Float64Array = field(init=False)
+    first_tx: Float64Array = field(init=False)
+    first_fail: Float64Array = field(init=False)
+    blocks: Float64Array = field(init=False)
+    given_up: Float64Array = field(init=False)
+    mcs_sum: Float64Array = field(init=False)
 
     def __post_init__(self) -> None:
         for name in _SERIES:
@@ -55,8 +53,8 @@ class RunRecord:
         self,
         start_slot: int,
         results: list[SlotResult],
-        sinr_db: npt.NDArray[np.float32],
-        tbs_bits: npt.NDArray[np.int64],
+        sinr_db: Float32Array,
+        tbs_bits: IntArray,
     ) -> None:
         """Account for consecutive slots.
 

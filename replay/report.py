@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import jinja2
 import numpy as np
-import numpy.typing as npt
 from plotly.offline import get_plotlyjs
 
 from distila.replay import report_charts as charts_of
@@ -23,8 +22,7 @@ from distila.replay.kpi_log import KpiLog
 from distila.replay.reasons import explain
 from distila.replay.record import RunRecord
 from distila.replay.report_charts import AGAINST_COLOUR, DASH, MINUS, POLICY_COLOUR, Chart, signed
-
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import Float64Array
 
 # Group: heading, what is said when it is empty, and the count that its shares are of.
 _GROUPS: Final = {
@@ -37,7 +35,7 @@ _GROUPS: Final = {
 
 
 def write_closed_loop_report(
-    path: Path, summary: dict[str, Any], policy: RunRecord, against: RunRecord, latency_us: FloatArray
+    path: Path, summary: dict[str, Any], policy: RunRecord, against: RunRecord, latency_us: Float64Array
 ) -> None:
     """Write the report of a closed-loop replay.
 
@@ -58,7 +56,7 @@ def write_closed_loop_report(
     _write(path, summary, charts, f"{names[0]} against {names[1]}", _verdict(summary), _caveats(summary))
 
 
-def write_open_loop_report(path: Path, summary: dict[str, Any], log: KpiLog, decided_mcs: FloatArray) -> None:
+def write_open_loop_report(path: Path, summary: dict[str, Any], log: KpiLog, decided_mcs: Float64Array) -> None:
     """Write the report of an open-loop replay.
 
     Args:

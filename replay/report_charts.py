@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import plotly.graph_objects as go
 
 from distila.replay.kpi_log import KpiLog
 from distila.replay.record import SINR_EDGES_DB, RunRecord
 from distila.xapp.kpi.report import NUM_MCS
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from distila.xapp.nr.arrays import Float64Array, IntArray
 
 # Told apart by every kind of colour vision and, with the dashes, in grey; the same pair in light and dark.
 POLICY_COLOUR: Final = "#1f77b4"
@@ -157,9 +154,7 @@ def gain_charts(names: tuple[str, str], policy: RunRecord, against: RunRecord, g
     return charts
 
 
-def _gain_in_order(
-    names: tuple[str, str], pct: FloatArray, known: npt.NDArray[np.int64], labels: list[str], wide: bool
-) -> Chart:
+def _gain_in_order(names: tuple[str, str], pct: Float64Array, known: IntArray, labels: list[str], wide: bool) -> Chart:
     figure = new_figure("UEs, from least to most gain", "gain in goodput [%]")
     order = known[np.argsort(pct[known], kind="stable")]
     rank = np.arange(1, len(order) + 1)
@@ -184,11 +179,11 @@ def _gain_in_order(
 
 
 def _gain_by_speed(
-    pct: FloatArray,
-    ours: FloatArray,
-    theirs: FloatArray,
-    speed: FloatArray,
-    rows: npt.NDArray[np.int64],
+    pct: Float64Array,
+    ours: Float64Array,
+    theirs: Float64Array,
+    speed: Float64Array,
+    rows: IntArray,
     labels: list[str],
 ) -> Chart:
     """Gain of each UE against its speed; where there are classes of speed, with what each gains as a whole."""
@@ -235,7 +230,7 @@ def _mark_gain(figure: go.Figure, gain: dict[str, Any], legend: bool) -> None:
         _level(figure, mean, POLICY_COLOUR, f"all UEs: {signed(mean, 1)} %", legend)
 
 
-def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
+def latency(latency_us: Float64Array, stated: dict[str, Any]) -> Chart:
     """Histogram of decision times on a logarithmic axis; the percentiles are the summary's where it has them."""
     latency_us = np.maximum(latency_us, 0.1)
     low, high = float(latency_us.min()), float(latency_us.max())
@@ -273,7 +268,7 @@ def latency(latency_us: FloatArray, stated: dict[str, Any]) -> Chart:
     return Chart("latency", "How long a decision takes", caption, figure)
 
 
-def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
+def mcs_of_ues(name: str, log: KpiLog, decided_mcs: Float64Array) -> Chart:
     """Logged and decided MCS over time, two traces per UE of which one pair is shown; long logs as means."""
     figure = new_figure("time since the UE's first report [s]", "MCS index")
     most = max(50, min(_POINTS_PER_UE, _POINTS_PER_LOG // len(log.meta.ues)))
@@ -309,8 +304,8 @@ def mcs_of_ues(name: str, log: KpiLog, decided_mcs: FloatArray) -> Chart:
 
 
 def _thinned(
-    time_s: FloatArray, values: FloatArray, gaps: npt.NDArray[np.int64], most: int
-) -> tuple[FloatArray, FloatArray]:
+    time_s: Float64Array, values: Float64Array, gaps: IntArray, most: int
+) -> tuple[Float64Array, Float64Array]:
     """At most about ``most`` points, each the mean over consecutive reports, with a NaN between stretches of time."""
     size = math.ceil(len(time_s) / most)
     starts = np.unique(np.r_[np.arange(0, len(time_s), size), gaps])
@@ -321,7 +316,7 @@ def _thinned(
     return np.insert(time_s[starts], breaks, time_s[starts][breaks]), np.insert(mean, breaks, np.nan)
 
 
-def difference(name: str, logged: FloatArray, decided: FloatArray) -> Chart:
+def difference(name: str, logged: Float64Array, decided: Float64Array) -> Chart:
     """Histogram of decided minus logged MCS."""
     delta = np.rint(decided - logged).astype(np.int64)
     values = np.arange(min(delta.min(), -3), max(delta.max(), 3) + 1)
@@ -343,7 +338,7 @@ def difference(name: str, logged: FloatArray, decided: FloatArray) -> Chart:
     return Chart("difference", "How far decisions are from the log", caption, figure, wide=False)
 
 
-def mcs_at_cqi(name: str, cqi: FloatArray, logged: FloatArray, decided: FloatArray) -> Chart:
+def mcs_at_cqi(name: str, cqi: Float64Array, logged: Float64Array, decided: Float64Array) -> Chart:
     """Mean logged and decided MCS at each CQI, over the same reports."""
     figure = new_figure("CQI", "mean MCS index")
     known = ~np.isnan(cqi)
@@ -411,7 +406,7 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def _ratio(numerator: Float64Array, denominator: Float64Array) -> Float64Array:
     """Quotient, NaN where there is nothing to divide by: a gap is no zero."""
     quotient = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)

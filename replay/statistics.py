@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.record import RunRecord
+from distila.xapp.nr.arrays import Float64Array
 
 RESAMPLES: Final = 4000
 _MIN_UES: Final = 10
@@ -38,9 +38,7 @@ def paired_gain(policy: RunRecord, against: RunRecord, rng: np.random.Generator)
     return Gain(*bootstrap_gain(ours, theirs, rng), unit)
 
 
-def bootstrap_gain(
-    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], rng: np.random.Generator
-) -> tuple[float, float, float]:
+def bootstrap_gain(ours: Float64Array, theirs: Float64Array, rng: np.random.Generator) -> tuple[float, float, float]:
     """Gain of the sum of ``ours`` over that of ``theirs`` [%], and its 95 % percentile interval over paired units.
 
     Args:
@@ -56,9 +54,7 @@ def bootstrap_gain(
     return float(100 * (ours.sum() / theirs.sum() - 1)), float(low), float(high)
 
 
-def resampled_gains(
-    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def resampled_gains(ours: Float64Array, theirs: Float64Array, rng: np.random.Generator) -> Float64Array:
     """The gain of `bootstrap_gain` [%] in every resample of the paired units, float64 [RESAMPLES].
 
     NaN in a resample in which ``theirs`` has nothing: it says nothing about the ratio.
@@ -73,6 +69,6 @@ def resampled_gains(
     return np.asarray(100 * (ours[picks].sum(axis=1) / baseline - 1))
 
 
-def _blocks(bits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _blocks(bits: Float64Array) -> Float64Array:
     edges = np.linspace(0, bits.shape[1], min(_TIME_BLOCKS, bits.shape[1]) + 1).astype(int)[:-1]
     return np.add.reduceat(bits, edges, axis=1).reshape(-1)

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distila.replay.parquet_file import column, read_table, text_column, write_table
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float32Array, IntArray
 
 FORMAT = "distila.channel-trace/1"
 NO_CQI = -1
@@ -87,9 +88,9 @@ class ChannelTrace:
     """
 
     meta: TraceMeta
-    offset: npt.NDArray[np.int64]  # [ue + 1]
+    offset: IntArray  # [ue + 1]
     slots: npt.NDArray[np.int32]  # [segment]
-    sinr_db: npt.NDArray[np.float32]  # [segment]
+    sinr_db: Float32Array  # [segment]
     cqi: npt.NDArray[np.int8]  # [segment]
     logged: LoggedOutcome | None = None
 
@@ -122,13 +123,11 @@ class ChannelTrace:
         return len(self.meta.ues)
 
     @property
-    def num_slots(self) -> npt.NDArray[np.int64]:
+    def num_slots(self) -> IntArray:
         """Length of each UE's trace in slots, [ue]."""
         return np.add.reduceat(self.slots.astype(np.int64), self.offset[:-1])
 
-    def window(
-        self, start_slot: int, stop_slot: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    def window(self, start_slot: int, stop_slot: int) -> tuple[Float32Array, npt.NDArray[np.int8], IntArray]:
         """Slots ``start_slot`` to ``stop_slot`` (exclusive) as dense arrays, each [slot, ue].
 
         Returns:
@@ -205,7 +204,7 @@ def bundled_trace() -> Path:
     return Path(str(files("distila.replay"))) / "traces" / "urban.trace"
 
 
-def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> IntArray:
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]) if len(names) else np.empty(0, np.int64)
     found = [str(names[start]) for start in starts]
     expected = [ue.name for ue in meta.ues]

@@ -36,7 +36,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import TDL
@@ -44,10 +43,9 @@ from sionna.phy.channel.tr38901 import TDL
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
 from distila.training.sim.channels import ornstein_uhlenbeck
 from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
-
-FloatArray = NDArray[np.float64]
 
 _CQI_TABLE = 1
 
@@ -152,11 +150,11 @@ def draw_ues(config: BundledTraceConfig, rng: np.random.Generator) -> list[Ue]:
     ]
 
 
-def _log_uniform(bounds: tuple[float, float], count: int, rng: np.random.Generator) -> FloatArray:
+def _log_uniform(bounds: tuple[float, float], count: int, rng: np.random.Generator) -> Float64Array:
     return np.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1]), count))
 
 
-def fading_gain(config: BundledTraceConfig, ue: Ue) -> FloatArray:
+def fading_gain(config: BundledTraceConfig, ue: Ue) -> Float64Array:
     """Power gain of a UE's fading channel after maximum ratio combining, mean 1, float64 [slot, prb].
 
     The channel holds over a slot and over a PRB (its centre is taken). In a slot, a UE at 120 km/h moves
@@ -181,7 +179,7 @@ def fading_gain(config: BundledTraceConfig, ue: Ue) -> FloatArray:
     return np.asarray(np.mean(np.abs(response) ** 2, axis=0))
 
 
-def shadowing_drift_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> FloatArray:
+def shadowing_drift_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> Float64Array:
     """Shadowing around its mean over the trace [dB], float64 [slot, ue]; Ornstein-Uhlenbeck in distance.
 
     Source: TR 38.901, clause 7.4.4 (exponential autocorrelation) and Table 7.5-6 (UMa).
@@ -194,7 +192,7 @@ def shadowing_drift_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random
     return np.asarray(sigma_db * ornstein_uhlenbeck(innovation, rho))
 
 
-def interference_rise_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> FloatArray:
+def interference_rise_db(config: BundledTraceConfig, ues: list[Ue], rng: np.random.Generator) -> Float64Array:
     """Noise plus interference over noise alone [dB], float64 [slot, ue]: a two-state Markov chain per UE."""
     count = len(ues)
     rise_db = rng.uniform(*config.interference_rise_db, count)
@@ -210,7 +208,7 @@ def interference_rise_db(config: BundledTraceConfig, ues: list[Ue], rng: np.rand
     return states * rise_db
 
 
-def effective_sinr_db(sinr: FloatArray) -> FloatArray:
+def effective_sinr_db(sinr: Float64Array) -> Float64Array:
     """Effective SINR by the exponential mapping (EESM) over the last axis [dB], float64 of the leading shape.
 
     ::

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float32Array
 from distila.xapp.policy.bundle import Action, Bundle, write_bundle
 from distila.xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
 
@@ -134,9 +135,7 @@ def olla_graph(config: OllaConfig) -> bytes:
     return g.model(state_size=3)
 
 
-def golden_vectors(
-    rng: np.random.Generator, count: int = 64
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def golden_vectors(rng: np.random.Generator, count: int = 64) -> tuple[Float32Array, Float32Array]:
     """Reports [count, R] and states [count, 3] that reach every branch; the first row has nothing measured at all."""
     report = np.zeros((count, len(COLUMNS)), np.float32)
     report[:, 0] = rng.integers(0, MAX_CQI + 1, count)

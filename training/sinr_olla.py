@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from distila.xapp.kpi.report import FloatArray, IntArray
+from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.policy.olla import OllaConfig
 
@@ -16,7 +16,7 @@ from distila.xapp.policy.olla import OllaConfig
 class InnerLoop(Protocol):
     """Maps an effective SINR to an MCS."""
 
-    def __call__(self, sinr_db: FloatArray) -> IntArray:
+    def __call__(self, sinr_db: Float32Array) -> IntArray:
         """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
         ...
 
@@ -41,7 +41,7 @@ class SinrInnerLoop:
         self._target_bler = target_bler
         self._lowest_mcs = lowest_mcs
 
-    def __call__(self, sinr_db: FloatArray) -> IntArray:
+    def __call__(self, sinr_db: Float32Array) -> IntArray:
         """MCS of every UE, [ue], at the effective SINR [ue] in dB."""
         mcs = np.arange(self._tbs_bits.shape[1])
         rate = tbler(self._bler, self._mcs_table, mcs[None, :], self._tbs_bits, sinr_db[:, None])
@@ -62,15 +62,15 @@ class SinrOlla:
     def __init__(self, config: OllaConfig, inner: InnerLoop, num_ues: int) -> None:
         self.config = config
         self._inner = inner
-        self.offset_db: FloatArray = np.zeros(num_ues, np.float32)
+        self.offset_db: Float32Array = np.zeros(num_ues, np.float32)
 
-    def update(self, ack: FloatArray, nack: FloatArray) -> None:
+    def update(self, ack: Float32Array, nack: Float32Array) -> None:
         """Move the offsets by the counts of first transmissions acknowledged and refused, [ue]."""
         step = np.float32(self.config.step_on_ack) * ack - np.float32(self.config.step_on_nack) * nack
         self.offset_db = np.clip(
             self.offset_db + step.astype(np.float32), -self.config.max_offset, self.config.max_offset
         ).astype(np.float32)
 
-    def mcs(self, sinr_db: FloatArray) -> IntArray:
+    def mcs(self, sinr_db: Float32Array) -> IntArray:
         """The MCS of every UE, [ue], for its reported effective SINR [ue] in dB."""
         return self._inner(sinr_db + self.offset_db)

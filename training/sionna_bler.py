@@ -35,7 +35,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, checked_mcs
+from distila.xapp.nr.arrays import Float64Array
+from distila.xapp.nr.mcs import MCS_TABLES, checked_mcs
 
 _PDSCH_CATEGORY = "1"
 _SNR_FIRST_DB, _SNR_STOP_DB, _SNR_STEP_DB = -5.0, 30.01, 0.1
@@ -52,9 +53,9 @@ class SimulatedRow:
         bler: float64 [N, S].
     """
 
-    cbs_bits: FloatArray
-    snr_db: FloatArray
-    bler: FloatArray
+    cbs_bits: Float64Array
+    snr_db: Float64Array
+    bler: Float64Array
 
 
 def sionna_version() -> str:
@@ -99,7 +100,7 @@ class SionnaBler:
         """Tabulate ``rows`` on Sionna's grid."""
         self.cbs_grid_bits = np.arange(_CBS_FIRST, _CBS_STOP, _CBS_STEP, dtype=np.float64)
         self.snr_grid_db = np.arange(_SNR_FIRST_DB, _SNR_STOP_DB, _SNR_STEP_DB)
-        self.tables: dict[int, FloatArray] = {}
+        self.tables: dict[int, Float64Array] = {}
         for index, table in MCS_TABLES.items():
             values = np.ones((table.num_mcs, self.cbs_grid_bits.size, self.snr_grid_db.size))
             for mcs in range(table.num_mcs):
@@ -112,7 +113,7 @@ class SionnaBler:
         """Build from the installed Sionna package (once per process); FileNotFoundError if there is none."""
         return _load()
 
-    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> FloatArray:
+    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> Float64Array:
         """Code-block error rate, float64 of the broadcast shape; arguments as for any BlerModel."""
         index = checked_mcs(mcs_table, mcs)
         sinr = np.asarray(sinr_db, dtype=np.float64)
@@ -124,12 +125,12 @@ class SionnaBler:
         return np.asarray(self.tables[mcs_table][index, cbs_position, snr_position])
 
 
-def _nearest(value: FloatArray, first: float, step: float, size: int) -> np.ndarray:
+def _nearest(value: Float64Array, first: float, step: float, size: int) -> np.ndarray:
     # Clipping before the cast keeps +-inf meaningful.
     return np.clip(np.round((value - first) / step), 0, size - 1).astype(np.int64)
 
 
-def _tabulate(row: SimulatedRow, cbs_grid: FloatArray, snr_grid: FloatArray) -> FloatArray:
+def _tabulate(row: SimulatedRow, cbs_grid: Float64Array, snr_grid: Float64Array) -> Float64Array:
     positive = row.bler > 0
     if not positive.any():
         return np.zeros((cbs_grid.size, snr_grid.size))
@@ -146,7 +147,7 @@ def _tabulate(row: SimulatedRow, cbs_grid: FloatArray, snr_grid: FloatArray) -> 
     return np.asarray(np.clip(bler, 0.0, 1.0))
 
 
-def _bracket(nodes: FloatArray, queries: FloatArray) -> tuple[np.ndarray, FloatArray]:
+def _bracket(nodes: Float64Array, queries: Float64Array) -> tuple[np.ndarray, Float64Array]:
     inside = np.clip(queries, nodes[0], nodes[-1])
     low = np.clip(np.searchsorted(nodes, inside, side="right") - 1, 0, nodes.size - 2)
     return low, (inside - nodes[low]) / (nodes[low + 1] - nodes[low])

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distila.xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NATIVE, Decisions, IntArray, KpiReport
+from distila.xapp.kpi.report import NATIVE, Decisions, KpiReport
+from distila.xapp.nr.arrays import IntArray
 from distila.xapp.policy.arm import Arm, Decided, Engine, Lineup, Meter, Seating
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig, Limits, deadline_missed

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+
+from distila.xapp.nr.arrays import Float64Array
 
 STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
 """Stages of one decision; ``total`` is from the first byte in to the last byte out."""
@@ -58,7 +59,7 @@ class LatencyRecorder:
         self.count = 0
         self.max_us = 0.0
 
-    def samples_us(self) -> npt.NDArray[np.float64]:
+    def samples_us(self) -> Float64Array:
         """The samples kept, in no particular order."""
         return self._ring[: min(self.count, len(self._ring))].astype(np.float64)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distila.replay.importers.counts import ImportReport, Progress, Run
@@ -27,6 +26,7 @@ from distila.replay.importers.source_file import source_files
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel
 
 NOT_FORWARD = "time does not go forward"
@@ -196,7 +196,7 @@ def import_generic_channel(
         raise InputError("mapping: columns.sinr is missing, so SINR comes from CQI, which needs a BLER model")
     groups, report = _read(path, mapping, progress)
     ues: list[UeMeta] = []
-    pieces: list[list[npt.NDArray[np.float64]]] = []
+    pieces: list[list[Float64Array]] = []
     for name, table in groups:
         cqi = table.values.get("cqi", np.full(table.rows, np.nan))
         if needs_bler:
@@ -384,7 +384,7 @@ def _difference(table: Table, report: ImportReport) -> Table:
     return table.drop(back[1:], RESTART, report)
 
 
-def _slots(table: Table, mapping: GenericMapping) -> npt.NDArray[np.float64]:
+def _slots(table: Table, mapping: GenericMapping) -> Float64Array:
     if "slots" in table.values:
         slots = table.values["slots"]
         return np.where(np.isnan(slots), 1.0, np.round(slots))

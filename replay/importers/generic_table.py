@@ -14,6 +14,7 @@ import pyarrow.parquet
 from distila.replay.importers.counts import ImportReport
 from distila.replay.importers.source_file import read_bytes
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 
 WRONG_CELLS = "row has more or fewer cells than the header"
 _EMPTY = frozenset(("", "nan", "null", "none", "na", "n/a"))
@@ -24,9 +25,9 @@ class Table:
     """Rows of one file: ``values`` our field -> float64 [row] (NaN = empty), ``row`` their number from 1."""
 
     file: str
-    row: npt.NDArray[np.int64]
+    row: IntArray
     ue: npt.NDArray[np.object_] | None
-    values: dict[str, npt.NDArray[np.float64]]
+    values: dict[str, Float64Array]
 
     @property
     def rows(self) -> int:
@@ -37,13 +38,13 @@ class Table:
         """Place of a row, for the report."""
         return f"{self.file}: data row {self.row[index]}"
 
-    def take(self, index: npt.NDArray[np.int64]) -> "Table":
+    def take(self, index: IntArray) -> "Table":
         """The rows at ``index``."""
         ue = None if self.ue is None else self.ue[index]
         values = {key: column[index] for key, column in self.values.items()}
         return Table(self.file, self.row[index], ue, values)
 
-    def drop(self, bad: npt.NDArray[np.bool_], reason: str, report: ImportReport) -> "Table":
+    def drop(self, bad: BoolArray, reason: str, report: ImportReport) -> "Table":
         """Without the rows where ``bad`` holds, which are counted."""
         found = np.flatnonzero(bad)
         if not len(found):
@@ -84,8 +85,8 @@ def read_table_file(path: Path, columns: dict[str, str], report: ImportReport) -
             raise InputError(f"{path}: column {column!r} (for {field}) {problem}, has {there}")
     report.rows_found += table.num_rows
     ue = None
-    values: dict[str, npt.NDArray[np.float64]] = {}
-    bad: dict[str, npt.NDArray[np.bool_]] = {}
+    values: dict[str, Float64Array] = {}
+    bad: dict[str, BoolArray] = {}
     for field, column in columns.items():
         if field == "ue":
             ue = np.array(["" if name is None else str(name) for name in table[column].to_pylist()], object)
@@ -138,7 +139,7 @@ def _parquet(path: Path) -> pa.Table:
         raise InputError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0][:200]}") from None
 
 
-def _numbers(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _numbers(column: pa.ChunkedArray) -> tuple[Float64Array, BoolArray]:
     """Cells as float64 with NaN where empty, and where a cell is neither empty nor a finite number."""
     if pa.types.is_timestamp(column.type):
         # Whole units of the column since 1970: time_unit of the mapping has to be the same unit.

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.importers.counts import ImportReport, Progress, Run
 from distila.replay.importers.ranalyzer_log import FRAME_US, PERIOD_FRAMES, UNKNOWN_TABLE, ParsedLog, parse_log
@@ -44,6 +43,7 @@ from distila.replay.importers.source_file import read_lines, source_files
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
 
 DEFAULT_PRBS = 162
@@ -80,16 +80,16 @@ class Intervals:
     mcs_table: Literal[1, 2, 3]
     table_assumed: bool
     prbs: int
-    end_frame: npt.NDArray[np.int64]  # since the first block of the file
-    frames: npt.NDArray[np.int64]
-    mean_mcs: npt.NDArray[np.float64]
-    first_tx: npt.NDArray[np.int64]
-    first_fail: npt.NDArray[np.int64]  # as counted, may exceed first_tx by failures of the interval before
-    errors: npt.NDArray[np.int64]
-    dtx: npt.NDArray[np.int64]
+    end_frame: IntArray  # since the first block of the file
+    frames: IntArray
+    mean_mcs: Float64Array
+    first_tx: IntArray
+    first_fail: IntArray  # as counted, may exceed first_tx by failures of the interval before
+    errors: IntArray
+    dtx: IntArray
 
     @property
-    def clipped_fail(self) -> npt.NDArray[np.int64]:
+    def clipped_fail(self) -> IntArray:
         """Failures, at most the first transmissions."""
         return np.minimum(self.first_fail, self.first_tx)
 
@@ -150,7 +150,7 @@ def intervals(log: ParsedLog, report: ImportReport, file: str, prbs: int) -> lis
     return [run for _, run in sorted(runs, key=lambda entry: entry[0])]
 
 
-def _mcs_table(log: ParsedLog, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], prbs: int) -> int:
+def _mcs_table(log: ParsedLog, start: IntArray, end: IntArray, prbs: int) -> int:
     """2 where the log does not name the table and the bytes sent do not fit the 64QAM table; else 0."""
     named = (log.mcs_table[end] != UNKNOWN_TABLE).any()
     if named or (log.mcs[end] > 27).any():

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.importers.counts import ImportReport
+from distila.xapp.nr.arrays import IntArray
 from distila.xapp.nr.mcs import MCS_TABLES
 
 PERIOD_FRAMES = 128
@@ -59,14 +59,14 @@ class ParsedLog:
     """
 
     rntis: list[str]
-    ue: npt.NDArray[np.int64]
-    line: npt.NDArray[np.int64]
-    block: npt.NDArray[np.int64]
-    frame: npt.NDArray[np.int64]
-    counters: npt.NDArray[np.int64]
-    mcs_table: npt.NDArray[np.int64]
-    mcs: npt.NDArray[np.int64]
-    total_bytes: npt.NDArray[np.int64]
+    ue: IntArray
+    line: IntArray
+    block: IntArray
+    frame: IntArray
+    counters: IntArray
+    mcs_table: IntArray
+    mcs: IntArray
+    total_bytes: IntArray
     carrier_prbs: int | None
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from distila.replay.trace import ChannelTrace
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel, sinr_db_for_tbler, tbler
 from distila.xapp.nr.cqi import cqi_thresholds_db
 from distila.xapp.nr.mcs import MCS_TABLES
@@ -26,7 +27,7 @@ _NORMAL_95 = 1.959963984540054
 _SINR_RANGE_DB = (-30.0, 60.0)
 
 
-def tbs_bits(mcs_table: int, mcs: npt.NDArray[np.integer], prbs: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def tbs_bits(mcs_table: int, mcs: npt.NDArray[np.integer], prbs: npt.NDArray[np.integer]) -> IntArray:
     """Transport block size of each (MCS, PRBs) pair [segment]: 1 layer, 14 symbols, 12 DM-RS REs per PRB."""
     table = MCS_TABLES[mcs_table]
     res = num_re(np.asarray(prbs, np.int64))
@@ -40,7 +41,7 @@ def sinr_db_from_failures(
     prbs: npt.NDArray[np.integer],
     first_tx: npt.NDArray[np.integer],
     first_fail: npt.NDArray[np.integer],
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """SINR [dB] at which the transport-block error rate is ``first_fail / first_tx``, all arrays [segment].
 
     With no failure the SINR is bounded from below only, with nothing but failures from above only (the
@@ -57,18 +58,18 @@ def sinr_db_from_failures(
     return np.asarray(np.clip(sinr_db, *_SINR_RANGE_DB))
 
 
-def censored(first_tx: npt.NDArray[np.integer], first_fail: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def censored(first_tx: npt.NDArray[np.integer], first_fail: npt.NDArray[np.integer]) -> BoolArray:
     """Where only a bound of the SINR is known: no failure, or nothing but failures; [segment]."""
     return np.asarray((first_fail == 0) | (first_fail == first_tx))
 
 
 def fill_censored(
-    sinr_db: npt.NDArray[np.float64],
+    sinr_db: Float64Array,
     time: npt.NDArray[np.integer],
     first_tx: npt.NDArray[np.integer],
     first_fail: npt.NDArray[np.integer],
     min_first_tx: int = 20,
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """Move the censored segments of one run from their bound to what their neighbours say, [segment] in dB.
 
     A link adaptation that idles or starts at a low MCS sees no failure there, which bounds the SINR from
@@ -89,7 +90,7 @@ def fill_censored(
 
 def sinr_db_for_mean_cqi(
     mean_cqi: npt.NDArray[np.floating], bler: BlerModel, cqi_table: int, prbs: int
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """SINR [dB] for a mean CQI in 1..15 [row] over ``prbs`` PRBs.
 
     CQI k says that the SINR is anywhere between the thresholds of k and k + 1; the middle is taken, so that
@@ -102,7 +103,7 @@ def sinr_db_for_mean_cqi(
     return np.asarray(np.interp(mean_cqi, np.arange(1, 16), middles), np.float64)
 
 
-def replayed_failures(trace: ChannelTrace, bler: BlerModel, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def replayed_failures(trace: ChannelTrace, bler: BlerModel, rng: np.random.Generator) -> IntArray:
     """First transmissions that fail when the logged MCS is replayed on the trace, int64 [ue].
 
     Each logged first transmission fails independently with the error rate of the logged MCS at its segment's
@@ -125,7 +126,7 @@ def replayed_failures(trace: ChannelTrace, bler: BlerModel, rng: np.random.Gener
     return np.bincount(ue, failures, trace.num_ues).astype(np.int64)
 
 
-def logged_counts(trace: ChannelTrace) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def logged_counts(trace: ChannelTrace) -> tuple[IntArray, IntArray]:
     """First transmissions and failures among them that the source counted, each int64 [ue]."""
     if trace.logged is None:
         raise InputError(f"trace {trace.meta.name}: has no logged_ columns")
@@ -138,7 +139,7 @@ def logged_counts(trace: ChannelTrace) -> tuple[npt.NDArray[np.int64], npt.NDArr
 
 def wilson_interval(
     failures: npt.NDArray[np.integer], trials: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Float64Array, Float64Array]:
     """95 % binomial interval of a rate, lower and upper end (Wilson 1927); ``trials`` at least 1."""
     n = np.asarray(trials, np.float64)
     rate = failures / n

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.importers.counts import ImportReport, Progress, Run
 from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
@@ -36,6 +35,7 @@ from distila.replay.importers.source_file import read_lines, source_files
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
 
 PERIOD_MS = 250
@@ -81,14 +81,14 @@ class Metrics:
     file: str
     imsi: str
     text: list[str]
-    timestamp_ms: npt.NDArray[np.int64]
-    mcs: npt.NDArray[np.float64]
-    blocks: npt.NDArray[np.int64]
-    buffer_bytes: npt.NDArray[np.float64]
-    cqi: npt.NDArray[np.float64]
-    granted_prbs: npt.NDArray[np.float64]
+    timestamp_ms: IntArray
+    mcs: Float64Array
+    blocks: IntArray
+    buffer_bytes: Float64Array
+    cqi: Float64Array
+    granted_prbs: Float64Array
 
-    def keep(self, mask: npt.NDArray[np.bool_]) -> "Metrics":
+    def keep(self, mask: BoolArray) -> "Metrics":
         """The rows where ``mask`` holds."""
         index = np.flatnonzero(mask)
         return Metrics(

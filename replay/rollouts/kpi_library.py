@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay import closed_loop
 from distila.replay.du import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.trace import ChannelTrace
-from distila.xapp.kpi.report import Decisions, IntArray, KpiReport
+from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.kpi import SUMS, KpiMeter
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Paced(closed_loop.InProcess):
@@ -57,7 +55,7 @@ class KpiLibrary:
         start, length: [ue], where each UE's rows begin, and how many there are.
     """
 
-    values: FloatArray
+    values: Float64Array
     start: IntArray
     length: IntArray
 
@@ -76,7 +74,7 @@ class KpiLibrary:
             np.concatenate([library.length for library in libraries]),
         )
 
-    def rows(self, ue: IntArray, interval: IntArray) -> FloatArray:
+    def rows(self, ue: IntArray, interval: IntArray) -> Float64Array:
         """KPIs of these UEs in these intervals, counted from anywhere; [n, SUMS]."""
         return np.asarray(self.values[self.start[ue] + interval % self.length[ue]])
 
@@ -95,7 +93,7 @@ def record_library(
 
     A UE that is heard in fewer than two intervals, the first of each pass left out, is left out.
     """
-    of_ue: dict[int, list[FloatArray]] = {}
+    of_ue: dict[int, list[Float64Array]] = {}
     total = passes * int(trace.num_slots.max())
     for number in range(passes):
         loop = DecisionLoop(champion, guard_config=GuardConfig(deadline_us=None))

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.rollouts.kpi_library import KpiLibrary
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.rollout.assignment import arm_of_bucket
 from distila.xapp.rollout.exposure import Exposure
 from distila.xapp.rollout.kpi import SUMS
 from distila.xapp.rollout.machine import State, evaluated
 from distila.xapp.rollout.plan import BUCKETS, Plan
 from distila.xapp.rollout.verdict import Record, Verdict, judge
-
-FloatArray = npt.NDArray[np.float64]
 
 _AT: Final = {name: index for index, name in enumerate(SUMS)}
 _MOST_INTERVALS: Final = 400
@@ -36,7 +34,7 @@ class Effect:
     goodput: float = 1.0
     bler: float = 1.0
 
-    def apply(self, values: FloatArray, rng: np.random.Generator) -> None:
+    def apply(self, values: Float64Array, rng: np.random.Generator) -> None:
         """Change KPIs [n, SUMS] in place."""
         values[:, _AT["bits"]] *= self.goodput
         if self.bler > 1:

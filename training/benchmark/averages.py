@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.training.benchmark.view import BenchmarkView
+from distila.xapp.nr.arrays import Float64Array
 
 FIVE: Final = ("full_buffer_mimo", "full_buffer_massive_mimo", "high_mobility", "embb", "mixed_traffic")
 """The families after arXiv 2507.06602."""
 FIVE_GROUP: Final = "five"
 
-Resamples = Mapping[str, npt.NDArray[np.float64]]
+Resamples = Mapping[str, Float64Array]
 """Gain of each policy [%], by name, in resamples of one family, float64 [resample]."""
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
@@ -17,8 +16,7 @@ from distila.training.sim.scenario import Scenario
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
-
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import Float64Array
 
 _FORMAT: Final = "distila-episode/1"
 
@@ -47,22 +45,22 @@ class Sizes:
 class Episode:
     """What happened on each link after the warm-up; float64 [link] unless said."""
 
-    bits: FloatArray
+    bits: Float64Array
     """delivered"""
-    goodput: FloatArray
+    goodput: Float64Array
     """bit/s/Hz of what was allocated, see `distila.training.sim.simulator.Counters`"""
-    resource: FloatArray
+    resource: Float64Array
     """resource elements that carried transmissions; 0: there was nothing to send"""
-    first_ack: FloatArray
-    first_nack: FloatArray
-    first_dtx: FloatArray
-    residual: FloatArray
-    mean_mcs: FloatArray
-    speed_kmh: FloatArray
-    snr_db: FloatArray
-    fading_row: FloatArray
+    first_ack: Float64Array
+    first_nack: Float64Array
+    first_dtx: Float64Array
+    residual: Float64Array
+    mean_mcs: Float64Array
+    speed_kmh: Float64Array
+    snr_db: Float64Array
+    fading_row: Float64Array
     """links with the same number share their fading"""
-    file_delay_ms: FloatArray
+    file_delay_ms: Float64Array
     """[file], of all links"""
     slot_us: float
     period_slots: int

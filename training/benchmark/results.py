@@ -7,13 +7,11 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
 from distila.training.benchmark.episode import Episode
 from distila.training.benchmark.policies import REFERENCE
-
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import BoolArray, Float64Array
 
 GENIE: Final = "genie"
 _SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 500)
@@ -21,7 +19,7 @@ _MIN_LINKS: Final = 8
 _PERCENTILES: Final = tuple(range(0, 101, 5))
 
 
-def used_links(policies: Iterable[Sequence[Episode]]) -> npt.NDArray[np.bool_]:
+def used_links(policies: Iterable[Sequence[Episode]]) -> BoolArray:
     """Links on which every policy sent something after the warm-up, bool [link of all seeds].
 
     Arrivals are common, but one policy may have sent a file before the warm-up ended and another not.
@@ -31,7 +29,7 @@ def used_links(policies: Iterable[Sequence[Episode]]) -> npt.NDArray[np.bool_]:
 
 
 def policy_figures(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: npt.NDArray[np.bool_], rng_seed: int
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int
 ) -> dict[str, Any]:
     """Figures of one policy in one family.
 
@@ -62,9 +60,7 @@ def policy_figures(
     }
 
 
-def gain(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: npt.NDArray[np.bool_], rng_seed: int
-) -> dict[str, Any]:
+def gain(episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int) -> dict[str, Any]:
     """Gain of mean goodput over the reference [%] with its 95 % interval, paired.
 
     What is resampled are UEs of the fading bank, each with all the links that share its fading, because those are not
@@ -76,8 +72,8 @@ def gain(
 
 
 def gain_resamples(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: npt.NDArray[np.bool_], seed: Sequence[int]
-) -> FloatArray:
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, seed: Sequence[int]
+) -> Float64Array:
     """The gain [%] in resamples as `gain` takes them, float64 [resample]; NaN where it is not defined."""
     ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
     return resampled_gains(ours, theirs, np.random.default_rng(seed))
@@ -146,24 +142,24 @@ def benchmark_results(
     }
 
 
-def _per_ue(episodes: Sequence[Episode], values: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:
+def _per_ue(episodes: Sequence[Episode], values: Float64Array, used: BoolArray) -> Float64Array:
     """Sums of [link of all seeds] over the used links of each UE of the fading bank; every seed has its own UEs."""
     rows = np.concatenate([episode.fading_row + 1e6 * seed for seed, episode in enumerate(episodes)])[used]
     _, unit = np.unique(rows, return_inverse=True)
     return np.asarray(np.bincount(unit, values[used]), np.float64)
 
 
-def _blocks(episodes: Sequence[Episode]) -> FloatArray:
+def _blocks(episodes: Sequence[Episode]) -> Float64Array:
     """First transmissions [link of all seeds], whatever became of them."""
     return np.asarray(sum(_joined(episodes, f"first_{outcome}") for outcome in ("ack", "nack", "dtx")))
 
 
-def _joined(episodes: Sequence[Episode], field: str) -> FloatArray:
+def _joined(episodes: Sequence[Episode], field: str) -> Float64Array:
     return np.concatenate([getattr(episode, field) for episode in episodes])
 
 
 def _by_speed(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: npt.NDArray[np.bool_], rng_seed: int
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int
 ) -> list[dict[str, Any]]:
     speed = _joined(episodes, "speed_kmh")
     found = []
@@ -175,7 +171,7 @@ def _by_speed(
     return found
 
 
-def _delays(delays_ms: FloatArray) -> dict[str, Any] | None:
+def _delays(delays_ms: Float64Array) -> dict[str, Any] | None:
     if len(delays_ms) == 0:
         return None
     percentiles = {f"p{p}": _rounded(np.percentile(delays_ms, p), 2) for p in (50, 95, 99)}

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distila.xapp.nr.mcs import FloatArray
+from distila.xapp.nr.arrays import Float64Array
 
 _SNR_DB = np.arange(-25.0, 40.0, 0.1)
 
@@ -40,11 +40,11 @@ def bicm_rate(modulation_order: int, snr_db: float) -> float:
     return 2.0 * rate
 
 
-def snr_db_for_rate(modulation_order: int, bits_per_symbol: ArrayLike) -> FloatArray:
+def snr_db_for_rate(modulation_order: int, bits_per_symbol: ArrayLike) -> Float64Array:
     """Es/N0 in dB at which :func:`bicm_rate` equals ``bits_per_symbol`` (below the modulation order)."""
     return np.asarray(np.interp(np.asarray(bits_per_symbol, dtype=np.float64), _rates(modulation_order), _SNR_DB))
 
 
 @functools.cache
-def _rates(modulation_order: int) -> FloatArray:
+def _rates(modulation_order: int) -> Float64Array:
     return np.array([bicm_rate(modulation_order, snr_db) for snr_db in _SNR_DB])

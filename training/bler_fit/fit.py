@@ -55,8 +55,9 @@ from scipy.optimize import least_squares
 
 from distila.training.bler_fit.capacity import snr_db_for_rate
 from distila.training.sionna_bler import SimulatedRow, read_tables, sionna_version
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler, curve_bler
-from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray
+from distila.xapp.nr.mcs import MCS_TABLES
 
 HARD_LIMIT = 0.02
 SOFT_LIMIT = 0.014
@@ -72,7 +73,7 @@ Code = tuple[int, int]
 Mcs = tuple[int, int]
 """MCS table and MCS index."""
 
-Points = tuple[FloatArray, FloatArray]
+Points = tuple[Float64Array, Float64Array]
 """SNR in dB and BLER, 1-D."""
 
 
@@ -115,7 +116,7 @@ def capacity_snr_db(cbs_bits: float, code: Code) -> float:
     return float(snr_db_for_rate(code[0], cbs_bits / code[1]))
 
 
-def noise_std(bler: FloatArray) -> FloatArray:
+def noise_std(bler: Float64Array) -> Float64Array:
     """Standard deviation of a simulated BLER.
 
     Sionna does not tell the number of blocks; the values are multiples of 1/600 where most blocks fail and of
@@ -131,12 +132,12 @@ class _Design:
 
     cbs_bits: float
     codes: list[Code]
-    gap: FloatArray
-    log_scale: FloatArray
-    limit_db: FloatArray
+    gap: Float64Array
+    log_scale: Float64Array
+    limit_db: Float64Array
     owner: IntArray
-    snr_db: FloatArray
-    bler: FloatArray
+    snr_db: Float64Array
+    bler: Float64Array
 
 
 _NUM_GAP, _NUM_SCALE, _NUM_SHAPE = 7, 4, 3
@@ -160,12 +161,12 @@ def _design(group: Simulation) -> _Design:
     )
 
 
-def fit_trend(groups: list[Simulation]) -> list[dict[Code, FloatArray]]:
+def fit_trend(groups: list[Simulation]) -> list[dict[Code, Float64Array]]:
     """Step 1: for every code block size, code -> trend parameters [4] of :func:`distila.xapp.nr.bler.curve_bler`."""
     designs = [_design(group) for group in groups]
     per_size = _NUM_GAP + _NUM_SCALE
 
-    def params(theta: FloatArray, number: int) -> FloatArray:
+    def params(theta: Float64Array, number: int) -> Float64Array:
         design = designs[number]
         own = theta[number * per_size : (number + 1) * per_size]
         shape = theta[-_NUM_SHAPE:]
@@ -174,7 +175,7 @@ def fit_trend(groups: list[Simulation]) -> list[dict[Code, FloatArray]]:
         tail = np.full_like(centre, shape[2])
         return np.stack([centre, design.log_scale @ own[_NUM_GAP:], skew, tail], axis=-1)
 
-    def residuals(theta: FloatArray) -> FloatArray:
+    def residuals(theta: Float64Array) -> Float64Array:
         parts = [
             curve_bler(design.snr_db, params(theta, number)[design.owner]) - design.bler
             for number, design in enumerate(designs)
@@ -190,13 +191,13 @@ def fit_trend(groups: list[Simulation]) -> list[dict[Code, FloatArray]]:
     return [dict(zip(design.codes, params(theta, number), strict=True)) for number, design in enumerate(designs)]
 
 
-def fit_curve(points: list[Points], prior: FloatArray, prior_std: FloatArray) -> FloatArray:
+def fit_curve(points: list[Points], prior: Float64Array, prior_std: Float64Array) -> Float64Array:
     """Step 2 for one curve: parameters [4] near ``prior`` that pass within the limit of all points."""
     snr = np.concatenate([snr for snr, _ in points])
     bler = np.concatenate([bler for _, bler in points])
     weight = 1.0 / noise_std(bler)
 
-    def residuals(params: FloatArray) -> FloatArray:
+    def residuals(params: Float64Array) -> Float64Array:
         error = curve_bler(snr, params) - bler
         excess = np.maximum(np.abs(error) - SOFT_LIMIT, 0.0)
         return np.concatenate([0.3 * weight * error, 2e3 * excess, (params - prior) / prior_std])
@@ -204,7 +205,7 @@ def fit_curve(points: list[Points], prior: FloatArray, prior_std: FloatArray) ->
     return np.asarray(least_squares(residuals, prior, x_scale=prior_std, max_nfev=2000).x)
 
 
-def worst_error(points: list[Points], params: FloatArray) -> float:
+def worst_error(points: list[Points], params: Float64Array) -> float:
     """Largest absolute difference of the curve from the points."""
     return max(float(np.abs(curve_bler(snr, params) - bler).max()) for snr, bler in points)
 
@@ -213,12 +214,12 @@ def worst_error(points: list[Points], params: FloatArray) -> float:
 class Fitted:
     """Curves of one code block size: of each MCS, and the one its code has in common with the other MCS."""
 
-    own: dict[Mcs, FloatArray]
-    common: dict[Mcs, FloatArray]
+    own: dict[Mcs, Float64Array]
+    common: dict[Mcs, Float64Array]
     parted: list[Mcs]
 
 
-def fit_group(group: Simulation, trend: dict[Code, FloatArray]) -> Fitted:
+def fit_group(group: Simulation, trend: dict[Code, Float64Array]) -> Fitted:
     """Step 2 for one code block size."""
     fitted = Fitted({}, {}, [])
     for code, members in group.points.items():
@@ -237,7 +238,7 @@ def fit_group(group: Simulation, trend: dict[Code, FloatArray]) -> Fitted:
     return fitted
 
 
-def _passes(points: list[Points], params: FloatArray) -> bool:
+def _passes(points: list[Points], params: Float64Array) -> bool:
     # A little inside the limit: the parameters are rounded to float32 afterwards.
     return worst_error(points, params) <= HARD_LIMIT - 5e-4
 
@@ -252,7 +253,7 @@ def base_graph_2_mother_rate(cbs_bits: float) -> float:
     return 1.0 / (1.0 + 40.0 / columns)
 
 
-def lower_rate(params: FloatArray, cbs_bits: float, table: int, mcs: int) -> FloatArray:
+def lower_rate(params: Float64Array, cbs_bits: float, table: int, mcs: int) -> Float64Array:
     """Curve of a QPSK row below those simulated, from that of ``LOWEST_RATE_MCS``, by the module's rule."""
     mother = base_graph_2_mother_rate(cbs_bits)
     rate = effective_rate(cbs_bits, code_of(cbs_bits, table, mcs))
@@ -263,7 +264,7 @@ def lower_rate(params: FloatArray, cbs_bits: float, table: int, mcs: int) -> Flo
     return np.asarray(params + np.array([shift_db, 0.0, 0.0, 0.0]))
 
 
-def larger_block(params: FloatArray, cbs_bits: float, table: int, mcs: int) -> FloatArray:
+def larger_block(params: Float64Array, cbs_bits: float, table: int, mcs: int) -> Float64Array:
     """Curve at ``LARGEST_CBS`` bits from that of the largest block simulated, by the module's rule."""
     shift_db = capacity_snr_db(LARGEST_CBS, code_of(LARGEST_CBS, table, mcs))
     shift_db -= capacity_snr_db(cbs_bits, code_of(cbs_bits, table, mcs))

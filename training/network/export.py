@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
@@ -27,9 +26,8 @@ from distila.training.network.filters import PolicyNetwork
 from distila.training.network.network import Network
 from distila.training.network.recurrent import RecurrentGraph, RecurrentNetwork
 from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float32Array
 from distila.xapp.policy.bundle import Bundle, run_times_us, write_bundle
-
-FloatArray = npt.NDArray[np.float32]
 
 TIE: Final = 1e-5
 """Scores that differ by less are equal: float32 sums in another order."""
@@ -155,7 +153,7 @@ def _compact(model: onnx.ModelProto) -> onnx.ModelProto:
     )
 
 
-def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[Float32Array, Float32Array]:
     """Reports [n, R] and states [n, S] that reach every branch; the first row is a new UE with nothing measured.
 
     Reports are made up: links of random SINR that use random MCS near it, for periods of 1 to 100 slots, with columns
@@ -215,7 +213,7 @@ def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[FloatArr
     return report, states
 
 
-def agreement(network: Network, bundle: Bundle, reports: FloatArray, states: FloatArray) -> Agreement:
+def agreement(network: Network, bundle: Bundle, reports: Float32Array, states: Float32Array) -> Agreement:
     """Compare a bundle's decisions with its network's as `stored`, row by row, from the same memory.
 
     Args:
@@ -243,7 +241,7 @@ def agreement(network: Network, bundle: Bundle, reports: FloatArray, states: Flo
     return Agreement(len(reports), differ, ties, worst_score, worst_state)
 
 
-def latency_us(bundle: Bundle, reports: FloatArray, states: FloatArray, runs: int = 1000) -> dict[str, float]:
+def latency_us(bundle: Bundle, reports: Float32Array, states: Float32Array, runs: int = 1000) -> dict[str, float]:
     """Time of one ``session.run`` [us], p50 and p99, for 1 and for 100 UEs."""
     result: dict[str, float] = {}
     for ues in (1, 100):

@@ -45,8 +45,9 @@ import torch
 from torch import Tensor, nn
 
 from distila.training.network.config import NetworkConfig
-from distila.training.network.network import MOST, NOMINAL_PRBS, FloatArray, Network, mcs_facts, measured
+from distila.training.network.network import MOST, NOMINAL_PRBS, Network, mcs_facts, measured
 from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
 
@@ -159,7 +160,7 @@ class PolicyNetwork(Network):
         return torch.cat([next_state, direct], dim=1), next_state
 
 
-def cqi_sinr_db(table: int) -> FloatArray:
+def cqi_sinr_db(table: int) -> Float64Array:
     """SINR [dB] that each CQI stands for, float64 [16]: halfway from its threshold to the next one's."""
     threshold = cqi_thresholds_db(table, SmoothBler.load(), target=TARGET_BLER[table])
     threshold[0] = 2 * threshold[1] - threshold[2]
@@ -211,7 +212,7 @@ def _unrest(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
     ]
 
 
-def _ties(config: NetworkConfig) -> FloatArray:
+def _ties(config: NetworkConfig) -> Float64Array:
     """What each estimate's sigmoid is of, in memory: [S] by [S], itself and for unrest the difference."""
     estimates, unrest = _estimates(config), _unrest(config)
     ties = np.eye(len(estimates) + len(unrest))
@@ -259,7 +260,7 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
     return functions
 
 
-def _features(config: NetworkConfig) -> tuple[list[str], FloatArray, FloatArray]:
+def _features(config: NetworkConfig) -> tuple[list[str], Float64Array, Float64Array]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
     estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
     sinr, above_cqi, log_odds, again, again_cqi = (

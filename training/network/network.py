@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from distila.training.network.config import NetworkConfig
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import SmoothBler, sinr_db_for_tbler
 from distila.xapp.nr.mcs import mcs_table
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.bundle import Action
-
-FloatArray = npt.NDArray[np.float64]
 
 NOMINAL_PRBS: Final = 52
 """Allocation (one layer) whose curves the centres and rates are those of, as in
@@ -165,7 +163,7 @@ def measured(report: Tensor) -> Tensor:
     return cast(Tensor, _Measured.apply(report))  # type: ignore[no-untyped-call]
 
 
-def mcs_facts(table: int) -> tuple[FloatArray, FloatArray]:
+def mcs_facts(table: int) -> tuple[Float64Array, Float64Array]:
     """What a table's MCS are, by the curves of the nominal allocation; both float64 [mcs].
 
     Returns:

@@ -32,6 +32,7 @@ from distila.training.sim.scenario import ChannelConfig
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
 from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.nr.arrays import Float32Array
 
 __all__ = [
     "NODE_FIRST_DB",
@@ -61,9 +62,9 @@ class FadingBank:
     """which of the many banks of this configuration and split"""
     gain_cdb: npt.NDArray[np.int16]
     """E [0.01 dB], [row, rank, slot, node]; index r - 1 of the rank axis is r layers"""
-    speed_kmh: npt.NDArray[np.float32]
+    speed_kmh: Float32Array
     """[row]"""
-    snr_db: npt.NDArray[np.float32]
+    snr_db: Float32Array
     """mean post-combining SNR of one layer as the drop has it, at 0 dB of ``shadowing_db`` [dB], clipped to
     `distila.training.sim.scenario.GEOMETRY_SNR_DB`, [row]; NaN for TDL and CDL"""
     split: Split = Split.TRAIN

@@ -46,11 +46,11 @@ import numpy as np
 import numpy.typing as npt
 
 from distila.training.sim.eesm import nodes_db, unbiased_nodes_db
-from distila.training.sim.link_budget import FloatArray
 from distila.training.sim.precoding import beams_of, layer_gains
 from distila.training.sim.rays import Rays, draw_rays
 from distila.training.sim.scenario import GEOMETRY_SNR_DB, SYSTEM_LEVEL, ChannelConfig
 from distila.xapp.errors import InputError
+from distila.xapp.nr.arrays import Float32Array, Float64Array
 
 Progress = Callable[[int, int], None]
 """Called with the number of UEs done and their total."""
@@ -67,8 +67,8 @@ class Fading(NamedTuple):
     """What a bank is filled with; fields as in `FadingBank`."""
 
     gain_cdb: npt.NDArray[np.int16]
-    speed_kmh: npt.NDArray[np.float32]
-    snr_db: npt.NDArray[np.float32]
+    speed_kmh: Float32Array
+    snr_db: Float32Array
 
 
 def no_progress(done: int, total: int) -> None:
@@ -141,8 +141,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def shadowing_drift_db(
-    config: ChannelConfig, speed_kmh: FloatArray, slots: int, rng: np.random.Generator
-) -> FloatArray:
+    config: ChannelConfig, speed_kmh: Float64Array, slots: int, rng: np.random.Generator
+) -> Float64Array:
     """Shadowing around its mean over the bank's length [dB], [row, slot]; see `ornstein_uhlenbeck`."""
     if not config.shadowing_db:
         return np.zeros((speed_kmh.size, slots))
@@ -151,7 +151,7 @@ def shadowing_drift_db(
     return config.shadowing_db * ornstein_uhlenbeck(innovation.T, rho).T
 
 
-def ornstein_uhlenbeck(innovation: FloatArray, rho: FloatArray) -> FloatArray:
+def ornstein_uhlenbeck(innovation: Float64Array, rho: Float64Array) -> Float64Array:
     """Shadowing around its mean over the slots, in its standard deviations, [slot, ue].
 
     Source: TR 38.901, clause 7.4.4 (autocorrelation exponential in the distance travelled).
@@ -169,7 +169,7 @@ def ornstein_uhlenbeck(innovation: FloatArray, rho: FloatArray) -> FloatArray:
     return np.asarray(drift - drift.mean(axis=0))
 
 
-def _row_gain(config: ChannelConfig, rays: Rays, slots: int) -> tuple[list[npt.NDArray[np.float32]], float]:
+def _row_gain(config: ChannelConfig, rays: Rays, slots: int) -> tuple[list[Float32Array], float]:
     """Gains of one UE after precoding and combining, for each rank [slot, prb x layer], and the mean they are over.
 
     That mean is one layer's, over slots and PRBs.
@@ -181,7 +181,7 @@ def _row_gain(config: ChannelConfig, rays: Rays, slots: int) -> tuple[list[npt.N
     return [(of_rank / mean).numpy() for of_rank in gain], mean * scale**2
 
 
-def _summarise(gain: list[npt.NDArray[np.float32]], drift: FloatArray) -> npt.NDArray[np.int16]:
+def _summarise(gain: list[Float32Array], drift: Float64Array) -> npt.NDArray[np.int16]:
     """E at the nodes in hundredths of a dB, [rank, slot, node], of the gains of each rank, [slot, sample]."""
     scaled = drift[:, None].astype(np.float32)
     db = np.stack([unbiased_nodes_db(of_rank * scaled) for of_rank in gain])

@@ -30,6 +30,7 @@ from distila.training.sim.report import Cell
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.split import Split, seed_sequence, torch_seed
 from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import IntArray
 from distila.xapp.nr.bler import BlerModel, SmoothBler
 from distila.xapp.nr.mcs import mcs_table
 
@@ -39,8 +40,6 @@ _BETA_AT_0_DB: Final = 10 * np.log10(BETA_AT_0_DB)
 _BETA_PER_DB: Final = BETA_SLOPE_PER_DB * 10 / np.log(10)
 _BETA_MIN_DB: Final = 10 * np.log10(BETA_MIN)
 _PAIRS: Final = NUM_NODES - 1
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -281,9 +280,9 @@ class Conditions:
     def _set_fading(
         self,
         banks: list[FadingBank],
-        which: npt.NDArray[np.int64],
-        row: npt.NDArray[np.int64],
-        layers: npt.NDArray[np.int64],
+        which: IntArray,
+        row: IntArray,
+        layers: IntArray,
         rng: np.random.Generator,
     ) -> None:
         """Put the rows that are used on the device, each forth and back, with a block more so that none has to wrap."""

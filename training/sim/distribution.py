@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_serializer, model_validator
+
+from distila.xapp.nr.arrays import Float64Array
 
 Scalar: TypeAlias = bool | int | float | str
 
@@ -65,7 +66,7 @@ class Distribution(BaseModel):
     def _as_yaml(self) -> Any:
         return self.values[0] if self.kind == "constant" else {self.kind: list(self.values)}
 
-    def draw(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    def draw(self, rng: np.random.Generator, count: int) -> Float64Array:
         """``count`` values as float64 (booleans as 0 and 1).
 
         Raises:

@@ -26,7 +26,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.nr.mcs import MCS_TABLES, FloatArray
+from distila.xapp.nr.arrays import Float64Array
+from distila.xapp.nr.mcs import MCS_TABLES
 
 NODE_FIRST_DB: Final = -28.0
 """Lowest node b = beta_db - s [dB]."""
@@ -47,12 +48,12 @@ BETA_MIN: Final = 1.6
 it comes from is told in `distila.training.bundled_trace.effective_sinr_db`."""
 
 
-def nodes_db() -> FloatArray:
+def nodes_db() -> Float64Array:
     """The nodes b of a fading bank [dB], float64 [node]."""
     return np.asarray(NODE_FIRST_DB + NODE_STEP_DB * np.arange(NUM_NODES), np.float64)
 
 
-def eesm_beta(mcs_table: int) -> FloatArray:
+def eesm_beta(mcs_table: int) -> Float64Array:
     """EESM's beta of every MCS of a PDSCH table, float64 [mcs].
 
     Read from the installed Sionna package (``sionna/sys/esm_params/eesm_beta_table.json``), which has tables 1 and 2.

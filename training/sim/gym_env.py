@@ -30,13 +30,11 @@ from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import MEASURED
+from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.mcs import mcs_table
 from distila.xapp.policy.columns import UNITS, Layout
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-DoubleArray: TypeAlias = npt.NDArray[np.float64]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Info: TypeAlias = dict[str, Any]
 
 ACTIONS: Final = ("mcs", "mcs_offset")
@@ -53,7 +51,7 @@ _MAX_BUFFER_BYTES: Final = 2.0**32
 _MAX_SINR_DB: Final = 60.0
 
 
-class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
+class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
     """Choose the MCS of one NR downlink, as an xApp does: hear a report each E2 period, answer, and act late.
 
     ## Description
@@ -219,13 +217,13 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
         """The episode's simulator, of one link."""
         return self._links.simulator
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[FloatArray, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Float32Array, Info]:
         """Begin an episode; ``options`` has no meaning."""
         super().reset(seed=seed)
         observation, info = self._links.begin(_next_seed(seed, self.np_random))
         return observation[0], _of_one_link(info)
 
-    def step(self, action: np.int64 | int) -> tuple[FloatArray, float, bool, bool, Info]:
+    def step(self, action: np.int64 | int) -> tuple[Float32Array, float, bool, bool, Info]:
         """Answer the latest report and go on to the next one.
 
         Raises:
@@ -236,7 +234,7 @@ class LinkAdaptationEnv(gymnasium.Env[FloatArray, np.int64]):
         return observation[0], float(reward[0]), False, truncated, _of_one_link(info)
 
 
-class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray[np.int64], npt.NDArray[Any]]):
+class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray, npt.NDArray[Any]]):
     """A batch of links in one simulator; see `LinkAdaptationEnv`, whose docstring is the specification of both.
 
     Attributes:
@@ -345,12 +343,12 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             raise ResetNeeded("reset must come before the first step")
         return self._simulator
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[FloatArray, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Float32Array, Info]:
         """Begin an episode on every link; ``options`` has no meaning."""
         super().reset(seed=seed)
         return self.begin(_next_seed(seed, self.np_random))
 
-    def step(self, actions: npt.NDArray[np.int64]) -> tuple[FloatArray, DoubleArray, BoolArray, BoolArray, Info]:
+    def step(self, actions: IntArray) -> tuple[Float32Array, Float64Array, BoolArray, BoolArray, Info]:
         """Answer the latest reports and go on to the next ones; or begin the next episodes, after the end of the last.
 
         Raises:
@@ -364,7 +362,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             observation, reward, truncated, info = self.advance(actions)
         return observation, reward, np.zeros(self.num_envs, np.bool_), np.full(self.num_envs, truncated), info
 
-    def begin(self, seed: int) -> tuple[FloatArray, Info]:
+    def begin(self, seed: int) -> tuple[Float32Array, Info]:
         """Begin the episode of a seed: what `reset` and autoreset do."""
         scenario = self._with_channels_for_all(seed)
         conditions = Conditions(
@@ -380,7 +378,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
         bler = np.full(self.num_envs, self._bler_target)
         return self._observe(self._simulator.report), self._info(nothing, _goodput(nothing), bler)
 
-    def advance(self, actions: npt.NDArray[np.integer[Any]]) -> tuple[FloatArray, DoubleArray, bool, Info]:
+    def advance(self, actions: npt.NDArray[np.integer[Any]]) -> tuple[Float32Array, Float64Array, bool, Info]:
         """One step within the episodes: observation [link, entry], reward [link], whether they ended, info."""
         simulator = self.simulator
         if self._ended:
@@ -423,12 +421,12 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             raise InvalidAction(f"actions lie in {chosen.min()}..{chosen.max()}; must in 0..{self._num_actions - 1}")
         return torch.as_tensor(chosen.astype(np.int64), device=self._device)
 
-    def _observe(self, report: Report) -> FloatArray:
+    def _observe(self, report: Report) -> Float32Array:
         tables = self.simulator.tables
         values = matrix(report, self._columns, tables.mcs_table, tables.cqi_table)
         measured = ~values[:, self._flagged].isnan()
         entries = torch.cat((values.nan_to_num(0.0), measured, self._pending), dim=1)
-        result: FloatArray = torch.clamp(entries, self._low, self._high).cpu().numpy()
+        result: Float32Array = torch.clamp(entries, self._low, self._high).cpu().numpy()
         return result
 
     def _count(self) -> Tensor:
@@ -445,16 +443,16 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
             )
         )
 
-    def _forgetting_bler(self, period_slots: int, happened: DoubleArray) -> DoubleArray:
+    def _forgetting_bler(self, period_slots: int, happened: Float64Array) -> Float64Array:
         """First-transmission BLER with exponential forgetting, [link]."""
         kept = math.exp(-period_slots / self._bler_window_slots)
         self._acks = kept * self._acks + happened[_ACK]
         self._nacks = kept * self._nacks + happened[_NACK]
         # Of a link that is silent for long, nothing is left.
-        result: DoubleArray = self._nacks / np.maximum(self._acks + self._nacks, 1e-300)
+        result: Float64Array = self._nacks / np.maximum(self._acks + self._nacks, 1e-300)
         return result
 
-    def _info(self, happened: DoubleArray, goodput: DoubleArray, bler: DoubleArray) -> Info:
+    def _info(self, happened: Float64Array, goodput: Float64Array, bler: Float64Array) -> Info:
         """Arrays [link]."""
         simulator = self.simulator
         assert simulator.native_mcs is not None
@@ -476,9 +474,9 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[FloatArray, npt.NDArray
 _BITS, _RESOURCE, _ACK, _NACK, _DTX, _RESIDUAL = range(6)
 
 
-def _goodput(happened: DoubleArray) -> DoubleArray:
+def _goodput(happened: Float64Array) -> Float64Array:
     """Delivered bits per resource element, [link]; 0 where nothing was sent."""
-    result: DoubleArray = happened[_BITS] / np.maximum(happened[_RESOURCE], 1)
+    result: Float64Array = happened[_BITS] / np.maximum(happened[_RESOURCE], 1)
     return result
 
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.training.sim.scenario import ChannelConfig
-
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import Float64Array
 
 UE_HEIGHT_M: Final = 1.5
 """Outdoors; Tables 7.2-1 and 7.2-3."""
@@ -58,7 +56,7 @@ CELLS: Final = {
 }
 
 
-def budget_db(config: ChannelConfig, place_m: FloatArray) -> FloatArray:
+def budget_db(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
     """SNR [dB] at each place if the channel had the gain 1, precoding and combining included, [row]."""
     cell = CELLS[config.model]
     bandwidth_hz = config.prbs * 12e3 * config.subcarrier_khz
@@ -67,7 +65,7 @@ def budget_db(config: ChannelConfig, place_m: FloatArray) -> FloatArray:
     return np.asarray(cell.power_dbm - noise_dbm - 10 * np.log10(1 + _NEIGHBOUR_LOAD * heard))
 
 
-def _neighbour_gain(config: ChannelConfig, place_m: FloatArray) -> FloatArray:
+def _neighbour_gain(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
     """Mean gain from all the sectors around, each with the power of the own one, linear, [row].
 
     The other two sectors of the site and the three of each of the six sites next to it, with path loss without line of
@@ -86,7 +84,7 @@ def _neighbour_gain(config: ChannelConfig, place_m: FloatArray) -> FloatArray:
     return np.asarray(gain.sum(axis=(1, 2)) - gain[:, 0, 0])  # without its own
 
 
-def _path_loss_db(config: ChannelConfig, distance_m: FloatArray) -> FloatArray:
+def _path_loss_db(config: ChannelConfig, distance_m: Float64Array) -> Float64Array:
     """Without line of sight, Table 7.4.1-1 at `UE_HEIGHT_M`, without its lower limit (the loss with line of sight)."""
     log_distance, log_ghz = np.log10(distance_m), math.log10(config.carrier_ghz)
     if config.model == "UMi":

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distila.training.sim.link_budget import CELLS, UE_HEIGHT_M, FloatArray, budget_db
+from distila.training.sim.link_budget import CELLS, UE_HEIGHT_M, budget_db
 from distila.training.sim.scenario import SYSTEM_LEVEL, ChannelConfig
+from distila.xapp.nr.arrays import Float32Array, Float64Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +30,11 @@ class Rays(NamedTuple):
 
     amplitude: Tensor
     """complex64 [row, ray, rx, tx], at t = 0 and the middle of the band"""
-    doppler_hz: FloatArray
+    doppler_hz: Float64Array
     """[row, ray]"""
-    delay_s: FloatArray
+    delay_s: Float64Array
     """[row, ray]"""
-    budget_db: FloatArray
+    budget_db: Float64Array
     """SNR [dB] where the gain is 1, [row]; NaN where there is no link budget"""
 
     def row(self, index: int) -> Rays:
@@ -41,7 +42,9 @@ class Rays(NamedTuple):
         return Rays(self.amplitude[index], self.doppler_hz[index], self.delay_s[index], self.budget_db[index])
 
 
-def draw_rays(config: ChannelConfig, speed_kmh: FloatArray, spread_ns: FloatArray, rng: np.random.Generator) -> Rays:
+def draw_rays(
+    config: ChannelConfig, speed_kmh: Float64Array, spread_ns: Float64Array, rng: np.random.Generator
+) -> Rays:
     """Rays of as many UEs as there are speeds.
 
     Draws from ``rng`` and from Sionna's generators.
@@ -58,7 +61,9 @@ def draw_rays(config: ChannelConfig, speed_kmh: FloatArray, spread_ns: FloatArra
     return make(config, speed_kmh, spread_ns, rng)
 
 
-def summed(weight: Tensor, doppler_hz: FloatArray, tone: Tensor, slots: npt.NDArray[np.int_], slot_s: float) -> Tensor:
+def summed(
+    weight: Tensor, doppler_hz: Float64Array, tone: Tensor, slots: npt.NDArray[np.int_], slot_s: float
+) -> Tensor:
     """The channel that some weights of the rays give, complex64 [sum, slot, prb].
 
     Args:
@@ -73,19 +78,19 @@ def summed(weight: Tensor, doppler_hz: FloatArray, tone: Tensor, slots: npt.NDAr
     return response.reshape(len(weight), slots.size, tone.shape[1])
 
 
-def tones(config: ChannelConfig, delay_s: FloatArray) -> Tensor:
+def tones(config: ChannelConfig, delay_s: Float64Array) -> Tensor:
     """What the delays do at each of `prb_offsets_hz`, complex64 [ray, prb]."""
     return phasor(-delay_s[:, None] * prb_offsets_hz(config))
 
 
-def prb_offsets_hz(config: ChannelConfig) -> FloatArray:
+def prb_offsets_hz(config: ChannelConfig) -> Float64Array:
     """Where in the band the channel is sampled, relative to its centre [Hz]: every 4th PRB, but 8 to 26 of them."""
     count = min(config.prbs, max(8, min(26, round(config.prbs / 4))))
     prb = (np.arange(count) - (count - 1) / 2) * (config.prbs / count)
     return np.asarray(prb * 12e3 * config.subcarrier_khz)
 
 
-def phasor(cycles: FloatArray) -> Tensor:
+def phasor(cycles: Float64Array) -> Tensor:
     """exp(2 pi j cycles), reduced in double precision, complex64: a fast UE goes through thousands of turns."""
     import torch
 
@@ -93,11 +98,13 @@ def phasor(cycles: FloatArray) -> Tensor:
     return torch.complex(angle.cos(), angle.sin())
 
 
-def _max_doppler_hz(config: ChannelConfig, speed_kmh: FloatArray) -> FloatArray:
+def _max_doppler_hz(config: ChannelConfig, speed_kmh: Float64Array) -> Float64Array:
     return speed_kmh / 3.6 / LIGHT_M_PER_S * config.carrier_ghz * 1e9
 
 
-def _tdl_rays(config: ChannelConfig, speed_kmh: FloatArray, spread_ns: FloatArray, rng: np.random.Generator) -> Rays:
+def _tdl_rays(
+    config: ChannelConfig, speed_kmh: Float64Array, spread_ns: Float64Array, rng: np.random.Generator
+) -> Rays:
     import torch
     from sionna.phy.channel.tr38901 import TDL
 
@@ -142,7 +149,7 @@ def _panel(config: ChannelConfig, antennas: int, pattern: str) -> Any:
     )
 
 
-def _motion(speed_kmh: FloatArray, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _motion(speed_kmh: Float64Array, rng: np.random.Generator) -> tuple[Float32Array, Float32Array]:
     """Velocities [m/s] and orientations of the UEs [rad], each [row, 3]."""
     heading, yaw = rng.uniform(-np.pi, np.pi, (2, speed_kmh.size))
     velocity = speed_kmh[:, None] / 3.6 * np.stack([np.cos(heading), np.sin(heading), np.zeros_like(heading)], axis=1)
@@ -150,7 +157,9 @@ def _motion(speed_kmh: FloatArray, rng: np.random.Generator) -> tuple[npt.NDArra
     return velocity.astype(np.float32), turned.astype(np.float32)
 
 
-def _cdl_rays(config: ChannelConfig, speed_kmh: FloatArray, spread_ns: FloatArray, rng: np.random.Generator) -> Rays:
+def _cdl_rays(
+    config: ChannelConfig, speed_kmh: Float64Array, spread_ns: Float64Array, rng: np.random.Generator
+) -> Rays:
     import torch
     from sionna.phy.channel.tr38901 import CDL
 
@@ -173,7 +182,7 @@ def _cdl_rays(config: ChannelConfig, speed_kmh: FloatArray, spread_ns: FloatArra
     return Rays(amplitude, doppler_hz, delay_s * spread_ns[:, None] * 1e-9, np.full(speed_kmh.size, np.nan))
 
 
-def _drop_rays(config: ChannelConfig, speed_kmh: FloatArray, rng: np.random.Generator) -> Rays:
+def _drop_rays(config: ChannelConfig, speed_kmh: Float64Array, rng: np.random.Generator) -> Rays:
     import torch
     from sionna.phy.channel import tr38901
 
@@ -242,7 +251,7 @@ class _Recorder:
         self.coefficients = coefficients
         return coefficients, delays
 
-    def rays(self) -> tuple[Tensor, FloatArray, FloatArray]:
+    def rays(self) -> tuple[Tensor, Float64Array, Float64Array]:
         """Amplitude, Doppler and delay of every ray, line of sight last; power as in `coefficients`."""
         import torch
 
@@ -304,7 +313,7 @@ class _Recorder:
         amplitude: Tensor = coefficients[:, 0, 0, :, :, :, 0]  # [row, ray, rx, tx]
         return amplitude
 
-    def _ray_delays(self) -> FloatArray:
+    def _ray_delays(self) -> Float64Array:
         """[row, ray]; the two strongest clusters are three sub-clusters each (TR 38.901 Table 7.5-5)."""
         given = self._given
         delay = np.repeat(given.delays[:, 0, 0].double().numpy()[:, :, None], given.aoa.shape[-1], axis=2)

@@ -9,11 +9,11 @@ import math
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from distila.training.sim.scenario import TrafficConfig
+from distila.xapp.nr.arrays import Float64Array
 
 _NEVER: Final = torch.iinfo(torch.int64).max
 
@@ -87,7 +87,7 @@ class Traffic:
         at = torch.full_like(done, slot)
         self._done_slot.scatter_reduce_(1, (done - 1).clamp_(min=0), torch.where(done > 0, at, _NEVER), "amin")
 
-    def file_delays_slots(self, from_slot: int, until_slot: int) -> list[npt.NDArray[np.float64]]:
+    def file_delays_slots(self, from_slot: int, until_slot: int) -> list[Float64Array]:
         """Slots from arrival to the last bit of the files that arrived in the interval, one array per link.
 
         A file that was not done when the interval ended counts with the time that it had waited by then: to leave it

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import DecodeError
 from numpy import count_nonzero
 
@@ -28,9 +27,9 @@ from distila.xapp.kpi.report import (
     RETX_MCS_SUM,
     RETX_NACK,
     Decisions,
-    IntArray,
     KpiReport,
 )
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 
 SERVICE_MODEL: Final = "distila-la"
 SERVICE_MODEL_VERSION: Final = "1.1"
@@ -187,7 +186,7 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     )
 
 
-def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArray[np.bool_] | None:
+def _usable(table: Float64Array, noticed: Counter[str]) -> BoolArray | None:
     """Which UEs can be told apart, [ue]: RNTI and id in range, neither of them twice. None: all of them."""
     rnti, ident = table[:, _RNTI], table[:, _UE_ID]
     if len(table) == 0:
@@ -214,9 +213,7 @@ def _usable(table: npt.NDArray[np.float64], noticed: Counter[str]) -> npt.NDArra
     return usable
 
 
-def _keep(
-    usable: npt.NDArray[np.bool_], table: npt.NDArray[np.float64], harq: IntArray
-) -> tuple[npt.NDArray[np.float64], IntArray]:
+def _keep(usable: BoolArray, table: Float64Array, harq: IntArray) -> tuple[Float64Array, IntArray]:
     """The rows of the usable UEs, and the HARQ entries that are theirs with the row numbers they have then."""
     new_row = np.cumsum(usable) - 1
     harq = harq[:, usable[harq[0]]]
@@ -224,7 +221,7 @@ def _keep(
     return table[usable], harq
 
 
-def _table_indices(columns: npt.NDArray[np.float64], noticed: Counter[str]) -> IntArray:
+def _table_indices(columns: Float64Array, noticed: Counter[str]) -> IntArray:
     """CQI and MCS table of each UE, [ue, 2]: unspecified is table 1, the default of RRC (TS 38.331), unknown is 0."""
     tables = columns.astype(np.int64)
     tables[tables == 0] = 1

@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from numpy import count_nonzero
 
 from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.nr.arrays import Float64Array
 
 FIELDS: Final = (
     "rnti",
@@ -40,7 +41,7 @@ FIELDS: Final = (
 HARQ_FIELDS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
 """The HARQ arrays, in order."""
 
-Table = npt.NDArray[np.float64]
+Table = Float64Array
 HarqArrays = list[npt.NDArray[np.uint32]]
 """One array for each of `HARQ_FIELDS`; not necessarily of one length."""
 

@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numpy import count_nonzero
 
-FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 
 MEASURED: Final = (
     "cqi",
@@ -77,16 +74,16 @@ class KpiReport:
     ue_id: IntArray  # [ue], NO_UE_ID = the node has none
     cqi_table: IntArray  # [ue], 1..3
     mcs_table: IntArray  # [ue], 1..3, 0 = one that is unknown
-    measured: DoubleArray  # [ue, len(MEASURED)]
-    total_first_tx: DoubleArray  # [ue], first transmissions since attach; NaN = not known
+    measured: Float64Array  # [ue, len(MEASURED)]
+    total_first_tx: Float64Array  # [ue], first transmissions since attach; NaN = not known
     harq_ue: IntArray  # [entry], row of the UE
     harq_mcs: IntArray  # [entry], 0..28
-    harq_counts: DoubleArray  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
-    harq_measured: npt.NDArray[np.bool_] = field(init=False)  # [ue]
-    harq_sums: DoubleArray = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
+    harq_counts: Float64Array  # [entry, 4], columns ACK, NACK, DTX, RESIDUAL
+    harq_measured: BoolArray = field(init=False)  # [ue]
+    harq_sums: Float64Array = field(init=False)  # [ue, 4], counts over all MCS; zeros where there was no feedback
     one_entry_per_ue: bool = field(init=False)  # as when a report covers one slot; then nothing has to be added up
-    first_tx: DoubleArray = field(init=False)  # [ue], first transmissions with an outcome in the period
-    first_failed: DoubleArray = field(init=False)  # [ue], those of them that failed: NACK or DTX
+    first_tx: Float64Array = field(init=False)  # [ue], first transmissions with an outcome in the period
+    first_failed: Float64Array = field(init=False)  # [ue], those of them that failed: NACK or DTX
 
     def __post_init__(self) -> None:
         self.harq_measured = ~np.isnan(self.total_first_tx)

@@ -42,7 +42,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, checked_mcs, mcs_table
+from distila.xapp.nr.arrays import Float64Array, IntArray
+from distila.xapp.nr.mcs import MCS_TABLES, checked_mcs, mcs_table
 from distila.xapp.nr.tbs import MAX_CODE_BLOCK_SIZE_BITS, MIN_CODE_BLOCK_SIZE_BITS, code_blocks
 
 _CURVES_FILE = "bler_curves.npz"
@@ -51,14 +52,14 @@ _CURVES_FILE = "bler_curves.npz"
 class BlerModel(Protocol):
     """What a block-error model has to offer; training and tests may plug in another one."""
 
-    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> FloatArray:
+    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> Float64Array:
         """Code-block error rate in [0, 1], of the broadcast shape of the three array arguments."""
         ...  # pragma: no cover
 
     def __hash__(self) -> int: ...  # pragma: no cover  # tables made from a model are kept for that model
 
 
-def curve_bler(sinr_db: ArrayLike, params: FloatArray) -> FloatArray:
+def curve_bler(sinr_db: ArrayLike, params: Float64Array) -> Float64Array:
     """BLER of the curve form of the module docstring.
 
     Args:
@@ -73,7 +74,7 @@ def curve_bler(sinr_db: ArrayLike, params: FloatArray) -> FloatArray:
         return np.asarray(np.exp(-np.logaddexp(0.0, z)), dtype=np.float64)
 
 
-def curve_sinr_db(bler: ArrayLike, params: FloatArray) -> FloatArray:
+def curve_sinr_db(bler: ArrayLike, params: Float64Array) -> Float64Array:
     """Inverse of :func:`curve_bler`: SINR in dB at which the curve has ``bler``; -inf for 1, +inf for 0."""
     centre, scale, skew, tail = _unpack(params)
     target = np.asarray(bler, dtype=np.float64)
@@ -82,7 +83,7 @@ def curve_sinr_db(bler: ArrayLike, params: FloatArray) -> FloatArray:
     return np.asarray(centre + scale * (np.sinh((np.arcsinh(z) - skew) / tail) + np.sinh(skew / tail)))
 
 
-def _unpack(params: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _unpack(params: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
     return params[..., 0], np.exp(params[..., 1]), params[..., 2], np.exp(params[..., 3])
 
 
@@ -96,7 +97,7 @@ class SmoothBler:
     """
 
     def __init__(
-        self, cbs_nodes_bits: FloatArray, params: Mapping[int, FloatArray], provenance: Mapping[str, str]
+        self, cbs_nodes_bits: Float64Array, params: Mapping[int, Float64Array], provenance: Mapping[str, str]
     ) -> None:
         """Take curves over; ValueError unless the shapes fit the MCS tables and the nodes span 24 to 8448."""
         nodes = np.asarray(cbs_nodes_bits, dtype=np.float64)
@@ -124,7 +125,7 @@ class SmoothBler:
         """Return the shipped model (read once per process), or one read from an npz file at ``path``."""
         return _load_shipped() if path is None else _read(Path(path))
 
-    def params_at(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike) -> FloatArray:
+    def params_at(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike) -> Float64Array:
         """Curve parameters, float64 [..., 4], for broadcast MCS and code block size; see :func:`curve_bler`.
 
         To evaluate many SINR values for the same MCS and size, get the parameters once and use
@@ -146,7 +147,7 @@ class SmoothBler:
         weight = weight[..., np.newaxis]
         return np.asarray((1.0 - weight) * rows[index, low] + weight * rows[index, low + 1])
 
-    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> FloatArray:
+    def bler(self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, sinr_db: ArrayLike) -> Float64Array:
         """Code-block error rate, float64 of the broadcast shape, in [0, 1], never rising with SINR.
 
         Args:
@@ -162,13 +163,13 @@ class SmoothBler:
 
     def sinr_db_for_bler(
         self, mcs_table: int, mcs: ArrayLike, code_block_size_bits: ArrayLike, bler: ArrayLike
-    ) -> FloatArray:
+    ) -> Float64Array:
         """SINR in dB at which :meth:`bler` is ``bler``, in closed form; -inf for 1 and +inf for 0."""
         target = _checked_probability(bler, "bler")
         return curve_sinr_db(target, self.params_at(mcs_table, mcs, code_block_size_bits))
 
 
-def tbler(model: BlerModel, mcs_table: int, mcs: ArrayLike, tbs_bits: ArrayLike, sinr_db: ArrayLike) -> FloatArray:
+def tbler(model: BlerModel, mcs_table: int, mcs: ArrayLike, tbs_bits: ArrayLike, sinr_db: ArrayLike) -> Float64Array:
     """Transport-block error rate 1 - (1 - bler)^C, float64 of the broadcast shape.
 
     The transport block is segmented by :func:`distila.xapp.nr.tbs.code_blocks`; its C code blocks are taken to fail
@@ -186,7 +187,7 @@ def sinr_db_for_tbler(
     tbler: ArrayLike,
     low_db: float = -60.0,
     high_db: float = 80.0,
-) -> FloatArray:
+) -> Float64Array:
     """Lowest SINR in dB at which the transport-block error rate does not exceed ``tbler``.
 
     Bisection over [``low_db``, ``high_db``] to below 1e-9 dB, so it works with any model that does not rise
@@ -199,7 +200,7 @@ def sinr_db_for_tbler(
     num_cb, size = _segment(mcs_table, mcs, tbs_bits)
     mcs_all, num_cb, size, target = np.broadcast_arrays(np.asarray(mcs), num_cb, size, target)
 
-    def met(sinr_db: FloatArray) -> np.ndarray:
+    def met(sinr_db: Float64Array) -> np.ndarray:
         return np.asarray(_any_block_fails(model.bler(mcs_table, mcs_all, size, sinr_db), num_cb) <= target)
 
     low = np.full(target.shape, float(low_db))
@@ -219,13 +220,13 @@ def _segment(table: int, mcs: ArrayLike, tbs_bits: ArrayLike) -> tuple[IntArray,
     return code_blocks(tbs_bits, mcs_table(table).code_rate[checked_mcs(table, mcs)])
 
 
-def _any_block_fails(bler: FloatArray, num_cb: IntArray) -> FloatArray:
+def _any_block_fails(bler: Float64Array, num_cb: IntArray) -> Float64Array:
     # expm1/log1p keep small error rates accurate where 1 - (1 - p)^C would cancel.
     with np.errstate(divide="ignore"):
         return np.asarray(-np.expm1(num_cb * np.log1p(-bler)))
 
 
-def _checked_probability(value: ArrayLike, name: str) -> FloatArray:
+def _checked_probability(value: ArrayLike, name: str) -> Float64Array:
     values = np.asarray(value, dtype=np.float64)
     ok = (values >= 0.0) & (values <= 1.0)
     if not np.all(ok):

@@ -17,8 +17,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel, sinr_db_for_tbler
-from distila.xapp.nr.mcs import MCS_TABLES, FloatArray, IntArray, mcs_table
+from distila.xapp.nr.mcs import MCS_TABLES, mcs_table
 from distila.xapp.nr.tbs import num_re as count_re
 from distila.xapp.nr.tbs import transport_block_size_bits
 
@@ -64,10 +65,10 @@ class CqiTable:
 
     index: int
     modulation_order: IntArray
-    code_rate: FloatArray
+    code_rate: Float64Array
 
     @property
-    def spectral_efficiency(self) -> FloatArray:
+    def spectral_efficiency(self) -> Float64Array:
         """float64 [16]: information bits per resource element and layer, strictly increasing."""
         return self.modulation_order * self.code_rate
 
@@ -99,7 +100,7 @@ def mcs_for_cqi(cqi_table: int, mcs_table: int) -> IntArray:
     return np.asarray((fits * np.arange(fits.shape[1])).max(axis=1), dtype=np.int64)
 
 
-def cqi_for_sinr_db(sinr_db: ArrayLike, thresholds_db: FloatArray) -> IntArray:
+def cqi_for_sinr_db(sinr_db: ArrayLike, thresholds_db: Float64Array) -> IntArray:
     """Highest CQI whose threshold is reached, int64 of the shape of ``sinr_db``; NaN raises ValueError.
 
     ``thresholds_db`` is float64 [16] as from :func:`cqi_thresholds_db`: entry 0 is ignored, the rest ascends.
@@ -113,7 +114,9 @@ def cqi_for_sinr_db(sinr_db: ArrayLike, thresholds_db: FloatArray) -> IntArray:
     return np.asarray(np.searchsorted(steps[1:], sinr, side="right"), dtype=np.int64)
 
 
-def cqi_thresholds_db(cqi_table: int, bler: BlerModel, target: float = 0.1, num_re: int = DEFAULT_NUM_RE) -> FloatArray:
+def cqi_thresholds_db(
+    cqi_table: int, bler: BlerModel, target: float = 0.1, num_re: int = DEFAULT_NUM_RE
+) -> Float64Array:
     """SINR from which each CQI may be reported, by the definition of TS 38.214 5.2.2.1.
 
     A CQI may be reported when one transport block with its modulation, its code rate and the size that
@@ -159,7 +162,7 @@ def _mcs_rows(preferred_table: int, order: int, rate: float) -> list[tuple[int, 
     ]
 
 
-def _mcs_spectral_efficiency(index: int) -> FloatArray:
+def _mcs_spectral_efficiency(index: int) -> Float64Array:
     return mcs_table(index).spectral_efficiency
 
 

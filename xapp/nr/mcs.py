@@ -18,13 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
-IntArray: TypeAlias = NDArray[np.int64]
+from distila.xapp.nr.arrays import Float64Array, IntArray
 
 # One (modulation order, code rates x 1024) pair per modulation, in index order, as the standard prints them.
 _TABLE_1 = (
@@ -57,10 +54,10 @@ class McsTable:
 
     index: int
     modulation_order: IntArray
-    code_rate: FloatArray
+    code_rate: Float64Array
 
     @property
-    def spectral_efficiency(self) -> FloatArray:
+    def spectral_efficiency(self) -> Float64Array:
         """float64 [num_mcs]: information bits per resource element and layer, modulation order times R."""
         return self.modulation_order * self.code_rate
 

@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distila.xapp.nr.mcs import FloatArray, IntArray
+from distila.xapp.nr.arrays import Float64Array, IntArray
 
 MAX_RE_PER_PRB = 156
 """Cap on the resource elements per PRB counted for the TBS (TS 38.214 5.1.3.2 step 1)."""
@@ -150,7 +150,7 @@ def transport_block_size_bits(
     return np.where(n_info > 0, tbs, 0).astype(np.int64)
 
 
-def _small_tbs_bits(n_info: FloatArray) -> IntArray:
+def _small_tbs_bits(n_info: Float64Array) -> IntArray:
     """Step 3, N_info <= 3824: quantise down, then the smallest table entry that is not below."""
     step = 2.0 ** np.maximum(3, _floor_log2(n_info) - 6)
     quantised = np.maximum(24.0, step * np.floor(n_info / step))
@@ -158,7 +158,7 @@ def _small_tbs_bits(n_info: FloatArray) -> IntArray:
     return _SMALL_TBS_BITS[np.minimum(position, _SMALL_TBS_BITS.size - 1)]
 
 
-def _large_tbs_bits(n_info: FloatArray, rate: FloatArray) -> FloatArray:
+def _large_tbs_bits(n_info: Float64Array, rate: Float64Array) -> Float64Array:
     """Step 4, N_info > 3824: quantise to nearest, then fill C equal, byte-aligned code blocks."""
     step = 2.0 ** (_floor_log2(n_info - 24.0) - 5)
     # "Ties in the round function are broken towards the next largest integer": numpy's round goes to even.
@@ -170,7 +170,7 @@ def _large_tbs_bits(n_info: FloatArray, rate: FloatArray) -> FloatArray:
     return np.asarray(8.0 * num_cb * np.ceil(payload / (8.0 * num_cb)) - 24.0, dtype=np.float64)
 
 
-def _floor_log2(value: FloatArray) -> IntArray:
+def _floor_log2(value: Float64Array) -> IntArray:
     # frexp is exact where floor(log2(x)) can be off by one just below a power of two.
     _, exponent = np.frexp(np.maximum(value, 1.0))
     return exponent.astype(np.int64) - 1
@@ -207,7 +207,7 @@ def code_blocks(tbs_bits: ArrayLike, code_rate: ArrayLike) -> tuple[IntArray, In
     return num_cb.astype(np.int64), size.astype(np.int64)
 
 
-def _require(value: FloatArray | IntArray, ok: np.ndarray, name: str, rule: str) -> None:
+def _require(value: Float64Array | IntArray, ok: np.ndarray, name: str, rule: str) -> None:
     # NaN fails every comparison, so it is rejected here too.
     if not np.all(ok):
         bad = np.broadcast_to(value, np.shape(ok))[~ok].flat[0]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from numpy import count_nonzero
 
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, KpiReport
+from distila.xapp.nr.arrays import BoolArray, Float32Array, IntArray
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.columns import Layout
 from distila.xapp.policy.guard import Guard, Limits
@@ -50,11 +50,11 @@ class Engine:
         self._value_of_action = np.array([action.value for action in manifest.actions])
         bundle.run(np.zeros((1, len(manifest.columns)), np.float32), np.zeros((1, manifest.state_size), np.float32))
 
-    def matrix(self, report: KpiReport) -> FloatArray:
+    def matrix(self, report: KpiReport) -> Float32Array:
         """The report as the graph expects it, float32 [ue, column]."""
         return self._layout.matrix(report)
 
-    def infer(self, matrix: FloatArray, rows: IntArray, noticed: Counter[str]) -> tuple[FloatArray, IntArray]:
+    def infer(self, matrix: Float32Array, rows: IntArray, noticed: Counter[str]) -> tuple[Float32Array, IntArray]:
         """Scores [ue, action] and greedy action [ue]; the UEs' memory moves on by one report."""
         score, action, next_state = self.bundle.run(matrix, self.memory.state[rows])
         # A state that is not finite would poison every later decision of the UE: forget it instead.
@@ -67,7 +67,7 @@ class Engine:
         return score, action
 
     def guarded(
-        self, report: KpiReport, score: FloatArray, action: IntArray, rows: IntArray, guarded: Counter[str]
+        self, report: KpiReport, score: Float32Array, action: IntArray, rows: IntArray, guarded: Counter[str]
     ) -> tuple[IntArray, IntArray, IntArray]:
         """Kind and value of the decisions as they may go out, and the kind that the policy wanted; [ue] each."""
         wanted = self._kind_of_action[action]
@@ -161,7 +161,7 @@ class Decided:
 
     report: KpiReport
     seating: Seating
-    kept_back: npt.NDArray[np.bool_] | None
+    kept_back: BoolArray | None
     engine_us: Sequence[float]
 
 

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distila.xapp.errors import InputError, first_error, one_line
-from distila.xapp.kpi.report import NUM_MCS, FloatArray, IntArray
+from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.policy.columns import UNITS, Layout
 
 CONTRACT: Final = "distila-policy/1"
@@ -126,7 +126,7 @@ class Bundle:
         """sha256 of the graph, hex: what a decision carries to say who made it."""
         return self.manifest.sha256
 
-    def run(self, report: FloatArray, state: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
+    def run(self, report: Float32Array, state: Float32Array) -> tuple[Float32Array, IntArray, Float32Array]:
         """One batch through the graph: score [n, M], action [n], next_state [n, S]."""
         score, action, next_state = self.session.run(
             ["score", "action", "next_state"], {"report": report, "state": state}
@@ -134,7 +134,7 @@ class Bundle:
         return score, action, next_state
 
 
-def run_times_us(bundle: Bundle, report: FloatArray, state: FloatArray, runs: int) -> dict[str, float]:
+def run_times_us(bundle: Bundle, report: Float32Array, state: Float32Array, runs: int) -> dict[str, float]:
     """Time of one call of the graph on a batch [us]: ``p50`` and ``p99`` over ``runs``, after a warm-up."""
     times = np.empty(runs)
     for run in range(-50, runs):
@@ -219,8 +219,8 @@ def write_bundle(
     actions: list[Action],
     mcs_tables: list[Literal[1, 2, 3]],
     training: dict[str, Any],
-    golden_report: FloatArray,
-    golden_state: FloatArray,
+    golden_report: Float32Array,
+    golden_state: Float32Array,
     description: str = "",
     benchmark: dict[str, Any] | None = None,
     latency_us: dict[str, float] | None = None,
@@ -288,7 +288,7 @@ def _manifest(**fields: Any) -> Manifest:
         raise InputError(f"{MANIFEST_FILE}: {first_error(error)}") from None
 
 
-def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: FloatArray, state: FloatArray) -> Golden:
+def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: Float32Array, state: Float32Array) -> Golden:
     """The golden vectors: the given inputs with what the graph makes of them."""
     session = _session(graph_path, graph)
     _check_tensors(graph_path, session, manifest)
@@ -390,7 +390,7 @@ def _check_golden(bundle: Bundle) -> None:
         raise InputError(f"{graph_path}: action is not the argmax of score")
 
 
-def _array(rows: list[list[float | None]] | list[list[float]]) -> npt.NDArray[np.float32]:
+def _array(rows: list[list[float | None]] | list[list[float]]) -> Float32Array:
     widths = {len(row) for row in rows}
     if len(widths) != 1:
         return np.empty((0, 0), np.float32)

@@ -21,9 +21,9 @@ from distila.xapp.kpi.report import (
     RETX_ACK,
     RETX_MCS_SUM,
     RETX_NACK,
-    FloatArray,
     KpiReport,
 )
+from distila.xapp.nr.arrays import Float32Array
 
 UNITS: Final[dict[str, str]] = {
     "cqi": "index 0..15 of the UE's CQI table",
@@ -88,7 +88,7 @@ class Layout:
             self._harq.append(self._mcs_mean)
         self._retx_mcs_mean = where.get("retx_mcs_mean")
 
-    def matrix(self, report: KpiReport) -> FloatArray:
+    def matrix(self, report: KpiReport) -> Float32Array:
         """The report as the graph expects it, float32 [ue, column]."""
         width = len(self.columns)
         matrix = np.zeros((report.num_ues, width), np.float32)

@@ -22,11 +22,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distila.xapp.kpi.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, KpiReport
+from distila.xapp.nr.arrays import BoolArray, Float32Array, IntArray
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.policy.ue_table import UeMemory
 
@@ -118,7 +118,7 @@ class Guard:
     def check(
         self,
         report: KpiReport,
-        score: FloatArray,
+        score: Float32Array,
         kind: IntArray,
         value: IntArray,
         memory: UeMemory,
@@ -141,7 +141,7 @@ class Guard:
         if not config.enabled:
             guarded["switched_off"] += report.num_ues
             return np.full_like(kind, NATIVE), np.zeros_like(value)
-        bad: npt.NDArray[np.bool_] = np.zeros(len(kind), bool)
+        bad: BoolArray = np.zeros(len(kind), bool)
         finite = np.isfinite(score)
         if count_nonzero(finite) < finite.size:
             bad = self._veto("not_finite", np.asarray(~finite.all(axis=1)), bad, guarded)
@@ -181,9 +181,7 @@ class Guard:
         return np.where(kind == NATIVE, value, np.minimum(np.maximum(value, low), high))
 
     @staticmethod
-    def _veto(
-        reason: str, new: npt.NDArray[np.bool_], bad: npt.NDArray[np.bool_], guarded: Counter[str]
-    ) -> npt.NDArray[np.bool_]:
+    def _veto(reason: str, new: BoolArray, bad: BoolArray, guarded: Counter[str]) -> BoolArray:
         count = int((new & ~bad).sum())
         if count:
             guarded[reason] += count
@@ -195,11 +193,11 @@ class Guard:
         report: KpiReport,
         kind: IntArray,
         value: IntArray,
-        bad: npt.NDArray[np.bool_],
+        bad: BoolArray,
         memory: UeMemory,
         rows: IntArray,
         guarded: Counter[str],
-    ) -> npt.NDArray[np.bool_]:
+    ) -> BoolArray:
         """Which UEs are held on native, [ue]; updates the fading counts and trips where too much fails."""
         sent = report.first_tx
         counts = np.empty((len(rows), 4), np.float32)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import FloatArray, IntArray
+from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.cqi import mcs_for_cqi
 
 MAX_CQI: Final = 15
@@ -52,7 +51,7 @@ class OllaConfig:
         return self.step_on_nack * self.target_bler / (1 - self.target_bler)
 
 
-def cqi_to_mcs_table() -> npt.NDArray[np.float32]:
+def cqi_to_mcs_table() -> Float32Array:
     """MCS of every CQI, [mcs_table - 1, cqi_table - 1, cqi]: `mcs_for_cqi` for all nine pairs of tables."""
     return np.array(
         [[mcs_for_cqi(cqi_table, mcs_table) for cqi_table in (1, 2, 3)] for mcs_table in (1, 2, 3)], np.float32
@@ -81,10 +80,10 @@ class CqiOlla:
         self._row = np.arange(len(mcs_table))
         self._step_on_ack = np.float32(config.step_on_ack)
         self._step_on_nack = np.float32(config.step_on_nack)
-        self.offset: FloatArray = np.zeros(len(mcs_table), np.float32)
-        self.last_cqi: FloatArray = np.full(len(mcs_table), np.nan, np.float32)
+        self.offset: Float32Array = np.zeros(len(mcs_table), np.float32)
+        self.last_cqi: Float32Array = np.full(len(mcs_table), np.nan, np.float32)
 
-    def update(self, mcs: IntArray, ack: FloatArray, nack: FloatArray) -> None:
+    def update(self, mcs: IntArray, ack: Float32Array, nack: Float32Array) -> None:
         """Move the offsets.
 
         Args:
@@ -97,7 +96,7 @@ class CqiOlla:
         self.offset = self.offset + (rise.astype(np.float32) - fall.astype(np.float32))
         self._bound()
 
-    def observe_cqi(self, cqi: FloatArray) -> None:
+    def observe_cqi(self, cqi: Float32Array) -> None:
         """Take over the CQI of those UEs that report one, [ue], NaN = none."""
         measured = ~np.isnan(cqi)
         if measured.any():

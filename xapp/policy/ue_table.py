@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from distila.xapp.kpi.report import NO_UE_ID, FloatArray, IntArray, KpiReport
+from distila.xapp.kpi.report import NO_UE_ID, KpiReport
+from distila.xapp.nr.arrays import Float32Array, IntArray
 
 _NEVER: Final = 2**40  # slots; longer than any limit
 
@@ -29,8 +30,8 @@ class UeMemory:
 
     capacity: int
     state_size: int
-    state: FloatArray = field(init=False)
-    recent: FloatArray = field(init=False)
+    state: Float32Array = field(init=False)
+    recent: Float32Array = field(init=False)
     held_slots: IntArray = field(init=False)
     idle_slots: IntArray = field(init=False)
 

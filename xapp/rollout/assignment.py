@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.kpi.report import NO_UE_ID, IntArray, KpiReport
+from distila.xapp.kpi.report import NO_UE_ID, KpiReport
+from distila.xapp.nr.arrays import IntArray
 from distila.xapp.rollout.plan import BUCKETS, CONTROL, Plan
 
 _OUT_OF_TEST: Final = 0  # index of the champion: not in the test, not counted
@@ -40,7 +41,7 @@ def mix64(seed: np.uint64, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint6
     return mixed
 
 
-def arm_of_bucket(plan: Plan, stage: int) -> npt.NDArray[np.int64]:
+def arm_of_bucket(plan: Plan, stage: int) -> IntArray:
     """Arm index of each bucket in a stage, [BUCKETS]; 0 where the bucket is not in the test."""
     table = np.zeros(BUCKETS, np.int64)
     names = plan.arm_names()

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from distila.xapp.kpi.report import IntArray
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.rollout.kpi import SUMS, grouped
 from distila.xapp.rollout.sequences import Moments
-
-FloatArray = npt.NDArray[np.float64]
 
 TAIL: Final = 0.05
 """The worst 5 % of the unit intervals."""
@@ -121,7 +118,7 @@ class Exposure:
     def __init__(self, arms: Sequence[str], settle_intervals: int) -> None:
         self._arms = list(arms)
         self._settle = settle_intervals
-        self._chunks: list[tuple[IntArray, IntArray, FloatArray]] = []
+        self._chunks: list[tuple[IntArray, IntArray, Float64Array]] = []
         self._row: dict[int, int] = {}
         self._free: list[int] = []
         self._interval = 0
@@ -144,7 +141,7 @@ class Exposure:
             setattr(self, name, np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)]))
         self._free.extend(range(before + rows - 1, before - 1, -1))
 
-    def add(self, units: IntArray, arms: IntArray, sums: FloatArray) -> None:
+    def add(self, units: IntArray, arms: IntArray, sums: Float64Array) -> None:
         """Take in what `KpiMeter.drain` gave: units [n], arm indices [n], `SUMS` [n, sum]."""
         if len(units):
             self._chunks.append((units, arms, sums))
@@ -169,7 +166,7 @@ class Exposure:
             self._take_in(units, arms, sums, tail_below)
         self._forget()
 
-    def _take_in(self, units: IntArray, arms: IntArray, sums: FloatArray, tail_below: float | None) -> None:
+    def _take_in(self, units: IntArray, arms: IntArray, sums: Float64Array, tail_below: float | None) -> None:
         throughput = sums[:, _AT["bits"]] / np.maximum(sums[:, _AT["slots"]], 1)
         heard = (sums[:, _AT["prbs"]] > 0) & np.isfinite(sums).all(axis=1)
         calm = heard & (arms <= 1)
@@ -199,12 +196,12 @@ class Exposure:
         self._seen[rows] = self._interval
         return rows
 
-    def _before(self, rows: IntArray, arms: IntArray, values: FloatArray) -> None:
+    def _before(self, rows: IntArray, arms: IntArray, values: Float64Array) -> None:
         # Whoever was in an arm and is no longer, has left the test for good.
         self._close(rows[self._arm[rows] > 0])
         self._past[rows] += values
 
-    def _within(self, rows: IntArray, arms: IntArray, values: FloatArray) -> None:
+    def _within(self, rows: IntArray, arms: IntArray, values: Float64Array) -> None:
         joined = self._arm[rows] != arms
         self._close(rows[joined & (self._arm[rows] > 0)])
         self._arm[rows] = arms

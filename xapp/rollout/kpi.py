@@ -20,26 +20,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.kpi.report import (
-    ACK,
-    DTX,
-    MEASURED,
-    NACK,
-    NATIVE,
-    NUM_MCS,
-    RESIDUAL,
-    RETX_ACK,
-    RETX_NACK,
-    IntArray,
-    KpiReport,
-)
+from distila.xapp.kpi.report import ACK, DTX, MEASURED, NACK, NATIVE, NUM_MCS, RESIDUAL, RETX_ACK, RETX_NACK, KpiReport
+from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.arm import Arm, Decided
 from distila.xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
 from distila.xapp.rollout.assignment import hash64
-
-FloatArray = npt.NDArray[np.float64]
 
 SUMS: Final = (
     "slots",
@@ -62,7 +49,7 @@ _CQI, _RI, _PRBS = (MEASURED.index(name) for name in ("cqi", "ri", "prbs"))
 
 
 @lru_cache(maxsize=1)
-def tbs_table() -> npt.NDArray[np.int64]:
+def tbs_table() -> IntArray:
     """Transport block sizes [MCS table 1..3, layers 1..4, PRBs 0..275, MCS 0..28]; 0 beyond an MCS table."""
     table = np.zeros((3, _MOST_LAYERS, _MOST_PRBS + 1, NUM_MCS), np.int64)
     re = np.asarray(num_re(np.arange(_MOST_PRBS + 1)))
@@ -120,7 +107,7 @@ class KpiMeter:
         counts["compared"] += int(np.count_nonzero(both))
         counts["difference"] += int((value - live_value)[both].sum())
 
-    def drain(self) -> tuple[IntArray, IntArray, FloatArray]:
+    def drain(self) -> tuple[IntArray, IntArray, Float64Array]:
         """Units [n], arm indices [n] and their `SUMS` [n, sum] since the last call; a unit and arm has one row."""
         # The loop appends meanwhile, which a deque bears; what comes now is for the next call.
         batch = [self._pending.popleft() for _ in range(len(self._pending))]
@@ -140,7 +127,7 @@ class KpiMeter:
             return one.seating.units
         return np.full(one.report.num_ues, np.int64(hash64(one.report.cell_id) >> np.uint64(1)))
 
-    def _sums(self, batch: list[Decided]) -> FloatArray:
+    def _sums(self, batch: list[Decided]) -> Float64Array:
         """The sums of reports of one seating, [ue, SUMS]."""
         reports = [one.report for one in batch]
         count, ues = len(reports), reports[0].num_ues
@@ -178,7 +165,7 @@ class KpiMeter:
                 if spent_us > self._budget_us:
                     late[row, slice(None) if index is None else index] = 1
 
-        def added(values: npt.NDArray[Any]) -> FloatArray:
+        def added(values: npt.NDArray[Any]) -> Float64Array:
             return np.asarray(values.reshape(count, ues).sum(axis=0), np.float64)
 
         bits = np.bincount(entry_ue % ues, arrived * sizes.take(base.take(entry_ue) + entry_mcs), minlength=ues)
@@ -204,7 +191,7 @@ class KpiMeter:
         }
 
 
-def grouped(units: IntArray, arms: IntArray, sums: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+def grouped(units: IntArray, arms: IntArray, sums: Float64Array) -> tuple[IntArray, IntArray, Float64Array]:
     """Rows of one unit and arm added up."""
     if not len(units):
         return units, arms, sums

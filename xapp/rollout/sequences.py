@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from distila.xapp.nr.arrays import Float64Array
 
 
 class Moments:
@@ -35,11 +34,11 @@ class Moments:
     constant last.
     """
 
-    def __init__(self, matrix: FloatArray) -> None:
+    def __init__(self, matrix: Float64Array) -> None:
         self.matrix = matrix
 
     @classmethod
-    def of(cls, vectors: FloatArray) -> "Moments":
+    def of(cls, vectors: Float64Array) -> "Moments":
         """Moments of the units' vectors, [unit, 2 + c]."""
         extended = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)
         return cls(extended.T @ extended)
@@ -50,7 +49,7 @@ class Moments:
         return float(self.matrix[-1, -1])
 
     @property
-    def sums(self) -> FloatArray:
+    def sums(self) -> Float64Array:
         """Sum of the vectors."""
         return np.asarray(self.matrix[-1, :-1])
 
@@ -133,7 +132,7 @@ def estimate(
     return Estimate(adjusted / over, error, freedom, float(ratio[0]), float(ratio[1])) if error > 0 else None
 
 
-def _slope(product: FloatArray, target: FloatArray) -> FloatArray:
+def _slope(product: Float64Array, target: Float64Array) -> Float64Array:
     """Least squares from second moments; covariates without spread get no say."""
     spread = np.sqrt(np.maximum(np.diag(product), 0))
     slope = np.zeros(len(target))
