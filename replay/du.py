@@ -291,7 +291,7 @@ class Du:
         """Take a control message that reached the E2 node in this slot; it takes effect after the configured delay.
 
         Returns:
-            UE decisions by what became of them: ``accepted``, or the cause of refusal in the words of the service
+            UE decisions by what became of them: ``accepted``, or the cause of rejection in the words of the service
             model's ``Cause`` (also counted in `rejected`).
         """
         count = len(decisions.rnti)

@@ -20,7 +20,7 @@ import grpc
 from distila.schemas import e2_service_v1_pb2 as service_pb
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceServicer, add_E2ServiceServicer_to_server
-from distila.xapp.e2.codec import Identity, Refused, check_envelope, decode_control, encode_indication
+from distila.xapp.e2.codec import Identity, Rejected, check_envelope, decode_control, encode_indication
 from distila.xapp.e2.tls import TlsConfig
 from distila.xapp.e2.transport import split_endpoint
 from distila.xapp.errors import InputError
@@ -105,8 +105,8 @@ class E2Node(E2ServiceServicer):
         """Stream indications until `end`."""
         try:
             check_envelope(request.envelope)
-        except Refused as refusal:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
+        except Rejected as rejection:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(rejection))
         if not self._busy.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another xApp is subscribed")
         try:
@@ -145,9 +145,9 @@ class E2Node(E2ServiceServicer):
                 arrived_ns = time.perf_counter_ns()
                 try:
                     answer = Answer(decode_control(request.header, request.message), arrived_ns)
-                except Refused as refusal:
-                    self.refused[refusal.reason] += 1
-                    outcomes.put(refusal_outcome(refusal))
+                except Rejected as rejection:
+                    self.refused[rejection.reason] += 1
+                    outcomes.put(refusal_outcome(rejection))
                     continue
                 decisions = answer.decisions
                 answer.outcome.add_done_callback(partial(_tell, outcomes, decisions))
@@ -214,9 +214,9 @@ def _tell(
     outcomes.put(outcome_of(decisions, done.result()))
 
 
-def refusal_outcome(refusal: Refused) -> pb.ControlOutcome:
+def refusal_outcome(rejection: Rejected) -> pb.ControlOutcome:
     """What the xApp is told of a control message that could not be read."""
-    unsupported = refusal.reason in ("service_model", "encoding")
+    unsupported = rejection.reason in ("service_model", "encoding")
     cause = pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
     return pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
 

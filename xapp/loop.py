@@ -17,7 +17,7 @@ import numpy as np
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field
 
-from distila.xapp.e2.codec import ControlEncoder, Identity, Refused, decode_indication, decode_indication_header
+from distila.xapp.e2.codec import ControlEncoder, Identity, Rejected, decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import NATIVE, Decisions, KpiReport
 from distila.xapp.nr.arrays import IntArray
@@ -189,9 +189,9 @@ class DecisionLoop:
         try:
             header = decode_indication_header(header_data)
             report = decode_indication(header, message_data, self.stats.noticed)
-        except Refused as refusal:
-            self.stats.dropped[refusal.reason] += 1
-            log.debug("indication refused: %s", refusal)
+        except Rejected as rejection:
+            self.stats.dropped[rejection.reason] += 1
+            log.debug("indication refused: %s", rejection)
             return None
         decoded_ns = self._clock_ns()
         decisions = self.decide(report, start_ns if received_ns is None else received_ns)

@@ -15,7 +15,7 @@ from typing import Final
 
 from distila.replay.e2_node import Answer, outcome_of, refusal_outcome
 from distila.xapp.e2 import e2ap, rmr
-from distila.xapp.e2.codec import Refused, decode_control
+from distila.xapp.e2.codec import Rejected, decode_control
 from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
 from distila.xapp.e2.rmr import RmrMessage, RmrPort
 from distila.xapp.kpi.report import Decisions
@@ -139,8 +139,8 @@ class E2Term:
     def _control(self, received: RmrMessage) -> None:
         try:
             control = e2ap.decode_control_request(received.payload)
-        except Refused as refusal:
-            self.refused[refusal.reason] += 1
+        except Rejected as rejection:
+            self.refused[rejection.reason] += 1
             return
         self.requests.append(control)
         if self.silent:
@@ -150,9 +150,9 @@ class E2Term:
             return
         try:
             decisions = decode_control(control.header, control.message)
-        except Refused as refusal:
-            self.refused[refusal.reason] += 1
-            outcome = refusal_outcome(refusal).SerializeToString()
+        except Rejected as rejection:
+            self.refused[rejection.reason] += 1
+            outcome = refusal_outcome(rejection).SerializeToString()
             self.reply(control, outcome, ("ricRequest", "control-message-invalid"))
             return
         answer = Answer(decisions, time.perf_counter_ns())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2 import codec
-from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Refused
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Rejected
 from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_records
 from distila.xapp.kpi.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, Decisions, KpiReport
 
@@ -184,12 +184,12 @@ def damaged(draw):
 
 
 def outcome(data):
-    """What becomes of a message: the report and what was noticed, or the reason of refusal."""
+    """What becomes of a message: the report and what was noticed, or the reason of rejection."""
     noticed = Counter()
     try:
         return read(data, noticed), noticed
-    except Refused as refusal:
-        return refusal.reason, noticed
+    except Rejected as rejection:
+        return rejection.reason, noticed
 
 
 @given(damaged() | st.binary(max_size=300))
@@ -198,7 +198,7 @@ def outcome(data):
 @example(message_of([b"\x0d\x05\x00\x00\x00"]) + HARQ + HARQ)  # a message given twice is merged
 @example(message_of([b"\x0d\x05\x00\x00\x00"]) + b"\x12\x06\x08\x00\x10\x03\x18\x07")  # arrays that are not packed
 def test_damaged_octets_mean_the_same_to_both_readers(data):
-    """Whichever reader takes it, the same report, the same counts, or the same refusal; and never another exception."""
+    """Both readers give the same report and counts, or the same rejection; and never another exception."""
     fast, fast_noticed = outcome(data)
     with mock.patch("distila.xapp.e2.codec.read_records", return_value=None):
         reference, noticed = outcome(data)
@@ -246,7 +246,7 @@ def with_envelope(name="distila-la", version="1.0", encoding=pb.ENCODING_PROTO, 
     ],
 )
 def test_a_header_that_cannot_be_used_is_refused_with_its_reason(header, reason):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         codec.decode_indication_header(header)
     assert refused.value.reason == reason
     assert "\n" not in str(refused.value)
@@ -262,7 +262,7 @@ def test_a_header_that_cannot_be_used_is_refused_with_its_reason(header, reason)
     ],
 )
 def test_a_message_that_cannot_be_read_is_refused_with_its_reason(message, reason):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         read(message)
     assert refused.value.reason == reason
 
@@ -415,7 +415,7 @@ def test_a_ue_decision_without_an_action_reads_as_native():
 def test_a_control_message_with_an_impossible_ue_id_is_refused_or_read():
     header = pb.ControlHeader(envelope=IDENTITY.envelope(), cell_id="cell").SerializeToString()
     message = pb.ControlMessage(ues=[pb.UeDecision(rnti=1, ue_id=2**64 - 1)]).SerializeToString()
-    with suppress(Refused):
+    with suppress(Rejected):
         codec.decode_control(header, message)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pycrate_asn1dir", reason="E2AP")
 from distila.xapp.e2 import e2ap
-from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Rejected
 from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
 from distila.xapp.e2.e2ap_aper import CONTROL, INDICATION, INITIATING, SUCCESSFUL, read_pdu
 
@@ -93,7 +93,7 @@ def test_long_payloads_go_through(length):
 def test_what_cannot_have_passed_an_e2_termination_is_refused():
     pdu = bytes(MAX_MESSAGE_BYTES + 1)
     for decode in (e2ap.decode_indication, e2ap.decode_control_answer, e2ap.decode_control_request):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Rejected) as refused:
             decode(pdu)
         assert refused.value.reason == "oversized"
 
@@ -162,7 +162,7 @@ def test_an_indication_of_an_insert_is_read_too():
 def test_one_octet_lengths_beyond_127_as_some_xapps_write_them_are_refused():
     content = b"\x00\x00\x01" + b"\x00\x1a\x00" + bytes([201, 200]) + b"m" * 200
     wrong = bytes([0x00, 0x05, 0x40, len(content) & 0xFF]) + content
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         e2ap.decode_indication(wrong)
     assert refused.value.reason == "malformed_e2ap"
 
@@ -174,7 +174,7 @@ def test_an_indication_without_a_mandatory_ie_is_refused(missing):
     if missing == 3:  # the type is not used: report and insert are the same to a reader of indications
         assert e2ap.decode_indication(pdu(5, *ies)).message == b"m"
         return
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         e2ap.decode_indication(pdu(5, *ies))
     assert refused.value.reason == "malformed_e2ap"
 
@@ -185,7 +185,7 @@ def test_an_indication_without_a_mandatory_ie_is_refused(missing):
 def test_every_truncation_is_refused():
     whole = e2ap.encode_indication(Indication(REQUEST, 1, b"h" * 40, b"m" * 300, 5))
     for end in range(len(whole)):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Rejected) as refused:
             e2ap.decode_indication(whole[:end])
         assert refused.value.reason in ("malformed_e2ap", "not_an_indication")
 
@@ -201,7 +201,7 @@ def test_every_truncation_is_refused():
     ],
 )  # fmt: skip
 def test_foreign_messages_are_refused_by_name(decode, data, reason):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         decode(data)
     assert refused.value.reason == reason
 
@@ -212,7 +212,7 @@ def test_foreign_messages_are_refused_by_name(decode, data, reason):
 @example(b"\x00\x05\x40\xc1" + bytes(100))
 def test_no_bytes_do_anything_but_be_read_or_refused(data):
     for decode in (e2ap.decode_indication, e2ap.decode_control_answer, e2ap.decode_control_request):
-        with suppress(Refused):
+        with suppress(Rejected):
             decode(data)
 
 

@@ -19,7 +19,7 @@ from distila.replay.trace import ChannelTrace
 from distila.schemas import edgeric_v1_pb2 as pb
 from distila.xapp.app import Xapp
 from distila.xapp.config import RunConfig
-from distila.xapp.e2.codec import Identity, Refused, decode_indication, decode_indication_header, encode_indication
+from distila.xapp.e2.codec import Identity, Rejected, decode_indication, decode_indication_header, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS, Telemetry
 from distila.xapp.errors import InputError
@@ -192,9 +192,9 @@ def test_a_gnb_that_restarts_is_a_new_one(telemetry, latest):
 
 def test_a_tti_that_comes_twice_counts_once(telemetry):
     telemetry.report(tti(5, ue()))
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(Rejected) as rejection:
         telemetry.report(tti(5, ue()))
-    assert refusal.value.reason == "duplicate_tti"
+    assert rejection.value.reason == "duplicate_tti"
 
 
 @given(st.binary(max_size=200))
@@ -202,7 +202,7 @@ def test_any_octets_are_a_report_or_refused(octets):
     telemetry = Telemetry(EdgeRicConfig())
     try:
         report = telemetry.report(octets)
-    except Refused:
+    except Rejected:
         return
     # Whatever it holds passes the codec, which leaves out what makes no sense.
     noticed = Counter()
@@ -227,7 +227,7 @@ def test_any_telemetry_is_survived_by_the_whole_loop(messages):
         message = pb.TtiMetrics(tti_index=index, timestamp_us=index, ues=[pb.UeMetrics(rnti=rnti, mac=mac)])
         try:
             report = telemetry.report(message.SerializeToString())
-        except Refused:
+        except Rejected:
             continue
         loop.step(*encode_indication(report, Identity()))
 

@@ -264,7 +264,7 @@ def test_explains_reasons_and_shows_unknown_ones_as_they_are(closed):
 def test_every_reason_counted_in_the_code_has_its_line():
     root = Path(__file__).parents[2]
     code = "\n".join(path.read_text("utf-8") for part in ("xapp", "replay") for path in (root / part).rglob("*.py"))
-    counted = {("dropped", reason) for reason in re.findall(r'Refused\(\s*"(\w+)"', code)}
+    counted = {("dropped", reason) for reason in re.findall(r'Rejected\(\s*"(\w+)"', code)}
     # The E2 node's, which answers CAUSE_MALFORMED; answers to control requests; EdgeRIC's telemetry: counted as lost.
     others = (
         "malformed_control",

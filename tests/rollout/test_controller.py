@@ -9,7 +9,7 @@ from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.audit import replayed
 from distila.xapp.rollout.controller import order
-from distila.xapp.rollout.machine import Command, ConflictError, RefusedError
+from distila.xapp.rollout.machine import Command, ConflictError, RejectedError
 from distila.xapp.rollout.redis_store import RedisStore
 
 HARM = {2: 0.6}  # arm 2 is the challenger
@@ -124,12 +124,12 @@ def test_two_operators_at_once(open_twice, make_plan):
     order(one, command("pause", expected_version=state.version))
     with pytest.raises(ConflictError, match="at version 2, not 1"):
         order(other, command("abort", expected_version=state.version))
-    with pytest.raises(RefusedError, match="already"):
+    with pytest.raises(RejectedError, match="already"):
         order(other, command("pause"))
-    with pytest.raises(RefusedError, match="abort or promote it first"):
+    with pytest.raises(RejectedError, match="abort or promote it first"):
         order(other, command("start", plan=make_plan()))
     order(other, command("abort"))
-    with pytest.raises(RefusedError, match="no rollout is active"):
+    with pytest.raises(RejectedError, match="no rollout is active"):
         order(one, command("promote"))
     order(one, command("start", plan=make_plan()))
     assert [entry["what"] for entry in one.audit()] == ["start", "pause", "abort", "start"]

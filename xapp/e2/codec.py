@@ -1,8 +1,8 @@
 """E2 octet strings to `KpiReport` and `Decisions`, and back, in distila's service model (schemas/e2sm_v1.proto).
 
 Both directions of both messages live here, so that the xApp and whatever stands in for the E2 node cannot disagree.
-Decoding never trusts the sender: what cannot be read is refused as a whole (`Refused`, with a reason to count), a value
-out of its range becomes *not measured*, and both are counted by reason.
+Decoding never trusts the sender: a message that cannot be read is rejected as a whole (`Rejected`, with a reason to
+count), a value out of its range becomes *not measured*, and both are counted by reason.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ _FIRST_COUNT: Final = 2
 _HARQ_LIMITS: Final = np.array([[0], [NUM_MCS], *[[_MAX_COUNT]] * 4])  # the first is the number of UEs
 
 
-class Refused(Exception):  # noqa: N818  # it is the message that is refused, not an error of ours
+class Rejected(Exception):  # noqa: N818  # the message is rejected; it is no error of the program
     """A message that cannot be used. ``reason`` is a short, fixed word to count by; the text says more."""
 
     def __init__(self, reason: str, text: str) -> None:
@@ -87,31 +87,31 @@ def check_envelope(envelope: pb.Envelope) -> None:
     """Refuse another service model, another major version, or another encoding.
 
     Raises:
-        Refused: reason ``service_model`` or ``encoding``.
+        Rejected: reason ``service_model`` or ``encoding``.
     """
     model = envelope.service_model
     if model.name != SERVICE_MODEL or model.version.split(".")[0] != SERVICE_MODEL_VERSION.split(".")[0]:
         wanted = f"{SERVICE_MODEL} {SERVICE_MODEL_VERSION}"
-        raise Refused("service_model", f"service model is {model.name!r} {model.version!r}, expected {wanted}")
+        raise Rejected("service_model", f"service model is {model.name!r} {model.version!r}, expected {wanted}")
     if envelope.encoding != pb.ENCODING_PROTO:
-        raise Refused("encoding", f"encoding is {envelope.encoding}, expected ENCODING_PROTO")
+        raise Rejected("encoding", f"encoding is {envelope.encoding}, expected ENCODING_PROTO")
 
 
 def decode_indication_header(data: bytes) -> pb.IndicationHeader:
     """Parse and check a RICindicationHeader.
 
     Raises:
-        Refused: reason ``oversized``, ``malformed_header``, ``service_model``, ``encoding`` or ``no_cell_id``.
+        Rejected: reason ``oversized``, ``malformed_header``, ``service_model``, ``encoding`` or ``no_cell_id``.
     """
     if len(data) > MAX_MESSAGE_BYTES:
-        raise Refused("oversized", f"header of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise Rejected("oversized", f"header of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
         header = pb.IndicationHeader.FromString(data)
     except DecodeError as error:
-        raise Refused("malformed_header", f"indication header: {error}") from None
+        raise Rejected("malformed_header", f"indication header: {error}") from None
     check_envelope(header.envelope)
     if not header.cell_id:
-        raise Refused("no_cell_id", "indication header: cell_id is empty")
+        raise Rejected("no_cell_id", "indication header: cell_id is empty")
     return header
 
 
@@ -124,14 +124,14 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
         noticed: counts, by reason, UEs left out (``ue_...``) and values taken as not measured (``invalid_...``).
 
     Raises:
-        Refused: reason ``oversized`` or ``malformed_message``.
+        Rejected: reason ``oversized`` or ``malformed_message``.
     """
     if len(data) > MAX_MESSAGE_BYTES:
-        raise Refused("oversized", f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise Rejected("oversized", f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
     try:
         table, arrays = read_records(data) or read_by_protobuf(data)
     except DecodeError as error:
-        raise Refused("malformed_message", f"indication message: {error}") from None
+        raise Rejected("malformed_message", f"indication message: {error}") from None
     harq = _harq(arrays, len(table), noticed)
     usable = _usable(table, noticed)
     if usable is not None:
@@ -356,17 +356,17 @@ def decode_control(header_data: bytes, message_data: bytes) -> Decisions:
     """Parse a control message, as the E2 node does. A UE decision without an action reads as native.
 
     Raises:
-        Refused: reason ``malformed_control``, ``service_model`` or ``encoding``.
+        Rejected: reason ``malformed_control``, ``service_model`` or ``encoding``.
     """
     try:
         header = pb.ControlHeader.FromString(header_data)
         message = pb.ControlMessage.FromString(message_data)
     except DecodeError as error:
-        raise Refused("malformed_control", f"control message: {error}") from None
+        raise Rejected("malformed_control", f"control message: {error}") from None
     check_envelope(header.envelope)
     ues = message.ues
     if any(ue.ue_id >= _MAX_UE_ID for ue in ues):
-        raise Refused("malformed_control", f"control message: a ue_id is {_MAX_UE_ID} or more")
+        raise Rejected("malformed_control", f"control message: a ue_id is {_MAX_UE_ID} or more")
     rows = np.array([(ue.rnti, ue.ue_id, ue.mcs, ue.mcs_offset, ue.arm) for ue in ues], np.int64).reshape(len(ues), 5)
     kinds = {"mcs": MCS, "mcs_offset": MCS_OFFSET}
     kind = np.array([kinds.get(ue.WhichOneof("action") or "", NATIVE) for ue in ues], np.int64)
@@ -391,7 +391,7 @@ def count_outcome(data: bytes, outcomes: Counter[str], lost: Counter[str]) -> No
 
     Args:
         data: RICcontrolOutcome, the octet string.
-        outcomes: ``accepted`` and the causes of refusal.
+        outcomes: ``accepted`` and the causes of rejection.
         lost: where one that cannot be read is counted, as ``malformed_outcome``.
     """
     try:

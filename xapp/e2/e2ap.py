@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Refused
+from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, Rejected
 from distila.xapp.e2.e2ap_aper import (
     ACTION_ID,
     CALL_PROCESS_ID,
@@ -88,14 +88,14 @@ def decode_indication(data: bytes) -> Indication:
     """Read a RICindication.
 
     Raises:
-        Refused: reason ``oversized``, ``malformed_e2ap`` or ``not_an_indication``.
+        Rejected: reason ``oversized``, ``malformed_e2ap`` or ``not_an_indication``.
     """
     _check_size(data)
     ies = read_pdu(data, INITIATING, INDICATION)
     if ies is None:
         kind, name, ies = decode_by_pycrate(data)
         if name != "RICindication":
-            raise Refused("not_an_indication", f"E2AP {name or kind}, expected RICindication")
+            raise Rejected("not_an_indication", f"E2AP {name or kind}, expected RICindication")
     try:
         return Indication(
             request=_request_in(ies),
@@ -106,23 +106,23 @@ def decode_indication(data: bytes) -> Indication:
             call_process_id=ies.get(CALL_PROCESS_ID),
         )
     except KeyError as missing:
-        raise Refused("malformed_e2ap", f"RICindication without IE {missing}") from None
+        raise Rejected("malformed_e2ap", f"RICindication without IE {missing}") from None
 
 
 def decode_control_answer(data: bytes) -> ControlAnswer:
     """Read a RICcontrolAcknowledge or RICcontrolFailure.
 
     Raises:
-        Refused: reason ``oversized``, ``malformed_e2ap`` or ``not_a_control_answer``.
+        Rejected: reason ``oversized``, ``malformed_e2ap`` or ``not_a_control_answer``.
     """
     _check_size(data)
     ies = read_pdu(data, SUCCESSFUL, CONTROL)
     if ies is None:
         kind, name, ies = decode_by_pycrate(data)
         if name not in ("RICcontrolAcknowledge", "RICcontrolFailure"):
-            raise Refused("not_a_control_answer", f"E2AP {name or kind}, expected an answer to a RICcontrolRequest")
+            raise Rejected("not_a_control_answer", f"E2AP {name or kind}, expected an answer to a RICcontrolRequest")
         if name == "RICcontrolFailure" and _CAUSE not in ies:
-            raise Refused("malformed_e2ap", "RICcontrolFailure without a cause")
+            raise Rejected("malformed_e2ap", "RICcontrolFailure without a cause")
     try:
         return ControlAnswer(
             request=_request_in(ies),
@@ -131,21 +131,21 @@ def decode_control_answer(data: bytes) -> ControlAnswer:
             cause=ies.get(_CAUSE),
         )
     except KeyError as missing:
-        raise Refused("malformed_e2ap", f"answer to a RICcontrolRequest without IE {missing}") from None
+        raise Rejected("malformed_e2ap", f"answer to a RICcontrolRequest without IE {missing}") from None
 
 
 def decode_control_request(data: bytes) -> ControlRequest:
     """Read a RICcontrolRequest, as the E2 node does.
 
     Raises:
-        Refused: reason ``oversized``, ``malformed_e2ap`` or ``not_a_control_request``.
+        Rejected: reason ``oversized``, ``malformed_e2ap`` or ``not_a_control_request``.
     """
     _check_size(data)
     ies = read_pdu(data, INITIATING, CONTROL)
     if ies is None:
         kind, name, ies = decode_by_pycrate(data)
         if name != "RICcontrolRequest":
-            raise Refused("not_a_control_request", f"E2AP {name or kind}, expected RICcontrolRequest")
+            raise Rejected("not_a_control_request", f"E2AP {name or kind}, expected RICcontrolRequest")
     try:
         return ControlRequest(
             request=_request_in(ies),
@@ -155,7 +155,7 @@ def decode_control_request(data: bytes) -> ControlRequest:
             acknowledge=ies.get(CONTROL_ACK_REQUEST) == "ack",
         )
     except KeyError as missing:
-        raise Refused("malformed_e2ap", f"RICcontrolRequest without IE {missing}") from None
+        raise Rejected("malformed_e2ap", f"RICcontrolRequest without IE {missing}") from None
 
 
 def encode_indication(indication: Indication) -> bytes:
@@ -270,14 +270,14 @@ def _encode(kind: str, procedure: int, criticality: str, name: str, ies: list[_I
 
 def _check_size(data: bytes) -> None:
     if len(data) > MAX_MESSAGE_BYTES:
-        raise Refused("oversized", f"E2AP PDU of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+        raise Rejected("oversized", f"E2AP PDU of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
 
 
 def decode_by_pycrate(data: bytes) -> tuple[str, str, dict[int, Any]]:
     """Kind of the PDU, name of the message, and its IEs, by pycrate.
 
     Raises:
-        Refused: reason ``malformed_e2ap``.
+        Rejected: reason ``malformed_e2ap``.
     """
     pdu = _pdu()
     try:
@@ -287,10 +287,10 @@ def decode_by_pycrate(data: bytes) -> tuple[str, str, dict[int, Any]]:
         name, value = content["value"]
         ies = {ie["id"]: ie["value"][1] for ie in value["protocolIEs"]}
     except Exception as error:  # whatever pycrate stumbles over in bytes from outside
-        raise Refused("malformed_e2ap", f"not an E2AP PDU: {one_line(error)}") from None
+        raise Rejected("malformed_e2ap", f"not an E2AP PDU: {one_line(error)}") from None
     if REQUEST_ID in ies:
         ids = ies[REQUEST_ID]
         if not isinstance(ids, dict):
-            raise Refused("malformed_e2ap", "RICrequestID cannot be read")
+            raise Rejected("malformed_e2ap", "RICrequestID cannot be read")
         ies[REQUEST_ID] = (ids["ricRequestorID"], ids["ricInstanceID"])
     return kind, name, ies

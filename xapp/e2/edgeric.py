@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from distila.xapp.e2.codec import Identity, Refused, decode_control, encode_indication
+from distila.xapp.e2.codec import Identity, Rejected, decode_control, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import Telemetry
 from distila.xapp.e2.inbox import Inbox
@@ -117,9 +117,9 @@ class EdgeRic:
         self._heard_s = time.monotonic()
         try:
             inbox.put(*encode_indication(self._telemetry.report(data), self._identity), received_ns)
-        except Refused as refusal:
-            self.lost[refusal.reason] += 1
-            log.debug("telemetry refused: %s", refusal)
+        except Rejected as rejection:
+            self.lost[rejection.reason] += 1
+            log.debug("telemetry refused: %s", rejection)
         except Exception:
             # One bad TTI must not end the service of all that follow, nor fill the disk with it.
             self.lost["internal_error"] += 1

@@ -21,7 +21,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from distila.schemas import edgeric_v1_pb2 as pb
-from distila.xapp.e2.codec import Refused
+from distila.xapp.e2.codec import Rejected
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
 from distila.xapp.nr.mcs import MCS_TABLES
@@ -82,16 +82,16 @@ class Telemetry:
         """Make a report of one telemetry message.
 
         Raises:
-            Refused: reason ``malformed_metrics`` or ``duplicate_tti``.
+            Rejected: reason ``malformed_metrics`` or ``duplicate_tti``.
         """
         try:
             metrics = pb.TtiMetrics.FromString(data)
         except DecodeError as error:
-            raise Refused("malformed_metrics", f"EdgeRIC telemetry: {error}") from None
+            raise Rejected("malformed_metrics", f"EdgeRIC telemetry: {error}") from None
         with self._lock:
             if metrics.tti_index == self._latest_raw:
                 # Its feedback would count twice.
-                raise Refused("duplicate_tti", f"EdgeRIC telemetry: TTI {metrics.tti_index} again")
+                raise Rejected("duplicate_tti", f"EdgeRIC telemetry: TTI {metrics.tti_index} again")
             return self._report(metrics)
 
     def _report(self, metrics: pb.TtiMetrics) -> KpiReport:

@@ -4,7 +4,7 @@ import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
-from distila.xapp.e2.codec import Refused, decode_indication_header
+from distila.xapp.e2.codec import Rejected, decode_indication_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Inbox:
         """Store an indication; called by the receive thread, never blocks for long."""
         try:
             decoded = decode_indication_header(header)
-        except Refused as refusal:
+        except Rejected as rejection:
             with self._condition:
-                self.dropped[refusal.reason] += 1
+                self.dropped[rejection.reason] += 1
             return
         received = Received(header, message, received_ns, decoded.sequence, decoded.timestamp_us)
         with self._condition:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2 import e2ap, rmr
-from distila.xapp.e2.codec import Refused, count_outcome, decode_indication_header
+from distila.xapp.e2.codec import Rejected, count_outcome, decode_indication_header
 from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, RicRequest
 from distila.xapp.e2.inbox import Inbox
 from distila.xapp.e2.rmr import RmrMessage, RmrPort
@@ -137,13 +137,13 @@ class RmrTransport:
             indication = e2ap.decode_indication(received.payload)
             request = indication.request
             if not self.subscribed(received.meid, request.instance_id):
-                raise Refused("unknown_subscription", f"instance {request.instance_id} of {received.meid}")
+                raise Rejected("unknown_subscription", f"instance {request.instance_id} of {received.meid}")
             cell_id = decode_indication_header(indication.header).cell_id
             if self._cells and cell_id not in self._cells:
-                raise Refused("not_subscribed", f"cell {cell_id}")
-        except Refused as refusal:
-            self._inbox.dropped[refusal.reason] += 1
-            log.debug("indication from %s refused: %s", received.meid, refusal)
+                raise Rejected("not_subscribed", f"cell {cell_id}")
+        except Rejected as rejection:
+            self._inbox.dropped[rejection.reason] += 1
+            log.debug("indication from %s refused: %s", received.meid, rejection)
             return
         origin = self._origins.get(cell_id)
         if origin is None or origin.meid != received.meid or origin.request != request:
@@ -156,8 +156,8 @@ class RmrTransport:
     def _answer(self, received: RmrMessage) -> None:
         try:
             answer = e2ap.decode_control_answer(received.payload)
-        except Refused as refusal:
-            self._lost[f"answer_{refusal.reason}"] += 1
+        except Rejected as rejection:
+            self._lost[f"answer_{rejection.reason}"] += 1
             return
         waiting = self._matched(answer)
         if waiting is None:

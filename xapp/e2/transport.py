@@ -22,7 +22,7 @@ class Transport(Protocol):
     """Brings indications into an inbox and takes control messages out.
 
     Attributes:
-        outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of refusal.
+        outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of rejection.
         lost: control messages that could not be sent, and lost connections, by reason.
         failure: why it gave up for good; None unless it did.
         connected: whether indications can come in and control messages go out now.

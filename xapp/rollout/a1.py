@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.controller import RolloutController
-from distila.xapp.rollout.machine import Command, RefusedError, State
+from distila.xapp.rollout.machine import Command, RejectedError, State
 from distila.xapp.rollout.plan import Plan, load_plan
 
 POLICY_SCHEMA: Final[dict[str, Any]] = {
@@ -58,7 +58,7 @@ def apply_policy(
     if operation == "DELETE":
         try:
             return controller.command(Command(action="abort", who=who, why="the policy was deleted"))
-        except RefusedError:
+        except RejectedError:
             return None
     data = {"who": who, **payload}
     if isinstance(data.get("plan"), str):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.audit import verify
 from distila.xapp.rollout.controller import RolloutController
-from distila.xapp.rollout.machine import Command, ConflictError, RefusedError
+from distila.xapp.rollout.machine import Command, ConflictError, RejectedError
 from distila.xapp.rollout.plan import Plan, load_plan
 from distila.xapp.rollout.store import StoreLostError
 
@@ -75,7 +75,7 @@ def rollout_router(controller: RolloutController, token: str | None) -> APIRoute
     def carried_out(command: Callable[[], Command]) -> Status:
         try:
             controller.command(command())
-        except (ConflictError, RefusedError) as error:
+        except (ConflictError, RejectedError) as error:
             raise HTTPException(409, str(error)) from None
         except InputError as error:
             raise HTTPException(422, str(error)) from None

@@ -58,7 +58,7 @@ def order(store: Store, command: Command, digests: dict[str, str] | None = None)
     """Carry out an operator's command in the store; the replicas follow.
 
     Raises:
-        InputError: a policy fails its check, or the command does not fit (`ConflictError`, `RefusedError`).
+        InputError: a policy fails its check, or the command does not fit (`ConflictError`, `RejectedError`).
         StoreLostError: the store cannot be reached.
     """
     if command.action == "start" and command.plan is not None and digests is None:

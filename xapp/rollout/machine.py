@@ -80,7 +80,7 @@ class ConflictError(InputError):
     """Somebody else was faster, or the command does not fit the state any more."""
 
 
-class RefusedError(InputError):
+class RejectedError(InputError):
     """The command makes no sense in this state."""
 
 
@@ -94,7 +94,7 @@ def ordered(state: State | None, command: Command, digests: dict[str, str]) -> t
 
     Raises:
         ConflictError: the state is another one than the operator had before them.
-        RefusedError: the command does not fit the state.
+        RejectedError: the command does not fit the state.
     """
     version = 0 if state is None else state.version
     if command.expected_version is not None and command.expected_version != version:
@@ -102,15 +102,15 @@ def ordered(state: State | None, command: Command, digests: dict[str, str]) -> t
     if command.action == "start":
         return _started(state, command, digests), "start"
     if state is None or not state.active:
-        raise RefusedError(f"{command.action}: no rollout is active")
+        raise RejectedError(f"{command.action}: no rollout is active")
     given = {"version": version + 1, "reason": command.why}
     if command.action == "pause":
         if state.status == "paused":
-            raise RefusedError("pause: the rollout is paused already")
+            raise RejectedError("pause: the rollout is paused already")
         return state.model_copy(update={**given, "status": "paused"}), "pause"
     if command.action == "resume":
         if state.status == "running":
-            raise RefusedError("resume: the rollout is running")
+            raise RejectedError("resume: the rollout is running")
         return state.model_copy(update={**given, "status": "running", "stage_intervals": 0}), "resume"
     if command.action in ("abort", "kill"):
         what: What = "kill" if command.action == "kill" else "abort"
@@ -119,15 +119,15 @@ def ordered(state: State | None, command: Command, digests: dict[str, str]) -> t
         return _next_stage(state).model_copy(update=given), "advance"
     name = command.challenger or (state.challengers[0] if len(state.challengers) == 1 else None)
     if name not in state.challengers:
-        raise RefusedError(f"promote: challenger {name!r}: expected one of {', '.join(state.challengers)}")
+        raise RejectedError(f"promote: challenger {name!r}: expected one of {', '.join(state.challengers)}")
     return state.model_copy(update={**given, "status": "promoted", "promoted": name}), "promote"
 
 
 def _started(state: State | None, command: Command, digests: dict[str, str]) -> State:
     if command.plan is None:
-        raise RefusedError("start: the plan is missing")
+        raise RejectedError("start: the plan is missing")
     if state is not None and state.active:
-        raise RefusedError(f"start: rollout {state.run} is {state.status}; abort or promote it first")
+        raise RejectedError(f"start: rollout {state.run} is {state.status}; abort or promote it first")
     version = 1 if state is None else state.version + 1
     return State(
         version=version,
