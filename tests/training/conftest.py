@@ -137,11 +137,11 @@ def tiny(workplace: Path) -> Callable[..., Any]:
 def train() -> Callable[..., Any]:
     """Train what `tiny` says."""
     from distila.training.learning import trainer
-    from distila.training.teachers.privileged import PrivilegedLesson
+    from distila.training.teachers.privileged import PrivilegedObjective
 
-    def run(config: Any, out: str = "out", lesson: Any = None, **settings: Any) -> Any:
+    def run(config: Any, out: str = "out", objective: Any = None, **settings: Any) -> Any:
         # TensorBoard writes later on, perhaps when the current directory is another one.
-        return trainer.train(config, lesson or PrivilegedLesson(config), Path(out).absolute(), **settings)
+        return trainer.train(config, objective or PrivilegedObjective(config), Path(out).absolute(), **settings)
 
     return run
 

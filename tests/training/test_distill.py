@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from distila.training.baselines import baseline, tuned_settings
-from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.distill.losses import LossConfig, distillation_loss, kl, mse, nll
 from distila.training.learning import rollout, trainer
 from distila.training.learning.log import read_log
@@ -24,7 +24,7 @@ from distila.training.network.store import load_network, save_network
 from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
-from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import load_bundle
 
@@ -207,7 +207,7 @@ def test_who_drives(kept, student, scenario, monkeypatch, driver):
     )
     config = student(driver=driver)
     teachers, network = Teachers({"": kept("a.pt", seed=3)}, config), trainer.new_network(config)
-    found = DistillLesson(config, teachers).collect(a_plan(scenario), network, lambda slot: None)
+    found = DistillationObjective(config, teachers).collect(a_plan(scenario), network, lambda slot: None)
     teacher = teachers.of("steady")
     assert drivers == [network if driver == "student" else teacher]
     assert found.rows.shape == (40, 8, len(network.columns))
@@ -216,7 +216,7 @@ def test_who_drives(kept, student, scenario, monkeypatch, driver):
         with torch.no_grad():
             score, state = teacher(row, state)
         scores.append(score)
-    assert torch.equal(found.labels["teacher"], torch.stack(scores)[found.steps])
+    assert torch.equal(found.labels["teacher_score"], torch.stack(scores)[found.steps])
 
 
 # --- that it learns ---
@@ -232,7 +232,7 @@ def teacher(no_fading_in_this_module, steady, tmp_path_factory):
     (folder / "steady.yaml").write_text(steady)
     given = {"scenarios": [str(folder / "steady.yaml")], "network": {"hidden": [48], "head": "value"}}
     config = PrivilegedConfig.model_validate({**SETTINGS, **given})
-    network = trainer.train(config, PrivilegedLesson(config), folder / "out")
+    network = trainer.train(config, PrivilegedObjective(config), folder / "out")
     save_network(network, folder / "network.pt", {"kind": "privileged teacher"})
     return folder / "network.pt"
 
@@ -255,7 +255,7 @@ def goodput(network, scenario, slots=300):
 )
 def test_the_student_becomes_as_good_as_its_teacher(student, train, scenario, teacher, settings):
     config = student(**SETTINGS, network={"hidden": [24]}, **settings)
-    learnt = train(config, lesson=DistillLesson(config, Teachers({"": teacher}, config)))
+    learnt = train(config, objective=DistillationObjective(config, Teachers({"": teacher}, config)))
     best, found, before = (
         goodput(network, scenario()) for network in (load_network(teacher)[0], learnt, trainer.new_network(config))
     )
@@ -288,9 +288,11 @@ def test_two_specialists_are_put_into_one_student(student, train, scenario):
         label_every_slots=10,
     )
     teachers = Teachers(paths, config)
-    learnt = train(config, lesson=DistillLesson(config, teachers))
+    learnt = train(config, objective=DistillationObjective(config, teachers))
     for name, favourite in (("steady", 5), ("reported", 20)):
-        met = DistillLesson(config, teachers).collect(a_plan(lambda n=name: scenarios[n]), learnt, lambda slot: None)
+        met = DistillationObjective(config, teachers).collect(
+            a_plan(lambda n=name: scenarios[n]), learnt, lambda slot: None
+        )
         # The first report comes before anything was sent, in either.
         ((_, output),) = learnt.batches(met.rows, met.steps[1:], 10**6, torch.Generator())
         assert float((output.argmax(dim=1) == favourite).float().mean()) > 0.8

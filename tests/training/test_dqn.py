@@ -179,9 +179,9 @@ def test_what_was_sent_adds_up_to_the_counters(scenario, more):
 # --- the environment ---
 
 
-def an_env(scenario, network=None, slots=60, advisor=None, **plan):
+def an_env(scenario, network=None, slots=60, algorithm=None, **plan):
     network = network or PolicyNetwork(NetworkConfig(hidden=(8,)))
-    return LinkEnv(RolloutPlan(scenario, 4, slots, 7, BANKS, **plan), network, advisor)
+    return LinkEnv(RolloutPlan(scenario, 4, slots, 7, BANKS, **plan), network, algorithm)
 
 
 def answering(choose):
@@ -191,7 +191,7 @@ def answering(choose):
 @pytest.mark.parametrize("e2", [{"period_slots": 1, "delay_slots": 0}, {"period_slots": 10, "delay_slots": 5}])
 def test_it_is_an_environment_as_torchrl_wants_it(scenario, e2):
     check_env_specs(an_env(scenario(e2=e2)))
-    check_env_specs(an_env(scenario(e2=e2), advisor=baseline("salad")))
+    check_env_specs(an_env(scenario(e2=e2), algorithm=baseline("salad")))
 
 
 def test_observations_are_what_the_networks_layers_see_and_rewards_what_was_delivered(scenario):
@@ -288,10 +288,10 @@ def test_the_algorithm_pulls_towards_its_choice(scenario):
     def distance(**term):
         """Mean number of MCS from what inner-loop link adaptation would answer."""
         network = train_dqn(tiny(slots=120, episodes=4, epochs=3, replay=8000, **term), Path(f"out{bool(term)}"))
-        env = an_env(scenario(), network, slots=120, advisor=baseline("illa"))
+        env = an_env(scenario(), network, slots=120, algorithm=baseline("illa"))
         with torch.no_grad():
             rollout = env.rollout(120, answering(lambda x: network.mlp(x).argmax(dim=1)))
-        return float((rollout["action"] - rollout["advice"]).abs().float().mean())
+        return float((rollout["action"] - rollout["algorithm_choice"]).abs().float().mean())
 
     term = {"algorithm": "illa", "beta": 10.0, "schedule": "fixed"}
     assert distance(algorithm=term) < 0.5 * distance()
@@ -379,7 +379,7 @@ def test_epsilon_falls_linearly_and_stays():
         ("scenarios: [a]\nnetwork: {memory: gru}\n", "network.memory is 'gru'"),
         ("scenarios: [a]\nepsilon: 0.1\nfinal_epsilon: 0.2\n", "final_epsilon = 0.2 is above epsilon = 0.1"),
         ("scenarios: [a]\nreplay: 100\n", "replay = 100 is below batch"),
-        ("scenarios: [a]\nalgorithm: {}\nnetwork: {actions: mcs_offset}\n", "algorithm: it answers an MCS"),
+        ("scenarios: [a]\nalgorithm: {}\nnetwork: {actions: mcs_offset}\n", "algorithm: it chooses an MCS"),
         ("scenarios: [a]\ndiscount: 1\n", "discount"),
         ("scenarios: [a]\ndevice: tpu\n", "device"),
         ("scenarios: [a]\nprice: 1\n", "price"),

@@ -33,7 +33,7 @@ from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.report import MCS, MCS_OFFSET, Decision
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
-from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
 from distila.xapp import cli
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import load_bundle
@@ -53,66 +53,66 @@ SHIPPED = sorted(
 
 
 def labels_for(links=40, actions=29, seed=0):
-    luck = torch.Generator().manual_seed(seed)
-    share = SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * torch.rand((links, actions), generator=luck)
-    residual = torch.rand((links, actions), generator=luck) ** 3
-    failure = torch.rand((links, actions), generator=luck)
+    generator = torch.Generator().manual_seed(seed)
+    share = SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * torch.rand((links, actions), generator=generator)
+    residual = torch.rand((links, actions), generator=generator) ** 3
+    failure = torch.rand((links, actions), generator=generator)
     return {
         "share": share,
         "failure": failure,
         "residual": residual,
-        "advice": torch.randint(0, actions, (links,), generator=luck),
+        "algorithm_choice": torch.randint(0, actions, (links,), generator=generator),
     }
 
 
-def test_the_loss_is_least_where_the_mean_of_what_came_is_expected(tiny):
-    """Of links that look alike, what they were worth in the mean is to be expected."""
+def test_the_loss_is_least_where_the_expected_values_are_the_mean(tiny):
+    """Where links cannot be told apart by their reports, the mean of their labels should be expected."""
     config, labels = tiny(), labels_for()
-    network, lesson = trainer.new_network(config), PrivilegedLesson(config)
+    network, objective = trainer.new_network(config), PrivilegedObjective(config)
     share, *chances = (labels[name].mean(dim=0) for name in ("share", "failure", "residual"))
     best = torch.logit(torch.cat([(share - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW), *chances]))[None].requires_grad_()
     for found, mean in zip(network.expected(best), (share, *chances), strict=True):
         assert torch.allclose(found[0], mean, atol=1e-5)
-    least = lesson.loss(network, best.expand(40, -1), labels, 0.0)
+    least = objective.loss(network, best.expand(40, -1), labels, 0.0)
     least.backward()
     assert float(best.grad.abs().max()) < 1e-6
-    luck = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     for _ in range(20):
-        other = best.detach() + 0.1 * torch.randn(best.shape, generator=luck)
-        assert float(lesson.loss(network, other.expand(40, -1), labels, 0.0)) > float(least.detach())
+        other = best.detach() + 0.1 * torch.randn(best.shape, generator=generator)
+        assert float(objective.loss(network, other.expand(40, -1), labels, 0.0)) > float(least.detach())
 
 
 def test_the_loss_is_no_greater_for_a_batch_of_more(tiny):
     config, labels = tiny(), labels_for()
     output = torch.randn(40, 87, generator=torch.Generator().manual_seed(1))
-    lesson, twice = PrivilegedLesson(config), {name: torch.cat([label, label]) for name, label in labels.items()}
-    one, two = lesson.loss(None, output, labels, 0.5), lesson.loss(None, output.repeat(2, 1), twice, 0.5)
+    objective, twice = PrivilegedObjective(config), {name: torch.cat([label, label]) for name, label in labels.items()}
+    one, two = objective.loss(None, output, labels, 0.5), objective.loss(None, output.repeat(2, 1), twice, 0.5)
     assert one.shape == ()
     assert float(one) == pytest.approx(float(two))
 
 
 @pytest.mark.parametrize("actions", ["mcs", "both"])
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 3.0), (0.5, 1.5), (1.0, 0.0)])
-def test_an_algorithm_beside_the_truth_is_added(tiny, progress, weight, actions):
-    """Its choice is held against what is expected of each MCS, by what share that is less than of the best one."""
+def test_the_distance_to_an_algorithm_is_added(tiny, progress, weight, actions):
+    """Its logits are the expected values relative to the best action's."""
     network_settings = {"residual_price": 2.0, "failure_price": 0.5, "actions": actions}
     network = trainer.new_network(tiny(network=network_settings))
-    labels, luck = labels_for(actions=len(network.actions)), torch.Generator().manual_seed(1)
-    labels["advice"] %= 29
-    output = torch.randn(40, 3 * len(network.actions), generator=luck)
+    labels, generator = labels_for(actions=len(network.actions)), torch.Generator().manual_seed(1)
+    labels["algorithm_choice"] %= 29
+    output = torch.randn(40, 3 * len(network.actions), generator=generator)
     alone, both = (
-        PrivilegedLesson(tiny(network=network_settings, algorithm=algorithm)).loss(network, output, labels, progress)
+        PrivilegedObjective(tiny(network=network_settings, algorithm=algorithm)).loss(network, output, labels, progress)
         for algorithm in (None, {"algorithm": "salad", "beta": 3.0, "temperature": 0.2})
     )
     share, failure, residual = network.expected(output)
     score = (network.rate * (share - 0.5 * failure - 2.0 * residual)[:, :29]).numpy()
     best = np.maximum(score.max(axis=1, keepdims=True), 1e-3)
     logits = torch.from_numpy((score - score.max(axis=1, keepdims=True)) / best / 0.2)
-    distance = F.cross_entropy(logits, labels["advice"])
+    distance = F.cross_entropy(logits, labels["algorithm_choice"])
     assert float(both) == pytest.approx(float(alone + weight * distance), rel=1e-4)
 
 
-def test_an_algorithm_is_asked_in_the_rollout(no_fading, tiny, train):
+def test_the_algorithm_decides_in_the_rollout(no_fading, tiny, train):
     train(tiny(episodes=1, algorithm={"algorithm": "illa", "beta": 100, "schedule": "fixed"}))
     assert read_log(Path("out"))[0]["loss"] > 50
 
@@ -124,10 +124,10 @@ class AtRandom:
     name = "random"
 
     def start(self, cell, generator):
-        self.links, self.luck = cell.num_links, torch.Generator().manual_seed(0)
+        self.links, self.generator = cell.num_links, torch.Generator().manual_seed(0)
 
     def decide(self, report):
-        return Decision.absolute(torch.randint(0, 29, (self.links,), generator=self.luck))
+        return Decision.absolute(torch.randint(0, 29, (self.links,), generator=self.generator))
 
 
 def goodput(policy, scenario, slots=800):
@@ -161,9 +161,7 @@ SLOW_E2 = {"period_slots": 10, "delay_slots": 5}
         ("both", {MCS, MCS_OFFSET}),
     ],
 )
-def test_whatever_it_may_answer_it_learns_what_it_is_worth(
-    no_fading, tiny, train, scenario, monkeypatch, actions, kinds
-):
+def test_it_learns_the_values_of_actions_of_every_kind(no_fading, tiny, train, scenario, monkeypatch, actions, kinds):
     used = set()
     step = Simulator.step
 
@@ -176,14 +174,15 @@ def test_whatever_it_may_answer_it_learns_what_it_is_worth(
     config = tiny(**settings, network={"hidden": [32], "actions": actions})
     learnt = train(config)
     assert used == kinds
-    lesson, plan = PrivilegedLesson(config), RolloutPlan(scenario(e2=SLOW_E2), 64, 200, 99, Banks(rows=2, slots=64))
-    met = lesson.collect(plan, learnt, lambda slot: None)
+    objective = PrivilegedObjective(config)
+    plan = RolloutPlan(scenario(e2=SLOW_E2), 64, 200, 99, Banks(rows=2, slots=64))
+    met = objective.collect(plan, learnt, lambda slot: None)
     labels = {name: label.flatten(0, 1) for name, label in met.labels.items()}
 
     def loss(network):
         ((picked, output),) = network.batches(met.rows, met.steps, 10**6, torch.Generator())
         batch = {name: label[picked] for name, label in labels.items()}
-        return float(lesson.loss(network, output.detach(), batch, 1.0))
+        return float(objective.loss(network, output.detach(), batch, 1.0))
 
     assert loss(learnt) < 0.8 * loss(trainer.new_network(config))
 
@@ -230,7 +229,7 @@ def test_a_bad_configuration_is_one_line(workplace, text, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_must_expect_worths(tiny):
+def test_a_network_must_expect_values(tiny):
     with pytest.raises(ValidationError, match=r"network\.head is 'logit'"):
         tiny(network={"head": "logit"})
     with pytest.raises(ValidationError, match=r"network\.head is 'logit'"):
@@ -239,7 +238,7 @@ def test_a_network_must_expect_worths(tiny):
 
 def test_an_algorithm_beside_offsets_alone_is_refused(tiny):
     with pytest.raises(
-        ValidationError, match=r"algorithm: it answers an MCS, and network\.actions = mcs_offset has none"
+        ValidationError, match=r"algorithm: it chooses an MCS, and network\.actions = mcs_offset has none"
     ):
         tiny(network={"actions": "mcs_offset"}, algorithm={})
 

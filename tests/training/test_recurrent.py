@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers
+from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers
 from distila.training.distill.losses import LossConfig, distillation_loss
 from distila.training.learning.log import read_log
 from distila.training.network import recurrent
@@ -37,7 +37,7 @@ def a_sequence(network, reports, links, seed=0):
     return torch.from_numpy(sample_inputs(network, reports * links, seed)[0].reshape(reports, links, -1))
 
 
-def luck(seed=0):
+def generator(seed=0):
     generator = torch.Generator()
     generator.manual_seed(seed)
     return generator
@@ -141,7 +141,7 @@ def test_batches_are_what_the_network_would_have_said_report_by_report(size, mon
     rows, steps = a_sequence(network, 20, 5), torch.tensor([0, 3, 6, 7, 8, 19])
     wanted = one_by_one(network, rows)[steps].flatten(0, 1)
     seen = []
-    for picked, output in network.batches(rows, steps, size, luck()):
+    for picked, output in network.batches(rows, steps, size, generator()):
         assert output.requires_grad
         torch.testing.assert_close(output.detach(), wanted[picked], atol=1e-5, rtol=1e-5)
         assert len(picked) <= max(size, 5)
@@ -152,13 +152,13 @@ def test_batches_are_what_the_network_would_have_said_report_by_report(size, mon
 def test_their_order_is_that_of_luck():
     network = a_network()
     rows, steps = a_sequence(network, 20, 5), torch.arange(20)
-    first, same, other = ([p.tolist() for p, _ in network.batches(rows, steps, 30, luck(s))] for s in (0, 0, 1))
+    first, same, other = ([p.tolist() for p, _ in network.batches(rows, steps, 30, generator(s))] for s in (0, 0, 1))
     assert first == same != other
 
 
 def test_nothing_labelled_is_no_batch():
     network = a_network()
-    assert not list(network.batches(a_sequence(network, 4, 2), torch.empty(0, dtype=torch.int64), 10, luck()))
+    assert not list(network.batches(a_sequence(network, 4, 2), torch.empty(0, dtype=torch.int64), 10, generator()))
 
 
 def test_gradients_go_back_in_time_within_a_chunk_and_not_to_other_links(monkeypatch):
@@ -171,7 +171,7 @@ def test_gradients_go_back_in_time_within_a_chunk_and_not_to_other_links(monkeyp
         return chunks[-1]
 
     monkeypatch.setattr(network, "inputs", watched)
-    [(picked, output)] = network.batches(rows, torch.tensor([6]), 1000, luck())
+    [(picked, output)] = network.batches(rows, torch.tensor([6]), 1000, generator())
     output[picked == 1].sum().backward()
     before, after = chunks
     assert before.grad is None
@@ -182,7 +182,7 @@ def test_gradients_go_back_in_time_within_a_chunk_and_not_to_other_links(monkeyp
 def test_it_learns_what_only_memory_can_tell():
     """A CQI that was told once, three reports ago; a short distillation makes most of the loss go."""
     network = a_network(gru_width=16)
-    good = torch.rand(64, generator=luck(3)) < 0.5
+    good = torch.rand(64, generator=generator(3)) < 0.5
     rows = torch.zeros(4, 64, len(network.columns))
     rows[0, :, 0] = torch.where(good, 12.0, 3.0)
     best = torch.where(good, 20, 4)
@@ -190,7 +190,7 @@ def test_it_learns_what_only_memory_can_tell():
     optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
     losses = []
     for epoch in range(160):
-        for picked, output in network.batches(rows, torch.tensor([3]), 64, luck(epoch)):
+        for picked, output in network.batches(rows, torch.tensor([3]), 64, generator(epoch)):
             loss = distillation_loss(LossConfig(), output, teacher[picked])
             optimiser.zero_grad()
             loss.backward()
@@ -207,12 +207,12 @@ def test_it_is_distilled_from_a_teacher_that_reads_other_columns(workplace, trai
     save_network(make_network(NetworkConfig(hidden=(8,))), Path("teacher.pt"), {})
     settings = {"scenarios": ["steady.yaml"], "links": 16, "slots": 40, "episodes": 4, "bank_rows": 2, "bank_slots": 64}
     config = DistillConfig.model_validate({**settings, "network": SMALL, "driver": driver, "learning_rate": 0.02})
-    lesson = DistillLesson(config, Teachers({"": Path("teacher.pt")}, config))
-    student = train(config, "a", lesson)
+    objective = DistillationObjective(config, Teachers({"": Path("teacher.pt")}, config))
+    student = train(config, "a", objective)
     assert isinstance(student, RecurrentNetwork)
     losses = [line["loss"] for line in read_log(Path("a"))]
     assert losses[-1] < losses[0]
-    assert same_weights(student, train(config, "b", lesson))
+    assert same_weights(student, train(config, "b", objective))
 
 
 # --- in files ---

@@ -39,7 +39,7 @@ def a_network(seed=0, head="value", **settings):
 
 
 def always(action, **settings):
-    """A network that prefers one of its actions, by number, whatever it hears."""
+    """A network that prefers one of its actions, by number, whatever is reported."""
     network = a_network(**settings)
     count = len(network.actions)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def always(action, **settings):
 
 
 def simulated(plan):
-    """The conditions of a rollout, and a simulator in them with the DU's link adaptation beneath."""
+    """The conditions of a rollout, and a simulator of them with the DU's own link adaptation."""
     most_slots = plan.slots + int(plan.scenario.e2.period_slots.bounds[1])
     given = Conditions(plan.scenario, plan.links, plan.split, plan.seed, most_slots, banks=plan.banks)
     return given, Simulator(given, native=baseline("olla", **tuned_settings("olla")))
@@ -59,11 +59,11 @@ def simulated(plan):
 
 @pytest.fixture
 def decisions(monkeypatch):
-    """What the simulator was told."""
-    told = []
+    """The decisions that the simulator was given."""
+    found = []
     step = Simulator.step
-    monkeypatch.setattr(Simulator, "step", lambda self, decision: (told.append(decision), step(self, decision))[1])
-    return told
+    monkeypatch.setattr(Simulator, "step", lambda self, decision: (found.append(decision), step(self, decision))[1])
+    return found
 
 
 def equal(one, other):
@@ -75,7 +75,7 @@ def equal(one, other):
 
 def test_the_same_plan_brings_the_same(plan):
     given = plan({"interference": BURSTS}, exploration=0.3, native_unknown=0.3)
-    one, same, other = (collect(p, a_network(), worth=True) for p in (given, given, replace(given, seed=1)))
+    one, same, other = (collect(p, a_network(), action_values=True) for p in (given, given, replace(given, seed=1)))
     assert equal(one.rows, same.rows)
     assert torch.equal(one.steps, same.steps)
     assert one.labels.keys() == same.labels.keys() == {"share", "failure", "residual"}
@@ -84,10 +84,10 @@ def test_the_same_plan_brings_the_same(plan):
     assert not equal(one.rows, other.rows)
 
 
-def test_neither_the_callers_luck_nor_the_network_is_touched(plan):
+def test_neither_the_callers_random_state_nor_the_network_is_touched(plan):
     network = a_network()
     before, weights = torch.random.get_rng_state(), [p.clone() for p in network.parameters()]
-    collect(plan(exploration=0.5), network, worth=True)
+    collect(plan(exploration=0.5), network, action_values=True)
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(p, q) and p.grad is None for p, q in zip(network.parameters(), weights, strict=True))
 
@@ -119,10 +119,10 @@ def test_where_nothing_was_sent_there_are_no_error_rates(plan):
     assert collect(plan({"traffic": nothing}), a_network()).figures == {"goodput": 0, "bler": None, "residual": None}
 
 
-def test_slots_are_told(plan):
-    told = []
-    collect(plan({"e2": SLOW_E2}), a_network(), on_slot=told.append)
-    assert told == [10, 20, 30, 40, 50, 60]
+def test_on_slot_is_called_with_the_slot_reached(plan):
+    found = []
+    collect(plan({"e2": SLOW_E2}), a_network(), on_slot=found.append)
+    assert found == [10, 20, 30, 40, 50, 60]
 
 
 def test_the_split_is_the_plans(plan):
@@ -134,11 +134,11 @@ def test_the_split_is_the_plans(plan):
 
 
 @pytest.mark.parametrize(("period", "delay"), [(1, 0), (1, 3), (10, 5), (4, 9)])
-def test_a_label_belongs_to_the_row_that_was_heard_then(plan, period, delay):
-    """Without retransmissions the residual is the error rate, over the judged slots in which the answer is in force."""
+def test_a_label_belongs_to_the_report_that_was_answered(plan, period, delay):
+    """Without retransmissions the residual is the error rate, over the sampled slots of the answer."""
     settings = {"e2": {"period_slots": period, "delay_slots": delay}, "link": {"max_transmissions": 1}}
     given = plan({**settings, "interference": BURSTS})
-    found = collect(given, a_network(), worth=True)
+    found = collect(given, a_network(), action_values=True)
     conditions, _ = simulated(given)
     failed = {}
     for slot in range(60):
@@ -163,7 +163,7 @@ def test_what_the_driver_expects_of_its_best_action_is_the_value_of_time(plan):
     with torch.no_grad():
         value = float(driver(torch.zeros(1, len(driver.columns)), driver.zero_state(1))[0][0, 3])
     assert value == pytest.approx(float(driver.rate[3]))
-    found = collect(plan(conditions), driver, worth=True)
+    found = collect(plan(conditions), driver, action_values=True)
     given, _ = simulated(plan(conditions))
     given.enter(0)
     once, twice = (given.tbler_left(count * given.received(0), given.rows(0))[0] for count in (1, 2))
@@ -174,7 +174,7 @@ def test_what_the_driver_expects_of_its_best_action_is_the_value_of_time(plan):
 @pytest.mark.parametrize("kind", ["mcs", "mcs_offset", "both"])
 def test_there_is_a_label_for_every_action(plan, kind):
     network = a_network(actions=kind, max_offset=2)
-    found = collect(plan({"e2": SLOW_E2}), network, worth=True)
+    found = collect(plan({"e2": SLOW_E2}), network, action_values=True)
     count = {"mcs": 29, "mcs_offset": 5, "both": 34}[kind]
     for name in ("share", "failure", "residual"):
         assert found.labels[name].shape == (len(found.steps), LINKS, count)
@@ -192,8 +192,8 @@ def test_a_teachers_labels_are_its_own_scores_of_the_same_rows(plan, every):
             score, state = teacher(row, state)
         scores.append(score)
     assert found.steps.tolist() == list(range(0, 60, every))
-    assert found.labels.keys() == {"teacher"}
-    assert torch.equal(found.labels["teacher"], torch.stack(scores)[found.steps])
+    assert found.labels.keys() == {"teacher_score"}
+    assert torch.equal(found.labels["teacher_score"], torch.stack(scores)[found.steps])
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_so_many_slots_at_least_lie_between_two_labels(plan, period, slots, step
     assert collect(given, a_network(), teacher=a_network(seed=1)).steps.tolist() == steps
 
 
-class Advisor:
-    """An algorithm whose advice is the slot that it hears of."""
+class SlotNumber:
+    """An algorithm that always chooses the number of the slot."""
 
-    name = "advisor"
+    name = "slot number"
 
     def start(self, cell, generator):
         self.links = cell.num_links
@@ -222,29 +222,31 @@ class Advisor:
         return Decision.absolute(torch.full((self.links,), report.slot % 29))
 
 
-def test_an_advisors_labels_are_its_answers_to_the_same_reports(plan):
-    found = collect(plan({"e2": SLOW_E2}, label_every_slots=20), a_network(), advisor=Advisor())
+def test_an_algorithms_labels_are_its_answers_to_the_same_reports(plan):
+    found = collect(plan({"e2": SLOW_E2}, label_every_slots=20), a_network(), algorithm=SlotNumber())
     assert found.steps.tolist() == [0, 2, 4]
-    assert found.labels["advice"].dtype == torch.int64
-    assert found.labels["advice"].tolist() == [[slot % 29] * LINKS for slot in (0, 20, 40)]
+    assert found.labels["algorithm_choice"].dtype == torch.int64
+    assert found.labels["algorithm_choice"].tolist() == [[slot % 29] * LINKS for slot in (0, 20, 40)]
 
 
-def test_advice_stands_beside_the_worth_of_the_same_step(plan):
-    found = collect(plan({"e2": {"period_slots": 2, "delay_slots": 3}}), a_network(), worth=True, advisor=Advisor())
-    assert found.labels["advice"].shape == found.labels["share"].shape[:2]
-    assert found.labels["advice"][:, 0].tolist() == [2 * step % 29 for step in found.steps.tolist()]
+def test_an_algorithms_choice_stands_beside_the_action_values_of_the_same_step(plan):
+    found = collect(
+        plan({"e2": {"period_slots": 2, "delay_slots": 3}}), a_network(), action_values=True, algorithm=SlotNumber()
+    )
+    assert found.labels["algorithm_choice"].shape == found.labels["share"].shape[:2]
+    assert found.labels["algorithm_choice"][:, 0].tolist() == [2 * step % 29 for step in found.steps.tolist()]
 
 
-def test_the_genie_is_an_advisor_that_knows_the_slot(plan):
+def test_the_genie_is_an_algorithm_that_knows_the_slot(plan):
     given = plan({"interference": BURSTS})
-    found = collect(given, a_network(), advisor=baseline("genie"))
+    found = collect(given, a_network(), algorithm=baseline("genie"))
     conditions, _ = simulated(given)
     best = []
     for slot in range(60):
         conditions.enter(slot)
         failed, bits = conditions.true_tbler(slot)
         best.append((bits - bits * failed).argmax(dim=1))
-    assert torch.equal(found.labels["advice"], torch.stack(best)[found.steps])
+    assert torch.equal(found.labels["algorithm_choice"], torch.stack(best)[found.steps])
 
 
 def test_no_label_is_asked_for(plan):
@@ -252,10 +254,10 @@ def test_no_label_is_asked_for(plan):
 
 
 def test_a_rollout_that_is_too_short_for_a_label_brings_none(plan):
-    found = collect(plan(slots=8), a_network(), worth=True, advisor=Advisor())
-    assert len(found.steps) == len(found.labels["share"]) == len(found.labels["advice"]) == 0
+    found = collect(plan(slots=8), a_network(), action_values=True, algorithm=SlotNumber())
+    assert len(found.steps) == len(found.labels["share"]) == len(found.labels["algorithm_choice"]) == 0
     assert found.labels["share"].shape == (0, LINKS, 29)
-    assert found.steps.dtype == found.labels["advice"].dtype == torch.int64
+    assert found.steps.dtype == found.labels["algorithm_choice"].dtype == torch.int64
 
 
 # --- exploration ---
@@ -320,20 +322,20 @@ def test_the_du_has_its_own_choice_beneath(plan):
         ("combining_unknown", ["combining"]),
     ],
 )
-def test_some_links_never_tell_what_some_nodes_do_not(plan, setting, columns):
+def test_some_links_never_report_what_some_nodes_do_not(plan, setting, columns):
     found = collect(plan(links=200, **{setting: 0.3}), always(5))
     where = [a_network().columns.index(name) for name in columns]
     hidden = found.rows[..., where].isnan()
     assert torch.equal(hidden, hidden[:1, :, :1].expand_as(hidden))
     hidden = hidden[0, :, 0]
     assert float(hidden.float().mean()) == pytest.approx(0.3, abs=0.1)
-    told = collect(plan(links=200), always(5))
+    complete = collect(plan(links=200), always(5))
     others = [index for index in range(len(a_network().columns)) if index not in where]
-    assert equal(found.rows[..., others], told.rows[..., others])
-    assert equal(found.rows[..., where][:, ~hidden], told.rows[..., where][:, ~hidden])
+    assert equal(found.rows[..., others], complete.rows[..., others])
+    assert equal(found.rows[..., where][:, ~hidden], complete.rows[..., where][:, ~hidden])
 
 
-def test_no_link_tells_the_dus_own_choice(plan):
+def test_no_link_reports_the_dus_own_choice(plan):
     assert native(collect(plan(native_unknown=1.0), always(5))).isnan().all()
 
 
@@ -345,18 +347,18 @@ def test_a_teacher_of_other_actions_is_refused(plan):
         collect(plan(), a_network(), teacher=a_network(actions="both"))
 
 
-def test_worth_and_a_teacher_at_once_are_refused(plan):
-    with pytest.raises(ValueError, match="worth and a teacher label different decisions"):
-        collect(plan(), a_network(), worth=True, teacher=a_network(seed=1))
+def test_action_values_and_a_teacher_at_once_are_rejected(plan):
+    with pytest.raises(ValueError, match="action values and a teacher label different decisions"):
+        collect(plan(), a_network(), action_values=True, teacher=a_network(seed=1))
 
 
-def test_a_driver_that_does_not_expect_worths_is_refused(plan):
+def test_a_driver_that_does_not_expect_values_is_rejected(plan):
     with pytest.raises(ValueError, match="its head is logit"):
-        collect(plan(), a_network(head="logit"), worth=True)
+        collect(plan(), a_network(head="logit"), action_values=True)
 
 
 def test_labels_are_finite(plan):
     settings = {"cqi": {"share": 0.5}, "snr_db": {"uniform": [-20, 45]}, "link": {"dtx_probability": 0.2}}
-    found = collect(plan(settings, native_unknown=0.5), a_network(actions="both"), worth=True)
+    found = collect(plan(settings, native_unknown=0.5), a_network(actions="both"), action_values=True)
     for label in found.labels.values():
         assert torch.isfinite(label).all()

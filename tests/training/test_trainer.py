@@ -12,7 +12,7 @@ from distila.training.learning.checkpoint import Checkpoint
 from distila.training.learning.log import TrainingLog, read_log
 from distila.training.sim.conditions import Banks
 from distila.training.sim.split import Split
-from distila.training.teachers.privileged import PrivilegedLesson
+from distila.training.teachers.privileged import PrivilegedObjective
 from distila.xapp.errors import InputError
 
 pytest.importorskip("sionna")
@@ -27,7 +27,7 @@ def lines(out="out"):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in read_log(Path(out))]
 
 
-class Watched(PrivilegedLesson):
+class Watched(PrivilegedObjective):
     """What it is asked for: plans, with the weights that drive, and batches."""
 
     def __init__(self, config, nan_after=None):
@@ -62,17 +62,17 @@ def test_training_begins_with_the_seeds_weights(tiny, train, same_weights):
     config = tiny(episodes=1)
     assert same_weights(trainer.new_network(config), trainer.new_network(config))
     assert not same_weights(trainer.new_network(config), trainer.new_network(tiny(seed=1)))
-    lesson = Watched(config)
-    train(config, lesson=lesson)
+    objective = Watched(config)
+    train(config, objective=objective)
     first = torch.cat([p.detach().flatten() for p in trainer.new_network(config).parameters()])
-    assert torch.equal(lesson.weights[0], first)
+    assert torch.equal(objective.weights[0], first)
 
 
 def test_scenarios_take_turns_and_every_episode_has_its_own_links(tiny, train):
     config = tiny(scenarios=["steady.yaml", "reported.yaml"], slots=60, episodes=3, exploration=0.2, native_unknown=0.4)
-    lesson = Watched(config)
-    train(config, lesson=lesson)
-    for episode, plan in enumerate(lesson.plans):
+    objective = Watched(config)
+    train(config, objective=objective)
+    for episode, plan in enumerate(objective.plans):
         assert plan.scenario.name == ("steady", "reported")[episode % 2]
         assert (plan.links, plan.slots, plan.split, plan.seed) == (16, 60, Split.TRAIN, episode)
         assert (plan.exploration, plan.exploration_reach, plan.native_unknown) == (0.2, 2, 0.4)
@@ -96,26 +96,26 @@ def test_a_share_of_the_episodes_combines_by_chase_whatever_the_scenario_says(ti
 
 def test_in_a_round_the_same_weights_drive(tiny, train):
     config = tiny(episodes=5, episodes_per_round=2)
-    lesson = Watched(config)
-    train(config, lesson=lesson)
-    one, two, three, four, five = lesson.weights
+    objective = Watched(config)
+    train(config, objective=objective)
+    one, two, three, four, five = objective.weights
     assert torch.equal(one, two)
     assert torch.equal(three, four)
     assert not torch.equal(two, three)
     assert not torch.equal(four, five)
     assert [line["episode"] for line in lines()] == [0, 1, 2, 3, 4]
-    assert sorted(set(lesson.progress)) == pytest.approx([0, 0.4, 0.8])
+    assert sorted(set(objective.progress)) == pytest.approx([0, 0.4, 0.8])
 
 
 def test_all_that_was_labelled_is_learnt_from_in_batches_as_often_as_asked(tiny, train):
     config = tiny(episodes=1, batch=20, epochs=3)
-    lesson = Watched(config)
-    train(config, lesson=lesson)
+    objective = Watched(config)
+    train(config, objective=objective)
     # Slots 0, 4... are judged; a block's four transmissions take 24 slots, and are known with the next judged slot.
     labelled = 16 * len(range(0, 40 - 24, 4))
-    assert sum(lesson.batches) == 3 * labelled
-    assert max(lesson.batches) == 20
-    assert len(lesson.batches) == 3 * -(-labelled // 20)
+    assert sum(objective.batches) == 3 * labelled
+    assert max(objective.batches) == 20
+    assert len(objective.batches) == 3 * -(-labelled // 20)
 
 
 def test_a_short_experience_is_learnt_from_more_often(tiny, train, monkeypatch):
@@ -145,9 +145,9 @@ def test_another_seed_meets_other_channels_in_every_episode(tiny, train):
     seeds = []
     for seed in (0, 1, 2):
         config = tiny(seed=seed, episodes=2)
-        lesson = Watched(config)
-        train(config, f"{seed}", lesson=lesson)
-        seeds += [plan.seed for plan in lesson.plans]
+        objective = Watched(config)
+        train(config, f"{seed}", objective=objective)
+        seeds += [plan.seed for plan in objective.plans]
     assert seeds == [0, 1, 1_000_000, 1_000_001, 2_000_000, 2_000_001]
 
 
@@ -338,8 +338,8 @@ def test_a_checkpoint_in_the_way_is_not_overwritten(tiny, train, refused):
 
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_checkpoint(tiny, train, refused):
     watched = Watched(tiny())
-    train(tiny(episodes=2), "good", lesson=watched)
-    text = refused(tiny(), lesson=Watched(tiny(), nan_after=len(watched.batches)))
+    train(tiny(episodes=2), "good", objective=watched)
+    text = refused(tiny(), objective=Watched(tiny(), nan_after=len(watched.batches)))
     assert "the loss is nan in episode 2, scenario steady" in text
     found = torch.load(OUT / "checkpoint.pt", weights_only=True)
     assert found["episodes"] == 2
@@ -350,7 +350,7 @@ def test_the_log_is_closed_whatever_ends_the_training(tiny, refused, monkeypatch
     closed = []
     close = TrainingLog.close
     monkeypatch.setattr(TrainingLog, "close", lambda self: (closed.append(self), close(self)))
-    refused(tiny(), lesson=Watched(tiny(), nan_after=0))
+    refused(tiny(), objective=Watched(tiny(), nan_after=0))
     assert closed
 
 

@@ -16,7 +16,7 @@ from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Var
 from distila.training.benchmark.episode import Sizes
 from distila.training.benchmark.policies import parse_policy
 from distila.training.benchmark.suite import Benchmark, run_benchmark
-from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers
+from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers
 from distila.training.learning import trainer
 from distila.training.learning.config_file import load_config
 from distila.training.learning.fan_out import fan_out
@@ -25,7 +25,7 @@ from distila.training.learning.trainer import Progress
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
 from distila.training.sim.scenario import find_scenario
-from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective
 from distila.xapp.errors import InputError
 
 Bar = Callable[[str, str], AbstractContextManager[Progress]]
@@ -158,7 +158,7 @@ def _teach(task: tuple[str, StudyConfig, Path, Path | None]) -> None:
     scenarios = [name] if name else list(study.scenarios)
     config = PrivilegedConfig.model_validate({**settings, "scenarios": scenarios, "network": network})
     save_network(
-        trainer.train(config, PrivilegedLesson(config), path.parent, resume=True, cache=cache),
+        trainer.train(config, PrivilegedObjective(config), path.parent, resume=True, cache=cache),
         path,
         {"config": config.model_dump(mode="json")},
     )
@@ -179,15 +179,15 @@ def _distilled(task: _Task, settings: dict[str, Any], network: dict[str, Any]) -
     given = task.teachers
     paths = {name: given[name] for name in task.study.scenarios} if task.variant.specialists else {"": given[""]}
     teachers = Teachers(paths, config)
-    lesson = DistillLesson(config, teachers)
+    objective = DistillationObjective(config, teachers)
     identity = {"teachers": teachers.identity}
-    return trainer.train(config, lesson, task.path.parent, identity=identity, resume=True, cache=task.cache)
+    return trainer.train(config, objective, task.path.parent, identity=identity, resume=True, cache=task.cache)
 
 
 def _privileged(task: _Task, settings: dict[str, Any], network: dict[str, Any]) -> Network:
     network = {**network, "head": "value", "residual_price": task.study.residual_price}
     config = PrivilegedConfig.model_validate({**settings, "network": network})
-    return trainer.train(config, PrivilegedLesson(config), task.path.parent, resume=True, cache=task.cache)
+    return trainer.train(config, PrivilegedObjective(config), task.path.parent, resume=True, cache=task.cache)
 
 
 def _dqn(task: _Task, settings: dict[str, Any], network: dict[str, Any]) -> Network:

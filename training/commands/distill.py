@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distila.training.commands.trained import finish, one_thread
-from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
 from distila.training.network.store import find_network
 from distila.xapp.commands.terminal import progress_bar
@@ -43,7 +43,7 @@ def distill(
     with progress_bar("fading banks", "banks") as on_bank, progress_bar("distilling", "slots") as on_slot:
         network = trainer.train(
             settings,
-            DistillLesson(settings, teachers),
+            DistillationObjective(settings, teachers),
             out,
             identity={"teachers": teachers.identity},
             resume=resume,

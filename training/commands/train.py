@@ -7,7 +7,7 @@ import typer
 
 from distila.training.commands.trained import finish, one_thread
 from distila.training.learning import trainer
-from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedLesson, load_privileged
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
@@ -41,7 +41,7 @@ def privileged(
     with progress_bar("fading banks", "banks") as on_bank, progress_bar("training", "slots") as on_slot:
         network = trainer.train(
             settings,
-            PrivilegedLesson(settings),
+            PrivilegedObjective(settings),
             out,
             resume=resume,
             workers=workers,

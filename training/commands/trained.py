@@ -8,7 +8,7 @@ import torch
 
 from distila.training.learning.checkpoint import CHECKPOINT_FILE
 from distila.training.learning.log import LOG_FILE, read_log
-from distila.training.learning.trainer import LoopConfig
+from distila.training.learning.trainer import EpisodicConfig
 from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
@@ -23,7 +23,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def finish(network: Network, out: Path, settings: LoopConfig, name: str, about: dict[str, Any], json: bool) -> None:
+def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, about: dict[str, Any], json: bool) -> None:
     """Write the network to ``out``, as a bundle too if a bundle has room for it, and print how the training went."""
     latest = _latest(out, len(settings.scenarios))
     training = {

@@ -20,14 +20,14 @@ from torch import Tensor
 from distila.training.distill.losses import LossConfig, distillation_loss
 from distila.training.learning.config_file import load_config
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from distila.training.learning.trainer import LoopConfig, checked_scenarios
+from distila.training.learning.trainer import EpisodicConfig, checked_scenarios
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
 from distila.training.network.store import load_network
 from distila.xapp.errors import InputError
 
 
-class DistillConfig(LoopConfig):
+class DistillConfig(EpisodicConfig):
     """Everything that the weights depend on, teachers aside."""
 
     driver: Literal["student", "teacher"] = Field(default="student", description="online or off-policy")
@@ -100,21 +100,21 @@ class Teachers:
         """The teacher in a scenario, with what it charges there for a block that is given up."""
         network = self._network[scenario if scenario in self._network else ""]
         price = self._price.get(scenario, self._price.get("default"))
-        return network if price is None else network.priced(price)
+        return network if price is None else network.with_residual_price(price)
 
 
-class DistillLesson:
+class DistillationObjective:
     """Learn what a teacher would make of what was heard."""
 
     def __init__(self, config: DistillConfig, teachers: Teachers) -> None:
         self._config, self._teachers = config, teachers
 
     def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
-        """See `distila.training.learning.trainer.Lesson`."""
+        """See `distila.training.learning.trainer.Objective`."""
         teacher = self._teachers.of(plan.scenario.name)
         driver = network if self._config.driver == "student" else teacher
         return collect(plan, driver, teacher=teacher, on_slot=on_slot, columns=network.columns)
 
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
         """See `distila.training.distill.losses`."""
-        return distillation_loss(self._config.loss, output, labels["teacher"])
+        return distillation_loss(self._config.loss, output, labels["teacher_score"])

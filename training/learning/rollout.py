@@ -1,6 +1,6 @@
-"""A policy drives the simulator, and what was seen, and what can be learnt from it, is kept.
+"""Rollouts: a network decides in the simulator; its reports are kept, with labels to learn from.
 
-`collect` is a function of its arguments alone, so rollouts may run anywhere (`distila.training.learning.fan_out`).
+`collect` is a function of its arguments alone, so rollouts may run on any worker (`distila.training.learning.fan_out`).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distila.training.baselines import baseline, tuned_settings
-from distila.training.learning.worth import Label, Worth
+from distila.training.learning.action_values import ActionValues, Label
 from distila.training.network.network import Network
 from distila.training.network.policy import Answers
 from distila.training.sim.conditions import Banks, Conditions
@@ -38,115 +38,115 @@ class RolloutPlan:
     exploration_reach: int = 2
     """by how many MCS or steps of an offset, at most"""
     native_unknown: float = 0.0
-    """share of links whose reports never tell the DU's own choice, as those of some E2 nodes do not"""
+    """share of links whose reports never have the DU's own choice, as with some E2 nodes"""
     retx_unknown: float = 0.0
-    """and share of those whose reports never count retransmissions"""
+    """share of links whose reports never count retransmissions"""
     combining_unknown: float = 0.0
-    """and of those whose reports never tell how the node combines"""
+    """share of links whose reports never say how the node combines transmissions"""
     label_every_slots: int = 4
-    """slots, at least, between two decisions that a teacher or an algorithm labels; `Worth` has its own pace"""
+    """slots, at least, between decisions that a teacher or an algorithm labels; `ActionValues` has its own period"""
 
 
 @dataclass
 class Experience:
-    """What one rollout brought. T decisions, of which S were labelled; L links, A actions, C report columns."""
+    """The result of one rollout. T decisions, of which S are labelled; L links, A actions, C report columns."""
 
     scenario: str
     rows: Tensor
     """float32 [T, L, C], the reports, raw units"""
     steps: Tensor
-    """int64 [S], which of them the labels are of"""
+    """int64 [S], which of them the labels belong to"""
     labels: dict[str, Tensor] = field(default_factory=dict)
-    """``share``, ``failure`` and ``residual`` (`Worth`), ``teacher`` (its scores): float32 [S, L, A]; ``advice`` (an
-    algorithm's action): int64 [S, L]; as asked for"""
+    """those that were asked for: ``share``, ``failure`` and ``residual`` (`ActionValues`), ``teacher_score``: float32
+    [S, L, A]; ``algorithm_choice`` (the MCS of a reference algorithm): int64 [S, L]"""
     figures: dict[str, float | None] = field(default_factory=dict)
-    """goodput [bit/s/Hz], first-transmission BLER, share of blocks given up; exploration included"""
+    """goodput [bit/s/Hz], first-transmission BLER, residual BLER; exploration included"""
 
 
 def collect(
     plan: RolloutPlan,
     driver: Network,
-    worth: bool = False,
+    action_values: bool = False,
     teacher: Network | None = None,
-    advisor: Policy | None = None,
+    algorithm: Policy | None = None,
     on_slot: OnSlot = lambda slot: None,
     columns: list[str] | None = None,
 ) -> Experience:
-    """Let a network decide, and label what it met.
+    """Let a network decide, and label its reports.
 
     Args:
         plan: what to simulate.
-        driver: whose decisions are carried out.
-        worth: label with what each of the driver's actions was worth; the driver must expect worths (`head: value`).
-        teacher: label with its scores of the driver's actions; it hears the same reports, with a memory of its own.
-        advisor: label with the MCS that this algorithm would answer.
-        on_slot: told the slot that has been reached.
+        driver: the network whose decisions are carried out.
+        action_values: label with `ActionValues`; the driver must expect values (`head: value`).
+        teacher: label with this network's scores; it gets the same reports and has a memory of its own.
+        algorithm: label with the MCS that this reference algorithm would choose.
+        on_slot: called with the slot that has been reached.
         columns: of the reports that are kept; None: the driver's.
 
     Raises:
-        ValueError: a teacher with other actions or beside worth, or a driver that cannot tell what its answers are
-            worth.
+        ValueError: a teacher with other actions or together with action values, or a driver that does not expect
+            values where action values are asked for.
     """
     if teacher is not None and teacher.actions != driver.actions:
         raise ValueError("the teacher's actions are not the driver's")
-    if worth and teacher is not None:
-        raise ValueError("worth and a teacher label different decisions; ask for one of them")
-    if worth and driver.config.head != "value":
-        raise ValueError(f"worth is judged by what the driver expects; its head is {driver.config.head}")
+    if action_values and teacher is not None:
+        raise ValueError("action values and a teacher label different decisions; ask for one of them")
+    if action_values and driver.config.head != "value":
+        raise ValueError(f"action values need a driver that expects values; its head is {driver.config.head}")
     scenario = plan.scenario
     # The first report at or after the last slot still belongs to the rollout.
     most_slots = plan.slots + int(scenario.e2.period_slots.bounds[1])
     conditions = Conditions(scenario, plan.links, plan.split, plan.seed, most_slots, banks=plan.banks)
     cell = conditions.cell()
-    overheard = _Overheard(
-        baseline("olla", **tuned_settings("olla")), Worth(conditions, driver.actions) if worth else None
+    native = _NativeWithLabels(
+        baseline("olla", **tuned_settings("olla")), ActionValues(conditions, driver.actions) if action_values else None
     )
-    simulator = Simulator(conditions, native=overheard)
+    simulator = Simulator(conditions, native=native)
     explorer = _Explorer(plan, driver.actions, conditions.generator("exploration"))
-    if advisor is not None:
-        advisor.start(cell, conditions.generator("advisor"))
+    if algorithm is not None:
+        algorithm.start(cell, conditions.generator("advisor"))  # the name seeds the generator: it must not change
     columns = driver.columns if columns is None else columns
-    heard = Hearing(plan, conditions)
+    reported = PartialReports(plan, conditions)
     state = driver.zero_state(plan.links)
     teacher_state = teacher.zero_state(plan.links) if teacher is not None else state
     answers = Answers(driver.actions)
     label_every = -(-plan.label_every_slots // conditions.report_period_slots)
     rows: list[Tensor] = []
     labelled: list[int] = []
-    taught: list[Tensor] = []
-    advised: list[Tensor] = []
+    teacher_scores: list[Tensor] = []
+    choices: list[Tensor] = []
     while simulator.slot < plan.slots:
         report = simulator.report
-        row = heard(report, driver.columns)
+        row = reported(report, driver.columns)
         with torch.no_grad():
             score, state = driver(row, state)
             best = score.max(dim=1)
-            due = not worth and len(rows) % label_every == 0
+            due = not action_values and len(rows) % label_every == 0
             if teacher is not None:
-                told = row if teacher.columns == driver.columns else heard(report, teacher.columns)
-                wisdom, teacher_state = teacher(told, teacher_state)
+                teacher_row = row if teacher.columns == driver.columns else reported(report, teacher.columns)
+                teacher_score, teacher_state = teacher(teacher_row, teacher_state)
                 if due:
-                    taught.append(wisdom)
-        if worth:
-            overheard.decided(report.slot, best.values)
-        if advisor is not None:
-            advised.append(advisor.decide(report).value)
+                    teacher_scores.append(teacher_score)
+        if action_values:
+            native.decided(report.slot, best.values)
+        if algorithm is not None:
+            choices.append(algorithm.decide(report).value)
         if due:
             labelled.append(len(rows))
-        rows.append(row if columns == driver.columns else heard(report, columns))
+        rows.append(row if columns == driver.columns else reported(report, columns))
         simulator.step(answers.decision(explorer.moved(best.indices)))
         on_slot(simulator.slot)
     labels: dict[str, Tensor] = {}
-    if worth:
-        found = overheard.labels
+    if action_values:
+        found = native.labels
         labelled = [label.answered // conditions.report_period_slots for label in found]
         for name in ("share", "failure", "residual"):
             labels[name] = _stacked([getattr(label, name) for label in found], plan.links, driver)
     if teacher is not None:
-        labels["teacher"] = _stacked(taught, plan.links, driver)
-    if advisor is not None:
-        labels["advice"] = (
-            torch.stack([advised[step] for step in labelled])
+        labels["teacher_score"] = _stacked(teacher_scores, plan.links, driver)
+    if algorithm is not None:
+        labels["algorithm_choice"] = (
+            torch.stack([choices[step] for step in labelled])
             if labelled
             else torch.empty((0, plan.links), dtype=torch.int64)
         )
@@ -155,12 +155,12 @@ def collect(
     )
 
 
-class Hearing:
-    """Reports as a policy gets them: some links' leave out what some E2 nodes do not tell."""
+class PartialReports:
+    """Reports as a policy gets them: those of some links lack what some E2 nodes do not report."""
 
     def __init__(self, plan: RolloutPlan, conditions: Conditions) -> None:
         self._cell = conditions.cell()
-        self._untold = [
+        self._not_reported = [
             (columns, torch.rand(plan.links, generator=generator, device=generator.device) < share)
             for columns, share, generator in (
                 (("native_mcs",), plan.native_unknown, conditions.generator("native unknown")),
@@ -172,18 +172,18 @@ class Hearing:
     def __call__(self, report: Report, columns: list[str]) -> Tensor:
         """The report as the network expects it, float32 [link, column]."""
         row = matrix(report, columns, self._cell.mcs_table, self._cell.cqi_table)
-        for names, links in self._untold:
+        for names, links in self._not_reported:
             for name in names:
                 row[links, columns.index(name)] = torch.nan
         return row
 
 
-class _Overheard:
-    """The DU's own link adaptation, and beside it `Worth`, as it is the one that is called in every slot."""
+class _NativeWithLabels:
+    """The DU's own link adaptation. It is called in every slot, so it keeps `ActionValues` in step with them."""
 
-    def __init__(self, native: Policy, worth: Worth | None) -> None:
+    def __init__(self, native: Policy, action_values: ActionValues | None) -> None:
         self.name = native.name
-        self._native, self._worth = native, worth
+        self._native, self._action_values = native, action_values
         self.labels: list[Label] = []
 
     def start(self, cell: Cell, generator: torch.Generator) -> None:
@@ -193,30 +193,31 @@ class _Overheard:
     def decide(self, report: Report) -> Decision:
         """What the DU itself would do."""
         decision = self._native.decide(report)
-        if self._worth is not None:
-            self.labels += self._worth.enter(report.slot, decision.value)
+        if self._action_values is not None:
+            self.labels += self._action_values.enter(report.slot, decision.value)
         return decision
 
     def decided(self, slot: int, value: Tensor) -> None:
-        """See `Worth.decided`."""
-        assert self._worth is not None
-        self._worth.decided(slot, value)
+        """See `ActionValues.decided`."""
+        assert self._action_values is not None
+        self._action_values.decided(slot, value)
 
 
 class _Explorer:
-    """Moves a decision here and there to one near it, from which more may be learnt."""
+    """Moves a share of the decisions to an action near them."""
 
-    def __init__(self, plan: RolloutPlan, actions: list[Action], luck: torch.Generator) -> None:
-        self._share, self._reach, self._luck = plan.exploration, plan.exploration_reach, luck
+    def __init__(self, plan: RolloutPlan, actions: list[Action], generator: torch.Generator) -> None:
+        self._share, self._reach, self._generator = plan.exploration, plan.exploration_reach, generator
         kinds = [action.kind for action in actions]
         self._low = torch.tensor([kinds.index(kind) for kind in kinds])
         self._high = torch.tensor([len(kinds) - 1 - kinds[::-1].index(kind) for kind in kinds])
 
     def moved(self, action: Tensor) -> Tensor:
+        """The actions carried out; both int64 [link]."""
         if not self._share:
             return action
-        at_random = torch.rand(action.shape, generator=self._luck) < self._share
-        by = torch.randint(-self._reach, self._reach + 1, action.shape, generator=self._luck)
+        at_random = torch.rand(action.shape, generator=self._generator) < self._share
+        by = torch.randint(-self._reach, self._reach + 1, action.shape, generator=self._generator)
         return (action + by * at_random).clamp_(self._low[action], self._high[action])
 
 

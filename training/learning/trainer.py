@@ -1,8 +1,8 @@
 """The training loop of everything that learns from rollouts: collect a round of episodes, learn from it, go on.
 
 Within a round the weights that drive do not change, so its episodes may be collected anywhere (`fan_out`), and what
-comes out is the same whoever collected. What is learnt is the caller's: a `Lesson` says what to collect and gives the
-loss.
+comes out is the same whoever collected. What is learnt is the caller's: an `Objective` says what to collect and
+gives the loss.
 """
 
 import math
@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from distila.replay.atomic_file import check_writable
+from distila.training.learning.action_values import MAX_SAMPLE_PERIOD_SLOTS
 from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from distila.training.learning.fan_out import fan_out
 from distila.training.learning.log import TrainingLog
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan
-from distila.training.learning.worth import MOST_SLOTS_APART
 from distila.training.network.config import NetworkConfig
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
@@ -41,7 +41,7 @@ _WITHOUT_EFFECT: Final = {"checkpoint_every"}
 _EPISODES_APART: Final = 1_000_000
 
 
-class LoopConfig(BaseModel):
+class EpisodicConfig(BaseModel):
     """What every training has; everything that the weights depend on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,7 +80,7 @@ class LoopConfig(BaseModel):
     network: NetworkConfig = NetworkConfig()
 
 
-class Lesson(Protocol):
+class Objective(Protocol):
     """What is learnt."""
 
     def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
@@ -104,8 +104,8 @@ def _silent(done: int, total: int) -> None:
 
 
 def train(
-    config: LoopConfig,
-    lesson: Lesson,
+    config: EpisodicConfig,
+    objective: Objective,
     out: Path,
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
@@ -121,7 +121,7 @@ def train(
 
     Args:
         config: what to train on what.
-        lesson: what to learn from it.
+        objective: what to learn from it.
         out: directory, see `CHECKPOINT_FILE` and `LOG_FILE`; TensorBoard, where it is installed, gets its files too.
         identity: what the weights depend on besides the configuration, such as teachers; JSON.
         resume: go on from the checkpoint, if there is one.
@@ -157,12 +157,14 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             on_slot = partial(_on_slot, progress, total, config.slots) if workers == 1 else None
-            jobs = [_Job(lesson, plan, network, number, on_slot) for plan, number in zip(plans, numbers, strict=True)]
+            jobs = [
+                _Job(objective, plan, network, number, on_slot) for plan, number in zip(plans, numbers, strict=True)
+            ]
             luck = torch.Generator()
             luck.manual_seed(torch_seed(Split.TRAIN, config.seed, f"batches {round_index}"))
             experiences = list(fan_out(_collect, jobs, workers))
             losses = [
-                _learn(config, lesson, network, optimizer, experience, gone, luck, number)
+                _learn(config, objective, network, optimizer, experience, gone, luck, number)
                 for experience, number in zip(experiences, numbers, strict=True)
             ]
             seconds = (time.perf_counter() - started) / len(numbers)
@@ -181,7 +183,7 @@ def train(
     return network
 
 
-def new_network(config: LoopConfig) -> Network:
+def new_network(config: EpisodicConfig) -> Network:
     """A network with its first weights, those of the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(Split.TRAIN, config.seed, "network"))
@@ -193,18 +195,18 @@ class _Job:
 
     def __init__(
         self,
-        lesson: Lesson,
+        objective: Objective,
         plan: RolloutPlan,
         network: Network,
         number: int,
         on_slot: Callable[[int, int], None] | None,
     ) -> None:
-        self.lesson, self.plan, self.network, self.number, self.on_slot = lesson, plan, network, number, on_slot
+        self.objective, self.plan, self.network, self.number, self.on_slot = objective, plan, network, number, on_slot
 
 
 def _collect(job: _Job) -> Experience:
     on_slot = partial(job.on_slot, job.number) if job.on_slot is not None else _no_slot
-    return job.lesson.collect(job.plan, job.network, on_slot)
+    return job.objective.collect(job.plan, job.network, on_slot)
 
 
 def _no_slot(slot: int) -> None:
@@ -215,7 +217,7 @@ def _on_slot(progress: Progress, total: int, slots: int, number: int, slot: int)
     progress(number * slots + min(slot, slots), total)
 
 
-def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
+def plan_episode(config: EpisodicConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
     """What is simulated in an episode, by its number."""
     scenario = scenarios[number % len(scenarios)]
     if np.random.default_rng((config.seed, number)).random() < config.chase_share:
@@ -237,8 +239,8 @@ def plan_episode(config: LoopConfig, scenarios: list[Scenario], number: int, ban
 
 
 def _learn(
-    config: LoopConfig,
-    lesson: Lesson,
+    config: EpisodicConfig,
+    objective: Objective,
     network: Network,
     optimizer: torch.optim.Optimizer,
     experience: Experience,
@@ -256,7 +258,7 @@ def _learn(
         epoch += 1
         for picked, output in network.batches(experience.rows, experience.steps, config.batch, luck):
             batch = {name: label[picked] for name, label in labels.items()}
-            loss = lesson.loss(network, output, batch, gone)
+            loss = objective.loss(network, output, batch, gone)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise InputError(
@@ -271,14 +273,14 @@ def _learn(
     return sum(losses) / len(losses)
 
 
-def identity_of(config: LoopConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(config: EpisodicConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the weights depend on, for `Checkpoint`."""
     # A scenario's name alone would not tell that its file was changed.
     described = {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios}
     return {"configuration": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT), "scenario": described, **more}
 
 
-def checked_scenarios(config: LoopConfig) -> list[Scenario]:
+def checked_scenarios(config: EpisodicConfig) -> list[Scenario]:
     """The scenarios by name, checked against the rest."""
     found = [training_domain() if name == "domain" else find_scenario(name) for name in config.scenarios]
     for scenario in found:
@@ -293,7 +295,9 @@ def checked_scenarios(config: LoopConfig) -> list[Scenario]:
         timing = (scenario.e2.period_slots, scenario.e2.delay_slots, scenario.link.harq_rtt_slots)
         period, delay, rtt = (int(x.bounds[1]) for x in timing)
         # Until the blocks of the first decision have had all their transmissions, and were judged.
-        needed = delay + period + (int(scenario.link.max_transmissions.bounds[1]) - 1) * rtt + 2 * MOST_SLOTS_APART
+        needed = (
+            delay + period + (int(scenario.link.max_transmissions.bounds[1]) - 1) * rtt + 2 * MAX_SAMPLE_PERIOD_SLOTS
+        )
         if config.slots < needed:
             raise InputError(f"slots = {config.slots}: scenario {scenario.name} needs {needed} or more for a decision")
     return found

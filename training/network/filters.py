@@ -132,7 +132,9 @@ class PolicyNetwork(Network):
         raw, next_state = self.raw_features(report, state)
         return nn.functional.linear(raw, self.mix, self.offset), next_state
 
-    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, rows: Tensor, steps: Tensor, size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Network.batches`: decisions in random order, since memory has nothing to learn."""
         state, seen = self.zero_state(rows.shape[1]), []
         with torch.no_grad():
@@ -140,7 +142,7 @@ class PolicyNetwork(Network):
                 x, state = self.features(row, state)
                 seen.append(x)
         x = torch.stack(seen)[steps].flatten(0, 1)
-        for picked in torch.split(torch.randperm(len(x), generator=luck), size):
+        for picked in torch.split(torch.randperm(len(x), generator=generator), size):
             yield picked, self.mlp(x[picked])
 
     def zero_state(self, num_ues: int) -> Tensor:

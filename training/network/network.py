@@ -1,8 +1,8 @@
 """The network of a policy bundle: raw report and memory in, a score per action and new memory out.
 
-Everything a policy knows about radio is in it, so that what is trained is what is served. Here is what networks have in
-common whatever their memory, which is fixed (`distila.training.network.filters`) or learnt
-(`distila.training.network.recurrent`).
+All of a policy's radio knowledge is in the network, so that the network that is trained is the one that is served. This
+module has what networks with fixed memory (`distila.training.network.filters`) and with learnt memory
+(`distila.training.network.recurrent`) have in common.
 """
 
 import copy
@@ -25,17 +25,18 @@ NOMINAL_PRBS: Final = 52
 `distila.training.sim.report.Curves`."""
 
 SHARE_LOW: Final = -2.0
-"""What an action is worth, as a share of its rate, lies between this (it may cost more than it brings) and"""
+"""Lowest return of an action as a share of its rate; negative where retransmissions cost more than the block brings."""
 SHARE_HIGH: Final = 1.0
+"""Highest return of an action as a share of its rate: the block is decoded at once."""
 
 MOST: Final = 300.0
-"""No column has more to say: 275 PRBs are the most, an older CQI or a longer period than this is just old or long."""
+"""Columns are clipped here: there are 275 PRBs at most, and an older CQI or a longer period makes no difference."""
 
-_NEXT_TO_NOTHING: Final = 1e-3  # bit per resource element: below, no action brings anything
+_LEAST_SCORE: Final = 1e-3  # bit per resource element: below, no action delivers anything
 
 
 class Network(nn.Module):
-    """What a policy's networks have in common, whatever their memory: their face, and what scores mean.
+    """What networks of both kinds of memory have in common: their interface and the meaning of scores.
 
     Attributes:
         config: what it was built from.
@@ -60,7 +61,7 @@ class Network(nn.Module):
         self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int64), persistent=False)
 
     def _layers(self, width: int) -> nn.Sequential:
-        """The layers on top of what memory brings, whose width this is, up to the outputs."""
+        """The trained layers: from features of this width to the outputs."""
         layers: list[nn.Module] = []
         for hidden in self.config.hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU()]
@@ -80,17 +81,20 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
-    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, rows: Tensor, steps: Tensor, size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Outputs of the last layer to learn from, in random batches.
 
         Args:
             rows: float32 [t, n, R], a sequence of reports of new UEs.
             steps: int64 [s], those to learn from.
-            size: of a batch.
-            luck: of the order.
+            size: decisions in a batch.
+            generator: draws the order.
 
         Yields:
-            Which of the s * n (step first) they are, int64 [batch], and the outputs, float32 [batch, ...].
+            Indices of the batch's decisions among the s * n (step first), int64 [batch], and the outputs, float32
+            [batch, ...].
         """
         raise NotImplementedError
 
@@ -101,52 +105,52 @@ class Network(nn.Module):
     def rated(self, z: Tensor, report: Tensor) -> Tensor:
         """Score of every action, float32 [n, M], from the last layer's output and the report that it is of.
 
-        Head ``logit``: the output as it is. Head ``value``: what the action is expected to be worth [bit per resource
-        element], its rate times `worth`. An offset has the rate of the MCS that it makes of the DU's own choice in the
-        report.
+        Head ``logit``: the output itself. Head ``value``: the expected return of the action less prices [bit per
+        resource element], its rate times `priced_share`. An offset has the rate of the MCS that it makes of the DU's
+        own choice in the report.
         """
         if self.config.head == "logit":
             return z
-        worth = self.worth(z)
+        share = self.priced_share(z)
         if self._num_mcs == len(self.actions):
-            return self.rate * worth
-        # Where the node does not tell its choice an offset is held to be worth that of MCS 0: next to nothing.
+            return self.rate * share
+        # Where the node does not report its choice, offsets get the rate of MCS 0, next to nothing.
         native = report[:, [self.columns.index("native_mcs")]]
         native = torch.where(native >= 0, native, 0).to(torch.int64)
         rate = self.rate[(native + self.offsets).clamp(0, len(self.rate) - 1)]
         if not self._num_mcs:
-            return rate * worth
-        return torch.cat([self.rate * worth[:, : self._num_mcs], rate * worth[:, self._num_mcs :]], dim=1)
+            return rate * share
+        return torch.cat([self.rate * share[:, : self._num_mcs], rate * share[:, self._num_mcs :]], dim=1)
 
-    def priced(self, residual_price: float) -> "Network":
-        """The same network, with the same weights, at another price of a block that is given up."""
+    def with_residual_price(self, residual_price: float) -> "Network":
+        """The same network, with the same weights, at another price of a lost block."""
         other = copy.copy(self)
         other.config = self.config.model_copy(update={"residual_price": residual_price})
         return other
 
     def expected(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Expected share, failure and residual (`distila.training.learning.worth`) of every action, from a ``value``
-        head."""
+        """Expected share, failure and residual of every action (`distila.training.learning.action_values`), from the
+        output of a ``value`` head."""
         share, failure, residual = torch.sigmoid(z).chunk(3, dim=-1)
         return SHARE_LOW + (SHARE_HIGH - SHARE_LOW) * share, failure, residual
 
-    def worth(self, z: Tensor) -> Tensor:
-        """Expected share of its rate of every action, what it may cost deducted, from a ``value`` head's output."""
+    def priced_share(self, z: Tensor) -> Tensor:
+        """Expected return of every action less prices, as a share of its rate, from the output of a ``value`` head."""
         share, failure, residual = self.expected(z)
         return share - self.config.failure_price * failure - self.config.residual_price * residual
 
 
 def relative(score: Tensor) -> Tensor:
-    """Scores in bits relative to each row's best, float32 [n, M]: 0 for the best one, -1 for one that brings nothing.
+    """Scores [bit/RE] relative to each row's best, float32 [n, M]: 0 for the best, -1 for one that delivers nothing.
 
-    What matters is by what share an action is worse than the best one, at 0.2 bit as at 5.
+    A share of the best score means the same on a link of 0.2 bit per resource element as on one of 5.
     """
     best = score.amax(dim=1, keepdim=True)
-    return (score - best) / best.clamp(min=_NEXT_TO_NOTHING)
+    return (score - best) / best.clamp(min=_LEAST_SCORE)
 
 
 class _Measured(torch.autograd.Function):
-    """What is above 0, and 0 for the rest, NaN included; one operation in the graph."""
+    """Values above 0; 0 for all others, NaN included. One operation in the graph."""
 
     @staticmethod
     def forward(ctx: Any, report: Tensor) -> Tensor:
@@ -159,12 +163,12 @@ class _Measured(torch.autograd.Function):
 
 
 def measured(report: Tensor) -> Tensor:
-    """What is above 0, and 0 for the rest, NaN included; any shape."""
+    """Values above 0; 0 for all others, NaN included; any shape."""
     return cast(Tensor, _Measured.apply(report))  # type: ignore[no-untyped-call]
 
 
 def mcs_facts(table: int) -> tuple[Float64Array, Float64Array]:
-    """What a table's MCS are, by the curves of the nominal allocation; both float64 [mcs].
+    """SINR and rate of a table's MCS, by the curves of the nominal allocation; both float64 [mcs].
 
     Returns:
         SINR [dB] at which a transport block fails every other time, and its size in bits per resource element.

@@ -91,7 +91,9 @@ class RecurrentNetwork(Network):
         """What the GRU is told, float32 [..., P]."""
         return torch.relu(self.projection(x))
 
-    def batches(self, rows: Tensor, steps: Tensor, size: int, luck: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, rows: Tensor, steps: Tensor, size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Network.batches`: groups of links along `CHUNK` reports, through which memory is learnt.
 
         Each begins with what was remembered there when the first batch was asked for. A group has one link at least.
@@ -108,10 +110,10 @@ class RecurrentNetwork(Network):
         for index in range(len(chunks)):
             labelled = torch.nonzero(steps // CHUNK == index)[:, 0]
             if len(labelled):
-                order = torch.randperm(links, generator=luck)
+                order = torch.randperm(links, generator=generator)
                 parts = torch.split(order, max(1, size // len(labelled)))
                 groups += [(index, labelled, part) for part in parts]
-        for place in torch.randperm(len(groups), generator=luck).tolist():
+        for place in torch.randperm(len(groups), generator=generator).tolist():
             index, labelled, part = groups[place]
             at = steps[labelled] % CHUNK
             x = inputs[index][: int(at.max()) + 1, part]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
 from distila.training.benchmark.suite import Benchmark, run_benchmark
-from distila.training.distill.distill import DistillConfig, DistillLesson, Teachers, load_distill
+from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
 from distila.training.learning.trainer import Progress
 from distila.training.network.export import export_bundle, onnx_graph
@@ -20,7 +20,7 @@ from distila.training.sim.scenario import families, find_scenario
 from distila.training.student.card import write_card
 from distila.training.student.gates import failures
 from distila.training.student.recipe import Recipe
-from distila.training.teachers.privileged import PrivilegedLesson, load_privileged
+from distila.training.teachers.privileged import PrivilegedObjective, load_privileged
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
 
@@ -93,9 +93,9 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
 def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | None) -> Path:
     config = load_privileged(recipe.teacher)
     with bar("teacher: fading banks", "banks") as on_bank, bar("teacher", "slots") as on_slot:
-        lesson = PrivilegedLesson(config)
+        objective = PrivilegedObjective(config)
         network = trainer.train(
-            config, lesson, out, resume=True, workers=workers, progress=on_slot, cache=cache, on_bank=on_bank
+            config, objective, out, resume=True, workers=workers, progress=on_slot, cache=cache, on_bank=on_bank
         )
     path = out / NETWORK_FILE
     save_network(network, path, {"kind": "privileged teacher", "config": config.model_dump(mode="json")})
@@ -130,7 +130,7 @@ def distilled(
     with bar(f"{name}: fading banks", "banks") as on_bank, bar(name, "slots") as on_slot:
         return trainer.train(
             config,
-            DistillLesson(config, teachers),
+            DistillationObjective(config, teachers),
             out,
             identity={"teachers": teachers.identity},
             resume=True,

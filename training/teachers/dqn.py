@@ -40,7 +40,7 @@ from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choic
 from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from distila.training.learning.config_file import load_config
 from distila.training.learning.log import TrainingLog
-from distila.training.learning.trainer import LoopConfig, Progress
+from distila.training.learning.trainer import EpisodicConfig, Progress
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.policy import NetworkPolicy
@@ -59,7 +59,7 @@ TEACHER_HIDDEN: Final = (124,) * 8
 """The teacher of the family: eight hidden layers, about 115 thousand weights."""
 
 
-class DqnConfig(LoopConfig):
+class DqnConfig(EpisodicConfig):
     """Everything that the weights depend on; ``epochs``: how often each block is learnt from, on average."""
 
     links: int = Field(default=128, ge=1, description="simulated at once in an episode")
@@ -101,7 +101,7 @@ class DqnConfig(LoopConfig):
         if self.replay < self.batch:
             raise ValueError(f"replay = {self.replay} is below batch = {self.batch}")
         if self.algorithm is not None and self.network.actions == "mcs_offset":
-            raise ValueError("algorithm: it answers an MCS, and network.actions = mcs_offset has none")
+            raise ValueError("algorithm: it chooses an MCS, and network.actions = mcs_offset has none")
         return self
 
     def epsilon_at(self, progress: float) -> float:
@@ -231,7 +231,7 @@ class DqnLearner(nn.Module):
         q_loss: Tensor = self._loss(batch)["loss"]
         objective, term = q_loss, self._config.algorithm
         if term is not None and term.at(progress) > 0:
-            distance = distance_to_choice(self.net(batch["observation"]) / term.temperature, batch["advice"])
+            distance = distance_to_choice(self.net(batch["observation"]) / term.temperature, batch["algorithm_choice"])
             objective = term.added(q_loss, distance, progress)
         optimizer.zero_grad()
         torch.autograd.backward(objective)
@@ -244,7 +244,7 @@ class DqnLearner(nn.Module):
 _KEPT: Final = (
     "observation",
     "action",
-    "advice",
+    "algorithm_choice",
     "steps_to_next_obs",
     ("next", "observation"),
     ("next", "reward"),
@@ -286,10 +286,10 @@ def train_dqn(
     first = checkpoint.load(learner, optimizer) if resume else checkpoint.must_not_exist()
     network.to(device)
     banks = Banks(config.bank_rows, config.bank_slots, cache=cache)
-    examiner: _Examiner | None = None
+    examiner: _Validation | None = None
     if first < config.episodes:
         trainer.make_banks(scenarios, banks, on_bank)
-        examiner = _Examiner(config, scenarios, banks, device)
+        examiner = _Validation(config, scenarios, banks, device)
     log = TrainingLog(out, first)
     total = config.episodes * config.slots
     progress(first * config.slots, total)
@@ -364,8 +364,8 @@ def _collect(
     """An episode's figures, and its blocks (`LinkEnv.blocks`)."""
     plan = trainer.plan_episode(config, scenarios, number, banks)
     term = config.algorithm
-    advisor = None if term is None else baseline(term.algorithm, **tuned_settings(term.algorithm))
-    env = LinkEnv(plan, network, advisor, device)
+    algorithm = None if term is None else baseline(term.algorithm, **tuned_settings(term.algorithm))
+    env = LinkEnv(plan, network, algorithm, device)
     epsilon = config.epsilon_at(gone)
     policy = _exploring(config, learner.actor, network, epsilon, device)
     with _randomness(config, f"exploration {number}"), set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
@@ -399,7 +399,7 @@ def _exploring(
     return TensorDictSequential(actor, whereabouts, beside, anywhere)
 
 
-class _Examiner:
+class _Validation:
     """Greedy decisions on conditions of the validation split, the same ones every time."""
 
     def __init__(self, config: DqnConfig, scenarios: list[Scenario], banks: Banks, device: torch.device) -> None:

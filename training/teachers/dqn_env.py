@@ -16,7 +16,7 @@ retransmission takes resources in which the link would have earned ``g``. That i
 the average-reward criterion for semi-Markov decision processes (Puterman, "Markov Decision Processes", 1994, section
 11.4; learnt from samples: Schwartz, "A Reinforcement Learning Method for Maximizing Undiscounted Rewards", ICML 1993).
 So the horizon may be short although a round trip is long, and a discount counts blocks, not slots. Unlike
-`distila.training.learning.worth` this knows nothing but what happened. Dividing by ``g`` changes no link's best
+`distila.training.learning.action_values` this knows nothing but what happened. Dividing by ``g`` changes no link's best
 decisions, and gives the rewards of good and of poor links one scale.
 """
 
@@ -32,7 +32,7 @@ from torchrl.data import Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from distila.training.baselines import baseline, tuned_settings
-from distila.training.learning.rollout import Hearing, RolloutPlan
+from distila.training.learning.rollout import PartialReports, RolloutPlan
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.policy import Answers
 from distila.training.sim.conditions import Conditions
@@ -52,7 +52,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
     Args:
         plan: what to simulate (exploration is the caller's).
         network: whose features and actions; not changed.
-        advisor: an algorithm that hears the same reports; the MCS that it would answer is ``advice``, int64 [link].
+        algorithm: gets the same reports; the MCS that it would choose is ``algorithm_choice``, int64 [link].
         device: where the tensors live; the network must be there.
 
     Attributes:
@@ -67,18 +67,18 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         self,
         plan: RolloutPlan,
         network: PolicyNetwork,
-        advisor: Policy | None = None,
+        algorithm: Policy | None = None,
         device: torch.device | str = "cpu",
         on_slot: Callable[[int], None] = lambda slot: None,
     ) -> None:
         super().__init__(device=torch.device(device), batch_size=torch.Size([plan.links]))
-        self._plan, self._features, self._advisor, self._on_slot = plan, network, advisor, on_slot
+        self._plan, self._features, self._algorithm, self._on_slot = plan, network, algorithm, on_slot
         self._answers = Answers(network.actions, device)
         links, entries = plan.links, len(network.feature_names)
         observed: dict[str, Any] = {"observation": Unbounded((links, entries), device=device)}
-        if advisor is not None:
+        if algorithm is not None:
             # Without bounds, as the number of MCS is the scenario's.
-            observed["advice"] = Unbounded((links,), dtype=torch.int64, device=device)
+            observed["algorithm_choice"] = Unbounded((links,), dtype=torch.int64, device=device)
         self.observation_spec = Composite(observed, shape=(links,), device=device)
         self.action_spec = Categorical(len(network.actions), shape=(links,), device=device)
         self.reward_spec = Unbounded((links, 1), device=device)
@@ -90,10 +90,11 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         conditions = Conditions(
             plan.scenario, plan.links, plan.split, plan.seed, most_slots, self.device, banks=plan.banks
         )
-        self._heard, self.sent = Hearing(plan, conditions), []
+        self._heard, self.sent = PartialReports(plan, conditions), []
         self.simulator = Simulator(conditions, baseline("olla", **tuned_settings("olla")), self.sent.append)
-        if self._advisor is not None:
-            self._advisor.start(conditions.cell(), conditions.generator("advisor"))
+        if self._algorithm is not None:
+            # The name seeds the generator: it must not change.
+            self._algorithm.start(conditions.cell(), conditions.generator("advisor"))
         self._state = self._features.zero_state(plan.links)
         return TensorDict(self._observed(self.simulator.report), self.batch_size, device=self.device)
 
@@ -117,9 +118,9 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
     @torch.no_grad()
     def _observed(self, report: Report) -> dict[str, Tensor]:
         observation, self._state = self._features.features(self._heard(report, self._features.columns), self._state)
-        if self._advisor is None:
+        if self._algorithm is None:
             return {"observation": observation}
-        return {"observation": observation, "advice": self._advisor.decide(report).value}
+        return {"observation": observation, "algorithm_choice": self._algorithm.decide(report).value}
 
     def blocks(self, rollout: TensorDictBase, latency_price: float = 0.0, residual_price: float = 0.0) -> TensorDict:
         """`blocks_of` what was sent in a rollout of the whole episode."""
@@ -201,7 +202,7 @@ def blocks_of(
     place = torch.arange(width - 1, device=first.device)
     valid = place < count[..., None] - 1
 
-    blocks = rollout.select("observation", "action", "advice", strict=False)[link, step]
+    blocks = rollout.select("observation", "action", "algorithm_choice", strict=False)[link, step]
     found = blocks[..., :-1].clone(recurse=False)
     after = {
         "observation": blocks["observation"][..., 1:, :],

@@ -1,13 +1,14 @@
-"""The privileged teacher: a network that is told, in training, what every one of its actions turned out to be worth.
+"""The privileged teacher: in training it sees the return of every action in hindsight.
 
-The simulator knows the true error rate of every MCS in every slot. So nothing has to be found out by trying, as in
-reinforcement learning: the network learns by regression, from full information, what each action brings, and how likely
-its first transmission fails and its block is given up (`distila.training.learning.worth`), given what it can know; and
-the best decision is then the action with the highest expected worth, a lost block and a failed first transmission at
-their prices (`network.residual_price`, `network.failure_price`). The prices are the multipliers of constraints: the
-higher they are, the fewer blocks are given up, and the fewer have to wait for a retransmission. (It does not weigh what
-a decision teaches for later ones; HARQ feedback comes with any of them.) Training is on-policy: the network drives the
-simulation, so the feedback it learns to read is that of its own decisions, plus a little exploration.
+The simulator knows the true error rate of every MCS in every slot, so no action has to be tried, as it must be in
+reinforcement learning. The network learns by regression what it can know from its reports: of each action the expected
+return and the probabilities that its first transmission fails and that its block is lost
+(`distila.training.learning.action_values`). Its decision is the action with the highest expected return less the prices
+of a lost block and of a failed first transmission (`network.residual_price`, `network.failure_price`). The prices are
+the multipliers of constraints: the higher they are, the fewer blocks are lost, and the fewer wait for a retransmission.
+(The network does not weigh what a decision reveals for later ones; every decision brings HARQ feedback.) Training is
+on-policy: the network drives the simulation, so it learns to read the feedback to its own decisions, plus a little
+exploration.
 """
 
 from collections.abc import Mapping
@@ -21,21 +22,21 @@ from distila.training.baselines import baseline, tuned_settings
 from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
 from distila.training.learning.config_file import load_config
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from distila.training.learning.trainer import LoopConfig
+from distila.training.learning.trainer import EpisodicConfig
 from distila.training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
 
 
-class PrivilegedConfig(LoopConfig):
+class PrivilegedConfig(EpisodicConfig):
     """Everything that the weights depend on."""
 
-    algorithm: AlgorithmTerm | None = Field(default=None, description="a classical teacher beside the truth")
+    algorithm: AlgorithmTerm | None = Field(default=None, description="a classical algorithm in the loss")
 
     @model_validator(mode="after")
-    def _expects_worths(self) -> "PrivilegedConfig":
+    def _expects_values(self) -> "PrivilegedConfig":
         if self.network.head != "value":
             raise ValueError(f"network.head is {self.network.head!r}: a privileged teacher needs 'value'")
         if self.algorithm is not None and self.network.actions == "mcs_offset":
-            raise ValueError("algorithm: it answers an MCS, and network.actions = mcs_offset has none")
+            raise ValueError("algorithm: it chooses an MCS, and network.actions = mcs_offset has none")
         return self
 
 
@@ -48,26 +49,26 @@ def load_privileged(name: str) -> PrivilegedConfig:
     return load_config(PrivilegedConfig, name, "distila.training.teachers")
 
 
-class PrivilegedLesson:
-    """Learn what every action was worth."""
+class PrivilegedObjective:
+    """Regression to the values of all actions, and the distance to an algorithm, if any."""
 
     def __init__(self, config: PrivilegedConfig) -> None:
         self._algorithm = config.algorithm
 
     def collect(self, plan: RolloutPlan, network: Network, on_slot: OnSlot) -> Experience:
-        """See `distila.training.learning.trainer.Lesson`."""
+        """See `distila.training.learning.trainer.Objective`."""
         name = self._algorithm.algorithm if self._algorithm is not None else None
-        advisor = None if name is None else baseline(name, **tuned_settings(name))
-        return collect(plan, network, worth=True, advisor=advisor, on_slot=on_slot)
+        algorithm = None if name is None else baseline(name, **tuned_settings(name))
+        return collect(plan, network, action_values=True, algorithm=algorithm, on_slot=on_slot)
 
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
-        """Cross-entropy, as its minimum is at the expected value, and it tells 0.001 from 0.01 where squares do not."""
+        """Sum of cross-entropies: least at the expected values, and 0.001 differs much from 0.01."""
         share = (labels["share"] - SHARE_LOW) / (SHARE_HIGH - SHARE_LOW)
-        wanted = (share, labels["failure"], labels["residual"])
-        parts = zip(output.chunk(3, dim=1), wanted, strict=True)
+        target = (share, labels["failure"], labels["residual"])
+        parts = zip(output.chunk(3, dim=1), target, strict=True)
         objective = torch.stack([F.binary_cross_entropy_with_logits(*part) for part in parts]).sum()
         if self._algorithm is None:
             return objective
-        score = network.rate * network.worth(output)[:, : len(network.rate)]
+        score = network.rate * network.priced_share(output)[:, : len(network.rate)]
         preference = relative(score) / self._algorithm.temperature
-        return self._algorithm.added(objective, distance_to_choice(preference, labels["advice"]), progress)
+        return self._algorithm.added(objective, distance_to_choice(preference, labels["algorithm_choice"]), progress)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distila.training.learning.worth import Worth
+from distila.training.learning.action_values import ActionValues
 from distila.training.network.network import SHARE_HIGH, SHARE_LOW
 from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.report import MCS, Decision
@@ -26,7 +26,7 @@ NUM_MCS = len(RATE)
 
 
 class MadeUp:
-    """As much of `Conditions` as `Worth` asks for."""
+    """As much of `Conditions` as `ActionValues` asks for."""
 
     def __init__(self, rtt=2, most=3, period=1, delay=0, channel=lambda slot: 1.0, row=lambda slot: 0, rate=RATE):
         self.harq_rtt_slots, self.max_transmissions = rtt, most
@@ -54,12 +54,12 @@ def offset_actions(most):
 
 def labels_of(conditions, slots, actions=None, value=lambda slot: 0.0, native=lambda slot: [0] * LINKS):
     """Labels by the slot of the report that they are for."""
-    worth = Worth(conditions, actions or mcs_actions())
+    values = ActionValues(conditions, actions or mcs_actions())
     found = []
     for slot in range(slots):
-        found += worth.enter(slot, torch.tensor(native(slot)))
+        found += values.enter(slot, torch.tensor(native(slot)))
         if slot % conditions.report_period_slots == 0:
-            worth.decided(slot, torch.tensor(value(slot)).expand(LINKS))
+            values.decided(slot, torch.tensor(value(slot)).expand(LINKS))
     assert len({label.answered for label in found}) == len(found)
     return {label.answered: label for label in found}
 
@@ -70,7 +70,7 @@ def labels_of(conditions, slots, actions=None, value=lambda slot: 0.0, native=la
 def test_the_formula_by_hand():
     """MCS 0: transmissions fail with 1/2, 1/4, 1/8, a block after each of them with their product so far.
 
-    What else there is to send is worth 0.25.
+    A new block returns 0.25.
     """
     label = labels_of(MadeUp(), 10, value=lambda slot: 0.25)[0]
     brought = 0.5 * 63 / 64
@@ -85,7 +85,7 @@ def test_the_formula_by_hand():
 
 
 def test_a_retransmission_meets_the_channel_and_costs_the_value_of_its_own_slot():
-    """Period 4, delay 3: the answer to slot 4 is in force in 7 to 10, so the judged slot is 8; again in 12 and 16."""
+    """Period 4, delay 3: the answer to slot 4 is in force in 7 to 10, so the sampled slot is 8; again in 12 and 16."""
     channel = {8: 0.5, 12: 2.0, 16: 4.0}
     value = {8: 0.1, 12: 0.3, 4: 9.0, 16: 9.0, 0: 9.0}
     conditions = MadeUp(rtt=4, period=4, delay=3, channel=lambda slot: channel.get(slot, 0.0))
@@ -111,16 +111,16 @@ def test_a_block_keeps_the_allocation_of_its_first_transmission():
 
 def test_links_have_values_of_their_own():
     given = MadeUp(most=2)
-    worth = Worth(given, mcs_actions())
+    values = ActionValues(given, mcs_actions())
     found = []
     for slot in range(6):
-        found += worth.enter(slot, torch.zeros(LINKS, dtype=torch.int64))
-        worth.decided(slot, torch.tensor([0.0, 0.2]))
+        found += values.enter(slot, torch.zeros(LINKS, dtype=torch.int64))
+        values.decided(slot, torch.tensor([0.0, 0.2]))
     assert found[0].share[:, 0].tolist() == pytest.approx([7 / 8, (0.5 * 7 / 8 - 0.2 / 2) / 0.5])
 
 
 @pytest.mark.parametrize(("value", "share"), [(1000.0, SHARE_LOW), (-1000.0, SHARE_HIGH)])
-def test_what_an_action_is_worth_is_clipped(value, share):
+def test_values_are_clipped(value, share):
     label = labels_of(MadeUp(), 10, value=lambda slot: value)[0]
     assert label.share.tolist() == [[share] * 4] * LINKS
 
@@ -152,15 +152,15 @@ def slot_by_slot(period, delay, rtt):
         (3, 0, 4, 15, [16]),
     ],
 )
-def test_an_answer_is_worth_the_mean_over_judged_slots_in_which_it_is_in_force(period, delay, rtt, answered, slots):
-    """Judged are the slots that a number up to 4, the largest that divides the HARQ round trip, divides."""
+def test_the_value_of_an_answer_is_the_mean_over_sampled_slots(period, delay, rtt, answered, slots):
+    """Of the slots in which it is in force, every n-th is sampled; n <= 4 divides the round trip."""
     label = labels_of(slot_by_slot(period, delay, rtt), 40, mcs_actions(1))[answered]
     failed = np.mean([2 ** -(slot / 64) for slot in slots])
     assert label.residual.tolist() == pytest.approx(np.full((LINKS, 1), failed), rel=1e-5)
     assert label.share.tolist() == pytest.approx(np.full((LINKS, 1), 1 - failed), rel=1e-4)
 
 
-def test_an_answer_that_no_judged_slot_falls_to_gets_no_label():
+def test_an_answer_that_no_sampled_slot_falls_to_gets_no_label():
     assert list(labels_of(slot_by_slot(1, 0, 8), 13, mcs_actions(1))) == [0, 4, 8]
     assert list(labels_of(slot_by_slot(3, 0, 4), 30, mcs_actions(1))) == [0, 3, 6, 12, 15, 18, 24]
 
@@ -209,7 +209,7 @@ def test_labels_and_the_simulator_agree_on_when_an_answer_is_in_force(no_fading,
     delay=st.integers(0, 12),
     value=st.floats(-5, 5),
 )
-def test_every_answer_with_a_judged_slot_is_labelled_once_and_in_order(rtt, most, period, delay, value):
+def test_every_answer_with_a_sampled_slot_is_labelled_once_and_in_order(rtt, most, period, delay, value):
     slots = delay + 4 * period + (most + 1) * rtt + 4
     channel = np.random.default_rng(rtt + 13 * period).uniform(0, 3, slots)
     conditions = MadeUp(rtt, most, period, delay, channel=lambda slot: channel[slot])
@@ -229,18 +229,18 @@ def test_every_answer_with_a_judged_slot_is_labelled_once_and_in_order(rtt, most
 
 def test_nothing_is_remembered_that_is_no_longer_needed():
     conditions = MadeUp(rtt=8, most=4, period=1, delay=5)
-    worth = Worth(conditions, mcs_actions())
+    values = ActionValues(conditions, mcs_actions())
     for slot in range(400):
-        worth.enter(slot, torch.zeros(LINKS, dtype=torch.int64))
-        worth.decided(slot, torch.zeros(LINKS))
-    for known in (worth._value, worth._native, worth._blocks, worth._sums):
+        values.enter(slot, torch.zeros(LINKS, dtype=torch.int64))
+        values.decided(slot, torch.zeros(LINKS))
+    for known in (values._expected, values._native, values._blocks, values._sums):
         assert len(known) < 60
 
 
 # --- offsets ---
 
 
-def test_an_offset_is_worth_what_it_makes_of_the_dus_own_choice():
+def test_the_value_of_an_offset_is_that_of_the_mcs_it_makes_of_the_dus_own_choice():
     """It moves what the DU uses in each slot; its rate is that of the MCS that it gave when the report was made."""
     conditions = MadeUp(rtt=1, most=1, period=2, channel=lambda slot: 1 + slot % 2)
     label = labels_of(conditions, 6, offset_actions(2), native=lambda slot: [0, 2 + slot % 2])[2]
@@ -287,7 +287,7 @@ def test_only_some_mcs_may_be_actions():
 )
 def test_other_actions_are_refused(actions):
     with pytest.raises(ValueError, match="MCS first, then offsets, and nothing else"):
-        Worth(MadeUp(), actions)
+        ActionValues(MadeUp(), actions)
 
 
 # --- what it means in the simulator ---
@@ -297,8 +297,8 @@ def constant_mcs(scenario, mcs, **link):
     """An MCS all along on a steady channel of 6 dB, up to 3 transmissions.
 
     Returns:
-        As shares: its goodput and the blocks given up, as counted; and both as `Worth` tells them, where what there is
-        to send instead is worth that goodput.
+        As shares: its goodput and the lost blocks, as counted; and both from `ActionValues`, where a new block returns
+        that goodput.
     """
     links, slots = 96, 6144  # so many that it does not count what is under way at the end
     link = {"max_transmissions": 3, "bler_slope": 0.2, **link}
@@ -314,28 +314,28 @@ def constant_mcs(scenario, mcs, **link):
     tables, counters = simulator.tables, simulator.counters
     bits = float(tables.tbs_bits[mcs])
     goodput = float(counters.goodput.mean()) / (bits / float(tables.prbs[mcs]) / RE_PER_PRB_SLOT)
-    delivered, given_up = float(counters.bits.sum()) / bits, float(counters.residual.sum())
+    delivered, lost = float(counters.bits.sum()) / bits, float(counters.residual.sum())
 
-    worth = Worth(conditions[1], mcs_actions(tables.max_mcs + 1))
+    values = ActionValues(conditions[1], mcs_actions(tables.max_mcs + 1))
     found = []
     for slot in range(32):
         conditions[1].enter(slot)
-        found += worth.enter(slot, torch.zeros(links, dtype=torch.int64))
-        worth.decided(slot, torch.full((links,), goodput * float(tables.curves.rate[mcs])))
-    return goodput, given_up / (delivered + given_up), float(found[0].share[0, mcs]), float(found[0].residual[0, mcs])
+        found += values.enter(slot, torch.zeros(links, dtype=torch.int64))
+        values.decided(slot, torch.full((links,), goodput * float(tables.curves.rate[mcs])))
+    return goodput, lost / (delivered + lost), float(found[0].share[0, mcs]), float(found[0].residual[0, mcs])
 
 
 @pytest.mark.parametrize("combining", ["chase", "ir"])
 @pytest.mark.parametrize("mcs", [8, 13, 16, 20])
-def test_a_constant_mcs_on_a_steady_channel_is_worth_its_own_goodput(no_fading, scenario, combining, mcs):
-    """The fixed point of the average-reward equation; and the residual is the share of blocks that are given up."""
-    goodput, given_up, share, residual = constant_mcs(scenario, mcs, combining=combining)
+def test_a_constant_mcs_on_a_steady_channel_has_its_own_goodput_as_value(no_fading, scenario, combining, mcs):
+    """The fixed point of the average-reward equation; and the residual is the share of blocks that are lost."""
+    goodput, lost, share, residual = constant_mcs(scenario, mcs, combining=combining)
     assert share == pytest.approx(goodput, rel=0.01, abs=1e-3)
-    assert residual == pytest.approx(given_up, rel=0.02, abs=1e-3)
+    assert residual == pytest.approx(lost, rel=0.02, abs=1e-3)
 
 
 @pytest.mark.parametrize(("mcs", "slope"), [(16, 0.05), (18, 0.2), (18, 0.05)])
 def test_so_it_is_where_every_transmission_fails_now_and_then(no_fading, scenario, mcs, slope):
-    goodput, given_up, share, residual = constant_mcs(scenario, mcs, combining="chase", bler_slope=slope)
-    assert residual == pytest.approx(given_up, rel=0.05, abs=1e-3)
+    goodput, lost, share, residual = constant_mcs(scenario, mcs, combining="chase", bler_slope=slope)
+    assert residual == pytest.approx(lost, rel=0.05, abs=1e-3)
     assert share == pytest.approx(goodput, rel=0.01, abs=1e-3)

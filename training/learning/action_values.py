@@ -1,23 +1,23 @@
-"""What a decision turned out to be worth, told in hindsight for every action: retransmissions, delay and loss included.
+"""Action values: the return of every action that could have answered a report, computed in hindsight.
 
-Stop-and-wait HARQ: a block that is sent in slot ``t`` and fails is sent again in ``t + rtt``, ``t + 2 rtt``... up to K
-times, and each retransmission takes a slot in which a new block would have gone. So with ``p_k`` the probability that
-the first k transmissions, in the channels of their very slots and combined, do not suffice (the product of their error
-rates, each with what is in the decoder by then), and ``g`` what a new block
-is worth in a slot, a block of rate ``r`` is worth::
+Stop-and-wait HARQ: a block sent in slot ``t`` that fails is retransmitted in ``t + rtt``, ``t + 2 rtt``... for up to K
+transmissions, and each retransmission takes a slot in which a new block would have been sent. Let ``p_k`` be the
+probability that the receiver cannot decode after the first k transmissions, in the channels of their own slots and with
+combining (the product of their error rates, each with what the decoder holds by then), and ``g`` what a new block
+returns in a slot. The return of a block of rate ``r`` is ::
 
     r (1 - p_K) - sum_(k=1..K-1) p_k g(t + k rtt)          [bit per resource element]
 
 This is the average-reward optimality equation of the semi-Markov process whose epochs are new blocks, with the value of
-time, g, as it is in each slot (Puterman, "Markov Decision Processes", 1994, section 11.4; for HARQ's renewal reward
-Caire and Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001). It needs no price on a failed first transmission: aiming high
-pays where the retransmission meets another channel, and does not where it costs a good slot. ``g`` is what the policy
-itself expects of the decision in force in that slot, so this is Q-learning with full information: the simulator knows
-the ``p_k`` of every MCS, and no action has to be tried.
+time, g, of each slot (Puterman, "Markov Decision Processes", 1994, section 11.4; for HARQ's renewal reward Caire and
+Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001). A failed first transmission needs no price here: a high MCS pays off
+where the retransmission meets another channel, and does not where it costs a good slot. ``g`` is the value that the
+policy itself expects of the decision in force in that slot, so this is Q-learning with full information: the simulator
+knows the ``p_k`` of every MCS, and no action has to be tried.
 
-Here the worth of an action is three numbers, which a trainer puts together: its *share* (of its own rate; the formula
-divided by r, within `SHARE_LOW` and `SHARE_HIGH`); its *failure*, p_1, the probability that the block has to wait for a
-retransmission; and its *residual*, p_K, the probability that it is given up.
+Three numbers describe an action, and a trainer combines them: its *share*, the return divided by the action's rate,
+within `SHARE_LOW` and `SHARE_HIGH`; its *failure*, p_1, the probability that the first transmission fails; and its
+*residual*, p_K, the probability that the block is lost after its last transmission.
 """
 
 from collections.abc import Sequence
@@ -31,21 +31,21 @@ from distila.training.network.network import SHARE_HIGH, SHARE_LOW
 from distila.training.sim.conditions import Conditions
 from distila.xapp.policy.bundle import Action
 
-MOST_SLOTS_APART: Final = 4
-"""Channel and feedback change little from slot to slot: to judge each of them would teach little more."""
+MAX_SAMPLE_PERIOD_SLOTS: Final = 4
+"""Channel and feedback change little from slot to slot: computing the return of a block in each would add little."""
 
 
 class Label(NamedTuple):
-    """What every action would have been worth as the answer to one report."""
+    """The action values of one report."""
 
     answered: int
     """slot of the report"""
     share: Tensor
-    """float32 [link, action], `SHARE_LOW` to `SHARE_HIGH`, of the action's rate (`rate_mcs`)"""
+    """float32 [link, action], return divided by the action's rate (`rate_mcs`), `SHARE_LOW` to `SHARE_HIGH`"""
     failure: Tensor
     """float32 [link, action], probability that the first transmission fails"""
     residual: Tensor
-    """float32 [link, action], probability that the block is given up"""
+    """float32 [link, action], probability that the block is lost after its last transmission"""
 
 
 @dataclass
@@ -58,50 +58,54 @@ class _Block:
     row: Tensor
     """int64 [link, mcs], allocation and MCS"""
     store: Tensor
-    """float32 [link, mcs], what the decoder has"""
+    """float32 [link, mcs], what the decoder holds"""
     failed: Tensor
-    """float32 [link, mcs], probability that the first transmission does not suffice, and"""
+    """float32 [link, mcs], probability that the first transmission fails"""
     left: Tensor
-    """that all so far do not"""
+    """float32 [link, mcs], probability that all transmissions so far fail"""
     sent: int = 1
     again: list[tuple[Tensor, int]] = field(default_factory=list)
-    """probability of each retransmission, and the answer in force in its slot"""
+    """probability of each retransmission, and slot of the report whose answer is in force then"""
 
 
-class Worth:
-    """Follows a simulation slot by slot, and judges the decisions once they are no longer in force.
+class ActionValues:
+    """Follows a simulation slot by slot and gives the values of each report's actions once its answer is replaced.
 
-    An absolute MCS is worth the mean over (a sample of) the slots in which the answer is in force. An offset moves what
-    the DU itself uses in each of these slots; its rate is that of the MCS that it gave when the report was made.
+    The return of an absolute MCS is the mean over (a sample of) the slots in which the answer is in force. An offset
+    changes the MCS that the DU itself uses in each of these slots; its rate is that of the MCS that it gave when the
+    report was made.
 
     Args:
         conditions: of the simulation.
-        actions: what a policy may answer.
+        actions: of the policy, MCS first, then offsets.
+
+    Raises:
+        ValueError: actions of another kind or in another order.
     """
 
     def __init__(self, conditions: Conditions, actions: Sequence[Action]) -> None:
         self._conditions = conditions
         self._rtt, self._most = conditions.harq_rtt_slots, conditions.max_transmissions
         self._period, self._delay = conditions.report_period_slots, conditions.decision_delay_slots
-        # The slots of retransmissions are then judged slots too, and their channel is worked out once.
-        self._every = max(n for n in range(1, MOST_SLOTS_APART + 1) if self._rtt % n == 0)
+        # A divisor of the round trip: the slots of retransmissions are sampled too, and their channel is computed once.
+        self._every = max(n for n in range(1, MAX_SAMPLE_PERIOD_SLOTS + 1) if self._rtt % n == 0)
         self._rate = conditions.tables.curves.rate
         self._max_mcs = len(self._rate) - 1
         self._mcs = [action.value for action in actions if action.kind == "mcs"]
         self._offsets = torch.tensor([action.value for action in actions if action.kind == "mcs_offset"])
         if [action.kind for action in actions] != ["mcs"] * len(self._mcs) + ["mcs_offset"] * len(self._offsets):
             raise ValueError("actions must be MCS first, then offsets, and nothing else")
-        self._value: dict[int, Tensor] = {}
+        self._expected: dict[int, Tensor] = {}
         self._native: dict[int, Tensor] = {}
         self._blocks: list[_Block] = []
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     def decided(self, slot: int, value: Tensor) -> None:
-        """Note what the policy expects of its answer to the report of this slot [bit/RE], float32 [link]."""
-        self._value[slot] = value
+        """Note the value that the policy expects of its answer to the report of this slot [bit/RE], float32 [link]."""
+        self._expected[slot] = value
 
     def enter(self, slot: int, native_mcs: Tensor) -> list[Label]:
-        """Go on to the next slot; returns what is now known.
+        """Go on to the next slot; returns the labels that are complete.
 
         Args:
             slot: every slot must be entered, in order.
@@ -113,7 +117,7 @@ class Worth:
             return []
         done = [block for block in self._blocks if block.sent == self._most]
         self._blocks = [block for block in self._blocks if block.sent < self._most]
-        labels = [label for block in done for label in self._judge(block)]
+        labels = [label for block in done for label in self._complete(block)]
         answered = self._answered(slot)
         if answered >= 0:
             received = self._conditions.received(slot)
@@ -121,7 +125,7 @@ class Worth:
                 if (slot - block.slot) % self._rtt == 0:
                     block.again.append((block.left, answered))
                     block.store += received
-                    # As the simulator has it: new luck for each transmission.
+                    # As in the simulator: each transmission has a random draw of its own.
                     block.left = block.left * self._conditions.tbler_left(block.store, block.row)
                     block.sent += 1
             row = self._conditions.rows(slot)
@@ -134,12 +138,12 @@ class Worth:
         since = slot - self._delay
         return since - since % self._period
 
-    def _judge(self, block: _Block) -> list[Label]:
-        """Add a block to what its answer is worth; returns that once it is complete."""
-        worth = self._rate * (1 - block.left)
+    def _complete(self, block: _Block) -> list[Label]:
+        """Add a block to the values of its report's actions; returns these once all its blocks are there."""
+        value = self._rate * (1 - block.left)
         for probability, answered in block.again:
-            worth -= probability * self._value[answered][:, None]
-        share = (worth / self._rate).clamp_(SHARE_LOW, SHARE_HIGH)
+            value -= probability * self._expected[answered][:, None]
+        share = (value / self._rate).clamp_(SHARE_LOW, SHARE_HIGH)
         of_mcs = torch.stack([share, block.failed, block.left])  # [3, link, mcs]
         parts = [of_mcs[:, :, self._mcs]] if self._mcs else []
         if len(self._offsets):
@@ -156,7 +160,7 @@ class Worth:
         if self._answered(block.slot + self._every) == block.answered:
             return []
         del self._sums[block.answered]
-        for known in (self._value, self._native):
+        for known in (self._expected, self._native):
             for old in [slot for slot in known if slot < block.answered]:
                 del known[old]
         share, failure, residual = total / count
