@@ -92,7 +92,7 @@ class Xapp:
         if config.rollout is not None:
             self.rollout = RolloutController(self.loop, open_store(config.rollout.store), config.instance_id)
             if self.platform is not None:
-                from distila.xapp.rollout.faces import attach
+                from distila.xapp.rollout.interfaces import attach
 
                 attach(self.rollout, config.rollout, self.platform)
 
@@ -170,7 +170,7 @@ class Xapp:
         if self.platform is not None:
             stats["platform"] = self.platform.events()
         if self.rollout is not None:
-            stats["rollout"] = self.rollout.status()
+            stats["rollout"] = self.rollout.status().model_dump(mode="json", exclude_unset=True)
         return stats
 
 

@@ -67,14 +67,21 @@ def simulate(
         )
     write_rollout_report(out / "report.html", result.entries)
     with replacing(out / "audit.json") as partial:
-        partial.write_text(dumps({"entries": result.entries}, separators=(",", ":"), allow_nan=False) + "\n")
+        partial.write_text(
+            dumps(
+                {"entries": [entry.model_dump(mode="json") for entry in result.entries]},
+                separators=(",", ":"),
+                allow_nan=False,
+            )
+            + "\n"
+        )
     status = result.status
     summary = {
         **{
-            name: status[name]
+            name: getattr(status, name)
             for name in ("plan", "status", "stage_name", "interval", "promoted", "withdrawn", "reason")
         },
-        "exposure": status["exposure"],
+        "exposure": status.exposure,
         "transitions": [
             {"interval": number, "what": one.what, "stage": one.stage, "why": one.why}
             for number, one in result.transitions
@@ -84,8 +91,8 @@ def simulate(
         "simulated_s": round(result.slots * channel.meta.slot_us / 1e6, 2),
         "ues": ues,
         "trace": str(trace or bundled_trace()),
-        "shadow": status["shadow"],
-        "noticed": status["noticed"],
+        "shadow": status.shadow,
+        "noticed": status.noticed,
     }
     if json:
         print_json(summary)
@@ -93,11 +100,11 @@ def simulate(
     stdout.print(f"{loaded.name}: {ues} UEs, {summary['simulated_s']:g} s of the trace's time", style="bold")
     for number, one in result.transitions:
         stdout.print(f"interval {number:>3}  {one.what:<9} stage {one.stage}: {one.why}", soft_wrap=True)
-    findings = [e["detail"]["verdict"]["findings"] for e in result.entries if "verdict" in e["detail"]]
-    shown: list[dict[str, Any]] = next((one for one in reversed(findings) if one), [])
+    findings = [entry.evaluation.verdict.findings for entry in result.entries if entry.evaluation is not None]
+    shown = next((one for one in reversed(findings) if one), [])
     if shown:
         print_table("latest findings", *finding_table(shown))
-    stdout.print(f"{status['status']} in stage {status['stage_name']}, interval {status['interval']}", soft_wrap=True)
+    stdout.print(f"{status.status} in stage {status.stage_name}, interval {status.interval}", soft_wrap=True)
     stdout.print(f"report: {out / 'report.html'}; distila rollout audit --log {out / 'audit.json'}", soft_wrap=True)
 
 

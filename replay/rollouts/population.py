@@ -14,7 +14,7 @@ from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.rollout.assignment import arm_of_bucket
 from distila.xapp.rollout.exposure import Exposure
 from distila.xapp.rollout.kpi import SUMS
-from distila.xapp.rollout.machine import State, evaluated
+from distila.xapp.rollout.machine import State, after_evaluation
 from distila.xapp.rollout.plan import BUCKETS, Plan
 from distila.xapp.rollout.verdict import Record, Verdict, judge
 
@@ -114,11 +114,20 @@ def simulate(plan: Plan, population: Population, effect: Effect, rng: np.random.
         exposure.add(unit, arms, values)
         exposure.close_interval(state.tail_below)
         exposed = exposure.exposed()
-        verdict = judge(plan, Record(stage, state.stage_intervals + 1, state.withdrawn, state.tail_below, exposed))
+        verdict = judge(
+            plan,
+            Record(
+                stage=stage,
+                stage_intervals=state.stage_intervals + 1,
+                withdrawn=state.withdrawn,
+                tail_below=state.tail_below,
+                exposed=exposed,
+            ),
+        )
         outcome.verdicts.append(verdict)
         outcome.stages.append(stage)
         outcome.exposure += len(treated)
-        state, _ = evaluated(state, verdict, exposed.tail_below)
+        state, _ = after_evaluation(state, verdict, exposed.tail_below)
         interval = interval + 1
         leaves = np.flatnonzero(rng.random(count) < 1 / population.mean_stay_intervals)
         if len(leaves):

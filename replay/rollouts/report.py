@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import plotly.graph_objects as go
 
 from distila.replay.report import write_page
 from distila.replay.report_charts import AGAINST_COLOUR, DASH, GREY, MINUS, POLICY_COLOUR, Chart, new_figure, plain
 from distila.xapp.errors import InputError
-from distila.xapp.rollout.audit import replayed, verify
-from distila.xapp.rollout.plan import Metric, Plan, parse_plan
+from distila.xapp.rollout.audit import Entry, replayed, verify
+from distila.xapp.rollout.plan import Metric, Plan
+from distila.xapp.rollout.verdict import Finding, Verdict
 
 LABELS: Final = {
     "goodput_per_prb": "goodput per PRB",
@@ -41,18 +42,23 @@ class _Course:
     """The entries of one rollout, with the interval that each belongs to."""
 
     plan: Plan
-    entries: list[dict[str, Any]]
+    entries: list[Entry]
     interval: list[int]
 
     @property
-    def last(self) -> dict[str, Any]:
+    def last(self) -> Entry:
         return self.entries[-1]
 
-    def evaluations(self) -> list[tuple[int, dict[str, Any]]]:
-        return [(n, e) for n, e in zip(self.interval, self.entries, strict=True) if "verdict" in e["detail"]]
+    def evaluations(self) -> list[tuple[int, Entry, Verdict]]:
+        """Interval, entry and verdict of every evaluation."""
+        return [
+            (number, entry, entry.evaluation.verdict)
+            for number, entry in zip(self.interval, self.entries, strict=True)
+            if entry.evaluation is not None
+        ]
 
 
-def write_rollout_report(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+def write_rollout_report(path: Path, entries: Sequence[Entry]) -> None:
     """Write the report of the latest rollout of an audit log.
 
     An altered log is reported on too, with that on top.
@@ -67,11 +73,7 @@ def write_rollout_report(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     course = _course(entries)
     plan, last = course.plan, course.last
     evaluations = course.evaluations()
-    findings = evaluations[-1][1]["detail"]["verdict"]["findings"] if evaluations else []
-    latest = next(
-        (e["detail"]["verdict"]["findings"] for _, e in reversed(evaluations) if e["detail"]["verdict"]["findings"]),
-        findings,
-    )
+    latest = next((verdict.findings for _, _, verdict in reversed(evaluations) if verdict.findings), [])
     intact, audit = _audit(entries)
     caveats = [*([] if intact else [audit]), *plan.notes()]
     shadow_only = not latest
@@ -80,15 +82,15 @@ def write_rollout_report(path: Path, entries: Sequence[dict[str, Any]]) -> None:
         charts += [_sequence_chart(course, metric) for metric in plan.metrics]
     values = {
         "title": f"rollout {plan.name}",
-        "eyebrow": f"distila rollout · {last['run']} · {len(evaluations)} evaluations",
+        "eyebrow": f"distila rollout · {last.run} · {len(evaluations)} evaluations",
         "verdict": _verdict(course),
         "caveats": caveats,
         "charts": charts,
         "findings": [_shown(plan, finding) for finding in latest],
         "transitions": [
-            {"interval": number, "what": e["what"].replace("_", " "), "who": e["who"], "why": e["why"] or DASH}
+            {"interval": number, "what": e.what.replace("_", " "), "who": e.who, "why": e.why or DASH}
             for number, e in zip(course.interval, course.entries, strict=True)
-            if e["what"] != "evaluate"
+            if e.what != "evaluate"
         ],
         "stages": [_stage(plan, number) for number in range(len(plan.stages))],
         "audit": audit,
@@ -97,45 +99,34 @@ def write_rollout_report(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     write_page(path, values, template)
 
 
-def _course(entries: Sequence[dict[str, Any]]) -> _Course:
-    try:
-        starts = [number for number, entry in enumerate(entries) if entry["what"] == "start"]
-        if not starts:
-            raise InputError("audit log: holds no rollout")
-        own = list(entries[starts[-1] :])
-        plan = parse_plan(own[0]["detail"]["plan"], "audit log")
-        intervals, interval = [], 0
-        for entry in own:
-            interval += "verdict" in entry["detail"]
-            intervals.append(interval)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"audit log: an entry has no {error}") from None
-    return _Course(plan, own, intervals)
+def _course(entries: Sequence[Entry]) -> _Course:
+    start = next((entry for entry in reversed(entries) if entry.start is not None), None)
+    if start is None or start.start is None:
+        raise InputError("audit log: holds no rollout")
+    own = list(entries[entries.index(start) :])
+    intervals, interval = [], 0
+    for entry in own:
+        interval += entry.evaluation is not None
+        intervals.append(interval)
+    return _Course(start.start.plan, own, intervals)
 
 
 def _verdict(course: _Course) -> str:
     last = course.last
-    name = next(
-        (
-            e["detail"]["verdict"].get("challenger")
-            for _, e in reversed(course.evaluations())
-            if e["what"] == last["what"]
-        ),
-        None,
-    )
-    text = _VERDICTS.get(last["status"], last["status"]).format(who=name or "The challenger")
-    why = last["why"] if last["what"] != "evaluate" else ""
-    where = course.plan.stages[last["stage"]].name
+    name = next((v.challenger for _, entry, v in reversed(course.evaluations()) if entry.what == last.what), None)
+    text = _VERDICTS.get(last.status, last.status).format(who=name or "The challenger")
+    why = last.why if last.what != "evaluate" else ""
+    where = course.plan.stages[last.stage].name
     return f"{text} in stage {where}, interval {course.interval[-1]}{': ' + why if why else ''}"
 
 
-def _audit(entries: Sequence[dict[str, Any]]) -> tuple[bool, str]:
+def _audit(entries: Sequence[Entry]) -> tuple[bool, str]:
     try:
         verify(entries)
     except InputError as error:
         return False, f"Do not trust this report: {error}."
     verdicts = replayed(entries)
-    differ = [seq for seq, recorded, now in verdicts if recorded != now]
+    differ = [one.seq for one in verdicts if not one.same]
     text = (
         f"{len(entries)} entries, hash chain intact. {len(verdicts)} verdicts were worked out again from their records"
     )
@@ -163,8 +154,8 @@ def _unit(metric: Metric) -> tuple[float, str]:
     return (100, "%") if metric.scale == "relative" else (100, "pp")
 
 
-def _shown(plan: Plan, finding: dict[str, Any]) -> dict[str, str]:
-    metric = _metric(plan, finding["metric"])
+def _shown(plan: Plan, finding: Finding) -> dict[str, str]:
+    metric = _metric(plan, finding.metric)
     factor, unit = _unit(metric)
     share = metric.name not in ("goodput_per_prb", "worst5_throughput")
 
@@ -176,14 +167,14 @@ def _shown(plan: Plan, finding: dict[str, Any]) -> dict[str, str]:
 
     return {
         "label": LABELS[metric.name],
-        "challenger": finding["challenger"],
-        "value": value(finding["value"]),
-        "control": value(finding["control"]),
-        "difference": change(finding["difference"]),
-        "low": change(finding["low"]),
-        "high": change(finding["high"]),
+        "challenger": finding.challenger,
+        "value": value(finding.value),
+        "control": value(finding.control),
+        "difference": change(finding.difference),
+        "low": change(finding.low),
+        "high": change(finding.high),
         "margin": f"{factor * metric.margin:g} {unit}",
-        "state": finding["state"],
+        "state": finding.state,
     }
 
 
@@ -195,14 +186,13 @@ def _share_chart(course: _Course) -> Chart:
     for index, arm in enumerate(plan.challengers):
         xs, ys = [0.0], [plan.stages[0].share_pct.get(arm.name, 0.0)]
         gone = False
-        for number, entry in evaluations:
-            verdict = entry["detail"]["verdict"]
-            gone = gone or (entry["what"] == "roll_back" and verdict["challenger"] == arm.name)
-            share = plan.stages[entry["stage"]].share_pct.get(arm.name, 0.0)
-            if entry["status"] == "promoted":
-                share = 100.0 if verdict["challenger"] == arm.name else 0.0
+        for number, entry, verdict in evaluations:
+            gone = gone or (entry.what == "roll_back" and verdict.challenger == arm.name)
+            share = plan.stages[entry.stage].share_pct.get(arm.name, 0.0)
+            if entry.status == "promoted":
+                share = 100.0 if verdict.challenger == arm.name else 0.0
             xs.append(float(number))
-            ys.append(0.0 if gone or entry["status"] in ("rolled_back", "aborted") else share)
+            ys.append(0.0 if gone or entry.status in ("rolled_back", "aborted") else share)
         figure.add_scatter(
             x=xs,
             y=ys,
@@ -219,9 +209,9 @@ def _share_chart(course: _Course) -> Chart:
 
 def _mark_transitions(figure: go.Figure, course: _Course) -> None:
     for number, entry in zip(course.interval, course.entries, strict=True):
-        if entry["what"] in ("evaluate", "start"):
+        if entry.what in ("evaluate", "start"):
             continue
-        label = course.plan.stages[entry["stage"]].name if entry["what"] == "advance" else entry["what"]
+        label = course.plan.stages[entry.stage].name if entry.what == "advance" else entry.what
         figure.add_vline(
             number,
             line={"color": f"rgba({GREY},0.7)", "dash": "dot", "width": 1},
@@ -238,15 +228,17 @@ def _sequence_chart(course: _Course, metric: Metric) -> Chart:
     shown: list[float] = []
     for index, arm in enumerate(course.plan.challengers):
         points = [
-            (number, finding)
-            for number, entry in course.evaluations()
-            for finding in entry["detail"]["verdict"]["findings"]
-            if (finding["challenger"], finding["metric"]) == (arm.name, metric.name)
-            and None not in (finding["difference"], finding["low"], finding["high"])
+            (number, finding.low, finding.difference, finding.high)
+            for number, _, verdict in course.evaluations()
+            for finding in verdict.findings
+            if (finding.challenger, finding.metric) == (arm.name, metric.name)
+            and finding.difference is not None
+            and finding.low is not None
+            and finding.high is not None
         ]
         colour = _COLOURS[index % len(_COLOURS)]
-        xs = [number for number, _ in points]
-        low, middle, high = ([factor * f[name] for _, f in points] for name in ("low", "difference", "high"))
+        xs = [number for number, *_ in points]
+        low, middle, high = ([factor * point[place] for point in points] for place in (1, 2, 3))
         few = len(points) < 3
         shown += middle + (low + high if few else low[2:] + high[2:])
         band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}

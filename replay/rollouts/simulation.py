@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.policy.guard import GuardConfig
-from distila.xapp.rollout.controller import RolloutController, Transition
+from distila.xapp.rollout.audit import Entry
+from distila.xapp.rollout.controller import RolloutController, RolloutStatus, Transition
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.plan import NATIVE_POLICY, Plan, bundled_plans, load_plan
 from distila.xapp.rollout.store import SqliteStore
@@ -59,14 +60,14 @@ class SimulatedRollout:
 
     Attributes:
         entries: the audit log.
-        status: as the controller tells it at the end.
+        status: as the controller reports it at the end.
         transitions: in order, with the interval in which they were taken.
         after_rollback: decisions of an arm that was rolled back, sent after that.
         slots: replayed.
     """
 
-    entries: list[dict[str, Any]]
-    status: dict[str, Any]
+    entries: list[Entry]
+    status: RolloutStatus
     transitions: list[tuple[int, Transition]] = field(default_factory=list)
     after_rollback: int = 0
     slots: int = 0
@@ -143,7 +144,7 @@ def simulate_rollout(
             clock_ns=lambda: 0,
         )
         now_s = [0.0]
-        result = SimulatedRollout([], {})
+        result = SimulatedRollout([], RolloutStatus(status="none", version=0))
         told: list[Transition] = []
         controller = RolloutController(loop, kept, "simulated", on_transition=told.append, clock_s=lambda: now_s[0])
         controller.command(Command(action="start", plan=plan, who="simulation", why="rollout on a replayed trace"))

@@ -119,14 +119,14 @@ def check(place, acknowledged):
     assert state.version == len(entries), "state and audit log are of one commit"
     verify(entries, state.audit_head)
     for version, (what, head) in acknowledged.items():
-        assert entries[version - 1]["what"] == what, f"transition {version} was lost"
-        assert entries[version - 1]["hash"] == head, f"transition {version} is another one now"
+        assert entries[version - 1].what == what, f"transition {version} was lost"
+        assert entries[version - 1].hash == head, f"transition {version} is another one now"
     for before, after in pairwise(entries):
-        if after["what"] == "start":
-            assert before["what"] == "promote"
+        if after.what == "start":
+            assert before.what == "promote"
         else:
-            assert before["what"] in FOLLOWS[after["what"]], f"{before['what']} then {after['what']}"
-            assert after["stage"] - before["stage"] == (after["what"] == "advance"), "one stage at a time"
+            assert before.what in FOLLOWS[after.what], f"{before['what']} then {after['what']}"
+            assert after.stage - before.stage == (after.what == "advance"), "one stage at a time"
     one, other = (Assignment(state.plan, state.stage, state.withdrawn)(report(1)) for _ in range(2))
     assert (one == other).all()
     if state.stage == 2:
@@ -142,7 +142,7 @@ def main(folder, kills, redis_url):
     for number in range(kills):
         if redis_url is None and number % _KILLS_PER_STORE == 0:
             # All that was ever written is checked after each kill, so a store must not grow for ever.
-            counts.update(entry["what"] for entry in entries)
+            counts.update(entry.what for entry in entries)
             place, acknowledged, entries = str(folder / f"rollout-{number}.sqlite"), {}, []
         at_write = place.startswith("unix") is False and number % 3 > 0
         by_write += at_write
@@ -169,7 +169,7 @@ def main(folder, kills, redis_url):
         assert os.WIFSIGNALED(status), "the child ended by itself"
         assert os.WTERMSIG(status) == signal.SIGKILL
         _, entries = check(place, acknowledged)
-    counts.update(entry["what"] for entry in entries)
+    counts.update(entry.what for entry in entries)
     print(json.dumps({"kills": kills, "at_a_write": by_write, "commits": counts.total(), "what": counts}))
 
 

@@ -1,17 +1,21 @@
 """The audit log: whatever is changed in it shows."""
 
-import copy
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.xapp.errors import InputError
-from distila.xapp.rollout.audit import verify
-from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.audit import parse_entries, read_log, replayed, verify
+from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.plan import load_plan
 from distila.xapp.rollout.store import SqliteStore
+
+OLD_STORE = Path(__file__).with_name("data") / "store-before-models.json"
+"""The tables of a rollout's SQLite store, as the version before `Entry` and `Evaluation` wrote them."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,7 @@ def log(tmp_path_factory):
     store = SqliteStore(tmp_path_factory.mktemp("audit") / "store.sqlite")
     for action in ("start", "pause", "resume", "promote", "abort"):
         plan = load_plan("challenger") if action == "start" else None
-        state, _ = order(store, Command(action=action, who="ana", why=f"because of {action}", plan=plan))
+        state, _ = carry_out(store, Command(action=action, who="ana", why=f"because of {action}", plan=plan))
     return store.audit(), state.audit_head
 
 
@@ -27,8 +31,8 @@ def test_as_it_was_written_it_is_intact(log):
     entries, head = log
     verify(entries, head)
     verify([])
-    assert [entry["what"] for entry in entries] == ["start", "pause", "resume", "advance", "abort"]
-    assert entries[1]["why"] == "because of pause"
+    assert [entry.what for entry in entries] == ["start", "pause", "resume", "advance", "abort"]
+    assert entries[1].why == "because of pause"
 
 
 CHANGES = {
@@ -48,15 +52,15 @@ CHANGES = {
 
 @given(st.integers(0, 4), st.sampled_from(sorted(CHANGES)))
 def test_a_changed_field_is_found(log, number, name):
-    entries = copy.deepcopy(log[0])
+    entries = [entry.model_dump(mode="json") for entry in log[0]]
     entries[number][name] = CHANGES[name]
     with pytest.raises(InputError, match=rf"entry {number + 1}: altered"):
-        verify(entries, log[1])
+        verify(parse_entries(entries), log[1])
 
 
 @given(st.integers(0, 4), st.sampled_from(["drop", "double", "swap"]))
 def test_an_entry_left_out_added_or_moved_is_found(log, number, how):
-    entries = copy.deepcopy(log[0])
+    entries = list(log[0])
     if how == "drop":
         del entries[number]
     elif how == "double":
@@ -65,6 +69,27 @@ def test_an_entry_left_out_added_or_moved_is_found(log, number, how):
         entries[number], entries[number - 1] = entries[number - 1], entries[number]
     with pytest.raises(InputError, match="altered"):
         verify(entries, log[1])
+
+
+def test_a_store_written_before_there_were_models_is_read_and_its_chain_still_holds(tmp_path):
+    rows = json.loads(OLD_STORE.read_text())
+    store = SqliteStore(tmp_path / "old.sqlite")
+    for table, content in rows.items():
+        for row in content:
+            store._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+    state, entries = store.load(), store.audit()
+    assert (state.status, state.withdrawn) == ("rolled_back", ("new",))
+    assert [entry.what for entry in entries] == ["start", "advance", "roll_back"]
+    verify(entries, state.audit_head)
+    assert [entry.to_json() for entry in entries] == [body for _, body in rows["audit"]], "octet by octet"
+    verdicts = replayed(entries)
+    assert len(verdicts) == 2
+    assert all(one.same for one in verdicts)
+    (exposed,) = store.published(state.run).values()
+    assert exposed == entries[-1].evaluation.record.exposed
+    saved = tmp_path / "audit.json"
+    saved.write_text(json.dumps({"entries": [json.loads(body) for _, body in rows["audit"]]}))
+    verify(read_log(saved), state.audit_head)
 
 
 def test_a_log_whose_end_was_cut_off_does_not_fit_the_state(log):

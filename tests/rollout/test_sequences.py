@@ -51,7 +51,7 @@ def test_covariates_take_out_what_the_arm_cannot_influence():
 
 def test_moments_of_replicas_add_up():
     vectors = np.random.default_rng(3).random((50, 3))
-    parts = Moments.of(vectors[:20]) + Moments.from_json(Moments.of(vectors[20:]).to_json())
+    parts = Moments.of(vectors[:20]) + Moments.of_rows(Moments.of(vectors[20:]).rows())
     np.testing.assert_allclose(parts.matrix, Moments.of(vectors).matrix)
     assert parts.units == 50
     np.testing.assert_allclose(parts.sums, vectors.sum(axis=0))

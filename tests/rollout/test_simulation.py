@@ -39,28 +39,28 @@ def run(name, trace, **given):
 @pytest.mark.parametrize(("plan", "better"), [("healthy", "olla"), ("student", "student")])
 def test_a_challenger_with_more_goodput_is_promoted(trace, plan, better):
     result = run(plan, trace)
-    assert (result.status["status"], result.status["promoted"]) == ("promoted", better)
+    assert (result.status.status, result.status.promoted) == ("promoted", better)
     assert [one.what for _, one in result.transitions] == ["start", "advance", "advance", "advance", "promote"]
-    assert all(recorded == now for _, recorded, now in replayed(result.entries))
+    assert all(one.recorded == one.now for one in replayed(result.entries))
 
 
 @pytest.mark.slow
 def test_the_harmful_challenger_is_rolled_back_and_sends_nothing_more(trace):
     result = run("harmful", trace)
-    assert (result.status["status"], result.status["withdrawn"]) == ("rolled_back", ["greedy"])
+    assert (result.status.status, result.status.withdrawn) == ("rolled_back", ["greedy"])
     assert result.after_rollback == 0
-    assert result.status["stage_name"] in ("five", "fifth")
+    assert result.status.stage_name in ("five", "fifth")
     again = run("harmful", trace)
 
     def verdicts(one):
-        return [entry["detail"].get("verdict") for entry in one.entries]
+        return [entry.evaluation for entry in one.entries]
 
     assert verdicts(again) == verdicts(result), "a run repeats exactly"
 
 
 @pytest.mark.slow
 def test_the_twin_is_held(trace):
-    assert run("aa", trace).status["status"] == "held"
+    assert run("aa", trace).status.status == "held"
 
 
 def test_what_cannot_be_simulated_is_said(trace, make_plan):

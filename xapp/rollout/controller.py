@@ -13,17 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import Field
+
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.arm import Arm, Engine, Lineup
 from distila.xapp.policy.bundle import Bundle, resolve_bundle
 from distila.xapp.rollout.assignment import Assignment
+from distila.xapp.rollout.audit import Entry, Start
 from distila.xapp.rollout.exposure import Exposed, Exposure
 from distila.xapp.rollout.kpi import KpiMeter
-from distila.xapp.rollout.machine import Command, ConflictError, State, What, evaluated, ordered, stage_refused, summary
+from distila.xapp.rollout.machine import (
+    Command,
+    ConflictError,
+    Event,
+    State,
+    Summary,
+    after_command,
+    after_evaluation,
+    after_rejected_stage,
+    summary,
+)
 from distila.xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
 from distila.xapp.rollout.store import Store, StoreLostError
-from distila.xapp.rollout.verdict import Record, Verdict, judge
+from distila.xapp.rollout.verdict import Evaluation, Record, Verdict, judge
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +48,33 @@ _POLL_S: Final = 1.0
 class Transition:
     """Something happened to the rollout; for alarms and metrics."""
 
-    what: What
+    what: Event
     who: str
     why: str
     run: str
     status: str
     stage: str
     version: int
+
+
+class RolloutStatus(Summary):
+    """The rollout as one replica sees it."""
+
+    replica: str = ""
+    ready: bool = Field(default=True, description="whether nothing keeps the rollout from working")
+    trouble: dict[str, str] = Field(
+        default_factory=dict, description="what keeps it from working, by part: store, bundle, internal"
+    )
+    exposure: dict[str, int] = Field(default_factory=dict, description="unit intervals counted by all replicas, by arm")
+    units_in_stage: dict[str, int] = Field(
+        default_factory=dict, description="units seen by all replicas in this stage, by arm"
+    )
+    verdict: Verdict | None = Field(default=None, description="the latest verdict")
+    notes: list[str] = Field(default_factory=list, description="what a reader of the result should know")
+    noticed: dict[str, int] = Field(default_factory=dict, description="reports that could not be counted, by reason")
+    shadow: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="decisions of each shadow arm, compared with those that were sent"
+    )
 
 
 def check_policies(plan: Plan, load: Callable[[str], Bundle] = resolve_bundle) -> dict[str, str]:
@@ -54,7 +87,7 @@ def check_policies(plan: Plan, load: Callable[[str], Bundle] = resolve_bundle) -
     return {policy: "" if policy == NATIVE_POLICY else load(policy).digest for policy in sorted(policies)}
 
 
-def order(store: Store, command: Command, digests: dict[str, str] | None = None) -> tuple[State, What]:
+def carry_out(store: Store, command: Command, digests: dict[str, str] | None = None) -> tuple[State, Event]:
     """Carry out an operator's command in the store; the replicas follow.
 
     Raises:
@@ -65,12 +98,12 @@ def order(store: Store, command: Command, digests: dict[str, str] | None = None)
         digests = check_policies(command.plan)
     for _ in range(_TRIES):
         before = store.load()
-        after, what = ordered(before, command, digests or {})
-        detail = {"plan": after.plan.model_dump(mode="json"), "digests": after.digests} if what == "start" else {}
+        after, what = after_command(before, command, digests or {})
+        detail = Start(plan=after.plan, digests=after.digests) if what == "start" else None
         written = store.commit(before, after, who=command.who, what=what, detail=detail)
         if written is not None:
             return written, what
-    raise ConflictError(f"{command.action}: others kept changing the rollout; look at its status and try again")
+    raise ConflictError(f"{command.action}: other operators kept changing the rollout; check its status and try again")
 
 
 class RolloutController:
@@ -111,8 +144,8 @@ class RolloutController:
         self._verdict: Verdict | None = None
         self._due_s = 0.0
         self._killed_run: str | None = None
-        # Version up to which transitions were told of; what was before this process came is history.
-        self._told: int | None = None
+        # Version up to which `on_transition` was called; earlier transitions than this process are history.
+        self._reported_version: int | None = None
         self._trouble: dict[str, str] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -152,8 +185,8 @@ class RolloutController:
             try:
                 state = self._store.load()
                 self._trouble.pop("store", None)
-                if self._told is None:
-                    self._told = 0 if state is None else state.version
+                if self._reported_version is None:
+                    self._reported_version = 0 if state is None else state.version
                 if state is not None and (self._state is None or state.version != self._state.version):
                     self._adopt(state)
                 if self._state is not None and self._state.active and self._clock_s() >= self._due_s:
@@ -184,7 +217,7 @@ class RolloutController:
         A kill takes the challengers out of service here before the store is asked, and even if it cannot be reached.
 
         Raises:
-            InputError, StoreLostError: see `order`.
+            InputError, StoreLostError: see `carry_out`.
         """
         with self._lock:
             if command.action == "kill" and self._state is not None and self._state.active:
@@ -193,30 +226,31 @@ class RolloutController:
             digests = None
             if command.action == "start" and command.plan is not None:
                 digests = check_policies(command.plan, self._load)
-            if self._told is None:
+            if self._reported_version is None:
                 known = self._store.load()
-                self._told = 0 if known is None else known.version
-            state, _ = order(self._store, command, digests)
+                self._reported_version = 0 if known is None else known.version
+            state, _ = carry_out(self._store, command, digests)
             self._adopt(state)
             return state
 
-    def status(self) -> dict[str, Any]:
-        """For people and programs."""
+    def status(self) -> RolloutStatus:
+        """The rollout as this replica sees it."""
         with self._lock:
-            state, exposed = self._state, self._exposed
-            return {
-                **summary(state),
-                "replica": self._replica,
-                "ready": not self._trouble,
-                "trouble": self.trouble,
-                "exposure": {} if exposed is None else exposed.exposure,
-                "units_in_stage": {} if exposed is None else exposed.units_in_stage,
-                "verdict": None if self._verdict is None else self._verdict.to_json(),
-                "notes": [] if state is None else state.plan.notes(),
-                **({"noticed": {}, "shadow": {}} if self._meter is None else self._meter.counters()),
-            }
+            state, exposed, meter = self._state, self._exposed, self._meter
+            return RolloutStatus(
+                **summary(state).model_dump(exclude_unset=True),
+                replica=self._replica,
+                ready=not self._trouble,
+                trouble=self.trouble,
+                exposure={} if exposed is None else dict(exposed.exposure),
+                units_in_stage={} if exposed is None else dict(exposed.units_in_stage),
+                verdict=self._verdict,
+                notes=[] if state is None else state.plan.notes(),
+                noticed={} if meter is None else meter.noticed_counts(),
+                shadow={} if meter is None else meter.shadow_counts(),
+            )
 
-    def audit(self) -> list[dict[str, Any]]:
+    def audit(self) -> list[Entry]:
         """The audit log."""
         return self._store.audit()
 
@@ -236,22 +270,19 @@ class RolloutController:
             self._exposure.begin_stage(state.stage)
         self._due_s = self._clock_s() + state.plan.interval_s
         self._deploy(state)
-        self._tell(state)
+        self._report_transitions(state)
 
-    def _tell(self, state: State) -> None:
-        told, self._told = self._told or 0, state.version
-        if told >= state.version:
+    def _report_transitions(self, state: State) -> None:
+        reported, self._reported_version = self._reported_version or 0, state.version
+        if reported >= state.version:
             return
-        for entry in self._store.audit(told)[: state.version - told]:
-            what = entry["what"]
-            self.transitions[what] = self.transitions.get(what, 0) + 1
-            if what == "evaluate":
+        for entry in self._store.audit(reported)[: state.version - reported]:
+            self.transitions[entry.what] = self.transitions.get(entry.what, 0) + 1
+            if entry.what == "evaluate":
                 continue
-            log.info("rollout %s: %s by %s: %s", entry["run"], what, entry["who"], entry["why"])
-            stage = state.plan.stages[min(entry["stage"], len(state.plan.stages) - 1)].name
-            self.on_transition(
-                Transition(what, entry["who"], entry["why"], entry["run"], entry["status"], stage, entry["seq"])
-            )
+            log.info("rollout %s: %s by %s: %s", entry.run, entry.what, entry.who, entry.why)
+            stage = state.plan.stages[min(entry.stage, len(state.plan.stages) - 1)].name
+            self.on_transition(Transition(entry.what, entry.who, entry.why, entry.run, entry.status, stage, entry.seq))
 
     def _deploy(self, state: State) -> None:
         """Make the loop's arms those of the state; where a policy cannot be had, its UEs stay with the champion."""
@@ -313,22 +344,27 @@ class RolloutController:
             return
         self._exposure.add(*self._meter.drain())
         self._exposure.close_interval(state.tail_below)
-        self._store.publish(state.run, self._replica, self._exposure.exposed().to_json())
+        self._store.publish(state.run, self._replica, self._exposure.exposed())
 
     def _evaluate(self, state: State) -> None:
         self._close_interval(state)
-        parts = [Exposed.from_json(part) for part in self._store.published(state.run).values()]
-        self._exposed = Exposed.together(parts, state.stage)
-        record = Record(state.stage, state.stage_intervals + 1, state.withdrawn, state.tail_below, self._exposed)
+        self._exposed = Exposed.together(list(self._store.published(state.run).values()), state.stage)
+        record = Record(
+            stage=state.stage,
+            stage_intervals=state.stage_intervals + 1,
+            withdrawn=state.withdrawn,
+            tail_below=state.tail_below,
+            exposed=self._exposed,
+        )
         verdict = judge(state.plan, record)
         tail = self._exposed.tail_below
-        after, what = evaluated(state, verdict, tail)
+        after, what = after_evaluation(state, verdict, tail)
         if what in ("advance", "promote"):
             try:
                 self._check_bundles(after)
             except InputError as error:
-                after, what = stage_refused(state, verdict, tail, f"{what} refused: {error}")
-        detail = {"record": record.to_json(), "verdict": verdict.to_json()}
+                after, what = after_rejected_stage(state, verdict, tail, f"{what} rejected: {error}")
+        detail = Evaluation(record=record, verdict=verdict)
         written = self._store.commit(state, after, who=self._replica, what=what, detail=detail)
         self._due_s = self._clock_s() + state.plan.interval_s
         if written is not None:

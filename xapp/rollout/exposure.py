@@ -6,10 +6,10 @@ then belongs to the policy before, and a policy new to a UE needs time to settle
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.rollout.kpi import SUMS, grouped
@@ -46,44 +46,21 @@ def no_moments(metric: str) -> Moments:
     return Moments(np.zeros((size, size)))
 
 
-@dataclass
-class Exposed:
-    """What a replica saw so far, as it goes into the store; those of several replicas add up.
+class Exposed(BaseModel):
+    """What a replica has counted so far, as it is written to the store; the counts of several replicas add up."""
 
-    Attributes:
-        moments: by arm and metric.
-        exposure: unit intervals counted, by arm.
-        units_in_stage: units met since the stage began, by arm.
-        stage: the stage that this was in.
-        tail_below: the throughput [bit/slot] below which 5 % of the unit intervals lay; None: nobody to tell from.
-    """
+    model_config = ConfigDict(extra="forbid")
 
-    moments: dict[str, dict[str, Moments]] = field(default_factory=dict)
-    exposure: dict[str, int] = field(default_factory=dict)
-    units_in_stage: dict[str, int] = field(default_factory=dict)
-    stage: int = 0
-    tail_below: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For the store."""
-        return {
-            "moments": {
-                arm: {metric: one.to_json() for metric, one in metrics.items()} for arm, metrics in self.moments.items()
-            },
-            "exposure": self.exposure,
-            "units_in_stage": self.units_in_stage,
-            "stage": self.stage,
-            "tail_below": self.tail_below,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Exposed":
-        """What `to_json` gave."""
-        moments = {
-            arm: {metric: Moments.from_json(one) for metric, one in metrics.items()}
-            for arm, metrics in data["moments"].items()
-        }
-        return cls(moments, data["exposure"], data["units_in_stage"], data["stage"], data["tail_below"])
+    moments: dict[str, dict[str, Moments]] = Field(
+        default_factory=dict, description="second moments of the units' sums, by arm and metric"
+    )
+    exposure: dict[str, int] = Field(default_factory=dict, description="unit intervals counted, by arm")
+    units_in_stage: dict[str, int] = Field(default_factory=dict, description="units seen since the stage began, by arm")
+    stage: int = Field(default=0, description="number of the stage in which this was counted")
+    tail_below: float | None = Field(
+        default=None,
+        description="throughput [bit/slot] below which 5 % of the unit intervals lay; null: no unit to measure it on",
+    )
 
     @classmethod
     def together(cls, parts: Sequence["Exposed"], stage: int) -> "Exposed":
@@ -261,4 +238,10 @@ class Exposure:
         for index, name in enumerate(self._arms[1:], start=1):
             rows = np.flatnonzero(self._arm == index)
             moments[name] = {metric: self._closed[name][metric] + self._moments(metric, rows) for metric in COVARIATES}
-        return Exposed(moments, dict(self._exposure), dict(self._in_stage), self._stage, self._tail_below)
+        return Exposed(
+            moments=moments,
+            exposure=dict(self._exposure),
+            units_in_stage=dict(self._in_stage),
+            stage=self._stage,
+            tail_below=self._tail_below,
+        )

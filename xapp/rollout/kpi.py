@@ -183,12 +183,13 @@ class KpiMeter:
         ]
         return np.stack(columns, axis=1)
 
-    def counters(self) -> dict[str, Any]:
-        """What was odd, and what the shadows did."""
-        return {
-            "noticed": {reason: count for reason, count in sorted(self.noticed.items()) if count},
-            "shadow": {arm: dict(counts) for arm, counts in sorted(self.shadow.items())},
-        }
+    def noticed_counts(self) -> dict[str, int]:
+        """Reports that could not be counted as they should, by reason."""
+        return {reason: count for reason, count in sorted(self.noticed.items()) if count}
+
+    def shadow_counts(self) -> dict[str, dict[str, int]]:
+        """What the shadow arms decided, by arm."""
+        return {arm: dict(counts) for arm, counts in sorted(self.shadow.items())}
 
 
 def grouped(units: IntArray, arms: IntArray, sums: Float64Array) -> tuple[IntArray, IntArray, Float64Array]:

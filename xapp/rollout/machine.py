@@ -1,4 +1,4 @@
-"""The state of a rollout, and what may become of it: pure functions from state and command, or state and verdict.
+"""The state of a rollout and its transitions: pure functions from state and command, or state and verdict.
 
     (nothing) --start--> running <--resume-- paused, held
     running   --advance (verdict or operator)--> running, next stage
@@ -10,7 +10,7 @@
 Paused and held rollouts keep their arms and stay under the guardrails, but get no further by themselves.
 """
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,16 +19,20 @@ from distila.xapp.rollout.plan import Plan
 from distila.xapp.rollout.verdict import Verdict
 
 Status = Literal["running", "paused", "held", "promoted", "rolled_back", "aborted"]
-What = Literal[
+Event = Literal[
     "start", "evaluate", "advance", "roll_back", "promote", "hold", "pause", "resume", "abort", "kill", "stage_refused"
 ]
+"""What an audit entry records. ``stage_refused``: the next stage could not begin, because a bundle failed its check."""
+
+Action = Literal["start", "pause", "resume", "promote", "abort", "kill"]
+"""What an operator can ask for."""
 
 ACTIVE: Final = ("running", "paused", "held")
 """Statuses in which the arms are in service."""
 
 
 class State(BaseModel):
-    """All there is to know about a rollout, but what its arms did. One commit, one version, one audit entry."""
+    """The state of a rollout, without what its arms did. Each commit is one version and one audit entry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,38 +67,60 @@ class State(BaseModel):
 
 
 class Command(BaseModel):
-    """What an operator asks for, by command line, HTTP or A1 policy."""
+    """A command of an operator, given by command line, HTTP or A1 policy."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    action: Literal["start", "pause", "resume", "promote", "abort", "kill"]
+    action: Action
     plan: Plan | None = Field(default=None, description="start: the plan")
-    to_end: bool = Field(default=False, description="promote: the challenger becomes the policy of all, now")
+    to_end: bool = Field(default=False, description="promote: the challenger becomes the policy of all UEs now")
     challenger: str | None = Field(default=None, description="promote to the end: which, if there are several")
     who: str = Field(min_length=1, max_length=100)
     why: str = Field(default="", max_length=500)
-    expected_version: int | None = Field(default=None, description="refused if the rollout has moved on since")
+    expected_version: int | None = Field(
+        default=None, description="the command is rejected if the rollout is at another version"
+    )
 
 
 class ConflictError(InputError):
-    """Somebody else was faster, or the command does not fit the state any more."""
+    """Another operator was faster: the rollout is not at the version that the command was meant for."""
 
 
 class RejectedError(InputError):
-    """The command makes no sense in this state."""
+    """The command is not possible in this state."""
 
 
-def ordered(state: State | None, command: Command, digests: dict[str, str]) -> tuple[State, What]:
+class Summary(BaseModel):
+    """A rollout's state as it is shown; without a rollout only ``status`` and ``version`` are set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Status | Literal["none"] = Field(description="none: there never was a rollout")
+    version: int = Field(description="commits so far, and entries of the audit log")
+    run: str = Field(default="", description="tells rollouts of one plan apart")
+    plan: str = Field(default="", description="name of the plan")
+    stage: int = Field(default=0, description="number of the stage, from 0")
+    stage_name: str = ""
+    stages: int = Field(default=0, description="number of stages")
+    share_pct: dict[str, float] = Field(default_factory=dict, description="share of the units of each challenger [%]")
+    interval: int = Field(default=0, description="evaluations since the start")
+    stage_intervals: int = Field(default=0, description="evaluations since the stage began")
+    withdrawn: list[str] = Field(default_factory=list, description="challengers that were rolled back")
+    promoted: str | None = Field(default=None, description="the challenger that was promoted")
+    reason: str = Field(default="", description="why the latest transition was made")
+
+
+def after_command(state: State | None, command: Command, digests: dict[str, str]) -> tuple[State, Event]:
     """The state after a command.
 
     Args:
-        state: as it is; None: there never was a rollout.
-        command: what is asked for.
+        state: the present one; None: there never was a rollout.
+        command: of an operator.
         digests: start: sha256 of each policy of the plan.
 
     Raises:
-        ConflictError: the state is another one than the operator had before them.
-        RejectedError: the command does not fit the state.
+        ConflictError: the rollout is not at the version that the operator expected.
+        RejectedError: the command is not possible in this state.
     """
     version = 0 if state is None else state.version
     if command.expected_version is not None and command.expected_version != version:
@@ -113,7 +139,7 @@ def ordered(state: State | None, command: Command, digests: dict[str, str]) -> t
             raise RejectedError("resume: the rollout is running")
         return state.model_copy(update={**given, "status": "running", "stage_intervals": 0}), "resume"
     if command.action in ("abort", "kill"):
-        what: What = "kill" if command.action == "kill" else "abort"
+        what: Event = "kill" if command.action == "kill" else "abort"
         return state.model_copy(update={**given, "status": "aborted"}), what
     if not command.to_end and state.stage < len(state.plan.stages) - 1:
         return _next_stage(state).model_copy(update=given), "advance"
@@ -144,7 +170,7 @@ def _next_stage(state: State) -> State:
     return state.model_copy(update={"stage": state.stage + 1, "stage_intervals": 0, "status": "running"})
 
 
-def evaluated(state: State, verdict: Verdict, tail_below: float | None) -> tuple[State, What]:
+def after_evaluation(state: State, verdict: Verdict, tail_below: float | None) -> tuple[State, Event]:
     """The state after an evaluation; the verdict's stage count is this state's plus one.
 
     Args:
@@ -179,29 +205,29 @@ def evaluated(state: State, verdict: Verdict, tail_below: float | None) -> tuple
     return after, "evaluate"
 
 
-def stage_refused(state: State, verdict: Verdict, tail_below: float | None, why: str) -> tuple[State, What]:
-    """The state after an evaluation that would have begun a stage which cannot begin: all goes on as it was, held."""
-    held, _ = evaluated(state, Verdict("hold", verdict.challenger, why, verdict.findings), tail_below)
+def after_rejected_stage(state: State, verdict: Verdict, tail_below: float | None, why: str) -> tuple[State, Event]:
+    """The state after an evaluation whose next stage cannot begin: the stage stays, and the rollout is held."""
+    held, _ = after_evaluation(state, verdict.model_copy(update={"action": "hold", "why": why}), tail_below)
     return held, "stage_refused"
 
 
-def summary(state: State | None) -> dict[str, Any]:
-    """What people and programs are shown of a state."""
+def summary(state: State | None) -> Summary:
+    """What is shown of a state; None: there never was a rollout."""
     if state is None:
-        return {"status": "none", "version": 0}
+        return Summary(status="none", version=0)
     stage = state.plan.stages[state.stage]
-    return {
-        "status": state.status,
-        "version": state.version,
-        "run": state.run,
-        "plan": state.plan.name,
-        "stage": state.stage,
-        "stage_name": stage.name,
-        "stages": len(state.plan.stages),
-        "share_pct": {name: stage.share_pct.get(name, 0.0) for name in state.challengers} if state.active else {},
-        "interval": state.interval,
-        "stage_intervals": state.stage_intervals,
-        "withdrawn": list(state.withdrawn),
-        "promoted": state.promoted,
-        "reason": state.reason,
-    }
+    return Summary(
+        status=state.status,
+        version=state.version,
+        run=state.run,
+        plan=state.plan.name,
+        stage=state.stage,
+        stage_name=stage.name,
+        stages=len(state.plan.stages),
+        share_pct={name: stage.share_pct.get(name, 0.0) for name in state.challengers} if state.active else {},
+        interval=state.interval,
+        stage_intervals=state.stage_intervals,
+        withdrawn=list(state.withdrawn),
+        promoted=state.promoted,
+        reason=state.reason,
+    )

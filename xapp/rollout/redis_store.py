@@ -4,7 +4,6 @@ The braces are part of the key: they keep all keys of a namespace on one node of
 Compare-and-set is WATCH, MULTI, EXEC, which plain Redis has and the platform's too.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,8 +13,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from distila.xapp.errors import InputError, one_line
-from distila.xapp.rollout.machine import State
-from distila.xapp.rollout.store import StoreLostError, entry_of, parse_state
+from distila.xapp.rollout.audit import Detail, Entry
+from distila.xapp.rollout.exposure import Exposed
+from distila.xapp.rollout.machine import Event, State
+from distila.xapp.rollout.store import StoreLostError, entry_of, parse_entry, parse_exposed, parse_state
 
 NAMESPACE: Final = "distila-rollout"
 _TIMEOUT_S: Final = 2.0
@@ -29,7 +30,7 @@ class RedisStore:
         namespace: of the keys.
 
     Raises:
-        InputError: the URL is none. Whether anybody answers there shows at the first use.
+        InputError: the URL is malformed. Whether a server answers there shows at the first use.
     """
 
     def __init__(self, url: str, namespace: str = NAMESPACE) -> None:
@@ -44,7 +45,7 @@ class RedisStore:
                 decode_responses=True,
             )
         except ValueError as error:
-            raise InputError(f"{self._where}: no URL of a Redis: {one_line(error)}") from None
+            raise InputError(f"{self._where}: not the URL of a Redis server: {one_line(error)}") from None
 
     @contextmanager
     def _reached(self) -> Iterator[Any]:
@@ -61,9 +62,7 @@ class RedisStore:
             text = server.get(f"{self._prefix}state")
         return None if text is None else parse_state(text, f"Redis {self._where}")
 
-    def commit(
-        self, before: State | None, after: State, *, who: str, what: str, detail: dict[str, Any]
-    ) -> State | None:
+    def commit(self, before: State | None, after: State, *, who: str, what: Event, detail: Detail) -> State | None:
         """See `Store`."""
         after, entry = entry_of(before, after, who, what, detail)
         state_key, audit_key = f"{self._prefix}state", f"{self._prefix}audit"
@@ -82,21 +81,23 @@ class RedisStore:
             return None
         return after
 
-    def audit(self, after: int = 0) -> list[dict[str, Any]]:
+    def audit(self, after: int = 0) -> list[Entry]:
         """See `Store`."""
         with self._reached() as server:
-            return [json.loads(entry) for entry in server.lrange(f"{self._prefix}audit", after, -1)]
+            entries = server.lrange(f"{self._prefix}audit", after, -1)
+        return [parse_entry(entry, f"Redis {self._where}") for entry in entries]
 
-    def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:
+    def publish(self, run: str, replica: str, exposed: Exposed) -> None:
         """See `Store`."""
         with self._reached() as server:
-            server.hset(f"{self._prefix}exposed:{run}", replica, json.dumps(exposed, separators=(",", ":")))
+            server.hset(f"{self._prefix}exposed:{run}", replica, exposed.model_dump_json())
 
-    def published(self, run: str) -> dict[str, dict[str, Any]]:
+    def published(self, run: str) -> dict[str, Exposed]:
         """See `Store`."""
         with self._reached() as server:
             found = server.hgetall(f"{self._prefix}exposed:{run}")
-        return {replica: json.loads(body) for replica, body in found.items()}
+        where = f"Redis {self._where}: replica"
+        return {replica: parse_exposed(body, f"{where} {replica}") for replica, body in found.items()}
 
     def close(self) -> None:
         """See `Store`."""

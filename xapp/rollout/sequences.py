@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from distila.xapp.nr.arrays import Float64Array
 
@@ -56,14 +58,37 @@ class Moments:
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.matrix + other.matrix)
 
-    def to_json(self) -> list[list[float]]:
-        """For the store and the audit log."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moments) and np.array_equal(self.matrix, other.matrix)
+
+    __hash__ = None  # type: ignore[assignment]  # the matrix may change
+
+    def rows(self) -> list[list[float]]:
+        """The matrix as lists, for JSON."""
         return [[float(x) for x in row] for row in self.matrix]
 
     @classmethod
-    def from_json(cls, data: Any) -> "Moments":
-        """What `to_json` gave."""
-        return cls(np.array(data, np.float64))
+    def of_rows(cls, rows: list[list[float]]) -> "Moments":
+        """What `rows` gave.
+
+        Raises:
+            ValueError: the rows are no square matrix.
+        """
+        matrix = np.array(rows, np.float64)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError("moments are a square matrix")
+        return cls(matrix)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As a field of a pydantic model: a list of rows in JSON."""
+        rows = handler.generate_schema(list[list[float]])
+        read = core_schema.no_info_after_validator_function(cls.of_rows, rows)
+        return core_schema.json_or_python_schema(
+            json_schema=read,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), read]),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.rows, return_schema=rows),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 (`distila.xapp.rollout.redis_store`).
 
 State and audit entry are written together or not at all, and only over the version that the writer has read
-(compare-and-set). So a crash between any two writes leaves one whole state, and of several replicas or operators one is
-first and the others are told.
+(compare-and-set). So a crash between any two writes leaves one whole state, and of several replicas or operators that
+write at the same time one succeeds and the others learn that they did not.
 """
 
 import json
@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from pydantic import ValidationError
 
 from distila.xapp.errors import InputError, first_error, one_line
-from distila.xapp.rollout.audit import chained
-from distila.xapp.rollout.machine import State
+from distila.xapp.rollout.audit import Detail, Entry, chained
+from distila.xapp.rollout.exposure import Exposed
+from distila.xapp.rollout.machine import Event, State
 
 _BUSY_S: Final = 2.0
 
@@ -35,38 +36,36 @@ class Store(Protocol):
         """The state; None: there never was a rollout."""
         ...
 
-    def commit(
-        self, before: State | None, after: State, *, who: str, what: str, detail: dict[str, Any]
-    ) -> State | None:
+    def commit(self, before: State | None, after: State, *, who: str, what: Event, detail: Detail) -> State | None:
         """Write ``after`` and its audit entry, if the state still is ``before``.
 
         Returns:
-            The state as written; None: somebody else was faster.
+            The state as written; None: another writer committed first.
         """
         ...
 
-    def audit(self, after: int = 0) -> list[dict[str, Any]]:
+    def audit(self, after: int = 0) -> list[Entry]:
         """The audit log, oldest entry first; of the entries with a higher number than ``after``."""
         ...
 
-    def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:
-        """Put what this replica saw so far in place of what it said before."""
+    def publish(self, run: str, replica: str, exposed: Exposed) -> None:
+        """Replace what this replica published before by all that it has counted so far."""
         ...
 
-    def published(self, run: str) -> dict[str, dict[str, Any]]:
-        """What each replica saw, those that are gone included."""
+    def published(self, run: str) -> dict[str, Exposed]:
+        """What each replica has counted, replicas that no longer run included."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         ...
 
 
 def open_store(url: str) -> Store:
-    """A store by its place: ``redis://HOST:PORT/DB`` (or ``rediss://``, ``unix://``), otherwise a SQLite file.
+    """The store at an address: ``redis://HOST:PORT/DB`` (or ``rediss://``, ``unix://``), otherwise a SQLite file.
 
     Raises:
-        InputError: no store can be there.
+        InputError: there can be no store at that address.
     """
     if url.split(":", 1)[0] in ("redis", "rediss", "unix"):
         try:
@@ -89,11 +88,38 @@ def parse_state(text: str | bytes, where: str) -> State:
         raise InputError(f"{where}: not a rollout state of this version: {first_error(error)}") from None
 
 
-def entry_of(before: State | None, after: State, who: str, what: str, detail: dict[str, Any]) -> tuple[State, str]:
+def parse_entry(text: str | bytes, where: str) -> Entry:
+    """An audit entry as it was stored.
+
+    Raises:
+        InputError: it was written by another version, or damaged.
+    """
+    try:
+        # Python's reader and writer of JSON, since the hash covers numbers as they write them.
+        return Entry.model_validate(json.loads(text))
+    except ValidationError as error:
+        raise InputError(f"{where}: not an audit entry of this version: {first_error(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: audit log: not JSON: {one_line(error)}") from None
+
+
+def parse_exposed(text: str | bytes, where: str) -> Exposed:
+    """What a replica published.
+
+    Raises:
+        InputError: it was written by another version, or damaged.
+    """
+    try:
+        return Exposed.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{where}: not the counts of this version: {first_error(error)}") from None
+
+
+def entry_of(before: State | None, after: State, who: str, what: Event, detail: Detail) -> tuple[State, str]:
     """The state with the hash of its audit entry, and the entry as JSON."""
     head = "" if before is None else before.audit_head
     entry = chained(after, head, at=time.time(), who=who, what=what, detail=detail)
-    return after.model_copy(update={"audit_head": entry["hash"]}), json.dumps(entry, separators=(",", ":"))
+    return after.model_copy(update={"audit_head": entry.hash}), entry.to_json()
 
 
 class SqliteStore:
@@ -140,9 +166,7 @@ class SqliteStore:
             row = db.execute("SELECT body FROM state").fetchone()
         return None if row is None else parse_state(row[0], str(self._path))
 
-    def commit(
-        self, before: State | None, after: State, *, who: str, what: str, detail: dict[str, Any]
-    ) -> State | None:
+    def commit(self, before: State | None, after: State, *, who: str, what: Event, detail: Detail) -> State | None:
         """See `Store`."""
         after, entry = entry_of(before, after, who, what, detail)
         with self._held() as db:
@@ -166,24 +190,24 @@ class SqliteStore:
             self._fault("done")
         return after
 
-    def audit(self, after: int = 0) -> list[dict[str, Any]]:
+    def audit(self, after: int = 0) -> list[Entry]:
         """See `Store`."""
         with self._held() as db:
             rows = db.execute("SELECT body FROM audit WHERE seq > ? ORDER BY seq", (after,)).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [parse_entry(row[0], str(self._path)) for row in rows]
 
-    def publish(self, run: str, replica: str, exposed: dict[str, Any]) -> None:
+    def publish(self, run: str, replica: str, exposed: Exposed) -> None:
         """See `Store`."""
         with self._held() as db:
             self._fault("publish")
-            body = json.dumps(exposed, separators=(",", ":"))
-            db.execute("INSERT OR REPLACE INTO exposed VALUES (?, ?, ?)", (run, replica, body))
+            row = (run, replica, exposed.model_dump_json())
+            db.execute("INSERT OR REPLACE INTO exposed VALUES (?, ?, ?)", row)
 
-    def published(self, run: str) -> dict[str, dict[str, Any]]:
+    def published(self, run: str) -> dict[str, Exposed]:
         """See `Store`."""
         with self._held() as db:
             rows = db.execute("SELECT replica, body FROM exposed WHERE run = ?", (run,)).fetchall()
-        return {replica: json.loads(body) for replica, body in rows}
+        return {replica: parse_exposed(body, f"{self._path}: replica {replica}") for replica, body in rows}
 
     def close(self) -> None:
         """See `Store`."""

@@ -16,8 +16,9 @@ share (intersection-union test: Berger, Technometrics 1982).
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from distila.xapp.rollout.exposure import Exposed, no_moments
 from distila.xapp.rollout.plan import CONTROL, Metric, Plan, Stage
@@ -28,92 +29,68 @@ Action = Literal["continue", "advance", "roll_back", "promote", "hold"]
 _SAMPLE_RATIO_ALPHA: Final = 0.001
 
 
-@dataclass(frozen=True)
-class Record:
-    """All that a verdict depends on, apart from the plan.
+class Record(BaseModel):
+    """All that a verdict depends on, apart from the plan."""
 
-    Attributes:
-        stage: number of the stage.
-        stage_intervals: evaluations in this stage, this one included.
-        withdrawn: challengers rolled back before.
-        tail_below: threshold of the worst 5 %, as fixed.
-        exposed: what the arms did.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: int
-    stage_intervals: int
-    withdrawn: tuple[str, ...]
-    tail_below: float | None
-    exposed: Exposed
-
-    def to_json(self) -> dict[str, Any]:
-        """For the audit log."""
-        return {
-            "stage": self.stage,
-            "stage_intervals": self.stage_intervals,
-            "withdrawn": list(self.withdrawn),
-            "tail_below": self.tail_below,
-            "exposed": self.exposed.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Record":
-        """What `to_json` gave."""
-        return cls(
-            data["stage"],
-            data["stage_intervals"],
-            tuple(data["withdrawn"]),
-            data["tail_below"],
-            Exposed.from_json(data["exposed"]),
-        )
+    stage: int = Field(description="number of the stage")
+    stage_intervals: int = Field(description="evaluations in this stage, this one included")
+    withdrawn: tuple[str, ...] = Field(description="challengers that were rolled back before")
+    tail_below: float | None = Field(description="throughput [bit/slot] below which the worst 5 % lie; null: not fixed")
+    exposed: Exposed = Field(description="what the arms did so far, all replicas together")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One metric of one challenger; ``low`` and ``high`` bound the difference, ``harm_*`` and ``gain_*`` say which way.
+def _rounded(value: float | None) -> float | None:
+    """Eight digits, which the audit log keeps; None where the value is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.8g}")
 
-    Attributes:
-        state: ``harm``: surely worse by more than the margin; ``gain``: surely better; ``safe``: surely not worse by
-            the margin; ``open``: neither; ``waiting``: too few units; ``missing``: not measured, or not defined.
-    """
+
+Rounded = Annotated[float | None, AfterValidator(_rounded)]
+
+
+class Finding(BaseModel):
+    """What is known about one metric of one challenger."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     challenger: str
     metric: str
-    state: Literal["harm", "gain", "safe", "open", "waiting", "missing"]
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    value: float | None = None
-    control: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For the audit log and for people."""
-        return {name: _rounded(value) for name, value in vars(self).items()}
-
-
-def _rounded(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.8g}") if math.isfinite(value) else None
+    state: Literal["harm", "gain", "safe", "open", "waiting", "missing"] = Field(
+        description="harm: surely worse by more than the margin; gain: surely better; safe: surely not worse by the"
+        " margin; open: neither; waiting: too few units; missing: not measured, or not defined"
+    )
+    difference: Rounded = Field(default=None, description="challenger minus control, adjusted, on the metric's scale")
+    low: Rounded = Field(default=None, description="lower end of the confidence sequence; null: unbounded")
+    high: Rounded = Field(default=None, description="upper end of the confidence sequence; null: unbounded")
+    value: Rounded = Field(default=None, description="the challenger's value")
+    control: Rounded = Field(default=None, description="the control's value")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What to do, to whom, and why."""
+class Verdict(BaseModel):
+    """What to do, with which challenger, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     action: Action
-    challenger: str | None = None
-    why: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    challenger: str | None = Field(default=None, description="the challenger that the action is about")
+    why: str = Field(default="", description="the reason, for people")
+    findings: list[Finding] = Field(default_factory=list, description="one for each metric of each active challenger")
 
-    def to_json(self) -> dict[str, Any]:
-        """For the audit log and for people."""
-        return {
-            "action": self.action,
-            "challenger": self.challenger,
-            "why": self.why,
-            "findings": [finding.to_json() for finding in self.findings],
-        }
+    def same_as(self, other: "Verdict") -> bool:
+        """Whether both come to the same result; the wording of the reason may differ between versions."""
+        return self.model_copy(update={"why": other.why}) == other
+
+
+class Evaluation(BaseModel):
+    """One evaluation of a rollout, as the audit log keeps it: what was counted, and the verdict on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    record: Record
+    verdict: Verdict
 
 
 def judge(plan: Plan, record: Record) -> Verdict:
@@ -125,28 +102,48 @@ def judge(plan: Plan, record: Record) -> Verdict:
     if harm is not None and plan.auto_rollback:
         margin = next(metric.margin for metric in plan.metrics if metric.name == harm.metric)
         why = f"{harm.metric} of {harm.challenger}: {_interval(harm)}, beyond the margin of {margin:g}"
-        return Verdict("roll_back", harm.challenger, why, findings)
+        return Verdict(action="roll_back", challenger=harm.challenger, why=why, findings=findings)
     for challenger in active:
         odds = None if stage.shadow else _sample_ratio(plan, stage, record.exposed.units_in_stage, challenger)
         if odds is not None:
-            return Verdict("hold", challenger, f"sample ratio of {challenger} to {CONTROL}: {odds}", findings)
+            return Verdict(
+                action="hold",
+                challenger=challenger,
+                why=f"sample ratio of {challenger} to {CONTROL}: {odds}",
+                findings=findings,
+            )
     last = record.stage == len(plan.stages) - 1
     waits = _waits(stage, record, active)
     if waits is not None:
-        return Verdict("continue", None, waits, findings)
+        return Verdict(action="continue", challenger=None, why=waits, findings=findings)
     if harm is not None:
-        return Verdict("hold", harm.challenger, f"{harm.metric} of {harm.challenger}: {_interval(harm)}", findings)
+        return Verdict(
+            action="hold",
+            challenger=harm.challenger,
+            why=f"{harm.metric} of {harm.challenger}: {_interval(harm)}",
+            findings=findings,
+        )
     if not last:
-        return Verdict("advance", None, "the stage has had its intervals and exposure, and no harm is shown", findings)
+        return Verdict(
+            action="advance",
+            challenger=None,
+            why="the stage has had its intervals and exposure, and no harm is shown",
+            findings=findings,
+        )
     winners = [name for name in active if _wins(plan, [one for one in findings if one.challenger == name])]
     if winners:
         gains = {one.challenger: one for one in findings if one.metric == plan.primary.name}
         best = max(winners, key=lambda name: _better(plan.primary, gains[name].difference or 0.0))
         why = f"{plan.primary.name} of {best}: {_interval(gains[best])}, and every guardrail within its margin"
-        return Verdict("promote" if plan.auto_promote else "hold", best, why, findings)
+        return Verdict(action="promote" if plan.auto_promote else "hold", challenger=best, why=why, findings=findings)
     if stage.max_intervals is not None and record.stage_intervals >= stage.max_intervals:
-        return Verdict("hold", None, f"no conclusion after {record.stage_intervals} intervals", findings)
-    return Verdict("continue", None, "not conclusive yet", findings)
+        return Verdict(
+            action="hold",
+            challenger=None,
+            why=f"no conclusion after {record.stage_intervals} intervals",
+            findings=findings,
+        )
+    return Verdict(action="continue", challenger=None, why="not conclusive yet", findings=findings)
 
 
 def _finding(plan: Plan, metric: Metric, challenger: str, record: Record) -> Finding:
@@ -154,12 +151,13 @@ def _finding(plan: Plan, metric: Metric, challenger: str, record: Record) -> Fin
         record.exposed.moments.get(name, {}).get(metric.name, no_moments(metric.name)) for name in (challenger, CONTROL)
     ]
     if min(arm.units for arm in arms) < plan.min_units:
-        heard = max(arm.units for arm in arms) >= plan.min_units
-        return Finding(challenger, metric.name, "waiting" if heard or record.stage_intervals < 3 else "missing")
+        measured = max(arm.units for arm in arms) >= plan.min_units
+        state: Literal["waiting", "missing"] = "waiting" if measured or record.stage_intervals < 3 else "missing"
+        return Finding(challenger=challenger, metric=metric.name, state=state)
     base = record.tail_below if metric.name == "worst5_throughput" else None
     found = estimate(arms[0], arms[1], metric.scale, base)
     if found is None or not (math.isfinite(found.difference) and math.isfinite(found.error)):
-        return Finding(challenger, metric.name, "missing")
+        return Finding(challenger=challenger, metric=metric.name, state="missing")
     return _judged(plan, metric, challenger, found)
 
 
@@ -179,14 +177,14 @@ def _judged(plan: Plan, metric: Metric, challenger: str, found: Estimate) -> Fin
     # The difference of two shares is one of -1 to 1, however little is known.
     widest = 1.0 if metric.scale == "absolute" else math.inf
     return Finding(
-        challenger,
-        metric.name,
-        state,
-        found.difference,
-        max(found.difference - below, -widest),
-        min(found.difference + above, widest),
-        found.challenger,
-        found.control,
+        challenger=challenger,
+        metric=metric.name,
+        state=state,
+        difference=found.difference,
+        low=max(found.difference - below, -widest),
+        high=min(found.difference + above, widest),
+        value=found.challenger,
+        control=found.control,
     )
 
 

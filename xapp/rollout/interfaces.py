@@ -1,9 +1,8 @@
-"""The rollout's faces on the platform: HTTP API, metrics, readiness, A1 policies, alarms."""
+"""The rollout's interfaces on the platform: HTTP API, metrics, readiness, A1 policies, alarms."""
 
-import json
 from typing import Final
 
-from distila.xapp.errors import InputError, one_line
+from distila.xapp.errors import InputError
 from distila.xapp.ric.a1 import Apply, Operation
 from distila.xapp.ric.alarms import Alarm, Alarms
 from distila.xapp.ric.platform import Platform
@@ -23,7 +22,7 @@ _ALARM_OF: Final = {
 
 
 def attach(controller: RolloutController, config: RolloutConfig, platform: Platform) -> None:
-    """Let the platform serve a rollout. Before both are started.
+    """Connect a rollout to the platform's HTTP server, metrics, health checks, A1 and alarms; before both are started.
 
     Raises:
         InputError: the token of the API cannot be used.
@@ -32,26 +31,18 @@ def attach(controller: RolloutController, config: RolloutConfig, platform: Platf
     platform.registry.register(RolloutCollector(controller))
     platform.health.check(lambda: _degraded(controller))
     if platform.a1 is not None and config.a1_policy_type is not None:
-        platform.a1.serve(config.a1_policy_type, commanded(controller))
+        platform.a1.serve(config.a1_policy_type, a1_commands(controller))
     if platform.alarms is not None:
         alarms = platform.alarms
         controller.on_transition = lambda transition: _alarm(alarms, transition)
 
 
-def commanded(controller: RolloutController) -> Apply:
-    """The policy type of `distila.xapp.rollout.a1`, brought to a controller."""
+def a1_commands(controller: RolloutController) -> Apply:
+    """The handler of the policy type of `distila.xapp.rollout.a1`."""
 
     def apply(operation: Operation, ident: str, payload: str) -> None:
-        data: object = {}
-        if operation != "DELETE":
-            try:
-                data = json.loads(payload)
-            except ValueError as error:
-                raise InputError(f"A1 policy {ident}: not JSON: {one_line(error)}") from None
-        if not isinstance(data, dict):
-            raise InputError(f"A1 policy {ident}: expected an object, not {type(data).__name__}")
         try:
-            apply_policy(controller, operation, ident, data)
+            apply_policy(controller, operation, ident, payload)
         except StoreLostError as error:
             raise InputError(f"A1 policy {ident}: {error}") from None
 
@@ -59,13 +50,13 @@ def commanded(controller: RolloutController) -> Apply:
 
 
 def _degraded(controller: RolloutController) -> str:
-    trouble = controller.status()["trouble"]
+    trouble = controller.trouble
     return "".join(f"rollout: {what}: {why}" for what, why in list(trouble.items())[:1])
 
 
 def _alarm(alarms: Alarms, transition: Transition) -> None:
-    """Raise the alarm of a transition, whose text is the latest one; what no longer holds is cleared."""
-    said = f"{transition.what} at stage {transition.stage} by {transition.who}: {transition.why}"
+    """Raise the alarm of a transition with its reason as the text, and clear those that no longer apply."""
+    text = f"{transition.what} at stage {transition.stage} by {transition.who}: {transition.why}"
     if transition.what == "start":
         alarms.clear(Alarm.ROLLOUT_ROLLED_BACK, _ABOUT)
     alarm = _ALARM_OF.get(transition.what)
@@ -73,4 +64,4 @@ def _alarm(alarms: Alarms, transition: Transition) -> None:
         alarms.clear(Alarm.ROLLOUT_HELD, _ABOUT)
     if alarm is not None:
         alarms.clear(alarm, _ABOUT)
-        alarms.raise_(alarm, _ABOUT, said)
+        alarms.raise_(alarm, _ABOUT, text)

@@ -1,4 +1,4 @@
-"""The faces of the rollout: HTTP API, Prometheus, Grafana board, command line, report."""
+"""The user interfaces of the rollout: HTTP API, Prometheus, Grafana board, command line, report."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from distila.xapp.config import RunConfig
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.api import rollout_router
 from distila.xapp.rollout.config import RolloutConfig
-from distila.xapp.rollout.controller import order
+from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.metrics import RolloutCollector
 from distila.xapp.rollout.store import SqliteStore
@@ -271,14 +271,14 @@ def test_nothing_but_help_is_needed_to_find_every_command():
 
 def test_an_altered_log_is_reported_as_such(tmp_path, make_plan):
     store = SqliteStore(tmp_path / "r.sqlite")
-    order(store, Command(action="start", who="<b>ana</b>", plan=make_plan()))
-    order(store, Command(action="abort", who="ana"))
+    carry_out(store, Command(action="start", who="<b>ana</b>", plan=make_plan()))
+    carry_out(store, Command(action="abort", who="ana"))
     entries = store.audit()
     write_rollout_report(tmp_path / "r.html", entries)
     text = (tmp_path / "r.html").read_text()
     assert "hash chain intact" in text
     assert "<b>ana" not in text
-    entries[1]["who"] = "eve"
+    entries[1] = entries[1].model_copy(update={"who": "eve"})
     write_rollout_report(tmp_path / "r.html", entries)
     assert "Do not trust this report: audit log, entry 2: altered" in (tmp_path / "r.html").read_text()
     with pytest.raises(InputError, match="holds no rollout"):
@@ -294,7 +294,7 @@ def test_an_xapp_follows_the_store_that_its_configuration_names(tmp_path, make_p
     told = []
     xapp.rollout.on_transition = told.append
     xapp.rollout.tick()
-    order(SqliteStore(tmp_path / "r.sqlite"), Command(action="start", who="ana", plan=make_plan()))
+    carry_out(SqliteStore(tmp_path / "r.sqlite"), Command(action="start", who="ana", plan=make_plan()))
     xapp.rollout.tick()
     assert [arm.name for arm in xapp.loop.lineup.shadows] == ["new"]
     assert xapp.stats()["rollout"]["status"] == "running"
