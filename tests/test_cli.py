@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def test_help_lists_the_commands(arguments: tuple[str, ...]) -> None:
     listed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert set(listed) >= COMMANDS
     assert all(listed.values()), "each with a summary"
-    assert "not installed" not in done.stdout
+    missing = {command for command, summary in listed.items() if summary[:2] == ["(not", "installed:"]}
+    assert not missing & COMMANDS
+    assert not missing or find_spec("torch") is None, "only the commands of the workshop may be missing"
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

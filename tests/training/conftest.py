@@ -13,6 +13,60 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKSHOP = {
+    "torch",
+    "torchrl",
+    "tensordict",
+    "sionna",
+    "onnx",
+    "scipy",
+    "matplotlib",
+    "gymnasium",
+    "tensorboard",
+    "ray",
+}
+"""Packages of the extras `training` and `scale`; where one is missing, the tests that import it skip."""
+
+
+def _skip_what_is_not_installed(error: BaseException | None) -> None:
+    """Skip if a package of the workshop could not be imported, however deep in the causes of ``error`` that is."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in WORKSHOP:
+            pytest.skip(f"{error.name} is not installed: pip install 'distila[scale]'", allow_module_level=True)
+        error = error.__cause__ or error.__context__
+
+
+class _Module(pytest.Module):
+    """A test module that is skipped where it cannot be imported for want of a package of the workshop."""
+
+    def collect(self) -> Any:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            _skip_what_is_not_installed(error)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module:
+    return _Module.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        _skip_what_is_not_installed(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        _skip_what_is_not_installed(error)
+        raise
 
 
 @pytest.fixture(scope="session", autouse=True)

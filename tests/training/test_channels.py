@@ -85,6 +85,7 @@ def at_offset_db(node_values_db, offset_db):
 @pytest.mark.parametrize("snr_db", [-5.0, 3.0, 12.0, 25.0])
 @pytest.mark.parametrize("mcs", [0, 9, 17, 28])
 def test_effective_sinr_is_the_mean_snr_plus_e_at_beta_below_it(snr_db, mcs):
+    pytest.importorskip("sionna")
     gain = rayleigh_gains(np.random.default_rng(1), slots=200)
     beta = eesm_beta(1)[mcs]
     direct_db = eesm_db(gain * 10 ** (snr_db / 10), beta)

@@ -140,6 +140,9 @@ class SqliteStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(f"{path}: cannot be the store of rollouts: {one_line(error)}") from None
+        try:
             # What is committed survives the power cut, not only the process.
             for line in (
                 "PRAGMA journal_mode=WAL",
@@ -149,7 +152,8 @@ class SqliteStore:
                 "CREATE TABLE IF NOT EXISTS exposed (run TEXT, replica TEXT, body TEXT, PRIMARY KEY (run, replica))",
             ):
                 self._db.execute(line)
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
+            self._db.close()
             raise InputError(f"{path}: cannot be the store of rollouts: {one_line(error)}") from None
 
     @contextmanager
