@@ -33,17 +33,16 @@ from distila.xapp.kpi.report import (
     ACK,
     MCS,
     MCS_OFFSET,
-    MEASURED,
     NACK,
     NO_UE_ID,
-    NUM_MCS,
     RESIDUAL,
-    RETX,
     Decisions,
     KpiReport,
+    measured_columns,
 )
 from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.olla import CqiOlla, OllaConfig
 
 IDLE, SENT_ACK, SENT_NACK = range(3)
@@ -247,14 +246,19 @@ class Du:
         self.reported += len(rows)
         self._report_slots[self._sequence] = slot
         self._report_slots.pop(self._sequence - 4096, None)
-        measured = np.full((len(rows), len(MEASURED)), np.nan)
-        measured[:, _CQI] = self._cqi[rows]
-        measured[:, _CQI_AGE] = np.where(np.isnan(self._cqi[rows]), np.nan, slot - self._cqi_slot[rows])
-        measured[:, _RI] = self._layers[rows]
-        measured[:, _PRBS] = self._prbs[rows]
-        measured[:, _NATIVE_MCS] = self._native[rows]
-        measured[:, RETX] = self._retx[:, rows].T
-        measured[:, _COMBINING] = 2 if self._adds_information else 1
+        cqi = self._cqi[rows]
+        retx_ack, retx_nack, retx_mcs_sum = self._retx[:, rows]
+        columns = {
+            "cqi": cqi,
+            "cqi_age_slots": np.where(np.isnan(cqi), np.nan, slot - self._cqi_slot[rows]),
+            "ri": self._layers[rows],
+            "prbs": self._prbs[rows],
+            "native_mcs": self._native[rows],
+            "retx_ack": retx_ack,
+            "retx_nack": retx_nack,
+            "retx_mcs_sum": retx_mcs_sum,
+            "combining": 2 if self._adds_information else 1,
+        }
         self._retx[:, rows] = 0
         return KpiReport(
             cell_id=self.cell_id,
@@ -267,7 +271,7 @@ class Du:
             ue_id=np.full(len(rows), NO_UE_ID),
             cqi_table=self._cqi_table[rows],
             mcs_table=self._mcs_table[rows],
-            measured=measured,
+            measured=measured_columns(len(rows), columns),
             total_first_tx=self._total_first_tx[rows],
             harq_ue=ue,
             harq_mcs=mcs,
@@ -365,9 +369,3 @@ class Du:
         outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)
         given_up = present & ~acked & (attempt >= self.config.max_transmissions)
         return SlotResult(mcs, attempt, outcome, given_up)
-
-
-_CQI, _CQI_AGE, _RI, _PRBS, _NATIVE_MCS = (
-    MEASURED.index(name) for name in ("cqi", "cqi_age_slots", "ri", "prbs", "native_mcs")
-)
-_COMBINING = MEASURED.index("combining")

@@ -19,7 +19,7 @@ from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MEASURED
+from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import Bundle

@@ -16,7 +16,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from distila.schemas import edgeric_v1_pb2 as pb
 from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS
-from distila.xapp.kpi.report import ACK, DTX, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, DTX, MCS, NACK, NATIVE, NO_UE_ID, Decisions, KpiReport
 from distila.xapp.nr.arrays import IntArray
 
 _TTI_WRAP: Final = 10_000

@@ -12,9 +12,9 @@ sinr_db           float    effective SINR as the node estimates it [dB]; null: n
 ri                float    rank; null: not measured
 mcs               float    mean MCS used in the period; null: nothing was sent
 harq_ack          int64    first transmissions acknowledged in the period; null: HARQ not measured
-harq_nack         int64    first transmissions refused; null with ``harq_ack``
+harq_nack         int64    first transmissions with NACK; null with ``harq_ack``
 harq_dtx          int64    first transmissions without detected feedback; null with ``harq_ack``
-harq_residual     int64    transport blocks given up; null with ``harq_ack``
+harq_residual     int64    transport blocks dropped after the last transmission; null with ``harq_ack``
 dl_buffer_bytes   float    downlink buffer; null: not measured
 prbs              float    PRBs of an allocation; null: not measured
 ================= ======== ==========================================================================
@@ -31,22 +31,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distila.replay.parquet_file import column, read_table, text_column, write_table
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.observations import HARQ_COLUMNS, TABLE
 from distila.xapp.nr.arrays import Float64Array, IntArray
+from distila.xapp.nr.mcs import NUM_MCS
 
 FORMAT = "distila.kpi-log/1"
-MEASURED = [
-    "cqi",
-    "sinr_db",
-    "ri",
-    "mcs",
-    "harq_ack",
-    "harq_nack",
-    "harq_dtx",
-    "harq_residual",
-    "dl_buffer_bytes",
-    "prbs",
-]
-_HARQ = [name for name in MEASURED if name.startswith("harq_")]
+_FROM_TABLE = [column for column in TABLE if column.in_kpi_log]
+MEASURED = [*(column.name for column in _FROM_TABLE), "mcs"]
+"""What a row measures: columns of `distila.xapp.kpi.observations`, and the mean MCS that was used."""
+
+# A mean rank below 1 comes from reports that say 0 where the UE reported none.
+_RANGES = {column.name: (column.low, column.high) for column in _FROM_TABLE} | {"ri": (0, 8), "mcs": (0, NUM_MCS - 1)}
 
 
 class KpiLogMeta(BaseModel):
@@ -87,17 +82,19 @@ class KpiLog:
             raise InputError(f"KPI log {self.meta.name}: needs the columns {', '.join(MEASURED)}, all {rows} long")
         if (np.diff(self.timestamp_us) < 0).any():
             raise InputError(f"KPI log {self.meta.name}: timestamp_us goes backwards")
-        for name, low, high in [("cqi", 0, 15), ("mcs", 0, 28), ("ri", 0, 8), ("sinr_db", -60, 80)]:
-            values = self.measured[name]
+        for name in ("cqi", "mcs", "ri", "sinr_db"):
+            (low, high), values = _RANGES[name], self.measured[name]
             bad = np.flatnonzero((values < low) | (values > high))
             if len(bad):
                 raise InputError(
                     f"KPI log {self.meta.name}: row {bad[0]}: {name} = {values[bad[0]]} outside {low}..{high}"
                 )
-        absent = np.stack([np.isnan(self.measured[name]) for name in _HARQ])
+        absent = np.stack([np.isnan(self.measured[name]) for name in HARQ_COLUMNS])
         if (absent.any(axis=0) != absent.all(axis=0)).any():
-            raise InputError(f"KPI log {self.meta.name}: {', '.join(_HARQ)} must be measured together or not at all")
-        for name in [*_HARQ, "dl_buffer_bytes", "prbs"]:
+            raise InputError(
+                f"KPI log {self.meta.name}: {', '.join(HARQ_COLUMNS)} must be measured together or not at all"
+            )
+        for name in [*HARQ_COLUMNS, "dl_buffer_bytes", "prbs"]:
             if ((self.measured[name] < 0) | np.isinf(self.measured[name])).any():
                 raise InputError(f"KPI log {self.meta.name}: {name} is negative or infinite")
 
@@ -115,7 +112,7 @@ class KpiLog:
         for name in MEASURED:
             values = self.measured[name]
             absent = np.isnan(values)
-            if name in _HARQ:
+            if name in HARQ_COLUMNS:
                 columns[name] = pa.array(np.where(absent, 0, values).astype(np.int64), mask=absent)
             else:
                 columns[name] = pa.array(values, mask=absent)

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from distila.replay.trace import UeMeta
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 _LOW_DB: Final = -30.0

@@ -11,14 +11,14 @@ import numpy as np
 from distila.replay.closed_loop import InProcess
 from distila.replay.du import FIRST_RNTI
 from distila.replay.kpi_log import KpiLog
-from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, RESIDUAL, KpiReport
+from distila.xapp.kpi.observations import HARQ_COLUMNS, MEASURED
+from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, NACK, NO_UE_ID, KpiReport, measured_columns
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.arrays import Float64Array, IntArray
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.stats import LatencyRecorder
 
 _PROGRESS_ROWS = 1024
-_COUNTS = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX, "harq_residual": RESIDUAL}
 
 
 def run(
@@ -65,17 +65,12 @@ def _report(
 ) -> KpiReport:
     """One indication from rows of the log; ``total_first_tx`` and ``latest_mcs``, [ue], run on from one to the next."""
     ue = log.ue[rows].astype(np.int64)
-    measured = np.full((len(rows), len(MEASURED)), np.nan)
-    for column, name in enumerate(MEASURED):
-        if name == "native_mcs":
-            measured[:, column] = np.round(log.measured["mcs"][rows])
-        elif name in log.measured:
-            values = log.measured[name][rows]
-            # A mean CQI or rank of a period becomes the nearest index, as a report carries one.
-            measured[:, column] = values if name in ("sinr_db", "dl_buffer_bytes") else np.round(values)
-    counts = np.zeros((len(rows), 4))
-    for name, column in _COUNTS.items():
-        counts[:, column] = log.measured[name][rows]
+    columns = {name: log.measured[name][rows] for name in MEASURED if name in log.measured}
+    for name in columns.keys() - {"sinr_db", "dl_buffer_bytes"}:
+        # The mean CQI or rank of a period becomes the nearest index: that is what a report carries.
+        columns[name] = np.round(columns[name])
+    columns["native_mcs"] = np.round(log.measured["mcs"][rows])
+    counts = np.stack([log.measured[name][rows] for name in HARQ_COLUMNS], axis=1)
     known = ~np.isnan(counts[:, ACK])
     counted = known & (counts.sum(axis=1) > 0)
     # The log gives a mean MCS per period: the counts go to the nearest one. Feedback can outlast the transmissions it
@@ -101,7 +96,7 @@ def _report(
         ue_id=np.full(len(rows), NO_UE_ID),
         cqi_table=np.full(tables, log.meta.cqi_table),
         mcs_table=np.full(tables, log.meta.mcs_table),
-        measured=measured,
+        measured=measured_columns(len(rows), columns),
         total_first_tx=np.where(known, total_first_tx[ue], np.nan),
         harq_ue=entry,
         harq_mcs=np.clip(mcs[entry], 0, NUM_MCS - 1).astype(np.int64),

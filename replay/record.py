@@ -7,8 +7,8 @@ import numpy as np
 
 from distila.replay.du import IDLE, SENT_ACK, SlotResult
 from distila.replay.trace import ChannelTrace
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
+from distila.xapp.nr.mcs import NUM_MCS
 
 SINR_EDGES_DB: Final = np.arange(-10.0, 40.5, 1.0)
 """Edges of the SINR bins of `RunRecord.mcs_at_sinr`; the outer bins take what lies beyond."""

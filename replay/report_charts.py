@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 
 from distila.replay.kpi_log import KpiLog
 from distila.replay.record import SINR_EDGES_DB, RunRecord
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float64Array, IntArray
+from distila.xapp.nr.mcs import NUM_MCS
 
 # Told apart by every kind of colour vision and, with the dashes, in grey; the same pair in light and dark.
 POLICY_COLOUR: Final = "#1f77b4"

@@ -31,8 +31,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distila.replay.parquet_file import column, read_table, text_column, write_table
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float32Array, IntArray
+from distila.xapp.nr.mcs import NUM_MCS
 
 FORMAT = "distila.channel-trace/1"
 NO_CQI = -1

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
-from distila.xapp.kpi.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, MCS, NACK, NATIVE, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig

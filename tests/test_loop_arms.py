@@ -8,7 +8,8 @@ import pytest
 
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import ACK, MCS, MEASURED, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, MCS, NACK, NATIVE, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.arm import Arm, Lineup
 from distila.xapp.policy.bundle import bundled, load_bundle

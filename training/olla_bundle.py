@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float32Array
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.bundle import Action, Bundle, write_bundle
 from distila.xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
 

@@ -26,8 +26,10 @@ from distila.replay.importers.source_file import source_files
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.kpi.observations import COLUMNS, HARQ_COLUMNS
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel
+from distila.xapp.nr.mcs import NUM_MCS
 
 NOT_FORWARD = "time does not go forward"
 NOT_MEASURED = "neither SINR nor a usable CQI"
@@ -39,23 +41,22 @@ FAIL_ABOVE_TX = "more failures than first transmissions"
 
 _ENDINGS = (".csv", ".parquet")
 _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
-_HARQ = ("harq_ack", "harq_nack", "harq_dtx", "harq_residual")
 _LOGGED = ("logged_mcs", "logged_first_tx", "logged_first_fail")
-_COUNTERS = (*_HARQ, "logged_first_tx", "logged_first_fail")
+_COUNTERS = (*HARQ_COLUMNS, "logged_first_tx", "logged_first_fail")
 _CHANNEL_FIELDS = ("time", "ue", "sinr", "cqi", "slots", "duration", *_LOGGED)
 _KPI_FIELDS = ("time", "ue", "sinr", "cqi", *(name for name in MEASURED if name not in ("cqi", "sinr_db")))
 # Inclusive limits after conversion to our units; what is outside costs the row.
 _LIMITS: dict[str, tuple[float, float]] = {
     "time": (0, 9e18),
-    "sinr": (-60, 80),
-    "cqi": (0, 15),
-    "mcs": (0, 28),
-    "ri": (0, 8),
-    "logged_mcs": (0, 28),
+    "sinr": (COLUMNS["sinr_db"].low, COLUMNS["sinr_db"].high),
+    "cqi": (COLUMNS["cqi"].low, COLUMNS["cqi"].high),
+    "mcs": (0, NUM_MCS - 1),
+    "ri": (0, COLUMNS["ri"].high),
+    "logged_mcs": (0, NUM_MCS - 1),
     "slots": (1, 2**31 - 1),
     "duration": (0, 9e18),
     "dl_buffer_bytes": (0, 1e15),
-    "prbs": (0, 275),
+    "prbs": (COLUMNS["prbs"].low, COLUMNS["prbs"].high),
 } | dict.fromkeys(_COUNTERS, (0.0, 2.0**31 - 1))
 
 
@@ -137,7 +138,7 @@ class GenericMapping(BaseModel):
         if self.kind == "kpi":
             if "time" not in given:
                 raise InputError(f"{where}: columns.time is missing; kind 'kpi' needs it")
-            if 0 < sum(name in given for name in _HARQ) < 2 or ("harq_ack" in given) != ("harq_nack" in given):
+            if 0 < sum(name in given for name in HARQ_COLUMNS) < 2 or ("harq_ack" in given) != ("harq_nack" in given):
                 raise InputError(f"{where}: columns.harq_ack and columns.harq_nack are needed together")
             return
         if "sinr" not in given and "cqi" not in given:
@@ -270,7 +271,7 @@ def import_generic_kpi_log(
     _check_kind(mapping, "kpi")
     groups, report = _read(path, mapping, progress)
     groups = [(name, table.drop(np.isnan(table.values["time"]), NO_TIME, report)) for name, table in groups]
-    harq = [name for name in _HARQ if name in mapping.given()]
+    harq = [name for name in HARQ_COLUMNS if name in mapping.given()]
     if harq:
         checked = []
         for name, table in groups:
@@ -284,7 +285,7 @@ def import_generic_kpi_log(
     measured = {}
     for field in MEASURED:
         key = "sinr" if field == "sinr_db" else field
-        empty = "harq_ack" if harq and field in _HARQ else ""  # DTX 0 wherever ACK was measured
+        empty = "harq_ack" if harq and field in HARQ_COLUMNS else ""  # DTX 0 wherever ACK was measured
         measured[field] = np.concatenate(
             [
                 table.values[key]
@@ -304,7 +305,7 @@ def import_generic_kpi_log(
     steps = np.concatenate([np.diff(table.values["time"]) for _, table in groups])
     period_us = mapping.period_us or (float(np.median(steps)) if len(steps) else mapping.slot_us)
     notes = [] if mapping.period_us else ["period_us is the median step of the times."]
-    zero = [name for name in _HARQ if harq and name not in harq]
+    zero = [name for name in HARQ_COLUMNS if harq and name not in harq]
     if zero:
         notes.append(f"{', '.join(zero)} were not in the table and are 0.")
     order = np.argsort(time_us, kind="stable")

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from distila.replay.e2_node import E2Node
 from distila.xapp.app import Xapp
-from distila.xapp.kpi.report import MEASURED, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import NO_UE_ID, KpiReport
 
 PATIENCE_S = 30.0
 

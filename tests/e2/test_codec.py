@@ -14,7 +14,9 @@ from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2 import codec
 from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Rejected
 from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_records
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, Decisions, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NO_UE_ID, Decisions, KpiReport
+from distila.xapp.nr.mcs import NUM_MCS
 
 IDENTITY = Identity("tester", "tester-0", "gnb-7")
 HEADER = pb.IndicationHeader(envelope=IDENTITY.envelope(), cell_id="cell", sequence=1, timestamp_us=1)

@@ -23,7 +23,8 @@ from distila.xapp.e2.codec import Identity, Rejected, decode_indication, decode_
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import NO_OVERRIDE, VALID_TTIS, Telemetry
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, Decisions
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID, Decisions
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import resolve_bundle

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MEASURED, KpiReport
+from distila.xapp.kpi.observations import MEASURED, UNITS
+from distila.xapp.kpi.report import KpiReport
 from distila.xapp.policy.bundle import (
     GRAPH_FILE,
     MANIFEST_FILE,
@@ -24,7 +25,7 @@ from distila.xapp.policy.bundle import (
     resolve_bundle,
     write_bundle,
 )
-from distila.xapp.policy.columns import UNITS, Layout
+from distila.xapp.policy.columns import Layout
 
 onnx = pytest.importorskip("onnx", reason="builds ONNX graphs")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after importorskip

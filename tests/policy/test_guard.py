@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from distila.xapp.errors import first_error
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, MEASURED, NATIVE, NO_UE_ID, NUM_MCS, KpiReport
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.policy.guard import Guard, GuardConfig, Limits, deadline_missed
 from distila.xapp.policy.ue_table import UeMemory, UeTable
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.cqi import mcs_for_cqi
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.bundle import Bundle, bundled, load_bundle
 from distila.xapp.policy.olla import CqiOlla, OllaConfig, cqi_to_mcs_table
 

@@ -23,7 +23,7 @@ from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.replay.xapp_process import XappProcess
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MEASURED as REPORTED
+from distila.xapp.kpi.observations import MEASURED as REPORTED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import Action, bundled, load_bundle, write_bundle

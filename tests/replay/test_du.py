@@ -10,7 +10,8 @@ import pytest
 
 from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, Du, DuConfig
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
-from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, MEASURED, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import mcs_for_cqi
 from distila.xapp.policy.olla import CqiOlla

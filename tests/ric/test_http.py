@@ -196,7 +196,8 @@ def test_the_configuration_in_force_is_shown_within_a_descriptor(running):
 def _report(sequence):
     import numpy as np
 
-    from distila.xapp.kpi.report import MEASURED, NO_UE_ID, KpiReport
+    from distila.xapp.kpi.observations import MEASURED
+    from distila.xapp.kpi.report import NO_UE_ID, KpiReport
 
     measured = np.full((3, len(MEASURED)), np.nan)
     measured[:, 0] = 9

@@ -11,7 +11,8 @@ import yaml
 
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MCS, MEASURED, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import MCS, NATIVE, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
 from distila.xapp.policy.guard import GuardConfig

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from distila.xapp.kpi.report import ACK, MEASURED, NACK, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, NACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig

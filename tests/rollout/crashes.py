@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import ACK, MEASURED, NO_UE_ID, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig

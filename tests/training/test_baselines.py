@@ -86,13 +86,12 @@ def report(
 ) -> Report:
     links = mcs.shape[1]
     cqi = torch.full((links,), NAN) if cqi is None else cqi
-    ones = torch.ones(links)
-    ages = torch.where(cqi.isnan(), NAN, float(age))
-    retx = torch.zeros(3, links)
-    nothing = ones * 0
-    return Report(
-        slot, len(mcs), cqi, ages, None, ones * 52, ones, ones * NAN, mcs, outcome.to(torch.uint8), nothing, retx, NAN
-    )
+    columns = {"cqi": cqi, "cqi_age_slots": torch.where(cqi.isnan(), NAN, float(age)), "prbs": 52, "ri": 1}
+    return Report(slot, len(mcs), columns, mcs, outcome.to(torch.uint8))
+
+
+def with_columns(report: Report, **columns: torch.Tensor) -> Report:
+    return dataclasses.replace(report, columns={**report.columns, **columns})
 
 
 def told(mcs: int, outcome: int, times: int = 1, links: int = 1, cqi: float = NAN, slot: int = 0) -> Report:
@@ -126,7 +125,7 @@ def random_reports(slots: int, links: int, seed: int, period: int = 1, max_mcs: 
         told_nothing = torch.rand((period, links), generator=draw)
         outcome = torch.where(told_nothing < 0.2, NONE, torch.where(told_nothing < 0.25, DTX, outcome))
         whole = report(mcs, outcome, cqi, slot)
-        reports.append(dataclasses.replace(whole, cqi_age_slots=slot - measured))
+        reports.append(with_columns(whole, cqi_age_slots=slot - measured))
     return reports
 
 
@@ -252,7 +251,7 @@ def test_report_of_many_slots_teaches_what_its_slots_teach(name: str, state: lis
     whole, split = started(name, 30, **given), started(name, 30, **given)
     for many in random_reports(640, 30, seed=9, period=20):
         # A CQI counts from its report on.
-        many = dataclasses.replace(many, cqi=torch.full((30,), NAN), cqi_age_slots=torch.full((30,), NAN))
+        many = with_columns(many, cqi=torch.full((30,), NAN), cqi_age_slots=torch.full((30,), NAN))
         whole.decide(many)
         for slot in range(20):
             one = slice(slot, slot + 1)
@@ -559,7 +558,7 @@ def test_thompson_hears_a_cqi_once() -> None:
     assert sd < 2.5
     once = policy.posterior.clone()
     for slot in (41, 42):
-        policy.decide(dataclasses.replace(measured, slot=slot, cqi_age_slots=torch.tensor([slot - 40.0])))
+        policy.decide(with_columns(dataclasses.replace(measured, slot=slot), cqi_age_slots=torch.tensor([slot - 40.0])))
     assert torch.equal(policy.posterior, once)
     policy.decide(dataclasses.replace(measured, slot=43))
     assert mean_and_sd(policy)[1] < sd

@@ -31,7 +31,8 @@ from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.bundle import load_bundle
 
 pytest.importorskip("sionna")

@@ -13,9 +13,9 @@ from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
 from distila.training.sim.eesm import effective_gain_db, nodes_db
 from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.split import Split
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import SmoothBler, tbler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.xapp.nr.mcs import NUM_MCS
 
 pytest.importorskip("sionna")
 

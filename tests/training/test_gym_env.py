@@ -18,9 +18,9 @@ from distila.training.sim.gym_env import DEFAULT_COLUMNS, LinkAdaptationEnv, Lin
 from distila.training.sim.report import NONE
 from distila.training.sim.scenario import Scenario
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.observations import UNITS
 from distila.xapp.nr.mcs import mcs_table
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
-from distila.xapp.policy.columns import UNITS
 
 ID = "distila/LinkAdaptation-v0"
 WALK = {"model": "TDL-A", "speed_kmh": 3, "delay_spread_ns": 100}

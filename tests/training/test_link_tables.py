@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from distila.training.sim.eesm import eesm_beta
 from distila.training.sim.link import Combining, LinkTables, steeper
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import SmoothBler, sinr_db_for_tbler, tbler
 from distila.xapp.nr.cqi import cqi_thresholds_db
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 pytest.importorskip("sionna")

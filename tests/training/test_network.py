@@ -29,12 +29,12 @@ from distila.training.network.network import MOST, SHARE_HIGH, SHARE_LOW, mcs_fa
 from distila.training.network.policy import NetworkPolicy
 from distila.training.sim.report import matrix
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MCS_OFFSET, NUM_MCS
+from distila.xapp.kpi.observations import UNITS
+from distila.xapp.kpi.report import MCS_OFFSET
 from distila.xapp.nr.bler import SmoothBler, tbler
-from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.mcs import NUM_MCS, mcs_table
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.bundle import GRAPH_FILE, MAX_GRAPH_BYTES, load_bundle
-from distila.xapp.policy.columns import UNITS
 
 SMALL = NetworkConfig(hidden=(24, 24))
 COUNT = len(SMALL.rates_db)
@@ -655,7 +655,7 @@ def test_offsets_decide_the_same_too(simulate, tmp_path):
 def test_the_simulators_mean_mcs_is_that_of_its_counts(taught, simulate):
     report = simulate(NetworkPolicy(taught), "slow_e2", links=32, count=12).report
     per_mcs = [f"harq_{kind}_mcs_{mcs}" for kind in ("ack", "nack") for mcs in range(NUM_MCS)]
-    mean, counts = matrix(report, ["harq_mcs_mean", *per_mcs], 1, 1).split([1, len(per_mcs)], dim=1)
+    mean, counts = matrix(report, ["harq_mcs_mean", *per_mcs]).split([1, len(per_mcs)], dim=1)
     total = counts.sum(dim=1)
     expected = (counts * (torch.arange(len(per_mcs)) % NUM_MCS)).sum(dim=1) / total.clamp(min=1)
     assert total.max() > 1

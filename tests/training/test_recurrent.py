@@ -19,8 +19,8 @@ from distila.training.network.make import make_network
 from distila.training.network.recurrent import RecurrentNetwork
 from distila.training.network.store import load_network, save_network
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.kpi.observations import UNITS
 from distila.xapp.policy.bundle import GRAPH_FILE, load_bundle
-from distila.xapp.policy.columns import UNITS
 
 SMALL = {"memory": "gru", "projection": 8, "gru_width": 10, "hidden": (12,)}
 

@@ -99,7 +99,7 @@ def test_rows_are_the_reports_that_the_driver_answered(plan, e2, steps):
     _, simulator = simulated(given)
     state, rows = network.zero_state(LINKS), []
     while simulator.slot < 60:
-        row = matrix(simulator.report, network.columns, 1, 1)
+        row = matrix(simulator.report, network.columns)
         rows.append(row)
         with torch.no_grad():
             score, state = network(row, state)

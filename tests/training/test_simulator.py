@@ -4,7 +4,6 @@ Most tests use a channel without fading and a link where MCS m needs exactly m d
 beforehand; those that compare use fading, real error rates and luck.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,9 +23,10 @@ from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
 from distila.training.sim.traffic import Traffic
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.olla import CqiOlla
 
 pytest.importorskip("sionna")
@@ -112,7 +112,7 @@ class Fixed:
     def decide(self, report):
         assert report.outcome.shape == (1, len(self.choice))
         assert report.period_slots == 1
-        rows = (report.mcs[0].tolist(), report.outcome[0].tolist(), report.residual.tolist())
+        rows = (report.mcs[0].tolist(), report.outcome[0].tolist(), report.columns["harq_residual"].tolist())
         self.heard.append(Heard(report.slot, *rows))
         return Decision.absolute(self.choice)
 
@@ -175,7 +175,7 @@ def test_the_first_report_has_nothing_to_tell():
     report = simulator().report
     assert report.slot == 0
     assert (report.outcome == NONE).all()
-    assert (report.residual == 0).all()
+    assert (report.columns["harq_residual"] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_transmissions_are_combined_until_the_block_arrives(combining, mcs, atte
 def test_a_block_is_given_up_after_the_last_transmission(most):
     sim = simulator(snr_db=-15, link={"max_transmissions": most, "combining": "chase"})
     reports = [sim.step(absolute(28, 28, 28)) for _ in range(RTT * (2 * most + 1) - 1)]
-    residual = [int(report.residual[0]) for report in reports]
+    residual = [int(report.columns["harq_residual"][0]) for report in reports]
     # The last transmission of slot t's block is in slot t + (most - 1) RTT, and known a round trip later.
     first = most * RTT - 1
     assert residual == [0] * first + [1] * RTT + [0] * (RTT * (most - 1)) + [1] * (len(residual) - first - RTT * most)
@@ -225,14 +225,17 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
     sim = simulator(link={"combining": "chase"}, e2={"period_slots": period})
     reports = [sim.step(absolute(10, 14, 17)) for _ in range(5 * RTT // period)]
     # MCS 10 arrives at once, 14 at the third attempt, 17 never. Heard are four round trips and the slot after them.
-    told = torch.stack([report.retx for report in reports]).sum(dim=0)
+    told = torch.stack(
+        [torch.stack([report.columns[f"retx_{name}"] for name in ("ack", "nack", "mcs_sum")]) for report in reports]
+    ).sum(dim=0)
     assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT], [0, (2 * RTT + 1) * 14, 3 * RTT * 17]]
 
 
 @pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
 def test_a_report_tells_how_retransmissions_are_combined_unless_the_node_does_not(combining, told):
-    assert simulator(link={"combining": combining}).report.combining == told
-    assert math.isnan(simulator(link={"combining": combining}, e2={"tells_combining": False}).report.combining)
+    assert simulator(link={"combining": combining}).report.columns["combining"] == told
+    for name in ("reports_combining", "tells_combining"):  # the latter is what scenarios said before version 1.2
+        assert "combining" not in simulator(link={"combining": combining}, e2={name: False}).report.columns
 
 
 def test_a_retransmission_keeps_its_mcs_whatever_is_decided():
@@ -391,7 +394,7 @@ def test_without_a_native_loop_only_an_absolute_mcs_will_do(decision):
 def test_without_a_native_loop_it_cannot_run_alone():
     with pytest.raises(ValueError, match="without native link adaptation"):
         simulator().run(10)
-    assert simulator().report.native_mcs is None
+    assert "native_mcs" not in simulator().report.columns
 
 
 def test_absolute_link_by_link_is_absolute():
@@ -452,8 +455,8 @@ def test_the_report_tells_what_the_du_would_use():
     sim = simulator(Learner(), e2={"period_slots": 3})
     for _ in range(20):
         report = sim.step()
-        assert torch.equal(report.native_mcs, sim.native_mcs)
-    assert report.native_mcs.dtype == torch.int64
+        assert torch.equal(report.columns["native_mcs"], sim.native_mcs)
+    assert report.columns["native_mcs"].dtype == torch.int64
 
 
 # --- counters and reports ---
@@ -518,18 +521,21 @@ def test_report_of_cqi_allocation_and_layers(fading):
         assert torch.equal(report.cqi.nan_to_num(-1), sim.conditions.cqi.nan_to_num(-1))
         age = sim.slot - sim.conditions.cqi_slot
         assert torch.equal(report.cqi_age_slots.nan_to_num(-1), age.nan_to_num(-1))
-        assert torch.equal(report.prbs, sim.conditions.allocated_prbs(sim.slot))
-        assert torch.equal(report.layers, sim.conditions.layers)
-        assert report.dl_buffer_bytes.isnan().all()
+        assert torch.equal(report.columns["prbs"], sim.conditions.allocated_prbs(sim.slot))
+        assert torch.equal(report.columns["ri"], sim.conditions.layers)
+        assert report.columns["dl_buffer_bytes"].isnan().all()
     assert (report.cqi_age_slots >= 4).all()
     assert (report.cqi_age_slots < 14).all()
 
 
+def tensors(report):
+    """Everything in a report that could change."""
+    columns = {name: value for name, value in report.columns.items() if torch.is_tensor(value)}
+    return columns | {"mcs": report.mcs, "outcome": report.outcome}
+
+
 def snapshot(report):
-    return {
-        name: getattr(report, name).clone()
-        for name in ("cqi", "cqi_age_slots", "mcs", "outcome", "residual", "prbs", "dl_buffer_bytes", "native_mcs")
-    }
+    return {name: value.clone() for name, value in tensors(report).items()}
 
 
 def test_what_a_report_holds_does_not_change_later(fading):
@@ -545,8 +551,9 @@ def test_what_a_report_holds_does_not_change_later(fading):
     kept = [snapshot(report) for report in reports]
     sim.run(100)
     for report, before in zip(reports, kept, strict=True):
+        assert {"cqi", "native_mcs", "retx_ack", "harq_residual"} <= before.keys()
         for name, value in before.items():
-            assert torch.equal(value.nan_to_num(-1), getattr(report, name).nan_to_num(-1)), name
+            assert torch.equal(value.nan_to_num(-1), tensors(report)[name].nan_to_num(-1)), name
 
 
 def test_what_the_first_report_holds_does_not_change_later():
@@ -559,7 +566,7 @@ def test_what_the_first_report_holds_does_not_change_later():
 
 
 def test_layers_are_float32_as_the_report_says():
-    assert simulator().report.layers.dtype == torch.float32
+    assert simulator().report.columns["ri"].dtype == torch.float32
 
 
 # --- ends ---
@@ -799,12 +806,12 @@ def test_it_does_what_a_plain_simulation_does(fading, kind, rtt, period, delay):
     for report, (slot, heard, native, cqi) in zip(reports[1:], plain.reports[1:], strict=True):
         assert report.slot == slot
         assert report.outcome.shape[0] == report.period_slots == period
-        assert torch.equal(report.native_mcs, native)
+        assert torch.equal(report.columns["native_mcs"], native)
         assert torch.equal(report.cqi.nan_to_num(-1), cqi.nan_to_num(-1))
         assert torch.equal(report.outcome, torch.stack([outcome for _, outcome, _ in heard]))
         told = report.outcome != NONE
         assert torch.equal(report.mcs[told], torch.stack([mcs for mcs, _, _ in heard])[told])
-        assert torch.equal(report.residual, sum(given_up for _, _, given_up in heard))
+        assert torch.equal(report.columns["harq_residual"], sum(given_up for _, _, given_up in heard))
 
 
 # --- files ---
@@ -858,7 +865,7 @@ def test_a_link_with_nothing_to_send_sends_nothing():
     reports = [sim.step() for _ in range(50)]
     assert (sim.counters.resource == 0).all()
     assert all((report.outcome == NONE).all() for report in reports)
-    assert (reports[-1].dl_buffer_bytes == 0).all()
+    assert (reports[-1].columns["dl_buffer_bytes"] == 0).all()
 
 
 def test_the_last_block_takes_only_the_prbs_that_it_needs():
@@ -875,8 +882,8 @@ def test_reports_tell_the_buffer_of_links_with_files_only():
     sim = simulator(Fixed(), num_links=100, traffic={"full_buffer_share": 0.5, "files_per_s": 200})
     for _ in range(50):
         report = sim.step()
-    assert torch.equal(report.dl_buffer_bytes.isnan(), ~sim.traffic.bursty)
-    waiting = report.dl_buffer_bytes[sim.traffic.bursty]
+    assert torch.equal(report.columns["dl_buffer_bytes"].isnan(), ~sim.traffic.bursty)
+    waiting = report.columns["dl_buffer_bytes"][sim.traffic.bursty]
     assert torch.equal(waiting, sim.traffic.buffer_bits[sim.traffic.bursty] / 8)
     assert waiting.max() > 0
 

@@ -169,6 +169,6 @@ class BundlePolicy:
     def decide(self, report: Report) -> Decision:
         """Answer one report."""
         columns, cell = self._bundle.manifest.columns, self._cell
-        rows = matrix(report, columns, cell.mcs_table, cell.cqi_table).cpu().numpy()
+        rows = matrix(report, columns).cpu().numpy()
         _, action, self._state = self._bundle.run(rows, self._state)
         return self._answers.decision(torch.as_tensor(action, device=cell.device))

@@ -167,7 +167,7 @@ def _every_slot(links: int, device: str) -> Work:
 
     def work(slots: int) -> int:
         for _ in range(slots):
-            mcs = simulator.report.native_mcs
+            mcs = simulator.native_mcs
             assert mcs is not None
             simulator.step(Decision.absolute(mcs))
         return slots

@@ -159,7 +159,6 @@ class PartialReports:
     """Reports as a policy gets them: those of some links lack what some E2 nodes do not report."""
 
     def __init__(self, plan: RolloutPlan, conditions: Conditions) -> None:
-        self._cell = conditions.cell()
         self._not_reported = [
             (columns, torch.rand(plan.links, generator=generator, device=generator.device) < share)
             for columns, share, generator in (
@@ -171,7 +170,7 @@ class PartialReports:
 
     def __call__(self, report: Report, columns: list[str]) -> Tensor:
         """The report as the network expects it, float32 [link, column]."""
-        row = matrix(report, columns, self._cell.mcs_table, self._cell.cqi_table)
+        row = matrix(report, columns)
         for names, links in self._not_reported:
             for name in names:
                 row[links, columns.index(name)] = torch.nan

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.mcs import NUM_MCS
 
 
 class NetworkConfig(BaseModel):

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.network import Network
 from distila.training.network.recurrent import RecurrentGraph, RecurrentNetwork
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float32Array
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
 TIE: Final = 1e-5

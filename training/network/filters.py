@@ -46,10 +46,10 @@ from torch import Tensor, nn
 
 from distila.training.network.config import NetworkConfig
 from distila.training.network.network import MOST, NOMINAL_PRBS, Network, mcs_facts, measured
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import NUM_CQI, TARGET_BLER, cqi_thresholds_db
+from distila.xapp.nr.mcs import NUM_MCS
 
 COLUMNS: Final = [
     "cqi",

@@ -56,14 +56,14 @@ class NetworkPolicy:
         table = self.network.config.mcs_table
         if cell.mcs_table != table:
             raise InputError(f"{self.name}: made for MCS table {table}, the scenario has {cell.mcs_table}")
-        self._cell, self._answers = cell, Answers(self.network.actions, cell.device)
+        self._answers = Answers(self.network.actions, cell.device)
         self.network.to(cell.device)
         self._next_state = self.network.zero_state(cell.num_links).to(cell.device)
 
     @torch.no_grad()
     def decide(self, report: Report) -> Decision:
         """Answer one report."""
-        cell, self.state = self._cell, self._next_state
-        self.report = matrix(report, self.network.columns, cell.mcs_table, cell.cqi_table)
+        self.state = self._next_state
+        self.report = matrix(report, self.network.columns)
         score, self._next_state = self.network(self.report, self.state)
         return self._answers.decision(score.argmax(dim=1))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from distila.training.network import filters
 from distila.training.network.config import NetworkConfig
 from distila.training.network.network import MOST, Network, measured
-from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.mcs import NUM_MCS
 
 COLUMNS: Final = [
     *(name for name in filters.COLUMNS if name != "harq_mcs_mean"),

@@ -29,10 +29,9 @@ from distila.training.sim.link import Combining, LinkTables, link_tables, steepe
 from distila.training.sim.report import Cell
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.split import Split, seed_sequence, torch_seed
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.arrays import IntArray
 from distila.xapp.nr.bler import BlerModel, SmoothBler
-from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.mcs import NUM_MCS, mcs_table
 
 BLOCK_SLOTS: Final = 64
 # The line of `distila.training.sim.eesm` in dB.

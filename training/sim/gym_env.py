@@ -29,26 +29,23 @@ from distila.training.sim.scenario import Scenario, find_scenario, training_doma
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import MEASURED
+from distila.xapp.kpi.observations import COLUMNS, UNITS
 from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.mcs import mcs_table
-from distila.xapp.policy.columns import UNITS, Layout
+from distila.xapp.policy.columns import Layout
 
 Info: TypeAlias = dict[str, Any]
 
 ACTIONS: Final = ("mcs", "mcs_offset")
 REWARDS: Final = ("goodput", "goodput_bler")
 
-DEFAULT_COLUMNS: Final = tuple(name for name in UNITS if name != "sinr_db" and "_mcs_" not in name)
-"""All but what the simulator never measures and the counts per MCS, which the pending actions stand in for."""
+DEFAULT_COLUMNS: Final = tuple(name for name in UNITS if COLUMNS[name].in_simulator != "never" and "_mcs_" not in name)
+"""All but what the simulator never measures and what goes by MCS, which the pending actions stand in for."""
 
 MAX_PENDING: Final = 32
 
-_ALWAYS_MEASURED: Final = ("ri", "prbs", "native_mcs", "retx_ack", "retx_nack", "retx_mcs_mean")
-_MAY_BE_ABSENT: Final = tuple(name for name in MEASURED if name not in _ALWAYS_MEASURED)
 _MAX_BUFFER_BYTES: Final = 2.0**32
-_MAX_SINR_DB: Final = 60.0
 
 
 class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
@@ -89,7 +86,7 @@ class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
     | ``<column>_measured`` | 0 | 1 | for cqi, cqi_age_slots and dl_buffer_bytes (and sinr_db, if asked for) |
     | ``pending_1`` ... ``pending_K`` | 0 or -1 | 1 | the agent's own latest actions, newest first |
 
-    All but the last two rows are ``columns``, any of `distila.xapp.policy.columns.UNITS` in any order; these are the
+    All but the last two rows are ``columns``, any of `distila.xapp.kpi.observations.UNITS` in any order; these are the
     default. A column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60
     to 60) never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and
     ``harq_nack_mcs_<m>`` between 0 and the longest period of the scenario.
@@ -297,7 +294,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
         tables = [mcs_table(int(index)).num_mcs for index in scenario.link.mcs_table.values]
         self._num_actions = max(tables) if self._max_offset is None else 2 * self._max_offset + 1
         self._columns = list(columns)
-        flagged = [name for name in columns if name in _MAY_BE_ABSENT]
+        flagged = [name for name in columns if COLUMNS[name].in_simulator != "always"]
         self._flagged = torch.tensor([columns.index(name) for name in flagged], device=self._device, dtype=torch.int64)
         late = scenario.link.harq_rtt_slots.bounds[1] + scenario.e2.delay_slots.bounds[1]
         worst = min(MAX_PENDING, math.ceil(late / scenario.e2.period_slots.bounds[0]))
@@ -316,21 +313,16 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
 
     def _bounds(self, column: str) -> tuple[float, float]:
         """Lowest and highest value of a column of the report, 0 for not measured included."""
-        known = {
-            "cqi": (0.0, 15.0),
-            "cqi_age_slots": (0.0, float(self._num_slots)),
-            "sinr_db": (-_MAX_SINR_DB, _MAX_SINR_DB),
-            "ri": (1.0, 8.0),
-            "dl_buffer_bytes": (0.0, _MAX_BUFFER_BYTES),
-            "prbs": (0.0, 275.0),
-            "native_mcs": (0.0, 28.0),
-            "retx_mcs_mean": (0.0, 28.0),
-            "combining": (0.0, 2.0),
-            "harq_mcs_mean": (0.0, 28.0),
-            "cqi_table": (1.0, 3.0),
-            "mcs_table": (1.0, 3.0),
+        found = COLUMNS[column]
+        # What counts slots or events cannot exceed those of an episode or period.
+        most = {
+            "cqi_age_slots": self._num_slots,
+            "period_slots": self._longest_period,
+            "dl_buffer_bytes": _MAX_BUFFER_BYTES,
         }
-        return known.get(column, (0.0, float(self._longest_period)))
+        high = min(found.high, self._longest_period if found.counted else most.get(column, math.inf))
+        low = found.low if found.in_simulator == "always" else min(found.low, 0.0)
+        return float(low), float(high)
 
     @property
     def simulator(self) -> Simulator:
@@ -422,8 +414,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
         return torch.as_tensor(chosen.astype(np.int64), device=self._device)
 
     def _observe(self, report: Report) -> Float32Array:
-        tables = self.simulator.tables
-        values = matrix(report, self._columns, tables.mcs_table, tables.cqi_table)
+        values = matrix(report, self._columns)
         measured = ~values[:, self._flagged].isnan()
         entries = torch.cat((values.nan_to_num(0.0), measured, self._pending), dim=1)
         result: Float32Array = torch.clamp(entries, self._low, self._high).cpu().numpy()

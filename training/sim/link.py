@@ -23,9 +23,9 @@ from torch import Tensor
 
 from distila.training.sim.eesm import eesm_beta
 from distila.training.sim.report import Curves
-from distila.xapp.kpi.report import NUM_MCS
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.nr.mcs import mcs_table as table_of
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 

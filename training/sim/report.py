@@ -1,53 +1,52 @@
-"""What a policy hears and says, for all links at once: `Report`, `Decision`, and what a `Policy` has to offer.
+"""What passes between the simulator and a policy, for all links at once: `Report`, `Decision`, and what a `Policy` is.
 
 The same types serve the E2 interface (an xApp's policy: a report every period) and the inside of the DU (its native
 link adaptation: a report every slot). Shapes: ``link`` is the batch; ``slot`` the slots since the previous report.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NUM_MCS
+from distila.xapp.kpi.observations import COLUMNS, COUNTED_PER_MCS
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE
+from distila.xapp.nr.mcs import NUM_MCS
 
 NONE, ACK, NACK, DTX = range(4)
-"""Outcome of a first transmission as its feedback tells it; NONE: no feedback of a first transmission."""
+"""Feedback of a first transmission; NONE: no feedback of a first transmission."""
 
-PER_MCS: Final = 2 * NUM_MCS
+PER_MCS: Final = len(COUNTED_PER_MCS) * NUM_MCS
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the node tells about every link. Not measured is NaN; nothing here is the truth about the channel."""
+    """What the node reports of every link. Not measured is NaN; nothing here is the truth about the channel."""
 
     slot: int
     """this report's slot, counted from the start"""
     period_slots: int
-    cqi: Tensor
-    """float32 [link], latest CQI known to the DU, NaN: none"""
-    cqi_age_slots: Tensor
-    """float32 [link], slots since it was measured, NaN: none"""
-    native_mcs: Tensor | None
-    """int64 [link], what the DU itself would use now; None: it has no link adaptation of its own"""
-    prbs: Tensor
-    """float32 [link], latest allocation"""
-    layers: Tensor
-    """float32 [link]"""
-    dl_buffer_bytes: Tensor
-    """float32 [link], NaN: full buffer"""
+    columns: Mapping[str, Tensor | float]
+    """by name, columns of `distila.xapp.kpi.observations` that are reported as they are: a tensor [link], or one number
+    for all links. A column of the table that is neither here nor made of ``mcs`` and ``outcome`` is NaN. ``cqi`` and
+    ``cqi_age_slots`` must be there, float32 [link]; ``native_mcs``, int64 [link], is there where the DU has link
+    adaptation of its own."""
     mcs: Tensor
     """int64 [slot, link], MCS of the transmission that the slot's feedback is for"""
     outcome: Tensor
     """uint8 [slot, link], NONE, ACK, NACK or DTX: feedback of first transmissions that arrived in each slot"""
-    residual: Tensor
-    """float32 [link], transport blocks given up in the period"""
-    retx: Tensor
-    """float32 [3, link], retransmissions in the period after which the block was decoded, after which it was not, and
-    the sum of the MCS of both"""
-    combining: float
-    """of retransmissions: 1 chase, 2 incremental redundancy, NaN: the node does not tell"""
+
+    @property
+    def cqi(self) -> Tensor:
+        """Latest CQI known to the DU, float32 [link], NaN: none."""
+        return torch.as_tensor(self.columns["cqi"])
+
+    @property
+    def cqi_age_slots(self) -> Tensor:
+        """Slots since it was measured, float32 [link], NaN: none."""
+        return torch.as_tensor(self.columns["cqi_age_slots"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +126,12 @@ class Cell:
 
 
 class TrueTbler(Protocol):
-    """What nobody can know: the error rate of every MCS in a slot."""
+    """The true error rate of every MCS in a slot, which no real policy can know."""
 
     def __call__(self, slot: int) -> tuple[Tensor, Tensor]:
         """TBLER of a first transmission, float32 [link, mcs], and transport block size [bits], same shape.
 
-        Slots must be asked for in order: those of the past are gone.
+        Slots must be asked for in order: those of the past are not kept.
         """
         ...
 
@@ -151,42 +150,28 @@ class Policy(Protocol):
         ...
 
 
-def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -> Tensor:
-    """The report as a policy bundle's graph expects it, float32 [link, column]; columns of
-    `distila.xapp.policy.columns`."""
-    links = report.cqi.shape[0]
-    result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.cqi.device)
+def matrix(report: Report, columns: Sequence[str]) -> Tensor:
+    """The report as a policy bundle's graph expects it, float32 [link, column].
+
+    Args:
+        report: of all links.
+        columns: names out of `distila.xapp.kpi.observations.UNITS`.
+
+    Raises:
+        KeyError: an unknown column.
+    """
+    links = report.mcs.shape[1]
+    result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.mcs.device)
     per_mcs: list[int] = []  # places of these columns, and
     wanted: list[int] = []  # which counts they are: one copy does for all of them
     for index, name in enumerate(columns):
-        if name in ("cqi", "cqi_age_slots", "dl_buffer_bytes", "prbs"):
-            result[:, index] = getattr(report, name)
-        elif name == "ri":
-            result[:, index] = report.layers
-        elif name == "native_mcs":
-            result[:, index] = torch.nan if report.native_mcs is None else report.native_mcs.to(torch.float32)
-        elif name == "sinr_db":
-            result[:, index] = torch.nan
-        elif name in ("mcs_table", "cqi_table", "period_slots", "combining"):
-            constant = {"mcs_table": mcs_table, "cqi_table": cqi_table}.get(name)
-            result[:, index] = getattr(report, name) if constant is None else constant
-        elif name == "harq_residual":
-            result[:, index] = report.residual
-        elif name in ("retx_ack", "retx_nack"):
-            result[:, index] = report.retx[int(name == "retx_nack")]
-        elif name == "retx_mcs_mean":
-            decoded, undecoded, mcs_sum = report.retx
-            result[:, index] = mcs_sum / (decoded + undecoded).clamp(min=1)
-        elif name in ("harq_ack", "harq_nack", "harq_dtx"):
-            outcome = {"harq_ack": ACK, "harq_nack": NACK, "harq_dtx": DTX}[name]
-            result[:, index] = (report.outcome == outcome).sum(dim=0)
-        elif name == "harq_mcs_mean":
-            heard = (report.outcome == ACK) | (report.outcome == NACK)
-            result[:, index] = (report.mcs * heard).sum(dim=0) / heard.sum(dim=0).clamp(min=1)
-        else:
-            kind, mcs = name.removeprefix("harq_").split("_mcs_")
+        if name in _COUNT_PER_MCS:
             per_mcs.append(index)
-            wanted.append(NUM_MCS * (kind == "nack") + int(mcs))
+            wanted.append(_COUNT_PER_MCS[name])
+        elif name in _DERIVED:
+            result[:, index] = _DERIVED[name](report)
+        else:
+            result[:, index] = report.columns.get(COLUMNS[name].name, torch.nan)
     if per_mcs:
         result[:, per_mcs] = _per_mcs(report)[:, wanted]
     return result
@@ -194,8 +179,40 @@ def matrix(report: Report, columns: list[str], mcs_table: int, cqi_table: int) -
 
 def _per_mcs(report: Report) -> Tensor:
     """ACK counts of every MCS, then NACK counts: float32 [link, PER_MCS]."""
-    counts = torch.zeros((report.cqi.shape[0], PER_MCS), dtype=torch.float32, device=report.cqi.device)
+    counts = torch.zeros((report.mcs.shape[1], PER_MCS), dtype=torch.float32, device=report.mcs.device)
     column = (report.mcs + NUM_MCS * (report.outcome == NACK)).clamp(0, PER_MCS - 1)
     weight = ((report.outcome == ACK) | (report.outcome == NACK)).to(torch.float32)
     counts.scatter_add_(1, column.T, weight.T)
     return counts
+
+
+def _count(outcome: int) -> Callable[[Report], Tensor]:
+    """The function that counts feedback of a kind, int64 [link]."""
+    return lambda report: (report.outcome == outcome).sum(dim=0)
+
+
+def _harq_mcs_mean(report: Report) -> Tensor:
+    decided = (report.outcome == ACK) | (report.outcome == NACK)
+    return (report.mcs * decided).sum(dim=0) / decided.sum(dim=0).clamp(min=1)
+
+
+def _retx_mcs_mean(report: Report) -> Tensor:
+    decoded, undecoded, mcs_sum = (
+        torch.as_tensor(report.columns[name]) for name in ("retx_ack", "retx_nack", "retx_mcs_sum")
+    )
+    return mcs_sum / (decoded + undecoded).clamp(min=1)
+
+
+_COUNT_PER_MCS: Final = {
+    f"harq_{outcome}_mcs_{mcs}": NUM_MCS * index + mcs
+    for index, outcome in enumerate(COUNTED_PER_MCS)
+    for mcs in range(NUM_MCS)
+}
+_DERIVED: Final[dict[str, Callable[[Report], Tensor | float]]] = {
+    "period_slots": lambda report: report.period_slots,
+    "harq_ack": _count(ACK),
+    "harq_nack": _count(NACK),
+    "harq_dtx": _count(DTX),
+    "harq_mcs_mean": _harq_mcs_mean,
+    "retx_mcs_mean": _retx_mcs_mean,
+}

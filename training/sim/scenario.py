@@ -13,7 +13,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from distila.training.sim.distribution import (
     AtLeastOne,
@@ -167,11 +176,15 @@ class CqiConfig(_Settings):
 
 
 class E2Config(_Settings):
-    """How often the xApp hears of a link, and how late its answer acts."""
+    """How often the xApp gets a report of a link, what is in it, and how late the answer takes effect."""
 
     period_slots: Count = Field(default=Distribution(kind="constant", values=(1,)), description="between two reports")
     delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="report to effect")
-    tells_combining: bool = Field(default=True, description="reports say how the node combines retransmissions")
+    reports_combining: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("reports_combining", "tells_combining"),
+        description="reports say how the node combines retransmissions",
+    )
 
 
 class TrafficConfig(_Settings):

@@ -17,7 +17,6 @@ Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing
     simulator.counters.goodput
 """
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,9 +133,14 @@ class Simulator:
         if native is not None:
             native.start(conditions.cell(), conditions.generator("native"))
         self._no_links = self._zeros((0,), torch.int64)
-        self._layers = conditions.layers.to(torch.float32)
-        told = conditions.scenario.e2.tells_combining
-        self._told_combining = float(1 + (conditions.combining.kind == "ir")) if told else math.nan
+        # Columns of the report that never change.
+        self._constant: dict[str, Tensor | float] = {
+            "ri": conditions.layers.to(torch.float32),
+            "mcs_table": conditions.mcs_table,
+            "cqi_table": conditions.cqi_table,
+        }
+        if conditions.scenario.e2.reports_combining:
+            self._constant["combining"] = 1 + (conditions.combining.kind == "ir")
         self._full_buffer = torch.full((1,), torch.nan, device=self.device).expand(self.num_links)
         self.native_mcs: Tensor | None = None
         self._in_force: Decision | None = None
@@ -290,22 +294,20 @@ class Simulator:
             buffer = self._full_buffer
         else:
             buffer = torch.where(self.traffic.bursty, self.traffic.buffer_bits / 8, torch.nan)
-        return Report(
-            slot=slot,
-            period_slots=period,
-            # What an E2 report holds does not change under its reader.
-            cqi=conditions.cqi if native_mcs is None and self.native is not None else conditions.cqi.clone(),
-            cqi_age_slots=slot - conditions.cqi_slot,
-            native_mcs=native_mcs,
-            prbs=conditions.allocated_prbs(slot),
-            layers=self._layers,
-            dl_buffer_bytes=buffer,
-            mcs=mcs,
-            outcome=outcome,
-            residual=residual,
-            retx=retx,
-            combining=self._told_combining,
-        )
+        # What an E2 report holds does not change under its reader.
+        own = native_mcs is None and self.native is not None
+        columns = {
+            **self._constant,
+            "cqi": conditions.cqi if own else conditions.cqi.clone(),
+            "cqi_age_slots": slot - conditions.cqi_slot,
+            "prbs": conditions.allocated_prbs(slot),
+            "dl_buffer_bytes": buffer,
+            "harq_residual": residual,
+            **dict(zip(("retx_ack", "retx_nack", "retx_mcs_sum"), retx.unbind(), strict=True)),
+        }
+        if native_mcs is not None:
+            columns["native_mcs"] = native_mcs
+        return Report(slot, period, columns, mcs, outcome)
 
     # Transmission
 

@@ -14,14 +14,13 @@ from google.protobuf.message import DecodeError
 from numpy import count_nonzero
 
 from distila.schemas import e2sm_v1_pb2 as pb
-from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, HarqArrays, read_by_protobuf, read_records
+from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, IDENTITY_FIELDS, HarqArrays, read_by_protobuf, read_records
+from distila.xapp.kpi.observations import COLUMNS, HARQ_OUTCOMES, MAX_COUNT, MEASURED, REPORTED
 from distila.xapp.kpi.report import (
     MCS,
     MCS_OFFSET,
-    MEASURED,
     NATIVE,
     NO_UE_ID,
-    NUM_MCS,
     RETX,
     RETX_ACK,
     RETX_MCS_SUM,
@@ -30,6 +29,7 @@ from distila.xapp.kpi.report import (
     KpiReport,
 )
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
+from distila.xapp.nr.mcs import NUM_MCS
 
 SERVICE_MODEL: Final = "distila-la"
 SERVICE_MODEL_VERSION: Final = "1.1"
@@ -38,22 +38,21 @@ MAX_MESSAGE_BYTES: Final = 128 * 1024
 
 _MAX_RNTI: Final = 0xFFFF
 _MAX_UE_ID: Final = 2**53  # the table below is float64
-_MAX_PERIOD_SLOTS: Final = 1_000_000
+_MAX_PERIOD_SLOTS: Final = COLUMNS["period_slots"].high
 _MAX_TOTAL: Final = 2**48
-_MAX_COUNT: Final = 2**24  # counts beyond this are no counts of one period, and would lose precision in float32
-# Range of each measured column, in the order of MEASURED.
-_LOW: Final = np.array([0, 0, -60, 1, 0, 0, 0, 0, 0, 1, 0])
-_HIGH: Final = np.array([15, 1e6, 80, 8, 1e12, 275, NUM_MCS - 1, _MAX_COUNT, _MAX_COUNT, 2, NUM_MCS * _MAX_COUNT])
+_LOW: Final = np.array([column.low for column in REPORTED])
+_HIGH: Final = np.array([column.high for column in REPORTED])
 _MIDDLE, _HALF_RANGE = (_LOW + _HIGH) / 2, (_HIGH - _LOW) / 2
 
-_RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL, _FIRST_MEASURED = range(6)  # columns of the table of ue_reports
-_SINR: Final = MEASURED.index("sinr_db")
+_RNTI, _UE_ID, _CQI_TABLE, _MCS_TABLE, _TOTAL = range(len(IDENTITY_FIELDS))  # columns of the table of ue_reports
+_FIRST_MEASURED: Final = len(IDENTITY_FIELDS)
+_SCALED: Final = [(place, column.wire_steps) for place, column in enumerate(REPORTED) if column.wire_steps != 1]
 _CQI: Final = MEASURED.index("cqi")
 _SFNS: Final = 1024
 _MOST_SLOTS: Final = 160  # of a frame, at 240 kHz subcarrier spacing (TS 38.211 table 4.3.2-1)
 _MEASURED_FIELDS: Final = FIELDS[_FIRST_MEASURED:]
 _FIRST_COUNT: Final = 2
-_HARQ_LIMITS: Final = np.array([[0], [NUM_MCS], *[[_MAX_COUNT]] * 4])  # the first is the number of UEs
+_HARQ_LIMITS: Final = np.array([[0], [NUM_MCS], *[[MAX_COUNT]] * len(HARQ_OUTCOMES)])  # the first is the number of UEs
 
 
 class Rejected(Exception):  # noqa: N818  # the message is rejected; it is no error of the program
@@ -137,7 +136,8 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
     if usable is not None:
         table, harq = _keep(usable, table, harq)
     measured = table[:, _FIRST_MEASURED:]
-    measured[:, _SINR] /= 100
+    for column, steps in _SCALED:
+        measured[:, column] /= steps
     invalid = np.abs(measured - _MIDDLE) > _HALF_RANGE  # NaN is not
     if count_nonzero(invalid):
         for name, count in zip(MEASURED, invalid.sum(axis=0).tolist(), strict=True):
@@ -267,7 +267,8 @@ def encode_indication(report: KpiReport, identity: Identity) -> tuple[bytes, byt
     )
     message = pb.IndicationMessage()
     measured_table = report.measured.copy()
-    measured_table[:, _SINR] = np.round(measured_table[:, _SINR] * 100)
+    for column, steps in _SCALED:
+        measured_table[:, column] = np.round(measured_table[:, column] * steps)
     add = message.ues.add
     rows = zip(
         report.rnti.tolist(),

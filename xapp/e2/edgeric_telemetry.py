@@ -23,8 +23,9 @@ from google.protobuf.message import DecodeError
 from distila.schemas import edgeric_v1_pb2 as pb
 from distila.xapp.e2.codec import Rejected
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
-from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, MEASURED, NACK, NO_UE_ID, NUM_MCS, Decisions, KpiReport
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, NACK, NO_UE_ID, Decisions, KpiReport
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 
 NO_OVERRIDE: Final = 255
 """The MCS that leaves a UE to the gNB."""

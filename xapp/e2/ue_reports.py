@@ -16,29 +16,14 @@ from google.protobuf.descriptor import FieldDescriptor
 from numpy import count_nonzero
 
 from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.kpi.observations import HARQ_OUTCOMES, REPORTED
 from distila.xapp.nr.arrays import Float64Array
 
-FIELDS: Final = (
-    "rnti",
-    "ue_id",
-    "cqi_table",
-    "mcs_table",
-    "harq_total_first_tx",
-    "cqi",
-    "cqi_age_slots",
-    "sinr_cdb",
-    "ri",
-    "dl_buffer_bytes",
-    "prbs",
-    "native_mcs",
-    "retx_ack",
-    "retx_nack",
-    "combining",
-    "retx_mcs_sum",
-)
-"""Columns of the table of UEs. An absent field is NaN, but an absent ue_id 0, which no UE has."""
+IDENTITY_FIELDS: Final = ("rnti", "ue_id", "cqi_table", "mcs_table", "harq_total_first_tx")
+FIELDS: Final = (*IDENTITY_FIELDS, *(column.wire_field for column in REPORTED if column.wire_field is not None))
+"""Columns of the table of UEs, then those of `KpiReport.measured`. An absent field is NaN, an absent ue_id 0."""
 
-HARQ_FIELDS: Final = ("ue", "mcs", "ack", "nack", "dtx", "residual")
+HARQ_FIELDS: Final = ("ue", "mcs", *HARQ_OUTCOMES)
 """The HARQ arrays, in order."""
 
 Table = Float64Array

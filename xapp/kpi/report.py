@@ -4,44 +4,29 @@
 belongs to the ``i``-th UE; NaN stands for *not measured*.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from numpy import count_nonzero
 
+from distila.xapp.kpi.observations import HARQ_OUTCOMES, MEASURED
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 
-MEASURED: Final = (
-    "cqi",
-    "cqi_age_slots",
-    "sinr_db",
-    "ri",
-    "dl_buffer_bytes",
-    "prbs",
-    "native_mcs",
-    "retx_ack",
-    "retx_nack",
-    "combining",
-    "retx_mcs_sum",
-)
-"""Columns of `KpiReport.measured`, in order; field names of UeReport in schemas/e2sm_v1.proto."""
-
 RETX_ACK, RETX_NACK, RETX_MCS_SUM = RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
-"""Columns of `KpiReport.measured` that tell of retransmissions, and all three of them."""
+"""Columns of `KpiReport.measured` that count retransmissions, and all three of them."""
 
-NUM_MCS: Final = 29
-"""MCS indices 0..28 carry new data; 29..31 are reserved for retransmissions (TS 38.214 clause 5.1.3.1)."""
-
-ACK, NACK, DTX, RESIDUAL = range(4)
-"""Columns of `KpiReport.harq_counts`."""
+ACK, NACK, DTX, RESIDUAL = range(len(HARQ_OUTCOMES))
+"""Columns of `KpiReport.harq_counts`: first transmissions by their feedback, and residual losses."""
 
 NO_UE_ID: Final = -1
 
 NATIVE, MCS, MCS_OFFSET = range(3)
 """Kinds of a decision: no override, absolute MCS, offset to the DU's own choice."""
 
-
+_PLACE: Final = {name: place for place, name in enumerate(MEASURED)}
 _PER_REPORT: Final = ("cell_id", "sequence", "sfn", "slot", "timestamp_us", "period_slots", "one_entry_per_ue")
 _PER_UE: Final = (
     "rnti",
@@ -125,6 +110,14 @@ class KpiReport:
     def ue_key(self) -> IntArray:
         """What identifies a UE within its cell, [ue]: its stable id where there is one, otherwise its RNTI."""
         return np.where(self.ue_id == NO_UE_ID, self.rnti, self.ue_id + 0x10000)
+
+
+def measured_columns(num_ues: int, values: Mapping[str, npt.ArrayLike]) -> Float64Array:
+    """`KpiReport.measured` of some columns by name, each [ue] or one number for all UEs; the others are NaN."""
+    measured = np.full((num_ues, len(MEASURED)), np.nan)
+    for name, column in values.items():
+        measured[:, _PLACE[name]] = column
+    return measured
 
 
 @dataclass(slots=True)

@@ -18,10 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 
 from distila.xapp.nr.arrays import Float64Array, IntArray
+
+NUM_MCS: Final = 29
+"""MCS indices 0..28 carry new data; 29..31 are reserved for retransmissions (TS 38.214 clause 5.1.3.1)."""
 
 # One (modulation order, code rates x 1024) pair per modulation, in index order, as the standard prints them.
 _TABLE_1 = (

@@ -34,9 +34,10 @@ import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distila.xapp.errors import InputError, first_error, one_line
-from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.kpi.observations import UNITS
 from distila.xapp.nr.arrays import Float32Array, IntArray
-from distila.xapp.policy.columns import UNITS, Layout
+from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.policy.columns import Layout
 
 CONTRACT: Final = "distila-policy/1"
 GRAPH_FILE: Final = "policy.onnx"

@@ -25,9 +25,10 @@ import numpy as np
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distila.xapp.kpi.report import MCS, MEASURED, NATIVE, NUM_MCS, RETX_ACK, RETX_NACK, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import MCS, NATIVE, RETX_ACK, RETX_NACK, KpiReport
 from distila.xapp.nr.arrays import BoolArray, Float32Array, IntArray
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.policy.ue_table import UeMemory
 
 _CQI_AGE = MEASURED.index("cqi_age_slots")

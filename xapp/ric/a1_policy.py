@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distila.xapp.kpi.report import NUM_MCS
+from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.guard import GuardConfig
 
 _FAILURES_TO_TELL: Final = 10.0

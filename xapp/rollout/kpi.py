@@ -20,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.kpi.report import ACK, DTX, MEASURED, NACK, NATIVE, NUM_MCS, RESIDUAL, RETX_ACK, RETX_NACK, KpiReport
+from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.report import ACK, DTX, NACK, NATIVE, RESIDUAL, RETX_ACK, RETX_NACK, KpiReport
 from distila.xapp.nr.arrays import Float64Array, IntArray
-from distila.xapp.nr.mcs import MCS_TABLES
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.arm import Arm, Decided
 from distila.xapp.policy.olla import MAX_CQI, cqi_to_mcs_table
