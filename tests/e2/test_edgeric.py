@@ -28,6 +28,7 @@ from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.guard import GuardConfig
 
 TRACE = Path(__file__).resolve().parents[2] / "replay" / "traces" / "urban.trace"
 RNTI = 0x4601
@@ -208,7 +209,7 @@ def test_any_octets_are_a_report_or_refused(octets):
     # Whatever it holds passes the codec, which leaves out what makes no sense.
     noticed = Counter()
     header, message = encode_indication(report, Identity())
-    decode_indication(decode_indication_header(header), message, noticed)
+    assert decode_indication(decode_indication_header(header), message, noticed).num_ues <= report.num_ues
 
 
 mac_metrics = st.builds(
@@ -224,6 +225,7 @@ mac_metrics = st.builds(
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), mac_metrics), min_size=1, max_size=20))
 def test_any_telemetry_is_survived_by_the_whole_loop(messages):
     telemetry, loop = Telemetry(EdgeRicConfig(uplink_snr_as_sinr=True)), DecisionLoop(resolve_bundle("olla"))
+    taken = 0
     for index, rnti, mac in messages:
         message = pb.TtiMetrics(tti_index=index, timestamp_us=index, ues=[pb.UeMetrics(rnti=rnti, mac=mac)])
         try:
@@ -231,6 +233,8 @@ def test_any_telemetry_is_survived_by_the_whole_loop(messages):
         except Rejected:
             continue
         loop.step(*encode_indication(report, Identity()))
+        taken += 1
+    assert loop.stats.indications + sum(loop.stats.dropped.values()) == taken
 
 
 # --- what decisions become ---
@@ -365,7 +369,7 @@ def test_a_ue_without_any_measurement_is_left_to_the_gnb(gnb, start, addresses):
 
 
 def test_silence_is_counted_and_ends_a_run_that_shall_end(gnb, start, addresses):
-    running = start(config(addresses, silent_after_s=0.3), exit_on_end=True)
+    running = start(config(addresses, silent_after_s=1.0), exit_on_end=True)
     assert gnb.wait_for_controller(PATIENCE_S)
     ask(gnb, tti(5, ue(cqi=9)), 5)
     assert running.ended()["lost"]["telemetry_silent"] == 1
@@ -413,7 +417,7 @@ def test_without_pyzmq_the_error_says_what_to_install(addresses, monkeypatch):
 def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_out(gnb, start, addresses):
     trace, bler, slots = ChannelTrace.load(TRACE), SmoothBler.load(), 1500
     du = DuConfig(period_slots=1, harq_rtt_slots=8)
-    loop = DecisionLoop(resolve_bundle("olla"))
+    loop = DecisionLoop(resolve_bundle("olla"), guard_config=GuardConfig(deadline_us=None))
     full, _ = run(trace, bler, du, seed=1, controller=InProcess(loop), max_slots=slots)
     # The telemetry names the MCS of the slot before, whose feedback comes eight slots after it.
     olla = config(addresses, feedback_delay_ttis=7).model_copy(update={"policy": "olla"})
@@ -432,7 +436,7 @@ def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_
 @pytest.mark.slow
 def test_the_benchmark_accounts_for_every_tti():
     command = [sys.executable, "-m", "distila.xapp.cli", "bench", "edgeric", "--ues", "4", "--ttis", "1000", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     shares = [result["sockets"][name] for name in ("in_time", "too_late", "unanswered")]

@@ -213,7 +213,7 @@ def node(routes):
 
 
 def config(ports, **e2):
-    rmr_section = {"port": ports[0], "ack_timeout_s": 0.3, **e2.pop("rmr", {})}
+    rmr_section = {"port": ports[0], "ack_timeout_s": PATIENCE_S, **e2.pop("rmr", {})}
     return RunConfig.model_validate(
         {"guard": {"deadline_us": None}, "e2": {"transport": "rmr", "rmr": rmr_section, **e2}, "watch_every_s": None}
     )
@@ -281,7 +281,7 @@ def test_a_failure_with_an_outcome_is_counted_by_what_the_outcome_says(node, run
 
 @needs_librmr
 def test_an_answer_that_does_not_come_is_counted_and_one_that_comes_late_too(node, running, make_report, eventually):
-    xapp = running()
+    xapp = running(rmr={"ack_timeout_s": 0.3})
     node.silent = True
     publish(node, make_report())
     eventually(lambda: node.requests)
@@ -293,7 +293,7 @@ def test_an_answer_that_does_not_come_is_counted_and_one_that_comes_late_too(nod
 
 @needs_librmr
 def test_without_call_process_ids_answers_are_taken_in_order(node, running, make_report, eventually):
-    xapp = running(rmr={"ack_timeout_s": 10})
+    xapp = running()
     node.silent = True
     for sequence, ues in ((1, 1), (2, 5)):
         publish(node, make_report(sequence=sequence, ues=ues))
@@ -305,7 +305,7 @@ def test_without_call_process_ids_answers_are_taken_in_order(node, running, make
 
 @needs_librmr
 def test_no_answer_is_waited_for_where_none_is_asked_for(node, running, make_report, eventually):
-    xapp = running(rmr={"acknowledge": False})
+    xapp = running(rmr={"acknowledge": False, "ack_timeout_s": 0.3})
     publish(node, make_report())
     assert node.receive(PATIENCE_S) is not None
     assert not node.requests[0].acknowledge

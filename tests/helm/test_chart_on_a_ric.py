@@ -81,10 +81,8 @@ def test_the_pod_becomes_ready_registers_what_the_chart_says_takes_an_update_and
             lay_out(folder, configmap(ric, guard={"max_mcs": 9}), 2)
             eventually(lambda: ask("/config").json()["controls"]["guard"]["max_mcs"] == 9)
             assert ready()
-            before = time.monotonic()
             xapp.send_signal(signal.SIGTERM)
-            out, _ = xapp.communicate(timeout=PATIENCE_S)
-            assert time.monotonic() - before < 15, "the grace of the chart"
+            out, _ = xapp.communicate(timeout=15)  # the grace of the chart
             assert xapp.returncode == 0
             assert json.loads(out)["platform"]["steering"] == {"configuration_applied": 1}
             assert ric.appmgr.registered == {}

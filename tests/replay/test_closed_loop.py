@@ -226,8 +226,8 @@ def test_a_paced_replay_applies_an_answer_when_it_arrives():
     node = E2Node()
     process = XappProcess(node, "olla", deadline=False)
     try:
-        config = olla_du(period_slots=1000)  # half a second, for an answer that takes milliseconds
-        _, du = run(make_trace(slots=1000), RemoteXapp(node, lockstep=False), config=config, speed=1.0)
+        config = olla_du(period_slots=1000)  # five seconds at this speed, for an answer that takes milliseconds
+        _, du = run(make_trace(slots=1000), RemoteXapp(node, lockstep=False), config=config, speed=0.1)
         node.end()
     finally:
         process.kill()
@@ -274,7 +274,7 @@ def test_an_unanswered_report_counts_once():
     node = E2Node()
     process = XappProcess(node, "olla", deadline=False)
     try:
-        controller = RemoteXapp(node, lockstep=True, answer_timeout_s=0.5)
+        controller = RemoteXapp(node, lockstep=True, answer_timeout_s=2.0)
         du = Du(make_trace(1), BLER, olla_du(), 1)
         first, second = du.report(0), du.report(1)
         first.cell_id = ""  # refused by the codec

@@ -26,6 +26,36 @@ def eventually():
     return wait
 
 
+@pytest.fixture(scope="session")
+def returned():
+    """The result of a call that must end by itself: not within a certain time, but without what it could wait for."""
+
+    def call(function):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
+        thread.start()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "it waits"
+        return results[0]
+
+    return call
+
+
+class Clock:
+    """Stands in for the module `time`, with a monotonic clock that the test moves."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_goes_on():
     """redis-py goes on trying for seconds, with the random module that other tests watch."""

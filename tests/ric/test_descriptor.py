@@ -124,8 +124,9 @@ def test_a_port_of_another_container_is_refused(descriptor):
 
 
 def test_sections_that_the_platform_may_add_are_let_through(descriptor):
+    without = parse_descriptor(descriptor, "it")
     descriptor["hpa"] = {"maxReplicas": 1}
-    parse_descriptor(descriptor, "it")
+    assert parse_descriptor(descriptor, "it").messaging == without.messaging
     jsonschema.validate(descriptor, SCHEMA)
 
 
@@ -213,7 +214,7 @@ def test_the_command_says_in_one_line_what_is_wrong_with_it(by, tmp_path, descri
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 2
     assert done.stderr == f"error: {file}: controls: Field required\n"

@@ -16,6 +16,7 @@ from distila.replay.e2_node import E2Node
 from distila.xapp.app import Xapp
 from distila.xapp.config import RunConfig
 from distila.xapp.errors import InputError
+from distila.xapp.ric import health as health_module
 from distila.xapp.ric.health import Health, health_router
 from distila.xapp.ric.http import HttpServer
 from distila.xapp.ric.logs import MdclogFormatter
@@ -41,8 +42,9 @@ def serve():
 # ---------------------------------------------------------------- probes
 
 
-def test_alive_means_that_the_loop_moved_and_ready_that_nothing_is_missing(serve):
-    health = Health(alive_after_s=0.3)
+def test_alive_means_that_the_loop_moved_and_ready_that_nothing_is_missing(serve, clock, monkeypatch):
+    monkeypatch.setattr(health_module, "time", clock)
+    health = Health(alive_after_s=3)
     missing = {"registration": "not registered"}
     health.check(lambda: missing.get("registration", ""))
     url = serve(health_router(health, lambda: {"name": "distila"})) + "/ric/v1/health"
@@ -54,7 +56,7 @@ def test_alive_means_that_the_loop_moved_and_ready_that_nothing_is_missing(serve
     missing.clear()
     health.moved()
     assert httpx.get(f"{url}/ready").json() == {"status": "ok", "missing": []}
-    time.sleep(0.4)
+    clock.now_s += 4
     for probe in ("alive", "ready"):
         answer = httpx.get(f"{url}/{probe}")
         assert answer.status_code == 503
@@ -83,7 +85,7 @@ def test_a_slow_request_holds_up_no_probe(serve):
     thread = threading.Thread(target=httpx.get, args=(f"{url}/slow",), kwargs={"timeout": PATIENCE_S})
     thread.start()
     try:
-        assert httpx.get(f"{url}/ric/v1/health/alive", timeout=2).status_code == 200
+        assert httpx.get(f"{url}/ric/v1/health/alive", timeout=PATIENCE_S / 2).status_code == 200
     finally:
         held.set()
         thread.join()
@@ -109,7 +111,7 @@ def running(tmp_path):
     """An xApp over gRPC with an HTTP port, its node, and its URL."""
     node = E2Node()
     config = {
-        "http": {"host": "127.0.0.1", "port": 0, "alive_after_s": 1.0},
+        "http": {"host": "127.0.0.1", "port": 0, "alive_after_s": PATIENCE_S},
         "e2": {"endpoint": node.address},
         "guard": {"deadline_us": None},
     }
@@ -138,13 +140,11 @@ def test_metrics_say_what_the_counters_say(running, eventually):
     xapp, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
     eventually(lambda: httpx.get(f"{url}/ric/v1/health/ready").status_code == 200)
-    for sequence in (1, 2, 2):
-        header, message = encode_indication(_report(sequence), Identity())
-        node.publish(header, message)
-        eventually(lambda: not node._unsent)
-        answer = node.receive(0.5)
-        if answer is not None:
-            answer.accept()
+    for sequence in (1, 2):
+        node.publish(*encode_indication(_report(sequence), Identity()))
+        node.receive(PATIENCE_S).accept()
+    node.publish(*encode_indication(_report(2), Identity()))
+    eventually(lambda: metrics(url).get(("distila_dropped_indications_total", "duplicate")) == 1)
     eventually(lambda: metrics(url).get(("distila_outcomes_ue_decisions_total", "accepted")) == 6)
     found = metrics(url)
     assert found["distila_indications_total",] == 2
@@ -159,19 +159,22 @@ def test_metrics_say_what_the_counters_say(running, eventually):
         assert edges == sorted(edges)
         assert edges[-1] == 2
     total_s = found["distila_latency_seconds_sum", "total"]
-    assert 0 < total_s < 2
+    assert total_s == pytest.approx(1e-6 * xapp.loop.stats.latency["total"].samples_us().sum())
     assert httpx.get(f"{url}/metrics").text.startswith("# HELP")
 
 
-def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch):
+def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch, clock):
     """A thread that exists is not enough: the loop hangs here, all threads live."""
     from distila.xapp.e2.codec import Identity, encode_indication
 
     xapp, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
-    held = threading.Event()
-    monkeypatch.setattr(xapp.loop, "step", lambda *_: held.wait(PATIENCE_S) and None)
+    held, at_work = threading.Event(), threading.Event()
+    monkeypatch.setattr(xapp.loop, "step", lambda *_: at_work.set() or (held.wait(2 * PATIENCE_S) and None))
     node.publish(*encode_indication(_report(1), Identity()))
+    assert at_work.wait(PATIENCE_S)
+    clock.now_s = time.monotonic() + PATIENCE_S + 1
+    monkeypatch.setattr(health_module, "time", clock)
     eventually(lambda: httpx.get(f"{url}/ric/v1/health/alive").status_code == 503)
     held.set()
     eventually(lambda: httpx.get(f"{url}/ric/v1/health/alive").status_code == 200)
@@ -247,7 +250,7 @@ def test_a_worker_survives_its_faults_and_stops_when_told(eventually, caplog):
     assert calls[1] - calls[0] > 0.9, "it does not spin"
     worker.wake()
     eventually(lambda: len(calls) == 3)
-    assert worker.stop(1)
+    assert worker.stop(PATIENCE_S)
 
 
 def test_pauses_grow_to_a_limit_and_begin_anew_after_a_success():

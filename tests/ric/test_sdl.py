@@ -2,12 +2,13 @@
 
 import socket
 import threading
-import time
 
 import pytest
 
 pytest.importorskip("ricsdl", reason="the platform's SDL")
 from distila.xapp.ric.sdl import Sdl
+
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -28,16 +29,23 @@ def test_values_are_kept_under_the_platform_s_key_scheme(sdl, redis, eventually)
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_when_it_is_back(sdl, redis, eventually):
+def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_when_it_is_back(
+    sdl, redis, eventually, monkeypatch
+):
+    at_work, open_storage = set(), sdl._open
+
+    def opened():
+        at_work.add(threading.current_thread())
+        return open_storage()
+
+    monkeypatch.setattr(sdl, "_open", opened)
     sdl.set("key", b"before")
     eventually(lambda: redis.client.get("{distila},key") == b"before")
     redis.stop()
-    start = time.monotonic()
     for value in range(100):
         sdl.set("key", f"{value}".encode())
     sdl.set("gone", b"x")
     sdl.delete("gone")
-    assert time.monotonic() - start < 0.5
     eventually(lambda: not sdl.available)
     assert sdl.get(["key"]) == {}, "nobody knows now"
     redis.start()
@@ -45,24 +53,23 @@ def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_wh
     eventually(lambda: sdl.available)
     assert redis.keys("*gone*") == []
     assert sdl.counts["failed"] >= 2
+    assert threading.current_thread() not in at_work, "whoever sets a value does not wait for Redis"
 
 
-def test_at_the_end_what_is_due_is_written(redis, eventually):
+def test_at_the_end_what_is_due_is_written(redis):
     store = Sdl("distila", fake=False)
     store.set("key", b"value")
     store.start()
-    assert store.stop(2) == 0
+    assert store.stop(PATIENCE_S) == 0
     assert redis.client.get("{distila},key") == b"value"
 
 
-def test_at_the_end_a_redis_that_is_gone_is_given_up_soon(redis):
+def test_at_the_end_a_redis_that_is_gone_is_not_waited_for(redis, returned):
     store = Sdl("distila", fake=False)
     redis.stop()
     store.start()
     store.set("key", b"value")
-    start = time.monotonic()
-    assert store.stop(0.5) == 1
-    assert time.monotonic() - start < 2
+    assert returned(lambda: store.stop(0.5)) == 1
 
 
 @pytest.fixture
@@ -85,16 +92,14 @@ def mute():
         connection.close()
 
 
-def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, monkeypatch):
+def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, monkeypatch, returned):
     monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute))
     store = Sdl("distila", fake=False)
     store.start()
-    start = time.monotonic()
-    assert store.get(["key"]) == {}
+    assert returned(lambda: store.get(["key"])) == {}
     store.set("key", b"value")
-    assert store.stop(0.3) == 1
-    assert time.monotonic() - start < 4
+    assert returned(lambda: store.stop(0.3)) == 1
     assert not store.available
 
 
@@ -103,4 +108,4 @@ def test_the_fake_keeps_values_in_this_process(eventually):
     store.start()
     store.set("key", b"value")
     eventually(lambda: store.get(["key"]) == {"key": b"value"})
-    store.stop(1)
+    assert store.stop(PATIENCE_S) == 0

@@ -1,13 +1,12 @@
 """Subscriptions against a subscription manager and an E2 manager that are as strict as the real ones."""
 
-import time
-
 import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="needs [ric]")
 from distila.replay.ric.managers import E2Manager, SubscriptionManager
 from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.ric import subscriptions as subscriptions_module
 from distila.xapp.ric.config import RicConfig
 from distila.xapp.ric.http import HttpServer
 from distila.xapp.ric.nodes import NodesUnknownError
@@ -15,6 +14,7 @@ from distila.xapp.ric.sdl import Sdl
 from distila.xapp.ric.subscriptions import Notification, Subscriptions, subscriptions_router
 
 MEID = "gnb_001_001_0001"
+PATIENCE_S = 20.0
 
 
 class Bench:
@@ -37,6 +37,10 @@ class Bench:
     def start(self):
         self.subscriptions.start()
         return self
+
+    def step(self):
+        """What the worker does each time, on this thread; it is not started."""
+        self.subscriptions._step()
 
     def _subscribe(self, instance_id):
         self.instance = instance_id
@@ -102,12 +106,13 @@ def test_a_manager_that_says_503_is_asked_again_until_it_agrees(bench, eventuall
 
 def test_a_late_notification_is_taken_and_indications_before_it_are_not_dropped(bench, eventually):
     here = bench()
-    here.submgr.notify_after_s = 1.0
+    here.submgr.notify_after_s = None
     here.start()
-    eventually(lambda: here.posts())
     eventually(lambda: here.subscriptions.states() == {"asked": 1})
     assert here.subscriptions.knows(MEID, 1)
     assert here.subscriptions.missing() == "no active subscription"
+    [(ident, asked)] = here.submgr.subscriptions.items()
+    here.submgr.notify(ident, asked.ClientEndpoint, 1, None)
     eventually(lambda: here.active == 1)
 
 
@@ -164,16 +169,28 @@ def test_a_node_that_refuses_is_named_with_its_cause_and_asked_again(bench, even
     eventually(lambda: here.active == 1)
 
 
-def test_silence_is_answered_by_a_new_subscription(bench, eventually):
+@pytest.fixture
+def clock(clock, monkeypatch):
+    monkeypatch.setattr(subscriptions_module, "time", clock)
+    return clock
+
+
+def test_silence_is_answered_by_a_new_subscription(bench, eventually, clock):
     """As after a restart of the E2 termination: the manager believes in a subscription that nobody serves."""
-    here = bench(silent_after_s=0.5).start()
+    here = bench(silent_after_s=5)
+    here.step()
     eventually(lambda: here.active == 1)
     first = here.instance
     for _ in range(20):
         here.subscriptions.heard(MEID)
-        time.sleep(0.05)
-    assert len(here.posts()) == 1, "who is heard is not silent"
-    eventually(lambda: len(here.posts()) >= 2)
+        clock.now_s += 4
+        here.step()
+    assert len(here.posts()) == 1, "a node that reports is not silent"
+    clock.now_s += 2
+    here.step()
+    clock.now_s += 1
+    here.step()
+    assert len(here.posts()) == 2
     assert here.deletes() == ["/ric/v1/subscriptions/subscription-1"]
     eventually(lambda: here.active == 1)
     assert here.instance == first + 1
@@ -181,13 +198,14 @@ def test_silence_is_answered_by_a_new_subscription(bench, eventually):
     assert not here.subscriptions.knows(MEID, first)
 
 
-def test_a_clock_that_is_set_is_no_silence(bench, eventually, monkeypatch):
-    here = bench(silent_after_s=5).start()
+def test_a_wall_clock_that_is_set_is_no_silence(bench, eventually, clock):
+    here = bench(silent_after_s=5)
+    here.step()
     eventually(lambda: here.active == 1)
-    real = time.time
     for jump_s in (-3600, 3600):
-        monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)
-        time.sleep(0.8)
+        clock.time = lambda jump_s=jump_s: jump_s
+        clock.now_s += 1
+        here.step()
     assert here.active == 1
     assert len(here.posts()) == 1
 
@@ -239,19 +257,17 @@ def test_an_e2_manager_that_talks_nonsense_is_no_fault_of_ours(bench, monkeypatc
 def test_at_the_end_it_unsubscribes(bench, eventually):
     here = bench().start()
     eventually(lambda: here.active == 1)
-    here.subscriptions.stop(2)
+    here.subscriptions.stop(PATIENCE_S)
     assert here.submgr.subscriptions == {}
     assert here.instance is None
     assert here.subscriptions.counts["delete_accepted"] == 1
 
 
-def test_at_the_end_a_manager_that_is_gone_holds_nobody_up(bench, eventually):
+def test_at_the_end_a_manager_that_is_gone_holds_nobody_up(bench, eventually, returned):
     here = bench().start()
     eventually(lambda: here.active == 1)
     here.submgr.stop()
-    start = time.monotonic()
-    here.subscriptions.stop(1)
-    assert time.monotonic() - start < 2
+    returned(lambda: here.subscriptions.stop(1))
     assert here.subscriptions.counts["delete_unreachable"] == 1
 
 
@@ -261,15 +277,15 @@ def test_the_subscription_id_outlives_the_process(redis, bench, eventually, know
     first.start()
     eventually(lambda: first.active == 1)
     eventually(lambda: redis.client.get("{distila},subscription:" + MEID) == b"subscription-1")
-    first.subscriptions._worker.stop(2)  # killed: nothing is unsubscribed
+    first.subscriptions._worker.stop(PATIENCE_S)  # killed: nothing is unsubscribed
     if not known:
         first.submgr.subscriptions.clear()
     again = bench(submgr=first.submgr, sdl=_sdl()).start()
     eventually(lambda: again.active == 1)
     asked = [body.get("SubscriptionId") for body in first.posts()[1:]]
     assert asked == (["subscription-1"] if known else ["subscription-1", None])
-    again.subscriptions.stop(1)
-    again.sdl.stop(1)
+    again.subscriptions.stop(PATIENCE_S)
+    again.sdl.stop(PATIENCE_S)
     assert redis.keys("{distila},*") == [], "nothing is left of what was unsubscribed"
 
 

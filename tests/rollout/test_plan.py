@@ -63,7 +63,8 @@ def test_a_plan_comes_back_from_yaml_and_its_digest_tells_it_from_others(make_pl
 
 def test_plans_that_ship_are_good_and_so_are_their_policies():
     for name in [*bundled_plans(), "healthy", "harmful", "aa"]:
-        check_policies(find_plan(name))
+        plan = find_plan(name)
+        assert check_policies(plan).keys() == {arm.policy for arm in (plan.champion, *plan.challengers)}
 
 
 def test_a_policy_may_lie_beside_the_plan(make_plan, tmp_path, bundle_copy):

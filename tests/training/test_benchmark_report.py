@@ -500,7 +500,7 @@ def test_a_browser_draws_every_chart_without_complaint(kind, results, tmp_path):
         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--enable-logging=stderr", "--v=0",
         "--dump-dom", (tmp_path / "report.html").as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     for key in page.charts:
         element = re.search(rf'<div class="chart[^>]*id="{key}"[^>]*>', done.stdout)
         assert element is not None, key

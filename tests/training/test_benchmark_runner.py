@@ -283,7 +283,7 @@ SLEEPERS = """
 import time
 from distila.training.benchmark.runner import _for_each
 if __name__ == "__main__":
-    _for_each(time.sleep, [4.0] * 2 + [6.0] * 5, 2, lambda done, total: print(done, flush=True), 0, 7)
+    _for_each(time.sleep, [1.0] * 2 + [300.0] * 5, 2, lambda done, total: print(done, flush=True), 0, 7)
 """
 
 
@@ -304,7 +304,7 @@ def test_ctrl_c_does_not_wait_for_episodes(tmp_path):
             assert child.poll() is None
         os.killpg(child.pid, signal.SIGINT)
         try:
-            child.wait(4)
+            child.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             pytest.fail("still waiting")

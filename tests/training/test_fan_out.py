@@ -1,12 +1,14 @@
 """One function over many items: order, laziness, Ray and its absence."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from distila.training.learning.fan_out import fan_out
+from distila.training.sim.conditions import Banks
 from distila.xapp.errors import InputError
 
 
@@ -114,6 +116,11 @@ def test_what_is_wrong_on_a_worker_is_one_line(ray):
     with pytest.raises(InputError) as caught:
         list(fan_out(refuse, [1], 2))
     assert str(caught.value) == "steady.yaml: no such file"
+
+
+def test_a_cache_that_is_given_by_a_relative_path_is_the_same_folder_on_every_worker(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Banks(cache=Path("banks")).cache == tmp_path / "banks"
 
 
 @pytest.mark.slow

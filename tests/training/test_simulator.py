@@ -397,9 +397,9 @@ def test_without_a_native_loop_it_cannot_run_alone():
     assert "native_mcs" not in simulator().report.columns
 
 
-def test_absolute_link_by_link_is_absolute():
-    sim = simulator()
-    sim.step(Decision(torch.full((3,), MCS), torch.tensor([1, 2, 3])))
+def test_an_absolute_mcs_may_differ_from_link_to_link():
+    decision = Decision(torch.full((3,), MCS), torch.tensor([1, 2, 3]))
+    assert sent_mcs(simulator(), lambda _: decision, 5).tolist() == [[1, 2, 3]] * 5
 
 
 @pytest.mark.parametrize("mcs", [-1, 29])

@@ -53,6 +53,11 @@ class Banks:
     cache: Path | None = None
     """directory; None: the user's cache"""
 
+    def __post_init__(self) -> None:
+        # A worker of a training has another current directory.
+        if self.cache is not None:
+            object.__setattr__(self, "cache", self.cache.absolute())
+
 
 class Conditions:
     """The exogenous side of a simulation.
