@@ -13,14 +13,12 @@ from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2 import codec
 from distila.xapp.e2.codec import MAX_MESSAGE_BYTES, ControlEncoder, Identity, Rejected
 from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, read_by_protobuf, read_records
-from distila.xapp.kpi.observations import MEASURED
+from distila.xapp.kpi.observations import MEASURED, REPORTED
 from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NO_UE_ID, Decisions, KpiReport
 from distila.xapp.nr.mcs import NUM_MCS
 
 IDENTITY = Identity("tester", "tester-0", "gnb-7")
 HEADER = pb.IndicationHeader(envelope=IDENTITY.envelope(), cell_id="cell", sequence=1, timestamp_us=1)
-# Of MEASURED but the last, which goes with the counts of retransmissions; SINR in 0.01 dB.
-RANGES = [(0, 15), (0, 10**6), (-6000, 8000), (1, 8), (0, 10**12), (0, 275), (0, 28), (0, 2**24), (0, 2**24), (1, 2)]
 UINT32, UINT64 = (st.integers(0, 2**bits - 1) for bits in (32, 64))
 SMALL = st.integers(0, 300)
 
@@ -59,12 +57,14 @@ def reports(draw):
     count = len(rnti)
     ident = draw(st.lists(st.integers(1, 2**53 - 1), min_size=count, max_size=count, unique=True))
     has_id = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    measured = [[draw(st.just(np.nan) | st.integers(*limits)) for limits in RANGES] for _ in rnti]
-    for row in measured:
-        retx = row[MEASURED.index("retx_ack")] + row[MEASURED.index("retx_nack")]
-        row.append(np.nan if np.isnan(retx) else draw(st.integers(0, 28 * int(retx))))
-    measured = np.array(measured, np.float64).reshape(count, len(MEASURED))
-    measured[:, MEASURED.index("sinr_db")] /= 100
+    measured = np.full((count, len(MEASURED)), np.nan)
+    for place, column in enumerate(REPORTED):
+        steps = st.integers(int(column.low * column.wire_steps), int(column.high * column.wire_steps))
+        measured[:, place] = [draw(st.just(np.nan) | steps) / column.wire_steps for _ in rnti]
+    # The sum of the MCS of retransmissions goes with their counts.
+    retx = measured[:, MEASURED.index("retx_ack")] + measured[:, MEASURED.index("retx_nack")]
+    sums = [np.nan if np.isnan(number) else draw(st.integers(0, 28 * int(number))) for number in retx]
+    measured[:, MEASURED.index("retx_mcs_sum")] = sums
     total = [draw(st.just(np.nan) | st.integers(0, 2**48)) for _ in rnti]
     table = st.lists(st.integers(1, 3), min_size=count, max_size=count)
     counts = st.tuples(*[st.integers(0, 2**24 - 1)] * 4)
@@ -107,7 +107,8 @@ def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
     report = read(indication({"rnti": 1}, {"rnti": 2, **dict.fromkeys(names, 0)}, {"rnti": 3}))
     assert np.isnan(report.measured[[0, 2]]).all()
     # A rank cannot be zero, nor can a way of combining.
-    np.testing.assert_array_equal(report.measured[1], [0, 0, 0, np.nan, 0, 0, 0, 0, 0, np.nan, 0])
+    expected = [0 if column.wire_field in names else np.nan for column in REPORTED]
+    np.testing.assert_array_equal(report.measured[1], expected)
     assert report.harq_measured.tolist() == [False, True, False]
     assert report.total_first_tx[1] == 0
 

@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from distila.schemas import e2_service_v1_pb2 as service_pb
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.schemas import edgeric_v1_pb2 as edgeric_pb
+from distila.xapp.kpi.observations import REPORTED, TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOC = Path(sys.executable).parent / "protoc"
@@ -112,24 +113,13 @@ def test_the_code_loads_and_round_trips_on_the_protobuf_that_ricxappframe_pins()
 
 
 UE_REPORT = pb.UeReport.DESCRIPTOR
-MEASURED = [
-    "cqi",
-    "cqi_age_slots",
-    "sinr_cdb",
-    "ri",
-    "harq_total_first_tx",
-    "dl_buffer_bytes",
-    "prbs",
-    "native_mcs",
-    "retx_ack",
-    "retx_nack",
-    "combining",
-    "retx_mcs_sum",
-]
+MEASURED = ["harq_total_first_tx", *(column.wire_field for column in REPORTED)]
 
 
-def test_every_field_of_a_ue_is_an_identity_a_table_or_measured():
-    assert {field.name for field in UE_REPORT.fields} == {"rnti", "ue_id", "cqi_table", "mcs_table", *MEASURED}
+def test_every_field_of_a_ue_is_its_identity_or_a_column_of_the_observation_table():
+    in_table = [column.wire_field for column in TABLE if column.wire_field is not None]
+    expected = sorted(["rnti", "ue_id", "harq_total_first_tx", *in_table])
+    assert sorted(field.name for field in UE_REPORT.fields) == expected
 
 
 @pytest.mark.parametrize("name", ["ue_id", *MEASURED])

@@ -111,6 +111,7 @@ def test_yaml_round_trip(tmp_path, scenario):
         ({"cqi": {"period_slots": 2.5}}, "cqi.period_slots = 2.5: 2.5 must be a whole number"),
         ({"cqi": {"error_db": -0.1}}, "cqi.error_db = -0.1: -0.1 is below 0"),
         ({"e2": {"delay_slots": -1}}, "e2.delay_slots = -1: -1 is below 0"),
+        ({"e2": {"not_reported": ["prbs"]}}, "e2.not_reported: 'prbs' must be one of combining"),
         (
             {"e2": {"period_slots": {"uniform": [1, 10]}}},
             "e2.period_slots: {'uniform': [1, 10]} must be a whole number",
@@ -233,6 +234,7 @@ def test_domain_is_no_unseen_scenario_and_lies_within_itself():
         ({"link": {"combining": "drawn"}}, []),
         ({"cqi": {"bias_db": {"normal": [0, 2]}}}, ["cqi.bias_db"]),
         ({"e2": {"period_slots": 3}}, ["e2.period_slots"]),
+        ({"e2": {"not_reported": ["combining"]}}, ["e2.not_reported"]),
         (channel(speed_kmh=500), ["channels.0.speed_kmh"]),
         (channel(carrier_ghz=28), ["channels.0.carrier_ghz"]),
         ({"channels": [{"model": "TDL-A"}, {"model": "TDL-D"}]}, ["channels.1.model"]),

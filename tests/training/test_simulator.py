@@ -234,8 +234,8 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
 @pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
 def test_a_report_tells_how_retransmissions_are_combined_unless_the_node_does_not(combining, told):
     assert simulator(link={"combining": combining}).report.columns["combining"] == told
-    for name in ("reports_combining", "tells_combining"):  # the latter is what scenarios said before version 1.2
-        assert "combining" not in simulator(link={"combining": combining}, e2={name: False}).report.columns
+    for e2 in ({"not_reported": ["combining"]}, {"tells_combining": False}):  # the latter in scenarios of before
+        assert "combining" not in simulator(link={"combining": combining}, e2=e2).report.columns
 
 
 def test_a_retransmission_keeps_its_mcs_whatever_is_decided():

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,9 +36,14 @@ from distila.training.sim.distribution import (
 )
 from distila.xapp.config import read_yaml
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.kpi.observations import TABLE
 
 SYSTEM_LEVEL: Final = ("UMi", "UMa", "RMa")
 """Channel models of TR 38.901 that drop UEs into a cell, with path loss, line of sight and shadowing."""
+
+_OPTIONAL_SETTINGS: Final = tuple(
+    column.name for column in TABLE if column.kind == "node setting" and column.may_be_absent
+)
 
 GEOMETRY_SNR_DB: Final = (-8.0, 32.0)
 """The SNR of a drop's link budget is clipped to this [dB]."""
@@ -180,11 +184,26 @@ class E2Config(_Settings):
 
     period_slots: Count = Field(default=Distribution(kind="constant", values=(1,)), description="between two reports")
     delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="report to effect")
-    reports_combining: bool = Field(
-        default=True,
-        validation_alias=AliasChoices("reports_combining", "tells_combining"),
-        description="reports say how the node combines retransmissions",
+    not_reported: tuple[str, ...] = Field(
+        default=(), description="settings of the node that its reports leave out: " + ", ".join(_OPTIONAL_SETTINGS)
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, data: Any) -> Any:
+        # `tells_combining: false` was the name before there was more than one such setting.
+        if isinstance(data, dict) and "tells_combining" in data and "not_reported" not in data:
+            data = {**data, "not_reported": () if data["tells_combining"] else ("combining",)}
+            del data["tells_combining"]
+        return data
+
+    @field_validator("not_reported")
+    @classmethod
+    def _can_be_left_out(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in _OPTIONAL_SETTINGS:
+                raise ValueError(f"{name!r} must be one of {', '.join(_OPTIONAL_SETTINGS)}")
+        return names
 
 
 class TrafficConfig(_Settings):

@@ -139,8 +139,9 @@ class Simulator:
             "mcs_table": conditions.mcs_table,
             "cqi_table": conditions.cqi_table,
         }
-        if conditions.scenario.e2.reports_combining:
-            self._constant["combining"] = 1 + (conditions.combining.kind == "ir")
+        settings = {"combining": 1 + (conditions.combining.kind == "ir")}
+        not_reported = conditions.scenario.e2.not_reported
+        self._constant |= {name: value for name, value in settings.items() if name not in not_reported}
         self._full_buffer = torch.full((1,), torch.nan, device=self.device).expand(self.num_links)
         self.native_mcs: Tensor | None = None
         self._in_force: Decision | None = None
