@@ -258,6 +258,7 @@ class Du:
             "retx_nack": retx_nack,
             "retx_mcs_sum": retx_mcs_sum,
             "combining": 2 if self._adds_information else 1,
+            "max_transmissions": self.config.max_transmissions,
         }
         self._retx[:, rows] = 0
         return KpiReport(

@@ -182,13 +182,14 @@ class UeDecision(_message.Message):
     def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., mcs: _Optional[int] = ..., mcs_offset: _Optional[int] = ..., native: _Optional[_Union[Native, _Mapping]] = ..., arm: _Optional[int] = ...) -> None: ...
 
 class UeReport(_message.Message):
-    __slots__ = ["combining", "cqi", "cqi_age_slots", "cqi_table", "dl_buffer_bytes", "harq_total_first_tx", "mcs_table", "native_mcs", "prbs", "retx_ack", "retx_mcs_sum", "retx_nack", "ri", "rnti", "sinr_cdb", "ue_id"]
+    __slots__ = ["combining", "cqi", "cqi_age_slots", "cqi_table", "dl_buffer_bytes", "harq_total_first_tx", "max_transmissions", "mcs_table", "native_mcs", "prbs", "retx_ack", "retx_mcs_sum", "retx_nack", "ri", "rnti", "sinr_cdb", "ue_id"]
     COMBINING_FIELD_NUMBER: _ClassVar[int]
     CQI_AGE_SLOTS_FIELD_NUMBER: _ClassVar[int]
     CQI_FIELD_NUMBER: _ClassVar[int]
     CQI_TABLE_FIELD_NUMBER: _ClassVar[int]
     DL_BUFFER_BYTES_FIELD_NUMBER: _ClassVar[int]
     HARQ_TOTAL_FIRST_TX_FIELD_NUMBER: _ClassVar[int]
+    MAX_TRANSMISSIONS_FIELD_NUMBER: _ClassVar[int]
     MCS_TABLE_FIELD_NUMBER: _ClassVar[int]
     NATIVE_MCS_FIELD_NUMBER: _ClassVar[int]
     PRBS_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +206,7 @@ class UeReport(_message.Message):
     cqi_table: CqiTable
     dl_buffer_bytes: int
     harq_total_first_tx: int
+    max_transmissions: int
     mcs_table: McsTable
     native_mcs: int
     prbs: int
@@ -215,7 +217,7 @@ class UeReport(_message.Message):
     rnti: int
     sinr_cdb: int
     ue_id: int
-    def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., cqi: _Optional[int] = ..., cqi_table: _Optional[_Union[CqiTable, str]] = ..., cqi_age_slots: _Optional[int] = ..., sinr_cdb: _Optional[int] = ..., ri: _Optional[int] = ..., harq_total_first_tx: _Optional[int] = ..., dl_buffer_bytes: _Optional[int] = ..., prbs: _Optional[int] = ..., mcs_table: _Optional[_Union[McsTable, str]] = ..., native_mcs: _Optional[int] = ..., retx_ack: _Optional[int] = ..., retx_nack: _Optional[int] = ..., combining: _Optional[int] = ..., retx_mcs_sum: _Optional[int] = ...) -> None: ...
+    def __init__(self, rnti: _Optional[int] = ..., ue_id: _Optional[int] = ..., cqi: _Optional[int] = ..., cqi_table: _Optional[_Union[CqiTable, str]] = ..., cqi_age_slots: _Optional[int] = ..., sinr_cdb: _Optional[int] = ..., ri: _Optional[int] = ..., harq_total_first_tx: _Optional[int] = ..., dl_buffer_bytes: _Optional[int] = ..., prbs: _Optional[int] = ..., mcs_table: _Optional[_Union[McsTable, str]] = ..., native_mcs: _Optional[int] = ..., retx_ack: _Optional[int] = ..., retx_nack: _Optional[int] = ..., combining: _Optional[int] = ..., retx_mcs_sum: _Optional[int] = ..., max_transmissions: _Optional[int] = ...) -> None: ...
 
 class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

@@ -316,6 +316,8 @@ def test_a_ue_that_cannot_be_told_apart_is_left_out_and_counted(ues, kept, notic
         ("native_mcs", 29, 28, "native_mcs"),
         ("combining", 0, 1, "combining"),
         ("combining", 3, 2, "combining"),
+        ("max_transmissions", 0, 1, "max_transmissions"),
+        ("max_transmissions", 9, 8, "max_transmissions"),
     ],
 )
 def test_a_value_out_of_its_range_is_not_measured_and_counted(field, bad, good, name):

@@ -10,10 +10,12 @@ import pytest
 
 from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, Du, DuConfig
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
+from distila.xapp.e2.codec import Identity, decode_indication, decode_indication_header, encode_indication
 from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import mcs_for_cqi
+from distila.xapp.policy.columns import Layout
 from distila.xapp.policy.olla import CqiOlla
 
 NATIVE_MCS = int(mcs_for_cqi(1, 1)[7])  # where a UE starts that has never reported a CQI
@@ -149,6 +151,15 @@ def test_a_report_counts_the_retransmissions_since_the_one_before_that_sufficed_
     names = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
     counts = [report.measured[0, names].tolist() for report in cell.reports]
     assert counts == [[0, 0, 0]] + [[1, 2, 3 * 15]] * 4
+
+
+@pytest.mark.parametrize("most", [1, 4, 8])
+def test_a_bundle_reads_over_e2_how_many_transmissions_the_du_allows(most):
+    cell = Cell(max_transmissions=most)
+    cell.run(10)
+    header, message = encode_indication(cell.reports[0], Identity())
+    received = decode_indication(decode_indication_header(header), message, Counter())
+    assert Layout(["mcs_table", "max_transmissions"]).matrix(received).tolist() == [[1, most]]
 
 
 @pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])

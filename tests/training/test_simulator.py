@@ -18,7 +18,7 @@ from distila.training.sim import conditions as conditions_module
 from distila.training.sim.bank import NUM_NODES, FadingBank, fading_bank
 from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.link import Combining, steeper
-from distila.training.sim.report import ACK, DTX, NACK, NONE, Decision
+from distila.training.sim.report import ACK, DTX, NACK, NONE, Decision, matrix
 from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
@@ -231,9 +231,17 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
     assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT], [0, (2 * RTT + 1) * 14, 3 * RTT * 17]]
 
 
-@pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
-def test_a_report_tells_how_retransmissions_are_combined_unless_the_node_does_not(combining, told):
-    assert simulator(link={"combining": combining}).report.columns["combining"] == told
+def test_a_report_says_how_many_transmissions_the_node_allows_unless_it_is_not_reported():
+    columns = ["max_transmissions", "combining"]
+    assert matrix(simulator(link={"max_transmissions": 3}).report, columns).tolist() == [[3, 2]] * 3
+    found = matrix(simulator(e2={"not_reported": ["max_transmissions"]}).report, columns)
+    assert found[:, 0].isnan().all()
+    assert (found[:, 1] == 2).all()
+
+
+@pytest.mark.parametrize(("combining", "expected"), [("chase", 1), ("ir", 2)])
+def test_a_report_says_how_retransmissions_are_combined_unless_it_is_not_reported(combining, expected):
+    assert simulator(link={"combining": combining}).report.columns["combining"] == expected
     for e2 in ({"not_reported": ["combining"]}, {"tells_combining": False}):  # the latter in scenarios of before
         assert "combining" not in simulator(link={"combining": combining}, e2=e2).report.columns
 

@@ -139,7 +139,10 @@ class Simulator:
             "mcs_table": conditions.mcs_table,
             "cqi_table": conditions.cqi_table,
         }
-        settings = {"combining": 1 + (conditions.combining.kind == "ir")}
+        settings = {
+            "combining": 1 + (conditions.combining.kind == "ir"),
+            "max_transmissions": conditions.max_transmissions,
+        }
         not_reported = conditions.scenario.e2.not_reported
         self._constant |= {name: value for name, value in settings.items() if name not in not_reported}
         self._full_buffer = torch.full((1,), torch.nan, device=self.device).expand(self.num_links)

@@ -32,7 +32,7 @@ from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
 
 SERVICE_MODEL: Final = "distila-la"
-SERVICE_MODEL_VERSION: Final = "1.1"
+SERVICE_MODEL_VERSION: Final = "1.2"
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """The size of e2term's buffers; a longer message cannot have come through an E2 termination."""
 

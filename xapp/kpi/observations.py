@@ -86,6 +86,8 @@ TABLE: Final[tuple[Column, ...]] = (
     Column("retx_mcs_mean", "mean MCS of these retransmissions; 0 without any", 0, NUM_MCS - 1, "DU HARQ"),
     Column("combining", "of retransmissions: 1 chase, 2 incremental redundancy", 1, 2, "DU setting",
            kind="node setting", wire_field="combining", in_simulator="sometimes"),
+    Column("max_transmissions", "HARQ transmissions of a block that the node allows, 1..8", 1, 8, "DU setting",
+           kind="node setting", wire_field="max_transmissions", in_simulator="sometimes"),
     Column("retx_mcs_sum", "sum of the MCS of these retransmissions", 0, NUM_MCS * MAX_COUNT, "DU HARQ",
            wire_field="retx_mcs_sum", policy_input=False),
     Column("cqi_table", "TS 38.214 CQI table 1..3", 1, 3, "RRC configuration",
