@@ -286,7 +286,7 @@ def _meta(config: BundledTraceConfig, ues: list[Ue], seed: int) -> TraceMeta:
             "one independent TR 38.901 TDL channel per UE: no geometry, beams, precoding or handover",
             f"mean SNR evenly over {low:g} to {high:g} dB in every speed class: no real cell's distribution",
             "shadowing drifts around its mean as in UMa, over the distance that the UE travels",
-            f"one UE in {config.interfered_every} hears a neighbour go on and off, white over PRBs",
+            f"one UE in {config.interfered_every} has a neighbour that switches on and off, white over PRBs",
             "effective SINR by EESM, beta following the SINR; rounded to 0.1 dB",
             f"CQI at 10 % BLER, measured with N(0, {config.cqi_bias_db:g} dB) per UE and"
             f" N(0, {config.cqi_error_db:g} dB) per report; undelayed, the DU adds period and delay",

@@ -1,4 +1,4 @@
-"""OLLA in the SINR domain, as Sionna's ``OuterLoopLinkAdaptation`` does it: the baseline of simulations.
+"""OLLA in the SINR domain, as in Sionna's ``OuterLoopLinkAdaptation``: the baseline of simulations.
 
 The offset is added to a reported effective SINR [dB]; the MCS is the highest whose BLER there stays below the target.
 Settings are those of `distila.xapp.policy.olla`, in dB. float32, so that it can be compared decision for decision.
@@ -65,7 +65,7 @@ class SinrOlla:
         self.offset_db: Float32Array = np.zeros(num_ues, np.float32)
 
     def update(self, ack: Float32Array, nack: Float32Array) -> None:
-        """Move the offsets by the counts of first transmissions acknowledged and refused, [ue]."""
+        """Move the offsets by the counts of ACK and NACK of first transmissions, [ue]."""
         step = np.float32(self.config.step_on_ack) * ack - np.float32(self.config.step_on_nack) * nack
         self.offset_db = np.clip(
             self.offset_db + step.astype(np.float32), -self.config.max_offset, self.config.max_offset

@@ -9,12 +9,12 @@ develop branch, ``update_bler_stats`` and ``nr_adapt_mcs_from_bler``, take the s
   one down, not below the lowest. Else the MCS stays. Defaults of the configuration: lower 0.05, upper 0.15, lowest 0.
 * The first MCS is 9, the first ``bler`` the middle of the two thresholds.
 
-Older versions rose after more than 9 transmissions, fell on errors only above MCS 6 and for want of activity only above
-MCS 9; the settings ``quiet`` and ``min_mcs`` come close. The MAC documentation speaks of a 50 ms window; the code has
-10 frames.
+Older versions raised the MCS after more than 9 transmissions, lowered it for errors only above MCS 6, and for lack of
+activity only above MCS 9; the settings ``quiet`` and ``min_mcs`` come close. The MAC documentation speaks of a 50 ms
+window; the code has 10 frames.
 
 Two things differ here. OpenAirInterface counts retransmissions when it schedules them, so a DTX counts as an error;
-here it counts not at all, as for every baseline. And CQI plays no part, neither there nor here.
+here it is not counted, as in every baseline. Neither uses the CQI.
 """
 
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ class BlerWindowSettings:
     window_ms: float = 100.0
     """Time between two steps."""
     memory: float = 0.9
-    """Weight of the BLER before, against the window's."""
+    """Weight of the previous BLER; the window's has the rest."""
     quiet: float = 3.0
-    """A window of at most so many transmissions counts as no activity, on which the MCS falls."""
+    """A window of at most this many transmissions counts as no activity, which lowers the MCS."""
     initial_mcs: float = 9.0
-    """Where a link starts."""
+    """First MCS of a link."""
     min_mcs: float = 0.0
     """Lowest MCS."""
 

@@ -1,6 +1,6 @@
-"""Genies: link adaptation that knows the slot's true error rates. Nobody can; they are marks to compare with.
+"""Genies: link adaptation that knows the slot's true error rates, which no real policy can. They are references.
 
-They know the slot that the report is of, so they mean something inside the DU only; an xApp's decision acts later.
+They know the slot of the report, so they make sense in the DU only; an xApp's decision takes effect later.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class GenieSettings:
 class Genie:
     """The MCS with the largest expected number of bits from the first transmission, ``tbs * (1 - tbler)``.
 
-    The first transmission alone: what retransmissions with combining could still earn is not weighed.
+    The first transmission alone: what retransmissions could still deliver is not counted.
     """
 
     name = "genie"
@@ -39,7 +39,7 @@ class Genie:
 
 @dataclass(frozen=True)
 class GenieTargetSettings:
-    """Settings of the genie that keeps to an error rate."""
+    """Settings of the genie with a target error rate."""
 
     target: float = 0.1
     """True error rate that the MCS must not exceed."""

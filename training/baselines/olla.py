@@ -2,12 +2,12 @@
 
 The **inner loop** (`Illa`) takes the SINR that the latest CQI stands for and the highest MCS whose nominal error rate
 there does not exceed a target. The **outer loop** (`Olla`) adds an offset to that SINR: on a NACK it falls by a step,
-on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the first-transmission BLER equals the
+on an ACK it rises by ``step * target / (1 - target)``, so that it settles where the first-transmission BLER equals the
 target (Sampath, Kumar, Holtzman, VTC 1997; Pedersen et al., VTC 2007). `CqiOlla` does the same in the CQI domain, as
 srsRAN Project's scheduler, with exactly the decisions of `distila.xapp.policy.olla.CqiOlla`.
 
-A link that reports no CQI starts from a stated SINR (or CQI) and is steered by HARQ alone, which is why its offset may
-go much further.
+A link that reports no CQI starts from a configured SINR (or CQI) and follows HARQ feedback alone, so its offset has a
+much wider range.
 """
 
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ class CqiOllaSettings:
     max_offset: float = 4.0
     """The offset stays within plus and minus this, in CQI steps."""
     initial_cqi: float = 7.0
-    """Where a link starts that has never reported a CQI; its offset may span the whole CQI range."""
+    """First CQI of a link that has never reported one; its offset may span the whole CQI range."""
 
     def __post_init__(self) -> None:
         check(

@@ -1,25 +1,26 @@
 """SALAD, self-adaptive link adaptation: SINR from ACK and NACK alone, with a step size that adapts itself.
 
 Wiesmayr, Maggi, Cammerer, Hoydis, Aït Aoudia, Keller, "SALAD: Self-adaptive link adaptation" (arXiv 2510.05784).
-Written from the paper's facts; the authors' own code is for non-commercial use and was not read.
+Written from the paper; the authors' own code is for non-commercial use and was not read.
 
 * **Model**: ``bler(mcs, s) = 1 - sigmoid((s - centre) / scale)``, fitted to the curves; scale within 0.5 to 2 dB.
 * **Student**, on every feedback: one step of gradient descent on the cross-entropy, ``s += lr * (bler - nack) / scale``
   with bler within 0.05 to 0.95.
-* **Teacher**, now and then: the SINR over the last 300 feedbacks as a piecewise linear curve that minimises the same
-  loss, by gradient descent. Each link goes on with the ``lr`` of 0.1 to 1.9 whose student would have followed it best.
+* **Teacher**, every ``teacher_period`` slots: the SINR over the last 300 feedbacks as a piecewise linear curve that
+  minimises the same loss, by gradient descent. Each link goes on with the ``lr`` of 0.1 to 1.9 whose student would have
+  followed it best.
 * **Choice**: the highest MCS with ``bler <= tau``. Where the last 15 feedbacks failed less often than predicted, by
   ``z = mean(bler - nack) / sd > 0.25``, the SINR may be underestimated: with probability 0.15 the choice is made with
   tau 0.95 instead (probing). ``tau`` integrates ``target - nack`` with gain 0.02, within 0.001 to 0.99.
 
-What the facts leave open, and how it is here: the bounds on the scale hold wherever the model is used, not in the step
-alone (the curves of large blocks are far steeper, 0.07 dB; with them as they are tau has no grip, and the BLER stayed
-at 0.12 for a target of 0.05 on a still channel); sd is that of the predicted outcomes, ``sqrt(mean(bler (1 - bler)))``;
-candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak springs so that it stays finite where all
-feedback agrees; the student's error is the mean square against that curve. Added: the estimate stays within 3 dB of the
-SINR range of the MCS, and tau does not rise at the top MCS nor fall at MCS 0; without these both would run away on a
-link that is better or worse than all MCS, and it would take hundreds of slots to come back. SALAD needs no CQI: the
-first one that a link reports sets the SINR, and no other is used.
+What the paper leaves open, and the choice here: the bounds on the scale hold wherever the model is used, not in the
+step alone (the curves of large blocks are far steeper, 0.07 dB; with the unbounded scale tau has no effect, and the
+BLER stayed at 0.12 for a target of 0.05 on a static channel); sd is that of the predicted outcomes,
+``sqrt(mean(bler (1 - bler)))``; candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak springs so that it stays
+finite where all feedback agrees; the student's error is the mean square against that curve. Added: the estimate stays
+within 3 dB of the SINR range of the MCS, and tau does not rise at the top MCS nor fall at MCS 0; without these both
+would run away on a link that is better or worse than all MCS, and it would take hundreds of slots to come back. SALAD
+needs no CQI: the first one that a link reports sets the SINR, and no other is used.
 """
 
 from dataclasses import dataclass
@@ -46,9 +47,9 @@ from distila.xapp.errors import InputError
 LEARNING_RATES: Final = tuple(round(0.1 + 0.2 * index, 1) for index in range(10))
 """Candidates for the student's step size."""
 MEMORY: Final = 300
-"""Feedbacks that the teacher looks back on."""
+"""Number of latest feedbacks that the teacher uses."""
 TEST: Final = 15
-"""Feedbacks that the decision to probe looks back on."""
+"""Number of latest feedbacks that the decision to probe uses."""
 
 # Powers of two above MEMORY and TEST: an index wraps by a mask, and one place is left for what is no feedback.
 _RING = 512
@@ -89,7 +90,7 @@ class SaladSettings:
     initial_learning_rate: float = 1.0
     """Step size until the teacher has chosen one."""
     teacher_period: int = 300
-    """Slots between two lessons; 0: no teacher."""
+    """Slots between two runs of the teacher; 0: no teacher."""
 
     def __post_init__(self) -> None:
         check(
@@ -219,7 +220,7 @@ class _Choice:
 
 
 class _Teacher:
-    """Looks back on the feedback of each link and picks its learning rate."""
+    """Chooses the learning rate of each link from its recent feedback."""
 
     def __init__(self, centre: Tensor, scale: Tensor, feedback: Feedback, low_db: float, high_db: float) -> None:
         self._centre = centre[feedback.mcs].to(torch.float32)  # [index]
@@ -234,7 +235,7 @@ class _Teacher:
         self._weight = (1 - (knot - torch.arange(_KNOTS, device=device)).abs()).clamp(min=0)
 
     def teach(self, ring: Tensor, count: Tensor, sinr_db: Tensor, learning_rate: Tensor) -> None:
-        """Set the learning rates of those links that have feedback enough.
+        """Set the learning rates of the links with enough feedback.
 
         Args:
             ring: uint8 [place, link], feedback indices.

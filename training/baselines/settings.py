@@ -65,9 +65,9 @@ def check_order(owner: str, low_name: str, low: float, high_name: str, high: flo
 
 
 class Feedback:
-    """Reads HARQ feedback: every (MCS, outcome) has an index, by which tables tell what it teaches.
+    """Reads HARQ feedback: every (MCS, outcome) has an index, the row of tables that say how to update.
 
-    NONE and DTX teach nothing: with the one there was no first transmission, with the other the UE missed the grant,
+    NONE and DTX update nothing: NONE means that there was no first transmission, DTX that the UE missed the grant,
     which says something about the PDCCH but nothing about the transport block's MCS.
     """
 
@@ -88,7 +88,7 @@ class Feedback:
         return torch.add(report.outcome[slot], report.mcs[slot], alpha=OUTCOMES).clamp_(0, self.size - 1)
 
     def steered(self, target: float, step_on_nack: float) -> Tensor:
-        """What an outer loop adds on each feedback so that it rests at the target, float32 [index].
+        """What an outer loop adds on each feedback so that it settles at the target, float32 [index].
 
         Frozen upwards at the top MCS and downwards at MCS 0: there it would run away without effect.
 

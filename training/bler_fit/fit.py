@@ -26,11 +26,11 @@ What is fitted
 
 What is filled in
     Code blocks above 2000 bits: node 8448 has the centre, skew and tail of node 2000 plus the change of the
-        capacity limit (whole symbols), and the scale of node 2000 times sqrt(2000 / 8448), as the normal
-        approximation has it (dispersion falls with the square root of the block length; the centre stays).
+        capacity limit (whole symbols), and the scale of node 2000 times sqrt(2000 / 8448), as in the normal
+        approximation (dispersion falls with the square root of the block length; the centre stays).
     QPSK below Sionna's lowest rate, 251/1024 (table 1 MCS 0-2, table 2 MCS 0-1, table 3 MCS 0-8): the lowest
         simulated QPSK curve, moved as follows. Down to the mother code rate of LDPC base graph 2 the gap to
-        capacity is kept. Below it the standard repeats coded bits, and repetition in AWGN is worth exactly its
+        capacity is kept. Below it the standard repeats coded bits, and repetition in AWGN gains exactly its
         energy: the centre moves by 10 log10 of the rate ratio. Scale, skew and tail are kept throughout.
 
 How far the filling can be trusted
@@ -119,7 +119,7 @@ def capacity_snr_db(cbs_bits: float, code: Code) -> float:
 def noise_std(bler: Float64Array) -> Float64Array:
     """Standard deviation of a simulated BLER.
 
-    Sionna does not tell the number of blocks; the values are multiples of 1/600 where most blocks fail and of
+    Sionna does not state the number of blocks; the values are multiples of 1/600 where most blocks fail and of
     1/3000 where few do.
     """
     blocks = np.clip(500.0 / np.maximum(bler, 1e-9), 600.0, 3000.0)

@@ -1,10 +1,10 @@
-"""Outer-loop link adaptation, the baseline that every RAN has: an offset steered by ACK and NACK over an inner loop.
+"""Outer-loop link adaptation, the baseline that every RAN has: an offset, moved by ACK and NACK, on an inner loop.
 
-On a NACK the offset falls by a step, on an ACK it rises by ``step * target / (1 - target)``, so that it rests where the
-first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997).
-Here the offset is added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU runs this,
-and `distila.training.olla_bundle` exports it as an ONNX bundle that takes the same decisions.
-(`distila.training.sinr_olla` has the form that works on a SINR in dB.)
+On a NACK the offset falls by a step, on an ACK it rises by ``step * target / (1 - target)``, so that it settles where
+the first-transmission BLER equals the target (Pedersen et al., VTC 2007; Sampath et al., VTC 1997). Here the offset is
+added to the CQI and the sum mapped to an MCS, as srsRAN Project's scheduler does. A DU runs this, and
+`distila.training.olla_bundle` exports it as an ONNX bundle that takes the same decisions. (`distila.training.sinr_olla`
+has the form that works on a SINR in dB.)
 
 All arithmetic is float32, because the exported graph's is: a decision on the edge falls the same way in both.
 """
@@ -29,13 +29,13 @@ class OllaConfig:
     """
 
     target_bler: float = 0.15
-    """First-transmission BLER at which the offset rests."""
+    """First-transmission BLER at which the offset settles."""
     step_on_nack: float = 0.02
     """How far the offset falls on a NACK."""
     max_offset: float = 4.0
     """The offset stays within plus and minus this."""
     initial_cqi: int = 7
-    """Where a UE starts that has never reported a CQI; its offset may then span the whole CQI range."""
+    """CQI assumed for a UE that has never reported one; its offset may then span the whole CQI range."""
 
     def __post_init__(self) -> None:
         if not 0 < self.target_bler < 0.5:
@@ -63,7 +63,7 @@ class CqiOlla:
 
     The MCS between two CQI is interpolated linearly and rounded down. At the highest MCS of the CQI table an ACK does
     not raise the offset, and at MCS 0 a NACK does not lower it: there it would run away without effect. A UE that has
-    never reported a CQI starts at ``initial_cqi`` and is steered by HARQ alone. CQI 0 (out of range) means MCS 0.
+    never reported a CQI starts at ``initial_cqi`` and follows HARQ feedback alone. CQI 0 (out of range) means MCS 0.
 
     Args:
         config: steps, target, bounds.
@@ -88,8 +88,8 @@ class CqiOlla:
 
         Args:
             mcs: [ue], the MCS that the feedback is for.
-            ack: [ue], how many first transmissions at it were acknowledged.
-            nack: [ue], how many were refused.
+            ack: [ue], number of first transmissions with an ACK.
+            nack: [ue], number of first transmissions with a NACK.
         """
         rise = self._step_on_ack * (ack * (mcs < self.max_mcs))
         fall = self._step_on_nack * (nack * (mcs > 0))

@@ -1,4 +1,4 @@
-"""Per-UE memory as struct-of-arrays: one row per UE, bounded, the UE unseen for longest makes room.
+"""Per-UE memory as struct-of-arrays: one row per UE, bounded; the UE that was not reported for longest is evicted.
 
 `UeTable` hands out the rows, by (cell, UE key); a UE that returns after it was evicted starts as a new one. What a
 policy and its guard remember of a UE from one report to the next is in a `UeMemory`, one for each policy that runs.
@@ -23,9 +23,9 @@ class UeMemory:
     Attributes:
         state: [capacity, state_size], the policy's memory.
         recent: [capacity, 4], the breaker's fading counts of first transmissions, those of them that failed,
-            retransmissions that sufficed, and those that did not.
-        held_slots: [capacity], for how many more slots the breaker holds the UE on native.
-        idle_slots: [capacity], for how long there was no HARQ feedback.
+            retransmissions that were decoded, and those that were not.
+        held_slots: [capacity], number of slots for which the breaker still holds the UE on native.
+        idle_slots: [capacity], slots since the latest HARQ feedback.
     """
 
     capacity: int
@@ -58,10 +58,10 @@ class UeTable:
     """The table of ``capacity`` rows, so memory is bounded by construction.
 
     Attributes:
-        memories: what is forgotten with a UE.
+        memories: what is cleared when a UE is evicted.
         total_first_tx: [capacity], the UE's counter at its latest report, NaN = never measured.
         episode: [capacity], number of the UE's episode: from when it was first seen, until its counter started anew or
-            it made room. No two episodes have the same.
+            it was evicted. No two episodes have the same.
     """
 
     capacity: int
