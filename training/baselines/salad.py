@@ -16,11 +16,11 @@ Written from the paper; the authors' own code is for non-commercial use and was 
 What the paper leaves open, and the choice here: the bounds on the scale hold wherever the model is used, not in the
 step alone (the curves of large blocks are far steeper, 0.07 dB; with the unbounded scale tau has no effect, and the
 BLER stayed at 0.12 for a target of 0.05 on a static channel); sd is that of the predicted outcomes,
-``sqrt(mean(bler (1 - bler)))``; candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak springs so that it stays
-finite where all feedback agrees; the student's error is the mean square against that curve. Added: the estimate stays
-within 3 dB of the SINR range of the MCS, and tau does not rise at the top MCS nor fall at MCS 0; without these both
-would run away on a link that is better or worse than all MCS, and it would take hundreds of slots to come back. SALAD
-needs no CQI: the first one that a link reports sets the SINR, and no other is used.
+``sqrt(mean(bler (1 - bler)))``; candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak
+springs so that it stays finite where all feedback agrees; the student's error is the mean square against that curve.
+Added: the estimate stays within 3 dB of the SINR range of the MCS, and tau does not rise at the top MCS nor fall at
+MCS 0; without these both would run away on a link that is better or worse than all MCS, and it would take hundreds of
+slots to come back. SALAD needs no CQI: the first one that a link reports sets the SINR, and no other is used.
 """
 
 from dataclasses import dataclass
