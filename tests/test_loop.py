@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distila.schemas import e2sm_v1_pb2 as pb
-from distila.xapp.e2.codec import Identity, decode_control, encode_indication
+from distila.xapp.e2.codec import Identity, decode_control, decode_indication_header, encode_indication
 from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import ACK, MCS, NACK, NATIVE, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
@@ -335,3 +335,14 @@ def test_feedback_beyond_the_running_total_is_counted():
     loop.decide(report(1, total=100, ack=1))
     loop.decide(report(2, total=101, ack=4))
     assert loop.stats.noticed["harq_beyond_total"] == 3
+
+
+def test_a_header_that_is_decoded_already_gives_the_same_control_message():
+    plain, decoded = make_loop(), make_loop()
+    for sequence in range(1, 4):
+        header, message = wire(report(sequence, ack=3, nack=1))
+        answer = plain.step(header, message)
+        assert answer is not None
+        assert decoded.step_decoded(decode_indication_header(header), message) == answer
+    assert decoded.step_decoded(decode_indication_header(header), b"\xff") is None
+    assert decoded.stats.dropped == {"malformed_message": 1}

@@ -224,7 +224,7 @@ def test_a_new_ue_on_an_old_rnti_is_another_unit(timid):
 
     class Meter:
         def record(self, decided):
-            units.append(decided.seating.units.tolist())
+            units.append(decided.assignment.units.tolist())
 
         def shadowed(self, *_): ...
 

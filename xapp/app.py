@@ -1,4 +1,4 @@
-"""The running xApp: transport, inbox and decision loop put together, until it is told to stop."""
+"""The running xApp: transport, inbox, decision loop and platform, from start to stop."""
 
 import gc
 import logging
@@ -20,8 +20,8 @@ from distila.xapp.e2.transport import Transport
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import resolve_bundle
-from distila.xapp.ric.config import HttpConfig
-from distila.xapp.ric.steering import Steering, Watcher
+from distila.xapp.ric.platform_config import HttpConfig
+from distila.xapp.ric.reload import ConfigWatcher, Reloader
 from distila.xapp.rollout.controller import RolloutController
 from distila.xapp.rollout.store import open_store
 
@@ -52,7 +52,7 @@ TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = 
     "rmr": _rmr,
     "edgeric": _edgeric,
 }
-"""How each transport that the configuration can name is made."""
+"""The factory of each transport that the configuration can name."""
 
 
 class Xapp:
@@ -60,9 +60,9 @@ class Xapp:
 
     Args:
         config: settings.
-        exit_on_end: end when the E2 node ends its stream in good order, as a replay does.
-        config_file: where the settings were read from; None: from nowhere, and they do not change.
-        load: reads them again, with what the command line put on top.
+        exit_on_end: end when the E2 node closes its stream without an error, as a replay does.
+        config_file: file that the settings were read from and that is checked for changes; None: no file.
+        load: reads the settings again, with the options of the command line applied.
 
     Raises:
         InputError: the policy or the settings cannot be used.
@@ -78,16 +78,13 @@ class Xapp:
         identity = Identity(app_instance_id=config.instance_id)
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
-        make = TRANSPORTS.get(config.e2.transport)
-        if make is None:
-            raise InputError(f"e2.transport = {config.e2.transport!r}: this version has {', '.join(TRANSPORTS)}")
-        self._transport = make(config.e2, identity, exit_on_end)
-        steering = Steering(self.loop, config, None if config.ric is None else config.ric.policies)
+        self._transport = TRANSPORTS[config.e2.transport](config.e2, identity, exit_on_end)
+        reloader = Reloader(self.loop, config, None if config.ric is None else config.ric.policies)
         self._watcher = None
         if config.watch_every_s is not None:
             file = None if load is None else config_file
-            self._watcher = Watcher(steering, config.watch_every_s, file, load or (lambda: config))
-        self.platform = None if config.http is None else self._platform(config, config.http, steering, config_file)
+            self._watcher = ConfigWatcher(reloader, config.watch_every_s, file, load or (lambda: config))
+        self.platform = None if config.http is None else self._platform(config, config.http, reloader, config_file)
         self.rollout: RolloutController | None = None
         if config.rollout is not None:
             self.rollout = RolloutController(self.loop, open_store(config.rollout.store), config.instance_id)
@@ -97,25 +94,25 @@ class Xapp:
                 attach(self.rollout, config.rollout, self.platform)
 
     def _platform(
-        self, config: RunConfig, http: HttpConfig, steering: Steering, config_file: Path | None
+        self, config: RunConfig, http: HttpConfig, reloader: Reloader, config_file: Path | None
     ) -> "Platform":
         try:
             from distila.xapp.ric.platform import Platform
         except ModuleNotFoundError as error:
             raise InputError(f"http and ric need the package {error.name!r}: pip install 'distila[ric]'") from None
         source = None if config_file is None else read_descriptor(config_file)
-        return Platform(config, http, self.loop, self._transport, steering, self.stats, source)
+        return Platform(config, http, self.loop, self._transport, reloader, self.stats, source)
 
     def run(self, stop: threading.Event) -> None:
-        """Decide until ``stop`` is set or the E2 node is done; then unsubscribe and deregister.
+        """Decide until ``stop`` is set or the E2 node ends its stream; then unsubscribe and deregister.
 
         Raises:
-            InputError: the E2 node refused the subscription for good, or a port cannot be had.
+            InputError: the E2 node rejected the subscription for good, or a port is not available.
         """
-        # The receive thread must get its turn while a decision is computed, or old indications pile up where the inbox
-        # cannot replace them.
+        # The receive thread must run while a decision is computed, or old indications queue up in the transport, where
+        # the inbox cannot replace them.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        # What start-up made lives as long as the process: the collector need not look at it again and again.
+        # Objects made at start-up live as long as the process, so the garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         try:
@@ -127,11 +124,11 @@ class Xapp:
             if self.rollout is not None:
                 self.rollout.start()
             while not stop.is_set() and not self._inbox.closed:
-                self._turn(_IDLE_S)
-            # What had come in by now is still decided on.
+                self._decide_next(_IDLE_S)
+            # Indications received by now are still decided on.
             self._inbox.close()
             while not self._inbox.closed:
-                self._turn(0)
+                self._decide_next(0)
         finally:
             if self._watcher is not None:
                 self._watcher.stop(_IDLE_S)
@@ -143,26 +140,26 @@ class Xapp:
         if self._transport.failure is not None:
             raise InputError(self._transport.failure)
 
-    def _turn(self, wait_s: float) -> None:
-        """Decide on one indication, if one comes in time."""
+    def _decide_next(self, wait_s: float) -> None:
+        """Decide on one indication, if one is received within the time."""
         if self.platform is not None:
-            self.platform.health.moved()
+            self.platform.health.loop_ran()
         received = self._inbox.take(wait_s)
         if received is None:
             return
         try:
-            control = self.loop.step(received.header, received.message, received.received_ns)
+            control = self.loop.step_decoded(received.header, received.message, received.received_ns)
             if control is not None:
                 self._transport.send(*control)
         except Exception:
-            # A fault in one indication must not end the service of all the others.
+            # A fault in one indication must not stop the decisions on all the others.
             self.loop.stats.dropped["internal_error"] += 1
-            # The same fault in every indication must not fill the disk either.
+            # A fault that repeats with every indication must not fill the disk with log lines.
             if self.loop.stats.dropped["internal_error"] <= _LOGGED_ERRORS:
                 log.exception("indication dropped: internal error")
 
     def stats(self) -> dict[str, Any]:
-        """Counters of loop, inbox and transport together; from any thread."""
+        """Counters of loop, inbox, transport, platform and rollout; may be called from any thread."""
         stats = self.loop.stats.as_dict()
         stats["dropped"] = _sum(self.loop.stats.dropped, self._inbox.dropped)
         stats["outcomes"] = _sum(self._transport.outcomes)
@@ -175,7 +172,7 @@ class Xapp:
 
 
 def _sum(*counters: Mapping[str, int]) -> dict[str, int]:
-    """Counters added up. Copied first: another thread may be counting."""
+    """The sum of counters, each copied first because another thread may be counting."""
     total: Counter[str] = Counter()
     for counter in counters:
         total.update(dict(counter))

@@ -14,9 +14,9 @@ from distila.xapp.errors import InputError, first_error
 from distila.xapp.loop import LoopConfig
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 from distila.xapp.policy.guard import GuardConfig
-from distila.xapp.ric.config import HttpConfig, RicConfig
 from distila.xapp.ric.descriptor import is_descriptor, parse_descriptor
-from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.ric.platform_config import HttpConfig, RicConfig
+from distila.xapp.rollout.rollout_config import RolloutConfig
 
 
 class E2Config(BaseModel):

@@ -1,8 +1,9 @@
 """The decision loop: one indication in, one control message out, all its UEs in one call of the policy.
 
-`DecisionLoop.step` takes and gives octet strings; `DecisionLoop.decide` is the same between decoding and encoding, for
-an in-process E2 node that has arrays already. Both run to completion on the caller's thread. Order is kept per cell:
-what arrives twice or late is dropped and counted, a node that restarted is recognised.
+`DecisionLoop.step` takes and returns octet strings, `DecisionLoop.step_decoded` an indication whose header is decoded
+already; `DecisionLoop.decide` is the part between decoding and encoding, for an in-process E2 node that has arrays. All
+run to completion on the caller's thread. Order is kept per cell: an indication that arrives twice or late is dropped
+and counted, a node that restarted is recognised.
 """
 
 import logging
@@ -17,11 +18,12 @@ import numpy as np
 from numpy import count_nonzero
 from pydantic import BaseModel, ConfigDict, Field
 
+from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import ControlEncoder, Identity, Rejected, decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import NATIVE, Decisions, KpiReport
 from distila.xapp.nr.arrays import IntArray
-from distila.xapp.policy.arm import Arm, Decided, Engine, Lineup, Meter, Seating
+from distila.xapp.policy.arm import Arm, CellAssignment, Decided, Engine, Lineup, Meter
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig, Limits, deadline_missed
 from distila.xapp.policy.ue_table import UeTable
@@ -38,16 +40,24 @@ class LoopConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arm: str = Field(default="policy", min_length=1, description="name of the arm that decisions carry")
+    arm: str = Field(default="policy", min_length=1, description="name of the arm that is written into decisions")
     ue_capacity: int = Field(
-        default=8192, ge=1, le=1_000_000, description="UEs remembered; the longest unseen goes first"
+        default=8192,
+        ge=1,
+        le=1_000_000,
+        description="UEs whose memory is kept; the UE not seen for longest is forgotten first",
     )
-    cell_capacity: int = Field(default=1024, ge=1, description="cells remembered; the longest unseen goes first")
-    valid_for_periods: int = Field(
-        default=2, ge=1, le=1000, description="report periods that a decision outlives its indication"
+    cell_capacity: int = Field(
+        default=1024,
+        ge=1,
+        description="cells whose order of indications is kept; the cell not seen for longest is forgotten first",
     )
+    valid_for_periods: int = Field(default=2, ge=1, le=1000, description="report periods for which a decision is valid")
     valid_for_extra_slots: int = Field(
-        default=16, ge=0, le=1_000_000, description="added to that, for the way there and back"
+        default=16,
+        ge=0,
+        le=1_000_000,
+        description="slots added to that, for the delay from the E2 node to the xApp and back",
     )
 
     def valid_for_slots(self, period_slots: int) -> int:
@@ -59,13 +69,13 @@ class LoopConfig(BaseModel):
 class _CellOrder:
     sequence: int
     timestamp_us: int
-    # The latest indication that was taken for a late one, and how many such came in order without a newer between.
+    # The latest indication that was dropped as late, and how many such arrived in order without a newer one between.
     late_sequence: int = -1
     late_in_order: int = 0
 
 
-def _began_anew(order: _CellOrder, sequence: int) -> bool:
-    """Whether what looks late is a restarted node with its clock set back: late ones do not keep coming in order."""
+def _restarted(order: _CellOrder, sequence: int) -> bool:
+    """Whether late indications come from a restarted node with its clock set back: such ones keep arriving in order."""
     in_order = sequence == order.late_sequence + 1
     order.late_in_order = order.late_in_order + 1 if in_order else 1
     order.late_sequence = sequence
@@ -78,8 +88,8 @@ class DecisionLoop:
     Args:
         bundle: the policy.
         config: settings.
-        guard_config: limits on what may go out.
-        identity: who the control messages come from.
+        guard_config: limits on the decisions that may be sent.
+        identity: the sender in control messages.
         clock_ns: monotonic clock, replaced in tests.
     """
 
@@ -96,22 +106,22 @@ class DecisionLoop:
         self.stats = LoopStats()
         self.meter: Meter | None = None
         self.limits = Limits(guard_config or GuardConfig())
-        """What the guard enforces; may be replaced while decisions are made."""
+        """The limits that the guard enforces; may be replaced while decisions are made."""
         self._encoder = ControlEncoder(identity or Identity())
         self._clock_ns = clock_ns
         self._ues = UeTable(self.config.ue_capacity)
         self._order: dict[str, _CellOrder] = {}
-        self._seats: dict[str, Seating] = {}
+        self._assignments: dict[str, CellAssignment] = {}
         self._engine_of_row = np.full(self.config.ue_capacity, _NO_ENGINE)
         self._shadow_counts: Counter[str] = Counter()
         self._change = threading.Lock()
         self._next = Lineup((Arm(self.config.arm, self.engine(bundle)),))
         self._lineup = self._next
-        self._take_place()
+        self._adopt_lineup()
 
     @property
     def bundle(self) -> Bundle:
-        """The policy of the default arm; where that has none, the latest it had."""
+        """The policy of the default arm; if that arm has none now, its latest policy."""
         engine = self._next.arms[0].engine
         if engine is not None:
             self._bundle = engine.bundle
@@ -123,13 +133,13 @@ class DecisionLoop:
         return self._next
 
     def engine(self, bundle: Bundle) -> Engine:
-        """A bundle made ready for this loop, under its limits; warmed up by the caller's thread."""
+        """An engine that runs a bundle under this loop's limits, warmed up on the caller's thread."""
         return Engine(bundle, self.limits, self.config.ue_capacity)
 
     def swap(self, bundle: Bundle, arm: str | None = None) -> None:
-        """Put another policy in place of an arm's; from any thread, in force between two indications.
+        """Replace the policy of an arm; from any thread, with effect from the next indication.
 
-        The memory of the arm's UEs starts anew, unless the graph is the same.
+        The memory of the arm's UEs is cleared, unless the graph is the same.
 
         Args:
             bundle: the new policy.
@@ -153,24 +163,25 @@ class DecisionLoop:
             self._next = Lineup(swapped(lineup.arms), lineup.assign, swapped(lineup.shadows))
 
     def deploy(self, lineup: Lineup) -> None:
-        """Set the arms, from any thread; in force between two indications.
+        """Set the arms; from any thread, with effect from the next indication.
 
-        A UE that changes to another engine is new to it, even to its shadow: that has heard how others' decisions went.
+        A UE that changes to another engine starts with an empty memory there, even if the engine ran as its shadow: the
+        shadow's memory reflects decisions of another policy.
         """
         with self._change:
             self._next = lineup
 
-    def _take_place(self) -> None:
-        """Make the lineup of `deploy` or `swap` the one that decides."""
+    def _adopt_lineup(self) -> None:
+        """Start to use the lineup set by `deploy` or `swap`."""
         lineup = self._next
         for engine in lineup.engines:
             if engine not in self._lineup.engines:
-                # It ran for none of these UEs, or long ago.
+                # Its memory is of other UEs, or of long ago.
                 engine.memory.clear()
         self._lineup = lineup
         self._ues.memories = [engine.memory for engine in lineup.engines]
         self._arms = [(arm.name, arm.digest) for arm in lineup.arms]
-        self._seats.clear()
+        self._assignments.clear()
 
     def step(
         self, header_data: bytes, message_data: bytes, received_ns: int | None = None
@@ -188,10 +199,24 @@ class DecisionLoop:
         start_ns = self._clock_ns()
         try:
             header = decode_indication_header(header_data)
+        except Rejected as rejection:
+            self._reject(rejection)
+            return None
+        return self._step(header, message_data, start_ns, received_ns)
+
+    def step_decoded(
+        self, header: pb.IndicationHeader, message_data: bytes, received_ns: int | None = None
+    ) -> tuple[bytes, bytes] | None:
+        """As `step`, for a caller that has decoded and checked the header already, as the inbox does."""
+        return self._step(header, message_data, self._clock_ns(), received_ns)
+
+    def _step(
+        self, header: pb.IndicationHeader, message_data: bytes, start_ns: int, received_ns: int | None
+    ) -> tuple[bytes, bytes] | None:
+        try:
             report = decode_indication(header, message_data, self.stats.noticed)
         except Rejected as rejection:
-            self.stats.dropped[rejection.reason] += 1
-            log.debug("indication refused: %s", rejection)
+            self._reject(rejection)
             return None
         decoded_ns = self._clock_ns()
         decisions = self.decide(report, start_ns if received_ns is None else received_ns)
@@ -206,6 +231,10 @@ class DecisionLoop:
         latency["total"].add((end_ns - start_ns) / 1000)
         return control
 
+    def _reject(self, rejection: Rejected) -> None:
+        self.stats.dropped[rejection.reason] += 1
+        log.debug("indication rejected: %s", rejection)
+
     def decide(self, report: KpiReport, received_ns: int | None = None) -> Decisions | None:
         """Decide on one decoded report; None where it is dropped (counted by reason)."""
         start_ns = self._clock_ns()
@@ -218,15 +247,15 @@ class DecisionLoop:
             self.stats.dropped["too_many_ues"] += 1
             return None
         if self._next is not self._lineup:
-            self._take_place()
+            self._adopt_lineup()
         rows = self._ues.rows(report, self.stats.noticed)
         self._watch_counters(report, rows)
-        seats = self._seats.get(report.cell_id)
-        if seats is None or seats.rows is not rows:
-            seats = self._seat(report, rows)
+        assigned = self._assignments.get(report.cell_id)
+        if assigned is None or assigned.rows is not rows:
+            assigned = self._assign(report, rows)
         stats = self.stats
         spent: list[tuple[int, int]] = []
-        kind, value, wanted = self._decide_all(report, seats, spent)
+        kind, value, wanted = self._decide_all(report, assigned, spent)
         guard_ns = self._clock_ns()
         elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
         if deadline_missed(self.limits.default, elapsed_us, kind, stats.guarded):
@@ -240,10 +269,10 @@ class DecisionLoop:
         stats.latency["infer"].add(infer_us)
         stats.latency["guard"].add(guarded_us)
         if self.meter is not None:
-            kept_back = (kind == NATIVE) & (wanted != NATIVE) if native else None
-            self.meter.record(Decided(report, seats, kept_back, [sum(times) / 1000 for times in spent]))
-        if seats.lineup.shadows:
-            self._shadow(report, seats, kind, value)
+            withheld = (kind == NATIVE) & (wanted != NATIVE) if native else None
+            self.meter.record(Decided(report, assigned, withheld, [sum(times) / 1000 for times in spent]))
+        if assigned.lineup.shadows:
+            self._shadow(report, assigned, kind, value)
         return Decisions(
             cell_id=report.cell_id,
             answers_sequence=report.sequence,
@@ -256,36 +285,36 @@ class DecisionLoop:
             kind=kind,
             value=value,
             arms=self._arms,
-            arm=seats.arm,
+            arm=assigned.arm,
         )
 
-    def _seat(self, report: KpiReport, rows: IntArray) -> Seating:
-        """Work out who belongs to which arm, as the UEs of the cell or the arms have changed."""
+    def _assign(self, report: KpiReport, rows: IntArray) -> CellAssignment:
+        """Assign the UEs of a cell to arms and engines, because the UEs or the arms have changed."""
         lineup = self._lineup
         arm = None if lineup.assign is None else lineup.assign(report)
-        seats = Seating.of(lineup, rows, self._ues.units(report, rows), arm)
+        assigned = CellAssignment.of(lineup, rows, self._ues.units(report, rows), arm)
         decides = np.full(len(rows), _NO_ENGINE)
-        for engine, index in seats.groups:
+        for engine, index in assigned.groups:
             mine = slice(None) if index is None else index
             decides[mine] = engine.number
-            came = self._engine_of_row[rows[mine]] != engine.number
-            engine.memory.reset(rows[mine][came])
+            is_new = self._engine_of_row[rows[mine]] != engine.number
+            engine.memory.reset(rows[mine][is_new])
         self._engine_of_row[rows] = decides
-        self._seats[report.cell_id] = seats
-        return seats
+        self._assignments[report.cell_id] = assigned
+        return assigned
 
     def _decide_all(
-        self, report: KpiReport, seats: Seating, spent: list[tuple[int, int]]
+        self, report: KpiReport, assigned: CellAssignment, spent: list[tuple[int, int]]
     ) -> tuple[IntArray, IntArray, IntArray]:
         """Kind, value, and the kind wanted before the guard, [ue]; appends each group's inference and guard time."""
-        groups = seats.groups
+        groups = assigned.groups
         if len(groups) == 1 and groups[0][1] is None:
-            return self._decide_group(groups[0][0], report, seats.rows, spent)
+            return self._decide_group(groups[0][0], report, assigned.rows, spent)
         kind, value, wanted = (np.zeros(report.num_ues, np.int64) for _ in range(3))
         kind[:] = wanted[:] = NATIVE
         for engine, index in groups:
             part = report if index is None else report.part(index)
-            rows = seats.rows if index is None else seats.rows[index]
+            rows = assigned.rows if index is None else assigned.rows[index]
             into = slice(None) if index is None else index
             kind[into], value[into], wanted[into] = self._decide_group(engine, part, rows, spent)
         return kind, value, wanted
@@ -302,14 +331,14 @@ class DecisionLoop:
         spent.append((infer_ns - state_ns, clock_ns() - infer_ns))
         return decided
 
-    def _shadow(self, report: KpiReport, seats: Seating, kind: IntArray, value: IntArray) -> None:
-        """Let the shadow arms decide; nothing of it goes out, and a fault in one of them is none of the others'."""
-        for arm in seats.lineup.shadows:
+    def _shadow(self, report: KpiReport, assigned: CellAssignment, kind: IntArray, value: IntArray) -> None:
+        """Let the shadow arms decide. Their decisions are not sent, and a fault in one does not affect other arms."""
+        for arm in assigned.lineup.shadows:
             if arm.engine is None:
                 continue
             try:
-                score, action = arm.engine.infer(arm.engine.matrix(report), seats.rows, self._shadow_counts)
-                decided = arm.engine.guarded(report, score, action, seats.rows, self._shadow_counts)
+                score, action = arm.engine.infer(arm.engine.matrix(report), assigned.rows, self._shadow_counts)
+                decided = arm.engine.guarded(report, score, action, assigned.rows, self._shadow_counts)
             except Exception:
                 self.stats.noticed["shadow_failed"] += 1
                 log.debug("shadow arm %s failed", arm.name, exc_info=True)
@@ -322,25 +351,25 @@ class DecisionLoop:
         order = self._order.get(report.cell_id)
         if order is None:
             if len(self._order) >= self.config.cell_capacity:
-                # Dicts keep insertion order, and cells are re-inserted when heard: the first is the longest unheard.
+                # Dicts keep insertion order, and each report re-inserts its cell: the first was not seen for longest.
                 forgotten = next(iter(self._order))
                 self._order.pop(forgotten)
-                self._seats.pop(forgotten, None)
+                self._assignments.pop(forgotten, None)
                 self.stats.noticed["cell_evicted"] += 1
             self._order[report.cell_id] = _CellOrder(report.sequence, report.timestamp_us)
             return True
         if report.sequence <= order.sequence:
-            if report.timestamp_us <= order.timestamp_us and not _began_anew(order, report.sequence):
+            if report.timestamp_us <= order.timestamp_us and not _restarted(order, report.sequence):
                 reason = "duplicate" if report.sequence == order.sequence else "out_of_order"
                 self.stats.dropped[reason] += 1
                 return False
-            # The sequence began anew, and time went on or the node's clock was set back with it: the node restarted.
+            # The sequence started again, and time went on or the node's clock was set back too: the node restarted.
             self.stats.noticed["node_restart"] += 1
         else:
             if report.sequence > order.sequence + 1:
                 self.stats.noticed["indications_missed"] += report.sequence - order.sequence - 1
             if report.timestamp_us < order.timestamp_us:
-                # The sequence is the better witness; a clock may be set back.
+                # The sequence is more reliable than the clock, which may be set back.
                 self.stats.noticed["time_backwards"] += 1
         if len(self._order) > 1:
             del self._order[report.cell_id]
@@ -350,12 +379,12 @@ class DecisionLoop:
         return True
 
     def _watch_counters(self, report: KpiReport, rows: IntArray) -> None:
-        """Compare running totals with what the reports add up to: shows lost feedback, and new UEs on old RNTIs."""
+        """Compare running totals with the sums of the reports: finds lost feedback, and new UEs on old RNTIs."""
         total = report.total_first_tx
         before = self._ues.total_first_tx[rows]
         unknown = np.isnan(total)
         if count_nonzero(unknown):
-            # A report without the total says nothing about it: the one known stays.
+            # A report may lack the total: then the known one stays.
             total = np.where(unknown, before, total)
         self._ues.total_first_tx[rows] = total
         lost = total - before - report.first_tx
@@ -363,9 +392,9 @@ class DecisionLoop:
             return
         restarted = np.asarray(total < before)
         if restarted.any():
-            # The counter starts anew at attach, so this is another UE on the same RNTI, or the same one re-attached.
+            # The counter starts at 0 at attach, so this is another UE on the same RNTI, or the same UE re-attached.
             self._ues.reset(rows[restarted])
-            self._seats.pop(report.cell_id, None)
+            self._assignments.pop(report.cell_id, None)
             self._ues.total_first_tx[rows[restarted]] = total[restarted]
             self.stats.noticed["ue_counter_restart"] += int(restarted.sum())
         lost = np.where(restarted | np.isnan(lost), 0, lost)

@@ -1,4 +1,4 @@
-"""What a decision loop did: counts by reason, and latency by stage. Nothing that is dropped goes uncounted."""
+"""Statistics of a decision loop: counts by reason, and latency by stage. Every drop is counted."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from distila.xapp.nr.arrays import Float64Array
 
 STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
-"""Stages of one decision; ``total`` is from the first byte in to the last byte out."""
+"""Stages of one decision; ``total`` is from the indication's octets to those of the control message."""
 
 
 _BUCKETS: Final = 22  # up to two seconds
@@ -78,11 +78,11 @@ class LoopStats:
     Attributes:
         indications: indications decided on.
         decisions: UE decisions sent, native ones included.
-        native: those of them that left the UE to the DU.
+        native: those of them by which the DU decides itself.
         dropped: indications not decided on, by reason.
         guarded: UE decisions the guard changed, by reason (see `distila.xapp.policy.guard`), and trips of its breaker.
-        noticed: what was odd but no ground to drop an indication, by reason: UEs left out, values out of range, gaps.
-        outcomes: UE decisions by what the E2 node said became of them.
+        noticed: irregularities that do not drop an indication, by reason: UEs left out, values out of range, gaps.
+        outcomes: UE decisions by the outcome that the E2 node reported.
         latency: by stage.
     """
 

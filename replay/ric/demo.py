@@ -34,7 +34,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, find_bundle, load_bundle, write_bundle
-from distila.xapp.ric.config import RicConfig
+from distila.xapp.ric.platform_config import RicConfig
 
 _UES: Final = 20
 _PERIOD_SLOTS: Final = 20

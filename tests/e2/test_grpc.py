@@ -159,7 +159,7 @@ def test_another_major_version_of_the_service_model_is_refused_in_one_line(nodes
     running.ended()
     assert isinstance(running.error, InputError)
     assert str(running.error) == (
-        f"E2 node 127.0.0.1:{node.port} refused the subscription: FAILED_PRECONDITION: "
+        f"E2 node 127.0.0.1:{node.port} rejected the subscription: FAILED_PRECONDITION: "
         "service model is 'distila-la' '2.0', expected distila-la 1.2"
     )
     assert not node.has_subscriber

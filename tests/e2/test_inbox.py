@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from distila.schemas import e2sm_v1_pb2 as pb
-from distila.xapp.e2.codec import Identity
+from distila.xapp.e2.codec import Identity, decode_indication_header
 from distila.xapp.e2.inbox import Inbox
 
 NOW_S = 0.0
@@ -35,9 +35,17 @@ def test_an_indication_is_handed_over_as_it_came():
     inbox = Inbox()
     put(inbox, "a", 7)
     received = inbox.take(NOW_S)
-    assert (received.header, received.message, received.received_ns) == (header("a", 7), b"a7", 7)
+    assert (received.header.cell_id, received.header.sequence) == ("a", 7)
+    assert (received.message, received.received_ns) == (b"a7", 7)
     assert inbox.take(NOW_S) is None
     assert not inbox.dropped
+
+
+def test_a_header_that_the_transport_has_decoded_is_not_decoded_again(monkeypatch):
+    inbox, decoded = Inbox(), decode_indication_header(header("a", 7))
+    monkeypatch.setattr("distila.xapp.e2.inbox.decode_indication_header", None)
+    inbox.put_decoded(decoded, b"a7", 7)
+    assert inbox.take(NOW_S).header is decoded
 
 
 def test_of_a_cell_the_newest_waits_and_the_others_are_counted():

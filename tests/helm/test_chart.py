@@ -15,7 +15,7 @@ import yaml
 from distila.xapp.config import RunConfig, parse_config
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import resolve_bundle
-from distila.xapp.ric import steering
+from distila.xapp.ric import reload
 from helm import check, schemas
 from helm.chart import CHART, helm, render, with_defaults
 
@@ -160,7 +160,7 @@ def test_updates_of_the_configmap_reach_the_file_since_a_directory_is_mounted(de
 def test_a_change_restarts_the_pod_exactly_where_the_running_xapp_could_not_take_it():
     template = (CHART / "templates" / "deployment.yaml").read_text()
     left_out = re.search(r"omit \$controls ([^)]+)\)", template).group(1)
-    assert set(re.findall(r'"(\w+)"', left_out)) == steering._CHANGEABLE
+    assert set(re.findall(r'"(\w+)"', left_out)) == reload._CHANGEABLE
 
     def annotations(**values):
         return kind(render(values), "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]

@@ -84,7 +84,7 @@ def test_the_pod_becomes_ready_registers_what_the_chart_says_takes_an_update_and
             xapp.send_signal(signal.SIGTERM)
             out, _ = xapp.communicate(timeout=15)  # the grace of the chart
             assert xapp.returncode == 0
-            assert json.loads(out)["platform"]["steering"] == {"configuration_applied": 1}
+            assert json.loads(out)["platform"]["reload"] == {"configuration_applied": 1}
             assert ric.appmgr.registered == {}
         finally:
             xapp.kill()

@@ -70,7 +70,7 @@ def test_of_two_the_later_holds():
     assert cells["a"].enabled
 
 
-def test_a_policy_that_does_not_go_with_the_configuration_is_refused():
+def test_a_policy_that_does_not_go_with_the_configuration_is_rejected():
     with pytest.raises(ValueError, match="min_mcs = 20 exceeds max_mcs = 15"):
         limits_under(GuardConfig(max_mcs=15), [policy(min_mcs=20)])
 

@@ -36,14 +36,14 @@ def alarms():
 def test_an_alarm_is_defined_raised_once_and_cleared_once(alarms, manager, eventually):
     ours = alarms(manager.url)
     for text in ("first", "second"):
-        ours.raise_(Alarm.CONFIGURATION_REFUSED, "configuration", text)
+        ours.raise_(Alarm.CONFIGURATION_REJECTED, "configuration", text)
     eventually(lambda: REFUSED in manager.active)
     raised = manager.active[REFUSED]
     assert (raised["managedObjectId"], raised["applicationId"]) == ("distila", "distila-7")
     assert (raised["perceivedSeverity"], raised["AlarmAction"], raised["additionalInfo"]) == ("MINOR", "RAISE", "first")
     assert abs(raised["AlarmTime"] / 1e9 - time.time()) < 60
     for _ in range(2):
-        ours.clear(Alarm.CONFIGURATION_REFUSED, "configuration")
+        ours.clear(Alarm.CONFIGURATION_REJECTED, "configuration")
     eventually(lambda: not manager.active)
     assert [message["AlarmAction"] for message in manager.history] == ["RAISE", "CLEAR"]
     assert ours.counts["raised"] == ours.counts["cleared"] == 1
@@ -60,9 +60,9 @@ def test_a_manager_that_comes_late_gets_the_state_as_it_is_then(alarms, eventual
     port = free_ports(1)[0]
     ours = alarms(f"http://127.0.0.1:{port}")
     ours.raise_(Alarm.NO_TELEMETRY, "e2", "silent")
-    ours.raise_(Alarm.POLICY_REFUSED, "bundle", "damaged")
+    ours.raise_(Alarm.POLICY_REJECTED, "bundle", "damaged")
     eventually(lambda: ours.counts["failed"] >= 1)
-    ours.clear(Alarm.POLICY_REFUSED, "bundle")
+    ours.clear(Alarm.POLICY_REJECTED, "bundle")
     late = AlarmManager(port)
     eventually(lambda: set(late.active) == {(20133, "e2")})
     late.stop()

@@ -15,7 +15,7 @@ from distila.xapp.e2 import rmr
 from distila.xapp.errors import InputError
 from distila.xapp.ric import metrics, registration
 from distila.xapp.ric.descriptor import missing_messages, parse_descriptor
-from distila.xapp.rollout.config import RolloutConfig
+from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.stats import LoopStats
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ def test_the_json_schema_refuses_the_same(case, descriptor):
         jsonschema.validate(descriptor, SCHEMA)
 
 
-def test_a_port_of_another_container_is_refused(descriptor):
+def test_a_port_of_another_container_is_rejected(descriptor):
     descriptor["messaging"]["ports"][0]["container"] = "sidecar"
     with pytest.raises(InputError, match="sidecar"):
         parse_descriptor(descriptor, "it")

@@ -42,26 +42,26 @@ def serve():
 # ---------------------------------------------------------------- probes
 
 
-def test_alive_means_that_the_loop_moved_and_ready_that_nothing_is_missing(serve, clock, monkeypatch):
+def test_alive_means_that_the_loop_runs_and_ready_that_nothing_is_missing(serve, clock, monkeypatch):
     monkeypatch.setattr(health_module, "time", clock)
     health = Health(alive_after_s=3)
     missing = {"registration": "not registered"}
     health.check(lambda: missing.get("registration", ""))
     url = serve(health_router(health, lambda: {"name": "distila"})) + "/ric/v1/health"
-    health.moved()
+    health.loop_ran()
     assert httpx.get(f"{url}/alive").status_code == 200
     ready = httpx.get(f"{url}/ready")
     assert (ready.status_code, ready.json()) == (503, {"status": "unavailable", "missing": ["not registered"]})
     assert health.summary() == "not registered"
     missing.clear()
-    health.moved()
+    health.loop_ran()
     assert httpx.get(f"{url}/ready").json() == {"status": "ok", "missing": []}
     clock.now_s += 4
     for probe in ("alive", "ready"):
         answer = httpx.get(f"{url}/{probe}")
         assert answer.status_code == 503
-        assert "has not moved" in answer.json()["missing"][0]
-    health.moved()
+        assert "has not run" in answer.json()["missing"][0]
+    health.loop_ran()
     assert httpx.get(f"{url}/alive").status_code == 200
 
 
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_is_one_line():
     first.stop()
 
 
-def test_ric_without_http_is_refused():
+def test_ric_without_http_is_rejected():
     with pytest.raises(ValueError, match="ric needs http"):
         RunConfig.model_validate({"ric": {}})
 
@@ -170,7 +170,7 @@ def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch, clo
     xapp, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
     held, at_work = threading.Event(), threading.Event()
-    monkeypatch.setattr(xapp.loop, "step", lambda *_: at_work.set() or (held.wait(2 * PATIENCE_S) and None))
+    monkeypatch.setattr(xapp.loop, "step_decoded", lambda *_: at_work.set() or (held.wait(2 * PATIENCE_S) and None))
     node.publish(*encode_indication(_report(1), Identity()))
     assert at_work.wait(PATIENCE_S)
     clock.now_s = time.monotonic() + PATIENCE_S + 1

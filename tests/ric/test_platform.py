@@ -276,5 +276,5 @@ def test_nothing_is_lost_while_configuration_and_policy_change(start, tmp_path, 
     assert digests == {first.digest, second.digest}
     assert {10, 11, 12, 13, 14} <= limits
     assert (stats["indications"], stats["dropped"]) == (200, {})
-    assert stats["platform"]["steering"]["configuration_applied"] == 5
-    assert stats["platform"]["steering"]["bundle_swapped"] == 5
+    assert stats["platform"]["reload"]["configuration_applied"] == 5
+    assert stats["platform"]["reload"]["bundle_swapped"] == 5

@@ -21,10 +21,10 @@ from distila.xapp.cli import main
 from distila.xapp.config import RunConfig
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.api import rollout_router
-from distila.xapp.rollout.config import RolloutConfig
 from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.metrics import RolloutCollector
+from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import SqliteStore
 
 TOKEN = "correct horse battery"

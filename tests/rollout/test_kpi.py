@@ -101,13 +101,13 @@ def test_by_cell_the_ues_of_a_cell_are_one_unit(make_report):
     assert sorted(sums[:, AT["first_tx"]].tolist()) == [3, 6]
 
 
-def test_late_decisions_and_those_the_guard_kept_back_are_counted(make_report):
+def test_late_decisions_and_those_the_guard_withheld_are_counted(make_report):
     meter = metered(
         [make_report(1, [4, 5], ack=3, cqi=[9, np.nan]), make_report(2, [4, 5], cqi=[9, np.nan])], budget_us=0
     )
     sums = meter.drain()[2]
     assert sums[:, AT["late"]].tolist() == [2, 2]
-    assert sorted(sums[:, AT["kept_back"]].tolist()) == [0, 1], "without HARQ and CQI the second report says nothing"
+    assert sorted(sums[:, AT["withheld"]].tolist()) == [0, 1], "without HARQ and CQI the second report says nothing"
 
 
 # --- exposure ---

@@ -16,10 +16,10 @@ from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_json, print_table, stdout
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
-from distila.xapp.rollout.config import RolloutConfig
 from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
 from distila.xapp.rollout.machine import Command, Summary, summary
 from distila.xapp.rollout.plan import bundled_plans, load_plan
+from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import Store, StoreLostError, open_store
 
 app = typer.Typer(

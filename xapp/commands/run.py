@@ -12,7 +12,7 @@ from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.ric.logs import set_up_logging
 
-app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its indications.")
+app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its indications with decisions.")
 
 
 @app.command()
@@ -21,18 +21,22 @@ def run(
         Path | None,
         typer.Option(
             envvar="CONFIG_FILE",
-            help="YAML file with all settings, or an xApp descriptor; options below override it.",
+            help="YAML file with the settings, or an xApp descriptor; the options below override it.",
         ),
     ] = None,
     e2: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="gRPC endpoint of the E2 node.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="Directory of a policy bundle, or the name of a shipped one.")
+        str | None, typer.Option(help="Directory of a policy bundle, or the name of one that ships.")
     ] = None,
-    deadline: Annotated[bool, typer.Option(help="Leave a UE to the DU when its decision is late.")] = True,
-    exit_on_end: Annotated[bool, typer.Option(help="End when the E2 node ends its stream, as a replay does.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the counters as JSON at the end.")] = False,
+    deadline: Annotated[bool, typer.Option(help="Withhold decisions that are later than guard.deadline_us.")] = True,
+    exit_on_end: Annotated[
+        bool, typer.Option(help="End when the E2 node closes its stream, as a replay does.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the counters as JSON at the end, instead of a table.")
+    ] = False,
 ) -> None:
-    """Run the xApp until SIGTERM or SIGINT; print what it counted at the end."""
+    """Run the xApp until SIGTERM or SIGINT, then print its counters."""
 
     def load() -> RunConfig:
         settings = load_config(config) if config is not None else RunConfig()

@@ -1,8 +1,8 @@
 """The EdgeRIC transport: an srsRAN gNB publishes telemetry in every TTI and takes MCS overrides, over ZeroMQ.
 
-Both ways only the newest message counts (CONFLATE): what the xApp is too slow for is never queued. Telemetry becomes an
-indication in distila's own service model, so that inbox, loop, guard and statistics are the ones of every other
-transport; docs/edgeric.md says what that costs.
+In both directions only the newest message is kept (CONFLATE), so nothing is queued. Telemetry becomes an indication in
+distila's own service model, so inbox, loop, guard and statistics are those of every other transport; docs/edgeric.md
+says what that costs.
 """
 
 import logging
@@ -31,7 +31,7 @@ class EdgeRic:
 
     Args:
         config: settings.
-        exit_on_end: close the inbox when the telemetry, once it has begun, stays away.
+        exit_on_end: close the inbox when the telemetry stops after it had begun.
     """
 
     def __init__(self, config: EdgeRicConfig, exit_on_end: bool = False) -> None:
@@ -50,7 +50,7 @@ class EdgeRic:
 
     @property
     def connected(self) -> bool:
-        """See `Transport`: telemetry has come lately."""
+        """See `Transport`: telemetry was received recently."""
         heard_s = self._heard_s
         return heard_s is not None and time.monotonic() - heard_s < self._config.silent_after_s
 
@@ -119,9 +119,9 @@ class EdgeRic:
             inbox.put(*encode_indication(self._telemetry.report(data), self._identity), received_ns)
         except Rejected as rejection:
             self.lost[rejection.reason] += 1
-            log.debug("telemetry refused: %s", rejection)
+            log.debug("telemetry rejected: %s", rejection)
         except Exception:
-            # One bad TTI must not end the service of all that follow, nor fill the disk with it.
+            # A fault in one TTI must not stop the decisions on later ones, nor fill the disk with log lines.
             self.lost["internal_error"] += 1
             if self.lost["internal_error"] <= _LOGGED_ERRORS:
                 log.exception("telemetry dropped: internal error")

@@ -1,7 +1,7 @@
 """The gRPC transport: the xApp subscribes at an E2 node's `E2Service` and streams its control messages back.
 
-A lost connection is re-established with growing pauses. A node that ends the stream in good order, as a replay does,
-ends the transport if ``exit_on_end`` is set.
+A lost connection is re-established after pauses of growing length. If ``exit_on_end`` is set, a stream that the node
+closes without an error, as a replay does, ends the transport.
 """
 
 import logging
@@ -33,7 +33,7 @@ _CHANNEL_OPTIONS: Final = [
     ("grpc.max_reconnect_backoff_ms", int(1000 * _LONGEST_PAUSE_S)),
     ("grpc.keepalive_time_ms", 10_000),
 ]
-# Statuses that trying again will not change.
+# Statuses that a retry will not change.
 _FINAL: Final = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.UNIMPLEMENTED,
@@ -78,7 +78,7 @@ class GrpcClient:
         self.outcomes: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.failure: str | None = None
-        """Why the transport gave up; None unless it did."""
+        """Why the transport ended for good; None unless it did."""
 
     @property
     def connected(self) -> bool:
@@ -132,12 +132,14 @@ class GrpcClient:
                     if self._restart.is_set():
                         self._restart.clear()
                     elif code in _FINAL:
-                        self.failure = f"E2 node {self._endpoint} refused the subscription: {code.name}: {details}"
+                        self.failure = f"E2 node {self._endpoint} rejected the subscription: {code.name}: {details}"
                         log.error(self.failure)
                         return
                     else:
                         self.lost[f"connection_{code.name.lower()}"] += 1
-                        log.warning("E2 node %s: %s: %s; again in %.1f s", self._endpoint, code.name, details, pause_s)
+                        log.warning(
+                            "E2 node %s: %s: %s; retrying in %.1f s", self._endpoint, code.name, details, pause_s
+                        )
                 if time.monotonic() - before > _LONGEST_PAUSE_S:
                     pause_s = _FIRST_PAUSE_S
                 self._stop.wait(pause_s)
@@ -167,7 +169,7 @@ class GrpcClient:
             self._controls.put(None)
             reader.join(_FLUSH_S)
             responses.cancel()
-            # Decisions for a connection that is gone are void.
+            # Decisions for a lost connection are discarded.
             while not self._controls.empty():
                 if self._controls.get_nowait() is not None:
                     self.lost["control_not_sent"] += 1
@@ -178,15 +180,15 @@ class GrpcClient:
                 count_outcome(response.outcome, self.outcomes, self.lost)
             self._control_ended("ended")
         except grpc.RpcError as error:
-            # Where the connection is lost the subscription breaks with it, and is what reconnects.
+            # If the connection is lost the subscription ends too, and its handling reconnects.
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                 self._control_ended(error.code().name.lower())
 
     def _control_ended(self, how: str) -> None:
-        """Decisions have no way to the node any more: if it still sends indications, start over."""
+        """Subscribe again if the node still sends indications: without the control stream decisions cannot reach it."""
         if self._connected.is_set() and not self._stop.is_set() and self._call is not None:
             self.lost[f"control_stream_{how}"] += 1
-            log.warning("E2 node %s: the control stream is gone (%s); subscribing again", self._endpoint, how)
+            log.warning("E2 node %s: the control stream ended (%s); subscribing again", self._endpoint, how)
             self._restart.set()
             self._call.cancel()
 

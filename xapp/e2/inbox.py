@@ -1,25 +1,25 @@
-"""Where indications wait for the decision loop: at most one per cell, the newest wins, nothing is dropped uncounted."""
+"""The queue between a transport and the decision loop: the newest indication of each cell; every drop is counted."""
 
 import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
+from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import Rejected, decode_indication_header
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One indication as it came, and when (monotonic clock [ns])."""
+    """One indication, its header decoded and its message not yet, and when it was received (monotonic clock [ns])."""
 
-    header: bytes
+    header: pb.IndicationHeader
     message: bytes
     received_ns: int
-    sequence: int = 0
-    timestamp_us: int = 0
 
     def is_older_than(self, other: "Received") -> bool:
-        """Whether ``other`` of the same cell is newer; a restarted node counts anew, but at a later time."""
-        return self.sequence < other.sequence and self.timestamp_us <= other.timestamp_us
+        """Whether ``other`` of the same cell is newer; a restarted node starts its sequence again, at a later time."""
+        mine, theirs = self.header, other.header
+        return mine.sequence < theirs.sequence and mine.timestamp_us <= theirs.timestamp_us
 
 
 class Inbox:
@@ -29,7 +29,7 @@ class Inbox:
     (``superseded``). Cells are served in turn.
 
     Args:
-        max_cells: more waiting cells than this are refused (``too_many_cells``), so memory is bounded.
+        max_cells: indications of further cells are dropped (``too_many_cells``), so memory is bounded.
     """
 
     def __init__(self, max_cells: int = 1024) -> None:
@@ -40,19 +40,23 @@ class Inbox:
         self.dropped: Counter[str] = Counter()
 
     def put(self, header: bytes, message: bytes, received_ns: int) -> None:
-        """Store an indication; called by the receive thread, never blocks for long."""
+        """Decode the header and store the indication; called by the receive thread, never blocks for long."""
         try:
             decoded = decode_indication_header(header)
         except Rejected as rejection:
             with self._condition:
                 self.dropped[rejection.reason] += 1
             return
-        received = Received(header, message, received_ns, decoded.sequence, decoded.timestamp_us)
+        self.put_decoded(decoded, message, received_ns)
+
+    def put_decoded(self, header: pb.IndicationHeader, message: bytes, received_ns: int) -> None:
+        """As `put`, for a transport that has decoded the header already."""
+        received = Received(header, message, received_ns)
         with self._condition:
             if self._closed:
                 self.dropped["stopping"] += 1
                 return
-            waiting = self._waiting.get(decoded.cell_id)
+            waiting = self._waiting.get(header.cell_id)
             if waiting is not None:
                 self.dropped["superseded"] += 1
                 if received.is_older_than(waiting):
@@ -60,24 +64,24 @@ class Inbox:
             elif len(self._waiting) >= self._max_cells:
                 self.dropped["too_many_cells"] += 1
                 return
-            self._waiting[decoded.cell_id] = received
+            self._waiting[header.cell_id] = received
             self._condition.notify()
 
     def take(self, timeout_s: float) -> Received | None:
-        """The indication that waits longest; None if there is none in time, or the inbox was closed and is empty."""
+        """The indication that has waited longest; None after the time-out, or if the inbox is closed and empty."""
         with self._condition:
             if not self._waiting and not self._closed:
                 self._condition.wait(timeout_s)
             return self._waiting.popitem(last=False)[1] if self._waiting else None
 
     def close(self) -> None:
-        """Take no more (``stopping``); wakes a waiting `take`."""
+        """Accept no further indications (they count as ``stopping``) and wake a waiting `take`."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called and everything was taken."""
+        """Whether `close` was called and every indication was taken."""
         with self._condition:
             return self._closed and not self._waiting

@@ -138,12 +138,13 @@ class RmrTransport:
             request = indication.request
             if not self.subscribed(received.meid, request.instance_id):
                 raise Rejected("unknown_subscription", f"instance {request.instance_id} of {received.meid}")
-            cell_id = decode_indication_header(indication.header).cell_id
+            header = decode_indication_header(indication.header)
+            cell_id = header.cell_id
             if self._cells and cell_id not in self._cells:
                 raise Rejected("not_subscribed", f"cell {cell_id}")
         except Rejected as rejection:
             self._inbox.dropped[rejection.reason] += 1
-            log.debug("indication from %s refused: %s", received.meid, rejection)
+            log.debug("indication from %s rejected: %s", received.meid, rejection)
             return
         origin = self._origins.get(cell_id)
         if origin is None or origin.meid != received.meid or origin.request != request:
@@ -151,7 +152,7 @@ class RmrTransport:
                 self._origins.popitem(last=False)
             self._origins[cell_id] = _Origin(received.meid, request)
         self.on_indication(received.meid)
-        self._inbox.put(indication.header, indication.message, received.received_ns)
+        self._inbox.put_decoded(header, indication.message, received.received_ns)
 
     def _answer(self, received: RmrMessage) -> None:
         try:

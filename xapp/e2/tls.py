@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 import grpc
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distila.xapp.errors import InputError
 
@@ -14,14 +14,14 @@ class TlsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
+    ca_file: Path | None = Field(default=None, description="certificate of the authority that signed the other end's")
+    cert_file: Path | None = Field(default=None, description="own certificate")
+    key_file: Path | None = Field(default=None, description="private key of the own certificate")
 
     @model_validator(mode="after")
     def _paired(self) -> "TlsConfig":
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file come together")
+            raise ValueError("cert_file and key_file are given together or not at all")
         return self
 
     def client_credentials(self) -> grpc.ChannelCredentials:
@@ -45,7 +45,7 @@ class TlsConfig(BaseModel):
         return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=ca is not None)
 
     def _checked(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """What ``ca_file``, ``key_file`` and ``cert_file`` hold; gRPC itself would not say what is wrong with it."""
+        """Contents of ``ca_file``, ``key_file``, ``cert_file``, checked here because gRPC's own error names no file."""
         contents = tuple(_read(field, getattr(self, field)) for field in ("ca_file", "key_file", "cert_file"))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if self.ca_file is not None:

@@ -1,4 +1,4 @@
-"""What the xApp asks of a transport, whichever wire it is. `distila.xapp.app.TRANSPORTS` lists those there are."""
+"""The interface of a transport. `distila.xapp.app.TRANSPORTS` lists the implementations."""
 
 from collections import Counter
 from typing import Protocol
@@ -19,13 +19,13 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 
 
 class Transport(Protocol):
-    """Brings indications into an inbox and takes control messages out.
+    """Puts indications into an inbox and sends control messages.
 
     Attributes:
-        outcomes: UE decisions by what the E2 node said became of them: ``accepted``, or the cause of rejection.
+        outcomes: UE decisions by the outcome that the E2 node reported: ``accepted``, or the cause of rejection.
         lost: control messages that could not be sent, and lost connections, by reason.
-        failure: why it gave up for good; None unless it did.
-        connected: whether indications can come in and control messages go out now.
+        failure: why it ended for good; None unless it did.
+        connected: whether indications can be received and control messages sent now.
     """
 
     outcomes: Counter[str]
@@ -42,7 +42,7 @@ class Transport(Protocol):
         ...
 
     def start(self, inbox: Inbox) -> None:
-        """Connect and begin to fill the inbox, on threads of the transport's own. Closes the inbox when it is over.
+        """Connect and fill the inbox, on threads of the transport's own; closes the inbox when the transport ends.
 
         Raises:
             InputError: the settings cannot work.

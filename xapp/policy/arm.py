@@ -1,7 +1,7 @@
 """Arms: several policies side by side, each for its own UEs.
 
-An `Engine` is a bundle as the decision loop runs it, an `Arm` the name under which decisions go out, a `Lineup` the
-arms of the moment and who belongs to which. Arms of one bundle share an engine, and so one call of the graph.
+An `Engine` runs one bundle for the decision loop, an `Arm` is the name that its decisions carry, a `Lineup` holds the
+present arms and assigns UEs to them. Arms with the same bundle share an engine, and so one call of the graph.
 """
 
 import itertools
@@ -25,18 +25,18 @@ _KINDS = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 
 
 class Engine:
-    """One bundle at work: its columns, what its actions mean, its guard, and the memory of its UEs.
+    """Runs one bundle: its columns, the meaning of its actions, its guard, and the memory of its UEs.
 
     The graph is run once here, on the caller's thread: ONNX Runtime plans its memory on first use, which the first UE
     should not wait for.
 
     Args:
         bundle: the policy.
-        limits: on what may go out.
+        limits: on the decisions that may be sent.
         ue_capacity: rows of the memory.
 
     Attributes:
-        number: from 1, no two engines of a process have the same.
+        number: unique in the process, from 1.
     """
 
     def __init__(self, bundle: Bundle, limits: Limits, ue_capacity: int) -> None:
@@ -57,7 +57,7 @@ class Engine:
     def infer(self, matrix: Float32Array, rows: IntArray, noticed: Counter[str]) -> tuple[Float32Array, IntArray]:
         """Scores [ue, action] and greedy action [ue]; the UEs' memory moves on by one report."""
         score, action, next_state = self.bundle.run(matrix, self.memory.state[rows])
-        # A state that is not finite would poison every later decision of the UE: forget it instead.
+        # A state that is not finite would spoil every later decision of the UE: reset it instead.
         finite = np.isfinite(next_state)
         if count_nonzero(finite) < finite.size:
             lost = np.asarray(~finite.all(axis=1))
@@ -69,7 +69,7 @@ class Engine:
     def guarded(
         self, report: KpiReport, score: Float32Array, action: IntArray, rows: IntArray, guarded: Counter[str]
     ) -> tuple[IntArray, IntArray, IntArray]:
-        """Kind and value of the decisions as they may go out, and the kind that the policy wanted; [ue] each."""
+        """Kind and value of the decisions as they may be sent, and the kind that the policy chose; [ue] each."""
         wanted = self._kind_of_action[action]
         kind, value = self._guard.check(
             report, score, wanted, self._value_of_action[action], self.memory, rows, guarded
@@ -79,7 +79,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Arm:
-    """A name that decisions carry, and what decides; no engine: no override, the DU's own link adaptation decides."""
+    """A name that decisions carry, and the engine that makes them; without an engine the DU decides by itself."""
 
     name: str
     engine: Engine | None
@@ -91,17 +91,17 @@ class Arm:
 
 
 Assign = Callable[[KpiReport], IntArray]
-"""Which arm each UE of a report belongs to, [ue], indices into the lineup's arms. Depends on who the UEs are only."""
+"""Gives the arm of each UE of a report, [ue], as index into the lineup's arms; depends on the UEs' identity only."""
 
 
 @dataclass(frozen=True)
 class Lineup:
-    """The arms of the moment. Arm 0 is the default one, the champion.
+    """The present arms. Arm 0 is the default, the champion.
 
     Attributes:
-        arms: those that decide.
-        assign: who belongs to which; None: all UEs to arm 0.
-        shadows: decide on every UE beside its arm, and are never sent.
+        arms: those whose decisions are sent.
+        assign: gives the arm of each UE; None: arm 0 for all.
+        shadows: arms that decide on every UE too, but whose decisions are never sent.
     """
 
     arms: tuple[Arm, ...]
@@ -110,17 +110,17 @@ class Lineup:
 
     @property
     def engines(self) -> list[Engine]:
-        """Every engine that runs, once."""
+        """Every engine that runs, without duplicates."""
         found = [arm.engine for arm in (*self.arms, *self.shadows) if arm.engine is not None]
         return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, eq=False)
-class Seating:
-    """Who sits where, for the UEs of one cell as of its latest report: worked out once, used until the UEs change.
+class CellAssignment:
+    """The arm and the engine of each UE of a cell, as of its latest report; computed once, used until the UEs change.
 
     Attributes:
-        rows: [ue], rows of the UEs in the table; the very array that `UeTable.rows` handed out.
+        rows: [ue], rows of the UEs in the table; the same array object that `UeTable.rows` returned.
         units: [ue], see `UeTable.units`.
         arm: [ue], index into the lineup's arms; None: all of arm 0.
         groups: engines with the UEs that they decide on, as indices; None in place of indices: all of them.
@@ -133,8 +133,8 @@ class Seating:
     groups: tuple[tuple[Engine, IntArray | None], ...]
 
     @classmethod
-    def of(cls, lineup: Lineup, rows: IntArray, units: IntArray, arm: IntArray | None) -> "Seating":
-        """Put the UEs of a cell to the engines of their arms."""
+    def of(cls, lineup: Lineup, rows: IntArray, units: IntArray, arm: IntArray | None) -> "CellAssignment":
+        """Assign the UEs of a cell to the engines of their arms."""
         where: dict[Engine, list[IntArray]] = {}
         for number in [0] if arm is None else np.unique(arm).tolist():
             engine = lineup.arms[number].engine
@@ -150,30 +150,30 @@ class Seating:
 
 @dataclass(slots=True)
 class Decided:
-    """What a `Meter` is told of one indication; arrays [ue].
+    """What a `Meter` gets of one indication; arrays are [ue].
 
     Attributes:
         report: the indication.
-        seating: who belonged to which arm.
-        kept_back: decisions that the guard did not let out, or that missed their deadline; None: none.
-        engine_us: how long inference and guard of each of the seating's groups took [us].
+        assignment: the arm of each UE.
+        withheld: which decisions the guard replaced by native or missed their deadline; None: none.
+        engine_us: how long inference and guard of each of the assignment's groups took [us].
     """
 
     report: KpiReport
-    seating: Seating
-    kept_back: BoolArray | None
+    assignment: CellAssignment
+    withheld: BoolArray | None
     engine_us: Sequence[float]
 
 
 class Meter(Protocol):
-    """Keeps account of what each arm does. Called in the decision loop's thread, so it must only take note."""
+    """Counts what each arm does. Called on the decision loop's thread, so it only stores its arguments."""
 
     def record(self, decided: Decided) -> None:
-        """One indication was decided on."""
+        """Called after each indication that was decided on."""
         ...
 
     def shadowed(
         self, arm: Arm, report: KpiReport, kind: IntArray, value: IntArray, live_kind: IntArray, live_value: IntArray
     ) -> None:
-        """A shadow arm decided: kind and value, [ue]; and what was sent in truth."""
+        """Called after each decision of a shadow arm: its kind and value [ue], and those that were sent."""
         ...

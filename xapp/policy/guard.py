@@ -1,4 +1,4 @@
-"""The guard between policy and wire: whatever the policy says, the DU gets something sane, or is left alone.
+"""The guard between policy and wire: the DU gets decisions within limits, or decides by itself.
 
 Every intervention is counted by reason; `native` means that the DU's own link adaptation decides.
 
@@ -38,29 +38,41 @@ _LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))
 
 
 class GuardConfig(BaseModel):
-    """Limits that the guard enforces."""
+    """Limits that the guard enforces on decisions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(default=True, description="false: every UE is left to the DU")
-    min_mcs: int = Field(default=0, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS sent")
-    max_mcs: int = Field(default=NUM_MCS - 1, ge=0, le=NUM_MCS - 1, description="highest absolute MCS sent")
-    max_offset: int = Field(default=6, ge=0, le=NUM_MCS - 1, description="largest MCS offset sent, either way")
-    deadline_us: float | None = Field(
-        default=10_000, gt=0, description="from receipt to decision, later is no decision; None: no deadline"
+    enabled: bool = Field(default=True, description="false: the DU decides for every UE")
+    min_mcs: int = Field(default=0, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS that is sent")
+    max_mcs: int = Field(default=NUM_MCS - 1, ge=0, le=NUM_MCS - 1, description="highest absolute MCS that is sent")
+    max_offset: int = Field(
+        default=6, ge=0, le=NUM_MCS - 1, description="largest absolute value of an MCS offset that is sent"
     )
-    max_cqi_age_slots: int = Field(default=1000, ge=1, description="an older CQI alone is no ground for a decision")
-    breaker_failure_rate: float = Field(default=0.6, gt=0, le=1, description="share of failed first transmissions")
-    # Where retransmissions add redundancy it may pay to let most first ones fail; then nearly all second ones suffice.
+    deadline_us: float | None = Field(
+        default=10_000,
+        gt=0,
+        description="time [us] from receipt to decision after which the decision is withheld; null: no deadline",
+    )
+    max_cqi_age_slots: int = Field(
+        default=1000, ge=1, description="age [slots] of the CQI beyond which it alone is not enough for a decision"
+    )
+    breaker_failure_rate: float = Field(
+        default=0.6, gt=0, le=1, description="first-transmission failure rate above which the breaker may trip"
+    )
+    # With incremental redundancy it may pay to let most first transmissions fail, if nearly all second ones succeed.
     breaker_retx_failure_rate: float = Field(
         default=0.6,
         ge=0,
         le=1,
-        description="share of failed retransmissions, below which failed first ones are no fault",
+        description="share of failed retransmissions below which the breaker does not trip",
     )
-    breaker_min_tx: float = Field(default=20, gt=0, description="fewer recent transmissions do not trip the breaker")
-    breaker_window_tx: float = Field(default=50, gt=0, description="how many transmissions count as recent")
-    breaker_hold_slots: int = Field(default=400, ge=1, description="slots that a tripped UE stays on native")
+    breaker_min_tx: float = Field(
+        default=20, gt=0, description="recent first transmissions that are needed to trip the breaker"
+    )
+    breaker_window_tx: float = Field(default=50, gt=0, description="first transmissions that count as recent")
+    breaker_hold_slots: int = Field(
+        default=400, ge=1, description="slots for which a UE stays on native after its breaker tripped"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "GuardConfig":
@@ -69,18 +81,18 @@ class GuardConfig(BaseModel):
         if self.breaker_min_tx >= self.breaker_window_tx:
             raise ValueError(
                 f"breaker_min_tx = {self.breaker_min_tx} must be below breaker_window_tx = {self.breaker_window_tx},"
-                " which the fading count approaches but never reaches"
+                " because the decaying count approaches it but never reaches it"
             )
         return self
 
 
 class Limits:
-    """The guard's configuration as it is now, which an operator may change while decisions are made.
+    """The guard's present configuration, which may be replaced while decisions are made.
 
-    Replaced as a whole, from any thread; looked up once for each indication.
+    It is replaced as a whole, from any thread, and looked up once for each indication.
 
     Args:
-        default: of all cells that have none of their own.
+        default: configuration of all cells without one of their own.
     """
 
     def __init__(self, default: GuardConfig) -> None:
@@ -88,16 +100,16 @@ class Limits:
 
     @property
     def default(self) -> GuardConfig:
-        """Of all cells that have none of their own."""
+        """The configuration of all cells without one of their own."""
         return self._now[0]
 
     def of(self, cell_id: str) -> GuardConfig:
-        """Of one cell."""
+        """The configuration of one cell."""
         default, cells = self._now
         return cells.get(cell_id, default)
 
     def replace(self, default: GuardConfig, cells: Mapping[str, GuardConfig]) -> None:
-        """Take these from the next indication on."""
+        """Use these from the next indication on."""
         self._now = (default, dict(cells))
 
 
@@ -105,9 +117,9 @@ class Guard:
     """The guard of one decision loop.
 
     Args:
-        limits: what to enforce in which cell.
+        limits: the configuration of each cell.
         mcs_tables: MCS tables that the policy was made for.
-        columns: report columns that the policy reads; what it does not read is no ground for its decisions.
+        columns: report columns that the policy reads.
     """
 
     def __init__(self, limits: Limits, mcs_tables: Sequence[int], columns: Sequence[str]) -> None:
@@ -126,13 +138,13 @@ class Guard:
         rows: IntArray,
         guarded: Counter[str],
     ) -> tuple[IntArray, IntArray]:
-        """Pass the decisions that may go out; turn the others to native, or clamp them.
+        """Pass the decisions that may be sent; replace the others by native, or clamp them.
 
         Args:
-            report: what was decided on, [ue].
+            report: the report that was decided on, [ue].
             score: [ue, action], the policy's scores.
             kind, value: [ue], the policy's decisions.
-            memory, rows: what is remembered of the UEs, for the breaker.
+            memory, rows: the UEs' memory and their rows in it, for the breaker.
             guarded: counts interventions by reason; a UE counts once, under the first reason that applies.
 
         Returns:
@@ -149,7 +161,7 @@ class Guard:
         if count_nonzero(report.harq_measured) < report.num_ues:
             blind = ~report.harq_measured & np.isnan(report.measured[:, self._quality]).all(axis=1)
             bad = self._veto("no_measurement", blind, bad, guarded)
-        # Feedback keeps a policy going when the CQI stays away, but not for ever.
+        # HARQ feedback replaces an old CQI for as long as it is recent itself.
         idle_slots = np.where(report.first_tx > 0, 0, memory.idle_slots[rows] + report.period_slots)
         memory.idle_slots[rows] = idle_slots
         stale = (report.measured[:, _CQI_AGE] > config.max_cqi_age_slots) & (idle_slots > config.max_cqi_age_slots)
@@ -199,11 +211,11 @@ class Guard:
         rows: IntArray,
         guarded: Counter[str],
     ) -> BoolArray:
-        """Which UEs are held on native, [ue]; updates the fading counts and trips where too much fails."""
+        """Which UEs are held on native, [ue]; updates the decaying counts and trips the breaker where too many fail."""
         sent = report.first_tx
         counts = np.empty((len(rows), 4), np.float32)
         counts[:, 0], counts[:, 1] = sent, report.first_failed
-        # Where the node does not count retransmissions there are none, and first transmissions decide alone.
+        # If the node does not count retransmissions, first transmissions decide alone.
         np.fmax(report.measured[:, RETX_ACK : RETX_NACK + 1], 0, out=counts[:, 2:], casting="same_kind")
         keep = np.maximum(0, 1 - sent / config.breaker_window_tx)
         recent = memory.recent[rows] * keep[:, None] + counts
@@ -213,14 +225,14 @@ class Guard:
         if count_nonzero(failing):
             # Without any retransmission both sides are 0.
             failing &= undecoded >= config.breaker_retx_failure_rate * (decoded + undecoded)
-            # Falling back helps only where the DU would go lower; where it does not say what it would use, it may.
+            # Falling back helps only if the DU would use a lower MCS; if its choice is not reported, it is assumed to.
             native = report.measured[:, _NATIVE_MCS]
             higher = np.where(kind == MCS, ~(native >= value), value > 0)
             tripped = failing & higher & ~bad & (held_slots == 0)
             if count_nonzero(tripped):
                 guarded["breaker_tripped"] += int(count_nonzero(tripped))
             held_slots[tripped] = config.breaker_hold_slots
-            # What failed before must not trip it again the moment the UE is let go.
+            # Earlier failures must not trip the breaker again as soon as the UE is released.
             recent[tripped] = 0
         memory.recent[rows] = recent
         memory.held_slots[rows] = held_slots
@@ -228,7 +240,7 @@ class Guard:
 
 
 def deadline_missed(config: GuardConfig, elapsed_us: float, kind: IntArray, guarded: Counter[str]) -> bool:
-    """Whether the decisions come too late to be sent; counts those that were to override the DU if so."""
+    """Whether the decisions are too late to be sent; if so, counts those that would have overridden the DU."""
     if config.deadline_us is None or elapsed_us <= config.deadline_us:
         return False
     guarded["deadline"] += int(count_nonzero(kind != NATIVE))

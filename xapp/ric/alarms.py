@@ -32,12 +32,12 @@ class _Definition:
 class Alarm(Enum):
     """What there are alarms about."""
 
-    CONFIGURATION_REFUSED = _Definition(
-        20131, "CONFIGURATION REFUSED", "MINOR", "Correct the configuration; the previous one is in force."
+    CONFIGURATION_REJECTED = _Definition(
+        20131, "CONFIGURATION REJECTED", "MINOR", "Correct the configuration; the previous one is in force."
     )
-    POLICY_REFUSED = _Definition(
+    POLICY_REJECTED = _Definition(
         20132,
-        "POLICY BUNDLE REFUSED",
+        "POLICY BUNDLE REJECTED",
         "MAJOR",
         "Check the bundle with `distila policy check`; the previous one decides.",
     )

@@ -1,8 +1,8 @@
-"""What the xApp says of itself when asked: alive, ready, and with which configuration.
+"""Health of the xApp over HTTP: alive, ready, and the configuration in force.
 
-*Alive* means that the decision loop has moved lately: it wakes several times a second even when nothing comes in, so a
-loop that has not moved is stuck, and a restart helps. *Ready* means that indications can come in and control messages
-go out. What a restart cannot mend, such as an absent platform, makes the xApp not ready, never dead.
+*Alive* means that the decision loop ran recently: it wakes several times a second even without indications, so a loop
+that did not run is stuck, and a restart helps. *Ready* means that indications can be received and control messages
+sent. A fault that a restart cannot mend, such as an absent platform, makes the xApp not ready, never dead.
 """
 
 import time
@@ -14,36 +14,36 @@ from fastapi.responses import JSONResponse
 
 
 class Health:
-    """Collects what is wrong from whoever knows.
+    """Collects the faults that the parts of the xApp report.
 
     Args:
-        alive_after_s: a loop that has not moved for longer is stuck.
+        alive_after_s: a loop that did not run for longer is stuck.
     """
 
     def __init__(self, alive_after_s: float) -> None:
         self._alive_after_s = alive_after_s
-        self._moved_s = time.monotonic()
+        self._ran_s = time.monotonic()
         self._checks: list[Callable[[], str]] = []
 
-    def moved(self) -> None:
-        """The decision loop has come round; called by it each time."""
-        self._moved_s = time.monotonic()
+    def loop_ran(self) -> None:
+        """Called by the decision loop each time it runs."""
+        self._ran_s = time.monotonic()
 
     def check(self, check: Callable[[], str]) -> None:
-        """Ask ``check`` whether the xApp is ready: it gives what is missing, or an empty string."""
+        """Add a check of readiness; it returns what is missing, or an empty string."""
         self._checks.append(check)
 
     def stuck(self) -> str:
-        """What is wrong with the loop; empty if it moves."""
-        still_s = time.monotonic() - self._moved_s
-        return f"the decision loop has not moved for {still_s:.0f} s" if still_s > self._alive_after_s else ""
+        """Why the loop counts as stuck; empty if it runs."""
+        still_s = time.monotonic() - self._ran_s
+        return f"the decision loop has not run for {still_s:.0f} s" if still_s > self._alive_after_s else ""
 
     def missing(self) -> list[str]:
-        """What keeps the xApp from deciding."""
+        """What keeps the xApp from being ready."""
         return [wrong for wrong in (self.stuck(), *(check() for check in self._checks)) if wrong]
 
     def summary(self) -> str:
-        """All that is missing in one line."""
+        """Everything that is missing, in one line."""
         return "; ".join(self.missing())
 
 
@@ -51,8 +51,8 @@ def health_router(health: Health, config: Callable[[], Any]) -> APIRouter:
     """``/ric/v1/health/alive``, ``/ric/v1/health/ready`` and ``/ric/v1/config``.
 
     Args:
-        health: what is asked.
-        config: gives the configuration that is in force, for JSON.
+        health: answers the probes.
+        config: returns the configuration in force, for JSON.
     """
     router = APIRouter(prefix="/ric/v1")
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the xApp, ``distila_...``. Counters are read when scraped: the hot path has none of it.
+"""Prometheus metrics of the xApp, ``distila_...``, read only when they are scraped.
 
 Names and labels are explained in docs/ric.md. The reasons are those of `distila.replay.reasons`.
 """
@@ -14,10 +14,10 @@ from prometheus_client.registry import Collector
 from distila.xapp.stats import LoopStats
 
 _BY_REASON: Final = {
-    "dropped": ("indications", "Indications that no decision was made on."),
+    "dropped": ("indications", "Indications without a decision."),
     "guarded": ("ue_decisions", "UE decisions that the guard changed, and trips of its breaker."),
-    "noticed": ("events", "What was odd, but no ground to drop an indication."),
-    "outcomes": ("ue_decisions", "UE decisions by what the E2 node said became of them."),
+    "noticed": ("events", "Irregularities that do not drop an indication."),
+    "outcomes": ("ue_decisions", "UE decisions by the outcome that the E2 node reported."),
     "lost": ("messages", "Messages and connections that were lost."),
 }
 
@@ -29,7 +29,7 @@ class XappCollector(Collector):
         loop: counters and latencies of the decision loop.
         stats: gives all counters by group, as `distila.xapp.app.Xapp.stats`.
         policy: gives arm, name, version and digest of the policy in force.
-        controls: control requests by what became of them; empty where the transport does not tell.
+        controls: control requests by result; empty if the transport does not report it.
         states: gauges by name, each read when scraped.
         events: counters by name and event, such as reloads.
     """
@@ -56,14 +56,12 @@ class XappCollector(Collector):
         for name, text in (
             ("indications", "Indications decided on."),
             ("decisions", "UE decisions made, native ones included."),
-            ("native", "UE decisions that left the UE to the DU."),
+            ("native", "UE decisions by which the DU decides itself."),
         ):
             yield CounterMetricFamily(f"distila_{name}", text, stats[name])
         for group, (what, text) in _BY_REASON.items():
             yield _by_label(f"distila_{group}_{what}", text, "reason", stats[group])
-        yield _by_label(
-            "distila_control_requests", "Control requests by what became of them.", "result", dict(self._controls)
-        )
+        yield _by_label("distila_control_requests", "Control requests by result.", "result", dict(self._controls))
         latency = HistogramMetricFamily(
             "distila_latency_seconds", "Time taken by each stage of a decision.", labels=["stage"]
         )
@@ -78,7 +76,7 @@ class XappCollector(Collector):
         for name, read in self._states.items():
             yield GaugeMetricFamily(f"distila_{name}", name.replace("_", " ").capitalize() + ".", read())
         for name, counts in self._events.items():
-            yield _by_label(f"distila_{name}_events", f"What came of {name}.", "result", dict(counts))
+            yield _by_label(f"distila_{name}_events", f"Events of {name}, by result.", "result", dict(counts))
 
 
 def _by_label(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

@@ -1,4 +1,4 @@
-"""Everything beside the decision loop, put together: HTTP server, metrics, and the clients of the RIC platform."""
+"""The parts beside the decision loop: HTTP server, metrics, and the clients of the RIC platform."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,15 +11,15 @@ from distila.xapp.config import RunConfig
 from distila.xapp.e2.rmr_transport import RmrTransport
 from distila.xapp.e2.transport import Transport
 from distila.xapp.loop import DecisionLoop
-from distila.xapp.ric.a1 import A1, applied_to
+from distila.xapp.ric.a1 import A1, link_adaptation_policies
 from distila.xapp.ric.alarms import Alarm, Alarms
-from distila.xapp.ric.config import HttpConfig, RicConfig
 from distila.xapp.ric.health import Health, health_router
 from distila.xapp.ric.http import HttpServer
 from distila.xapp.ric.metrics import XappCollector, metrics_router
+from distila.xapp.ric.platform_config import HttpConfig, RicConfig
 from distila.xapp.ric.registration import Registration, descriptor
+from distila.xapp.ric.reload import Reloader
 from distila.xapp.ric.sdl import Sdl
-from distila.xapp.ric.steering import Steering
 from distila.xapp.ric.subscriptions import Subscriptions, subscriptions_router
 from distila.xapp.ric.worker import Worker
 
@@ -27,7 +27,7 @@ _SUPERVISE_S: Final = 1.0
 _UNSUBSCRIBE_S: Final = 1.5
 _DEREGISTER_S: Final = 1.0
 _FLUSH_S: Final = 0.5
-_ALARM_OF: Final = {"configuration": Alarm.CONFIGURATION_REFUSED, "bundle": Alarm.POLICY_REFUSED}
+_ALARM_OF: Final = {"configuration": Alarm.CONFIGURATION_REJECTED, "bundle": Alarm.POLICY_REJECTED}
 
 
 class Platform:
@@ -37,16 +37,16 @@ class Platform:
         config: of the xApp.
         http: of its server.
         loop: the decision loop.
-        transport: of E2; subscriptions and A1 need it to be RMR.
-        steering: what A1 policies are brought to.
+        transport: of E2; subscriptions and A1 need RMR.
+        reloader: applies A1 policies, and reports rejected changes.
         stats: gives all counters by group.
         source: the xApp descriptor that the configuration came from, if it came from one.
 
     Attributes:
-        health: which the loop must tell that it moves.
-        registry: metrics; other parts add theirs.
+        health: the loop reports to it that it runs.
+        registry: of the metrics; other parts add theirs.
         alarms: None without a platform.
-        a1: None without RMR; other parts may have it serve policy types of their own.
+        a1: None without RMR; other parts may add policy types of their own.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class Platform:
         http: HttpConfig,
         loop: DecisionLoop,
         transport: Transport,
-        steering: Steering,
+        reloader: Reloader,
         stats: Callable[[], dict[str, Any]],
         source: dict[str, Any] | None = None,
     ) -> None:
         self._config = config
         self._source = source
-        self._steering = steering
+        self._reloader = reloader
         self._stopping = False
         self._started_s = time.monotonic()
         self.health = Health(http.alive_after_s)
         self.health.check(lambda: "stopping" if self._stopping else "")
         self.health.check(lambda: "" if transport.connected else "no connection to E2")
         self._states: dict[str, Callable[[], float]] = {"ready": lambda: float(not self.health.missing())}
-        self._events: dict[str, Mapping[str, int]] = {"steering": steering.counts}
+        self._events: dict[str, Mapping[str, int]] = {"reload": reloader.counts}
         self.alarms: Alarms | None = None
         self._sdl: Sdl | None = None
         self._registration: Registration | None = None
@@ -100,24 +100,24 @@ class Platform:
 
     @property
     def http_port(self) -> int:
-        """Where it listens."""
+        """Port of the HTTP server."""
         return self._http.port
 
     def serve(self, *routers: APIRouter) -> None:
-        """Serve what other parts bring; before `start`."""
+        """Add routers of other parts; to be called before `start`."""
         self._http.serve(*routers)
 
     def describe(self) -> dict[str, Any]:
         """The xApp descriptor, with the configuration in force as its ``controls``."""
         described = descriptor(self._config) if self._source is None else self._source
-        return {**described, "controls": self._steering.config.model_dump(mode="json")}
+        return {**described, "controls": self._reloader.config.model_dump(mode="json")}
 
     def events(self) -> dict[str, dict[str, int]]:
         """Counters of the platform's clients, by part."""
         return {name: dict(sorted(dict(counts).items())) for name, counts in self._events.items() if counts}
 
     def start(self) -> None:
-        """Begin; what the platform is slow with does not hold anything up."""
+        """Start all parts; a slow or absent platform does not delay the decision loop."""
         self._started_s = time.monotonic()
         self._http.start()
         for part in (self._sdl, self._registration, self._subscriptions, self.a1, self.alarms):
@@ -126,7 +126,7 @@ class Platform:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Unsubscribe, deregister, write what is due, stop serving; a few seconds at most, whatever happens."""
+        """Unsubscribe, deregister, write pending values and stop the HTTP server, within a few seconds in any case."""
         self._stopping = True
         self._supervisor.stop(_FLUSH_S)
         if self.a1 is not None:
@@ -147,7 +147,7 @@ class Platform:
         if ric.alarm_manager is not None:
             self.alarms = Alarms(ric.alarm_manager, ric.app_name, instance, ric.timeout_s)
             self._events["alarms"] = self.alarms.counts
-            self._steering.on_refused = self._refused
+            self._reloader.on_rejected = self._rejected
         if ric.appmgr is not None:
             self._registration = Registration(ric, instance, http_port, rmr_port, self.describe())
             self.health.check(self._registration.missing)
@@ -166,11 +166,11 @@ class Platform:
             self._states["subscriptions_active"] = lambda: states().get("active", 0)
         if ric.a1_policy_type is not None:
             self.a1 = A1(rmr.port, ric.app_name)
-            self.a1.serve(ric.a1_policy_type, applied_to(self._steering))
+            self.a1.serve(ric.a1_policy_type, link_adaptation_policies(self._reloader))
             self._events["a1"] = self.a1.counts
-            self._states["a1_policies"] = lambda: len(self._steering.policies)
+            self._states["a1_policies"] = lambda: len(self._reloader.policies)
 
-    def _refused(self, what: str, why: str) -> None:
+    def _rejected(self, what: str, why: str) -> None:
         if self.alarms is not None:
             if why:
                 self.alarms.raise_(_ALARM_OF[what], what, why)

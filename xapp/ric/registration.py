@@ -10,7 +10,7 @@ import httpx
 
 from distila.xapp.config import RunConfig
 from distila.xapp.errors import one_line
-from distila.xapp.ric.config import RicConfig
+from distila.xapp.ric.platform_config import RicConfig
 from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ _RATIOS: Final = {
     "goodput_per_prb": ("bits", "prbs"),
     "first_tx_bler": ("first_failed", "first_tx"),
     "residual_bler": ("residual", "first_tx"),
-    "control_failures": ("kept_back", "decisions"),
+    "control_failures": ("withheld", "decisions"),
     "decision_latency": ("late", "decisions"),
     "worst5_throughput": ("tail", "intervals"),
 }

@@ -8,9 +8,9 @@ from distila.xapp.ric.alarms import Alarm, Alarms
 from distila.xapp.ric.platform import Platform
 from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.api import rollout_router
-from distila.xapp.rollout.config import RolloutConfig
 from distila.xapp.rollout.controller import RolloutController, Transition
 from distila.xapp.rollout.metrics import RolloutCollector
+from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import StoreLostError
 
 _ABOUT: Final = "rollout"

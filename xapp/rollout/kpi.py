@@ -9,7 +9,7 @@ reports at once. Of each unit and arm it gives the `SUMS`:
 * **prbs**: PRBs spent, on first transmissions and on retransmissions. Where a report does not count the latter, a
   failed first transmission is taken to cost one more, and a block given up three.
 * **expected_bits**: what the PRBs would have carried at the MCS that the CQI stands for; no arm can influence it.
-* **kept_back**: decisions that the guard did not let out or that missed their deadline.
+* **withheld**: decisions that the guard did not let out or that missed their deadline.
 * **late**: decisions whose arm took longer than the plan's budget for inference and guard.
 """
 
@@ -32,7 +32,7 @@ from distila.xapp.rollout.assignment import hash64
 SUMS: Final = (
     "slots",
     "decisions",
-    "kept_back",
+    "withheld",
     "late",
     "first_tx",
     "first_failed",
@@ -114,22 +114,24 @@ class KpiMeter:
         batch = [self._pending.popleft() for _ in range(len(self._pending))]
         if not batch:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(SUMS)))
-        # Reports of one seating are about the same UEs in the same order, so they add up as they stand.
-        seated: dict[int, list[Decided]] = {}
+        # Reports of one assignment are about the same UEs in the same order, so they add up as they stand.
+        by_assignment: dict[int, list[Decided]] = {}
         for one in batch:
-            seated.setdefault(id(one.seating), []).append(one)
-        parts = [(self._units(group[0]), group[0].seating.arm, self._sums(group)) for group in seated.values()]
+            by_assignment.setdefault(id(one.assignment), []).append(one)
+        parts = [
+            (self._units(group[0]), group[0].assignment.arm, self._sums(group)) for group in by_assignment.values()
+        ]
         units = np.concatenate([units for units, _, _ in parts])
         arms = np.concatenate([np.zeros(len(units), np.int64) if arm is None else arm for units, arm, _ in parts])
         return grouped(units, arms, np.concatenate([sums for _, _, sums in parts]))
 
     def _units(self, one: Decided) -> IntArray:
         if not self._by_cell:
-            return one.seating.units
+            return one.assignment.units
         return np.full(one.report.num_ues, np.int64(hash64(one.report.cell_id) >> np.uint64(1)))
 
     def _sums(self, batch: list[Decided]) -> Float64Array:
-        """The sums of reports of one seating, [ue, SUMS]."""
+        """The sums of reports of one assignment, [ue, SUMS]."""
         reports = [one.report for one in batch]
         count, ues = len(reports), reports[0].num_ues
         starts = range(0, count * ues, ues)
@@ -157,12 +159,12 @@ class KpiMeter:
         again = measured[:, RETX_ACK] + measured[:, RETX_NACK]
         transmissions = first_tx + np.where(np.isnan(again), failed + 2 * residual, again)
         arrived = np.maximum(0, counts[:, ACK] + counts[:, NACK] + counts[:, DTX] - counts[:, RESIDUAL])
-        kept_back = np.zeros((count, ues))
+        withheld = np.zeros((count, ues))
         late = np.zeros((count, ues))
         for row, one in enumerate(batch):
-            if one.kept_back is not None:
-                kept_back[row] = one.kept_back
-            for (_, index), spent_us in zip(one.seating.groups, one.engine_us, strict=False):
+            if one.withheld is not None:
+                withheld[row] = one.withheld
+            for (_, index), spent_us in zip(one.assignment.groups, one.engine_us, strict=False):
                 if spent_us > self._budget_us:
                     late[row, slice(None) if index is None else index] = 1
 
@@ -173,7 +175,7 @@ class KpiMeter:
         columns = [
             np.full(ues, float(sum(report.period_slots for report in reports))),
             np.full(ues, float(count)),
-            kept_back.sum(axis=0),
+            withheld.sum(axis=0),
             late.sum(axis=0),
             added(first_tx),
             added(failed),

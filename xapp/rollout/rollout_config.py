@@ -13,23 +13,29 @@ _SHORTEST_TOKEN: Final = 16
 
 
 class RolloutConfig(BaseModel):
-    """Where the rollout is kept, and who may steer it."""
+    """The store of A/B rollouts, and access to their commands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     store: str = Field(
-        default="rollout.sqlite", min_length=1, description="SQLite file, or redis://HOST:PORT/DB for several replicas"
+        default="rollout.sqlite",
+        min_length=1,
+        description="store of the rollout: a SQLite file, or redis://HOST:PORT/DB for several replicas",
     )
     token_file: Path | None = Field(
-        default=None, description=f"file with the bearer token of the HTTP API; without it: ${TOKEN_VARIABLE}"
+        default=None,
+        description=f"file with the bearer token of the HTTP API; null: the token is read from ${TOKEN_VARIABLE}",
     )
 
     a1_policy_type: int | None = Field(
-        default=20131, ge=0, le=2**31 - 1, description="id of the A1 policy type of commands; null: none over A1"
+        default=20131,
+        ge=0,
+        le=2**31 - 1,
+        description="id of the A1 policy type for rollout commands; null: no commands over A1",
     )
 
     def token(self) -> str | None:
-        """The bearer token; None: there is none, and the API refuses everything.
+        """The bearer token; None: no token is configured, and the API rejects every request.
 
         Raises:
             InputError: the file cannot be read, or the token is too short to be one.

@@ -1,6 +1,6 @@
-"""What operators want, brought to the decision loop: the configuration file, A1 policies, and new policy bundles.
+"""Reload of the runtime configuration: a changed configuration file, A1 policies, and new policy bundles.
 
-Whatever is new is checked as a whole before any of it takes effect, between two indications; what is refused changes
+A change is checked as a whole before any of it takes effect, between two indications; a rejected change changes
 nothing. A policy bundle is loaded, checked against its golden vectors and warmed up here, on the caller's thread.
 """
 
@@ -26,17 +26,18 @@ _CHANGEABLE: Final = frozenset({"policy", "guard", "log_level"})
 Fingerprint = tuple[tuple[str, int, int, int] | None, ...]
 
 
-class Steering:
-    """Holds what is wanted, and has the loop do it.
+class Reloader:
+    """Holds the configuration and the A1 policies in force, and applies changes of them to the loop.
 
     Args:
-        loop: the decision loop; it already runs under ``config``.
-        config: the configuration.
-        bundles: directory of the bundles that A1 policies may name, beside those that ship.
+        loop: the decision loop, which already runs under ``config``.
+        config: the configuration at start.
+        bundles: directory of the bundles that A1 policies may name, in addition to those that ship.
 
     Attributes:
-        counts: changes by what came of them: ``configuration_applied``, ``bundle_refused`` and so on.
-        on_refused: called with ``configuration`` or ``bundle`` and the reason, or with an empty one once it is well.
+        counts: changes by result: ``configuration_applied``, ``bundle_rejected`` and so on.
+        on_rejected: called with ``configuration`` or ``bundle`` and the reason of a rejection; with an empty reason
+            after the next change that is accepted.
     """
 
     def __init__(self, loop: DecisionLoop, config: RunConfig, bundles: Path | None = None) -> None:
@@ -48,7 +49,7 @@ class Steering:
         self._fingerprint = _fingerprint(self._bundle_path)
         self._changing = threading.Lock()
         self.counts: Counter[str] = Counter()
-        self.on_refused: Callable[[str, str], None] = lambda what, why: None
+        self.on_rejected: Callable[[str, str], None] = lambda what, why: None
 
     @property
     def config(self) -> RunConfig:
@@ -57,14 +58,14 @@ class Steering:
 
     @property
     def policies(self) -> Mapping[str, A1Policy]:
-        """The A1 policies in force, in the order they came."""
+        """The A1 policies in force, in the order of their arrival."""
         return self._policies
 
     def configure(self, config: RunConfig) -> None:
-        """Take another configuration.
+        """Apply another configuration.
 
         Raises:
-            InputError: it cannot be used, or changes what only a restart changes; the old one stays.
+            InputError: it cannot be used, or changes a setting that needs a restart; the old one stays.
         """
         with self._changing:
             fixed = [
@@ -73,40 +74,40 @@ class Steering:
                 if name not in _CHANGEABLE and getattr(config, name) != getattr(self._config, name)
             ]
             if fixed:
-                raise InputError(f"{', '.join(fixed)}: takes a restart to change; nothing was changed")
+                raise InputError(f"{', '.join(fixed)}: a change needs a restart; nothing was changed")
             self._apply(config, self._policies)
             if config.log_level != logging.getLevelName(logging.getLogger().level):
                 logging.getLogger().setLevel(config.log_level)
         self.counts["configuration_applied"] += 1
 
     def put(self, ident: str, policy: A1Policy) -> None:
-        """Take an A1 policy instance, or another version of one.
+        """Apply an A1 policy instance, or a new version of one.
 
         Raises:
-            InputError: it cannot be used; what was in force stays.
+            InputError: it cannot be used; the policies in force stay.
         """
         with self._changing:
             self._apply(self._config, {**self._policies, ident: policy})
 
     def remove(self, ident: str) -> bool:
-        """Forget an A1 policy instance; False if there is none of that name."""
+        """Remove an A1 policy instance; False if there is none of that name."""
         with self._changing:
             if ident not in self._policies:
                 return False
             self._apply(self._config, {name: p for name, p in self._policies.items() if name != ident})
             return True
 
-    def look_at_bundle(self) -> None:
-        """Swap the bundle in force for what has taken its place on disk, if anything has.
+    def reload_bundle_if_changed(self) -> None:
+        """Load the bundle in force again if its files have changed.
 
         Raises:
-            InputError: that cannot be used; the old one goes on.
+            InputError: the new files cannot be used; the old bundle stays in force.
         """
         with self._changing:
             fingerprint = _fingerprint(self._bundle_path)
             if fingerprint == self._fingerprint:
                 return
-            # Remembered before it is read: what is wrong is said once, and what changes meanwhile is read again.
+            # Stored before the files are read: a fault is reported once, and a change during the read is noticed.
             self._fingerprint = fingerprint
             self._load(self._bundle_path)
 
@@ -134,72 +135,72 @@ class Steering:
             bundle = load_bundle(path)
             self._loop.swap(bundle)
         except InputError as error:
-            self.counts["bundle_refused"] += 1
-            self.on_refused("bundle", str(error))
+            self.counts["bundle_rejected"] += 1
+            self.on_rejected("bundle", str(error))
             raise
         self.counts["bundle_swapped"] += 1
-        self.on_refused("bundle", "")
+        self.on_rejected("bundle", "")
         log.info("policy %s %s, %s", bundle.manifest.name, bundle.manifest.version, bundle.digest[:12])
 
 
-class Watcher:
-    """Looks at the configuration file and the bundle again and again.
+class ConfigWatcher:
+    """Checks the configuration file and the bundle for changes, periodically.
 
-    A ConfigMap is a directory whose ``..data`` link is swapped: what is watched is what the file holds, so that every
-    swap shows, whatever the links are.
+    A ConfigMap is a directory whose ``..data`` link is swapped: the content of the file is compared, so that every swap
+    is noticed.
 
     Args:
-        steering: what is told.
-        every_s: between two looks.
-        path: of the configuration file; None: there is none.
-        load: reads it, with what the command line put on top.
+        reloader: applies the changes.
+        every_s: seconds between two checks.
+        path: of the configuration file; None: only the bundle is checked.
+        load: reads the file, with the options of the command line applied.
     """
 
-    def __init__(self, steering: Steering, every_s: float, path: Path | None, load: Callable[[], RunConfig]) -> None:
-        self._steering = steering
+    def __init__(self, reloader: Reloader, every_s: float, path: Path | None, load: Callable[[], RunConfig]) -> None:
+        self._reloader = reloader
         self._every_s = every_s
         self._path = path
         self._load = load
         self._digest = self._read()
-        self._worker = Worker("watcher", self._look)
+        self._worker = Worker("config-watcher", self._check)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._worker.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End."""
+        """Stop the thread."""
         self._worker.stop(timeout_s)
 
-    def _look(self) -> float:
-        steering = self._steering
+    def _check(self) -> float:
+        reloader = self._reloader
         digest = self._read()
         if digest != self._digest:
             self._digest = digest
             try:
-                steering.configure(self._load())
+                reloader.configure(self._load())
                 log.info("configuration %s: changes are in force", self._path)
-                steering.on_refused("configuration", "")
+                reloader.on_rejected("configuration", "")
             except InputError as error:
-                steering.counts["configuration_refused"] += 1
-                log.error("configuration refused, the old one stays: %s", error)
-                steering.on_refused("configuration", str(error))
+                reloader.counts["configuration_rejected"] += 1
+                log.error("configuration rejected, the old one stays in force: %s", error)
+                reloader.on_rejected("configuration", str(error))
         try:
-            steering.look_at_bundle()
+            reloader.reload_bundle_if_changed()
         except InputError as error:
-            log.error("policy bundle refused, the old one goes on: %s", error)
+            log.error("policy bundle rejected, the old one stays in force: %s", error)
         return self._every_s
 
     def _read(self) -> str:
         try:
             return "" if self._path is None else hashlib.sha256(self._path.read_bytes()).hexdigest()
         except OSError:
-            # In the middle of a swap, or gone: `load` will say so.
+            # In the middle of a swap, or deleted: `load` reports it.
             return "unreadable"
 
 
 def _fingerprint(path: Path) -> Fingerprint:
-    """Tells one content of a bundle's directory from another without reading it."""
+    """Changes whenever the files of a bundle are replaced; computed without reading them."""
     marks: list[tuple[str, int, int, int] | None] = []
     for name in (MANIFEST_FILE, GRAPH_FILE):
         try:

@@ -17,7 +17,7 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.ric.a1_policy import A1Policy
-from distila.xapp.ric.steering import Steering, Watcher
+from distila.xapp.ric.reload import ConfigWatcher, Reloader
 
 NO_DEADLINE = {"deadline_us": None}
 
@@ -38,9 +38,9 @@ class Running:
 
     def __init__(self, config, bundles=None):
         self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard)
-        self.steering = Steering(self.loop, config, bundles)
+        self.reloader = Reloader(self.loop, config, bundles)
         self.refused = []
-        self.steering.on_refused = lambda what, why: self.refused.append((what, why))
+        self.reloader.on_rejected = lambda what, why: self.refused.append((what, why))
         self._sequence = 0
 
     def decide(self, cell="cell"):
@@ -68,57 +68,57 @@ def policy(**fields):
 
 def test_a_policy_holds_from_the_next_indication_on_until_it_is_removed(running):
     assert running.highest > 9
-    running.steering.put("one", policy(max_mcs=5))
+    running.reloader.put("one", policy(max_mcs=5))
     assert running.highest == 5
-    running.steering.put("one", policy(max_mcs=7))
+    running.reloader.put("one", policy(max_mcs=7))
     assert running.highest == 7
-    running.steering.put("two", policy(cells=["other"], enabled=False))
+    running.reloader.put("two", policy(cells=["other"], enabled=False))
     assert running.decide("other") == ([NATIVE] * 2, [0] * 2)
     assert running.decide()[0] == [MCS] * 2
-    assert running.steering.remove("one")
+    assert running.reloader.remove("one")
     assert running.highest > 9
-    assert not running.steering.remove("one")
+    assert not running.reloader.remove("one")
 
 
 def test_a_policy_that_is_refused_leaves_the_one_before_in_force(running):
-    running.steering.put("one", policy(max_mcs=5))
+    running.reloader.put("one", policy(max_mcs=5))
     with pytest.raises(InputError, match="nonesuch"):
-        running.steering.put("one", policy(policy="nonesuch"))
+        running.reloader.put("one", policy(policy="nonesuch"))
     assert running.highest == 5
-    assert list(running.steering.policies) == ["one"]
+    assert list(running.reloader.policies) == ["one"]
 
 
 def test_a_policy_may_name_the_bundle_that_decides(tmp_path, relabelled):
     other = relabelled(tmp_path / "bundles" / "other", "other")
     running = Running(RunConfig(guard=GuardConfig(deadline_us=None)), tmp_path / "bundles")
     before = running.loop.bundle.digest
-    running.steering.put("one", policy(policy="other"))
+    running.reloader.put("one", policy(policy="other"))
     assert running.loop.bundle.digest == other.digest
-    running.steering.put("two", policy(policy=DEFAULT_POLICY))
+    running.reloader.put("two", policy(policy=DEFAULT_POLICY))
     assert running.loop.bundle.digest == before
-    running.steering.remove("two")
+    running.reloader.remove("two")
     assert running.loop.bundle.digest == other.digest
-    running.steering.remove("one")
+    running.reloader.remove("one")
     assert running.loop.bundle.digest == before
-    assert running.steering.counts["bundle_swapped"] == 4
+    assert running.reloader.counts["bundle_swapped"] == 4
 
 
 # ---------------------------------------------------------------- configuration
 
 
 def test_what_may_change_changes_and_policies_stay_in_force(running):
-    running.steering.put("one", policy(max_mcs=5))
-    running.steering.configure(RunConfig(guard=GuardConfig(deadline_us=None, max_mcs=3), log_level="DEBUG"))
+    running.reloader.put("one", policy(max_mcs=5))
+    running.reloader.configure(RunConfig(guard=GuardConfig(deadline_us=None, max_mcs=3), log_level="DEBUG"))
     assert running.highest == 5, "the policy says so, whatever the configuration"
-    running.steering.remove("one")
+    running.reloader.remove("one")
     assert running.highest == 3
     logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.mark.parametrize("change", [{"instance_id": "x"}, {"e2": {"cells": ["a"]}}, {"loop": {"arm": "b"}}])
 def test_what_takes_a_restart_is_refused_whole(running, change):
-    with pytest.raises(InputError, match="takes a restart"):
-        running.steering.configure(RunConfig.model_validate({"guard": {**NO_DEADLINE, "max_mcs": 3}, **change}))
+    with pytest.raises(InputError, match="a change needs a restart"):
+        running.reloader.configure(RunConfig.model_validate({"guard": {**NO_DEADLINE, "max_mcs": 3}, **change}))
     assert running.highest > 9
 
 
@@ -153,7 +153,7 @@ def mounted(tmp_path):
     def watch(**sections):
         config_map.update(yaml.safe_dump({"guard": NO_DEADLINE, **sections}))
         running = Running(load_config(config_map.file))
-        watcher = Watcher(running.steering, 0.02, config_map.file, lambda: load_config(config_map.file))
+        watcher = ConfigWatcher(running.reloader, 0.02, config_map.file, lambda: load_config(config_map.file))
         watcher.start()
         watchers.append(watcher)
         return running
@@ -170,7 +170,7 @@ def test_every_swap_of_a_config_map_is_seen(mounted, eventually):
     for limit in (3, 11, 5, 9, 4):
         config_map.update(json.dumps({"guard": {**NO_DEADLINE, "max_mcs": limit}}))
         eventually(lambda limit=limit: running.highest == limit)
-    assert running.steering.counts["configuration_applied"] == 5
+    assert running.reloader.counts["configuration_applied"] == 5
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def test_every_swap_of_a_config_map_is_seen(mounted, eventually):
         ("{guard: {max_mcs: 3}, colour: blue}", "colour: no such field"),
         ("{guard: {max_mcs: three}}", "guard.max_mcs = 'three'"),
         ("{guard: {max_mcs: 3}, policy: nonesuch, instance_id: mine}", "nonesuch"),
-        ("{guard: {max_mcs: 3}, http: {port: 9}}", "takes a restart"),
+        ("{guard: {max_mcs: 3}, http: {port: 9}}", "a change needs a restart"),
         ("{guard: [", "not YAML"),
-        ("", "takes a restart"),
+        ("", "a change needs a restart"),
     ],
 )
 def test_a_configuration_that_is_wrong_is_refused_whole_and_the_next_is_taken(mounted, eventually, text, says, caplog):
     config_map, watch = mounted
     running = watch(instance_id="mine")
     config_map.update(text)
-    eventually(lambda: running.steering.counts["configuration_refused"] == 1)
+    eventually(lambda: running.reloader.counts["configuration_rejected"] == 1)
     assert running.highest > 9
     eventually(lambda: says in caplog.text)
     assert running.refused[0][0] == "configuration"
@@ -201,7 +201,7 @@ def test_a_configuration_that_goes_away_leaves_the_old_one_in_force(mounted, eve
     config_map, watch = mounted
     running = watch()
     config_map.file.unlink()
-    eventually(lambda: running.steering.counts["configuration_refused"] == 1)
+    eventually(lambda: running.reloader.counts["configuration_rejected"] == 1)
     assert running.highest > 9
 
 
@@ -216,7 +216,7 @@ def volume(tmp_path, relabelled):
     link = tmp_path / "policy"
     link.symlink_to("first")
     running = Running(RunConfig(policy=str(link), guard=GuardConfig(deadline_us=None)))
-    watcher = Watcher(running.steering, 0.02, None, lambda: running.steering.config)
+    watcher = ConfigWatcher(running.reloader, 0.02, None, lambda: running.reloader.config)
     watcher.start()
     yield running, link
     watcher.stop(1)
@@ -234,7 +234,7 @@ def test_a_bundle_that_takes_the_place_of_another_is_swapped_in(volume, tmp_path
         point(link, target)
         digest = load_bundle(tmp_path / target).digest
         eventually(lambda digest=digest: running.loop.bundle.digest == digest)
-    assert running.steering.counts["bundle_swapped"] == 3
+    assert running.reloader.counts["bundle_swapped"] == 3
 
 
 @pytest.mark.parametrize("file", [GRAPH_FILE, MANIFEST_FILE])
@@ -251,12 +251,12 @@ def test_a_damaged_bundle_is_refused_once_and_a_good_one_is_taken_afterwards(
     else:
         path.write_bytes(path.read_bytes()[:100])
     point(link, "damaged")
-    eventually(lambda: running.steering.counts["bundle_refused"] == 1)
+    eventually(lambda: running.reloader.counts["bundle_rejected"] == 1)
     assert running.loop.bundle.digest == before
     assert len(running.decide()[0]) == 2
     point(link, "second")
     eventually(lambda: running.loop.bundle.digest == load_bundle(tmp_path / "second").digest)
-    assert running.steering.counts["bundle_refused"] == 1, "said once, not at every look"
+    assert running.reloader.counts["bundle_rejected"] == 1, "said once, not at every look"
     assert [why == "" for _, why in running.refused] == [False, True]
 
 
@@ -265,6 +265,6 @@ def test_a_bundle_written_in_place_is_taken_when_it_is_whole(volume, tmp_path, e
     running, _ = volume
     second = tmp_path / "second"
     (tmp_path / "first" / GRAPH_FILE).write_bytes((second / GRAPH_FILE).read_bytes())
-    eventually(lambda: running.steering.counts["bundle_refused"] >= 1)
+    eventually(lambda: running.reloader.counts["bundle_rejected"] >= 1)
     (tmp_path / "first" / MANIFEST_FILE).write_bytes((second / MANIFEST_FILE).read_bytes())
     eventually(lambda: running.loop.bundle.digest == load_bundle(second).digest)
