@@ -50,7 +50,7 @@ class Node(Protocol):
     """An E2 node as `RemoteXapp` needs it, whatever the wire to the xApp is; see `E2Node`."""
 
     dropped: Counter[str]
-    refused: Counter[str]
+    rejected: Counter[str]
 
     @property
     def has_subscriber(self) -> bool: ...  # noqa: D102
@@ -80,7 +80,7 @@ class E2Node(E2ServiceServicer):
         self._subscribed = threading.Event()
         self._busy = threading.Lock()
         self.dropped: Counter[str] = Counter()  # indications that were not sent
-        self.refused: Counter[str] = Counter()  # control messages that could not be read
+        self.rejected: Counter[str] = Counter()  # control messages that could not be read
         # The streams' threads must get their turn while the DU computes.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
@@ -146,8 +146,8 @@ class E2Node(E2ServiceServicer):
                 try:
                     answer = Answer(decode_control(request.header, request.message), arrived_ns)
                 except Rejected as rejection:
-                    self.refused[rejection.reason] += 1
-                    outcomes.put(refusal_outcome(rejection))
+                    self.rejected[rejection.reason] += 1
+                    outcomes.put(rejection_outcome(rejection))
                     continue
                 decisions = answer.decisions
                 answer.outcome.add_done_callback(partial(_tell, outcomes, decisions))
@@ -214,7 +214,7 @@ def _tell(
     outcomes.put(outcome_of(decisions, done.result()))
 
 
-def refusal_outcome(rejection: Rejected) -> pb.ControlOutcome:
+def rejection_outcome(rejection: Rejected) -> pb.ControlOutcome:
     """What the xApp is told of a control message that could not be read."""
     unsupported = rejection.reason in ("service_model", "encoding")
     cause = pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED

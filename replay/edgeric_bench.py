@@ -1,4 +1,4 @@
-"""What EdgeRIC's adapter costs: stage by stage in process, and against a gNB's clock over real sockets."""
+"""Speed of EdgeRIC's adapter: stage by stage in process, and at the pace of a gNB over real sockets."""
 
 import gc
 import subprocess
@@ -6,15 +6,18 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import yaml
 
-from distila.replay.bench import Progress, widen
+from distila.replay.bench_load import widen
+from distila.replay.bench_results import SocketFigures
 from distila.replay.du import Du, DuConfig
 from distila.replay.edgeric_gnb import EdgeRicGnb, telemetry
+from distila.replay.loop_bench import Progress
 from distila.replay.trace import ChannelTrace
+from distila.replay.xapp_stats import Percentiles
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
@@ -25,7 +28,7 @@ from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.stats import LatencyRecorder
 
-STAGES: Final = ("telemetry to report", "report to octets", "decision loop", "control to overrides")
+STAGES: Final = ("telemetry_to_report", "report_to_octets", "decision_loop", "control_to_overrides")
 
 _WARM_UP: Final = 200
 _START_S: Final = 30.0
@@ -49,8 +52,8 @@ def ttis(trace: ChannelTrace, num_ues: int, count: int) -> list[bytes]:
     return encoded
 
 
-def bench_in_process(bundle: Bundle, encoded: list[bytes], progress: Progress) -> dict[str, Any]:
-    """Time the way from telemetry octets to override octets on one thread, by stage."""
+def bench_in_process(bundle: Bundle, encoded: list[bytes], progress: Progress) -> dict[str, Percentiles]:
+    """Time each stage from telemetry octets to override octets, on one thread."""
     gnb, loop, identity = Telemetry(EdgeRicConfig()), DecisionLoop(bundle), Identity()
     recorders = {stage: LatencyRecorder() for stage in (*STAGES, "total")}
     clock_ns = time.perf_counter_ns
@@ -74,18 +77,14 @@ def bench_in_process(bundle: Bundle, encoded: list[bytes], progress: Progress) -
         if done % 256 == 0:
             progress(done, len(encoded))
     gc.unfreeze()
-    return {stage: recorder.summary() for stage, recorder in recorders.items()}
+    return {stage: Percentiles.of(recorder) for stage, recorder in recorders.items()}
 
 
-def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress: Progress) -> dict[str, Any]:
-    """Publish a TTI every ``tti_us`` to an xApp in a process of its own; when its overrides come back.
-
-    Returns:
-        ``round_trip_us``, and the shares of TTIs whose overrides came in time for the gNB to apply them at all
-        (``in_time``), too late for that, and never.
+def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress: Progress) -> SocketFigures:
+    """Publish a TTI every ``tti_us`` to an xApp in a process of its own, and time its overrides.
 
     Raises:
-        InputError: the xApp did not come up.
+        InputError: the xApp did not start.
     """
     with TemporaryDirectory() as folder:
         addresses = {"metrics": f"ipc://{folder}/metrics", "control": f"ipc://{folder}/control"}
@@ -101,8 +100,8 @@ def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress:
         try:
             if not gnb.wait_for_controller(_START_S):
                 xapp.kill()
-                said = (xapp.communicate()[1].strip().splitlines() or ["it said nothing"])[-1]
-                raise InputError(f"the xApp did not start: {said}")
+                reason = (xapp.communicate()[1].strip().splitlines() or ["it printed no error"])[-1]
+                raise InputError(f"the xApp did not start: {reason}")
             return _pace(gnb, encoded, tti_us, progress)
         finally:
             xapp.terminate()
@@ -110,7 +109,7 @@ def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress:
             gnb.close()
 
 
-def _pace(gnb: EdgeRicGnb, encoded: list[bytes], tti_us: int, progress: Progress) -> dict[str, Any]:
+def _pace(gnb: EdgeRicGnb, encoded: list[bytes], tti_us: int, progress: Progress) -> SocketFigures:
     clock_ns, tti_ns = time.perf_counter_ns, 1000 * tti_us
     sent_ns: dict[int, int] = {}
     round_trip = LatencyRecorder()
@@ -132,9 +131,9 @@ def _pace(gnb: EdgeRicGnb, encoded: list[bytes], tti_us: int, progress: Progress
         if tti % 256 == 0:
             progress(tti, len(encoded))
     counted = len(encoded) - _WARM_UP
-    return {
-        "round_trip_us": round_trip.summary(),
-        "in_time": round(in_time / counted, 4),
-        "too_late": round((round_trip.count - in_time) / counted, 4),
-        "unanswered": round(1 - round_trip.count / counted, 4),
-    }
+    return SocketFigures(
+        round_trip_us=Percentiles.of(round_trip),
+        in_time=round(in_time / counted, 4),
+        too_late=round((round_trip.count - in_time) / counted, 4),
+        unanswered=round(1 - round_trip.count / counted, 4),
+    )

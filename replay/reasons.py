@@ -7,9 +7,11 @@ The groups are those of summary.json; the words are those of `distila.xapp.e2.co
 `distila.replay.du`.
 """
 
-from typing import Final
+from typing import Final, Literal
 
-REASONS: Final[dict[str, dict[str, str]]] = {
+Group = Literal["dropped", "guarded", "noticed", "outcomes", "lost"]
+
+REASONS: Final[dict[Group, dict[str, str]]] = {
     "dropped": {
         "duplicate": "the same sequence number came twice",
         "encoding": "the envelope names an encoding other than protobuf",
@@ -117,7 +119,7 @@ _PREFIXES: Final = {
 }
 
 
-def explain(group: str, reason: str) -> str:
+def explain(group: Group, reason: str) -> str:
     """One line on a reason of a group; empty if it is not known."""
     known = REASONS.get(group, {}).get(reason)
     if known is not None:

@@ -1,6 +1,5 @@
 """An xApp in a process of its own, as it runs in production: `distila run`, connected to the replay's E2 node."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,8 +7,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from distila.replay.xapp_stats import XappStats
 from distila.xapp.errors import InputError
 
 _START_TIMEOUT_S: Final = 30.0
@@ -27,14 +27,14 @@ class XappProcess:
     """Starts `distila run` against a node and collects its counters at the end.
 
     Args:
-        node: what it shall connect to; over gRPC at its address, else as the configuration says.
-        policy: its policy, as `distila run --policy` takes it.
-        config: its configuration, as `distila run --config` takes it.
-        deadline: whether it drops late decisions; a replay that waits for every answer has no use for that.
-        environment: added to that of this process.
+        node: E2 node that the xApp connects to; over gRPC at its address, else as the configuration says.
+        policy: the xApp's policy, as for `distila run --policy`.
+        config: the xApp's configuration, as for `distila run --config`.
+        deadline: whether the xApp drops late decisions; a replay that waits for every answer needs none.
+        environment: variables added to the environment of this process.
 
     Raises:
-        InputError: it did not come up; carries what it said.
+        InputError: the xApp did not start; holds the last line of its standard error.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class XappProcess:
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 self._process.kill()
                 self._process.wait()
-                said = self._last_words()
+                reason = self._last_error_line()
                 self._close()
-                raise InputError(f"the xApp did not start: {said}")
+                raise InputError(f"the xApp did not start: {reason}")
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         self._err.seek(0)
         lines = self._err.read().strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it printed no error"
 
-    def finish(self) -> dict[str, Any]:
-        """Wait until it is done, after the node has ended the stream; its counters.
+    def finish(self) -> XappStats:
+        """Wait until the process ends, after the node has ended the stream; returns the xApp's counters.
 
         Raises:
-            InputError: it ended badly, or not at all.
+            InputError: the xApp failed, or did not end.
         """
         try:
             status = self._process.wait(_END_TIMEOUT_S)
@@ -85,19 +85,18 @@ class XappProcess:
             raise InputError(f"the xApp did not end within {_END_TIMEOUT_S:.0f} s of the stream") from None
         try:
             if status != 0:
-                raise InputError(f"the xApp failed with status {status}: {self._last_words()}")
+                raise InputError(f"the xApp failed with status {status}: {self._last_error_line()}")
             self._out.seek(0)
-            stats: dict[str, Any] = json.load(self._out)
-            return stats
+            return XappStats.model_validate_json(self._out.read())
         finally:
             self._close()
 
     def terminate(self) -> None:
-        """Tell it to end, as a platform does; then `finish`."""
+        """Send SIGTERM, as a platform does; call `finish` next."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Stop it at once, if it still runs."""
+        """Send SIGKILL, if the process still runs."""
         self._process.kill()
         self._process.wait()
         self._close()

@@ -1,4 +1,4 @@
-"""`distila bench`: measure on this machine what the documentation claims."""
+"""`distila bench`: measure the speeds that the documentation states, on this machine."""
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -7,12 +7,25 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from distila.replay.bench import bench_in_process, bench_over_grpc, bench_replay, bench_rollout, indications
+from distila.replay.bench_load import indications
+from distila.replay.bench_results import (
+    E2apLoopBench,
+    EdgericBench,
+    LoopBench,
+    LoopBenchSettings,
+    ReplayBench,
+    RmrFigures,
+    RmrLoopBench,
+    RolloutBench,
+)
+from distila.replay.loop_bench import bench_e2ap, bench_in_process, bench_over_grpc, bench_replay, bench_rollout
 from distila.replay.rollouts.simulation import GREEDY
 from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.replay.xapp_stats import Percentiles
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle, resolve_bundle
+from distila.xapp.result_file import ResultFile
 
 app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
 
@@ -25,59 +38,67 @@ def loop(
     reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 10_000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     transport: Annotated[
-        Literal["inproc", "grpc", "rmr"], typer.Option(help="In process, or round trip over gRPC or RMR.")
+        Literal["inproc", "grpc", "rmr"],
+        typer.Option(help="How the xApp is reached: in process, over gRPC, or over RMR."),
     ] = "inproc",
-    e2ap: Annotated[bool, typer.Option("--e2ap", help="With E2AP around the service model, in process.")] = False,
+    e2ap: Annotated[bool, typer.Option("--e2ap", help="Put E2AP around the service model; in process only.")] = False,
     trace: Annotated[
-        Path | None, typer.Option(help="Channel trace to take reports from; default: the bundled one.")
+        Path | None, typer.Option(help="Channel trace that the reports come from; default: the one that ships.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time the decision loop from indication bytes to control bytes."""
     bundle = resolve_bundle(policy)
     if e2ap and transport != "inproc":
-        raise InputError("--e2ap is for --transport inproc: over gRPC there is none, over RMR there always is")
+        raise InputError("--e2ap needs --transport inproc: there is no E2AP over gRPC, and always E2AP over RMR")
     encoded = indications(ChannelTrace.load(trace or bundled_trace()), ues, reports)
+    settings = LoopBenchSettings(ues=ues, reports=reports, policy=bundle.manifest.name, transport=transport, e2ap=e2ap)
+    result: LoopBench | E2apLoopBench | RmrLoopBench
     with progress_bar("decisions", "indications") as progress:
-        if transport == "inproc":
-            result = bench_in_process(bundle, encoded, progress, e2ap)
+        if transport == "rmr":
+            result = RmrLoopBench(**dict(settings), **dict(_over_rmr(policy, encoded, progress)))
+        elif e2ap:
+            result = E2apLoopBench(**dict(settings), **dict(bench_e2ap(bundle, encoded, progress)))
         elif transport == "grpc":
-            result = bench_over_grpc(policy, encoded, progress)
+            result = LoopBench(**dict(settings), **dict(bench_over_grpc(policy, encoded, progress)))
         else:
-            result = _over_rmr(policy, encoded, progress)
-    facts = {"ues": ues, "reports": reports, "policy": bundle.manifest.name, "transport": transport, "e2ap": e2ap}
-    result = {**facts, **result}
+            result = LoopBench(**dict(settings), **dict(bench_in_process(bundle, encoded, progress)))
     if json:
-        print_json(result)
+        _print_json(result)
         return
-    rows = [
-        [stage, *(f"{times[key]:.1f}" if times[key] is not None else "" for key in ("p50", "p99", "max"))]
-        for stage, times in result["stages_us"].items()
-    ]
-    rows.append(["bytes to bytes" if transport == "inproc" else "round trip"])
-    rows[-1] += [f"{result[key]:.1f}" for key in ("p50_us", "p99_us", "max_us")]
-    for label, key in (
-        ("pycrate alone would decode in", "pycrate_decode_us"),
-        ("an RMR health check takes", "rmr_health_check_us"),
-        ("round trip every 10 ms", "paced"),
-        ("the same, while policies are swapped", "hot_swap"),
-    ):
-        if key in result:
-            rows.append([label, *(f"{result[key][figure]:.1f}" for figure in ("p50", "p99", "max"))])
+    rows = [_times(stage.replace("_", " "), times) for stage, times in result.stages_us.items()]
+    whole = Percentiles(p50=result.p50_us, p99=result.p99_us, max=result.max_us)
+    rows.append(_times("bytes to bytes" if transport == "inproc" else "round trip", whole))
+    if isinstance(result, E2apLoopBench):
+        rows.append(_times("decoding by pycrate, for comparison", result.pycrate_decode_us))
+    if isinstance(result, RmrLoopBench):
+        rows.append(_times("RMR health check, for comparison", result.rmr_health_check_us))
+        rows.append(_times("round trip every 10 ms", result.paced))
+        rows.append(_times("the same, while policies are swapped", result.hot_swap))
     title = f"{ues} UEs, {reports} indications, policy {bundle.manifest.name}, {transport}{' with E2AP' * e2ap}"
     print_table(title, ["stage [us]", "p50", "p99", "max"], rows)
-    if "burst" in result:
-        burst = result["burst"]
+    if isinstance(result, RmrLoopBench):
+        burst = result.burst
+        dropped = ", ".join(f"{reason} {count}" for reason, count in result.dropped.items()) or "nothing"
         print(
-            f"burst of {burst['sent']} at {burst['sent_per_s']}/s: {burst['answered']} answered, the newest"
-            f" {burst['newest_answered_after_us']} us after the last was sent; dropped: {result['dropped']}"
+            f"burst of {burst.sent} at {burst.sent_per_s}/s: {burst.answered} answered, the newest"
+            f" {burst.newest_answered_after_us} us after the last was sent; dropped: {dropped}"
         )
-    print(f"{result['ue_decisions_per_s']} UE decisions/s")
+    print(f"{result.ue_decisions_per_s} UE decisions/s")
 
 
-def _over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _print_json(result: ResultFile) -> None:
+    print(result.json_text(), end="")
+
+
+def _times(label: str, times: Percentiles) -> list[str]:
+    """A row of a table; empty cells where nothing was timed."""
+    return [label, *("" if value is None else f"{value:.1f}" for value in (times.p50, times.p99, times.max))]
+
+
+def _over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Callable[[int, int], None]) -> RmrFigures:
     try:
-        from distila.replay.ric.bench import bench_over_rmr
+        from distila.replay.ric.rmr_bench import bench_over_rmr
     except ModuleNotFoundError as error:
         raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
     return bench_over_rmr(policy, encoded, progress)
@@ -88,20 +109,21 @@ def replay(
     ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in the cell.")] = 100,
     slots: Annotated[int, typer.Option(min=100, help="Slots to replay.")] = 3000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time a closed-loop replay in process with a decision every slot."""
     bundle = resolve_bundle(policy)
     channel = ChannelTrace.load(trace or bundled_trace())
     with progress_bar("replay", "slots") as progress:
-        result = bench_replay(bundle, channel, ues, slots, progress)
+        with_xapp, du_alone = bench_replay(bundle, channel, ues, slots, progress)
     if json:
-        print_json({"ues": ues, "slots": slots, "policy": bundle.manifest.name, **result})
+        name = bundle.manifest.name
+        _print_json(ReplayBench(ues=ues, slots=slots, policy_name=name, policy=with_xapp, du_alone=du_alone))
         return
     rows = [
-        [name, str(result[key]["ue_slots_per_s"]), f"{result[key]['elapsed_s']:.2f}"]
-        for name, key in (("with the xApp in process", "policy"), ("DU alone", "du_alone"))
+        [name, f"{speed.ue_slots_per_s:,}", f"{speed.elapsed_s:.2f}"]
+        for name, speed in (("with the xApp in process", with_xapp), ("DU alone", du_alone))
     ]
     print_table(f"{ues} UEs, {slots} slots, a decision every slot", ["replay", "UE-slots/s", "seconds"], rows)
 
@@ -112,10 +134,10 @@ def edgeric(
     count: Annotated[int, typer.Option("--ttis", min=1000, help="TTIs to time.")] = 5000,
     tti_us: Annotated[int, typer.Option(min=125, help="Length of a TTI, for the run over sockets.")] = 1000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time the way from EdgeRIC's telemetry to its MCS overrides, and keep up with a gNB's TTIs over sockets."""
+    """Time EdgeRIC's adapter from telemetry to MCS overrides, in process and at the pace of a gNB over sockets."""
     try:
         from distila.replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
     except ModuleNotFoundError as error:
@@ -127,18 +149,16 @@ def edgeric(
     with progress_bar("over sockets", "TTIs") as progress:
         sockets = bench_over_sockets(policy, encoded, tti_us, progress)
     if json:
-        facts = {"ues": ues, "ttis": count, "tti_us": tti_us, "policy": bundle.manifest.name}
-        print_json({**facts, "stages_us": stages, "sockets": sockets})
+        name = bundle.manifest.name
+        _print_json(EdgericBench(ues=ues, ttis=count, tti_us=tti_us, policy=name, stages_us=stages, sockets=sockets))
         return
-    rows = [
-        [stage, *(f"{times[key]:.1f}" if times[key] is not None else "" for key in ("p50", "p99", "max"))]
-        for stage, times in {**stages, "round trip, another process": sockets["round_trip_us"]}.items()
-    ]
+    rows = [_times(stage.replace("_", " "), times) for stage, times in stages.items()]
+    rows.append(_times("round trip, another process", sockets.round_trip_us))
     print_table(f"EdgeRIC, {ues} UEs, policy {bundle.manifest.name}", ["stage [us]", "p50", "p99", "max"], rows)
-    shares = ", ".join(
-        f"{name.replace('_', ' ')} {sockets[name]:.2%}" for name in ("in_time", "too_late", "unanswered")
+    print(
+        f"overrides at a TTI of {tti_us} us: in time {sockets.in_time:.2%}, too late {sockets.too_late:.2%},"
+        f" unanswered {sockets.unanswered:.2%}"
     )
-    print(f"overrides at a TTI of {tti_us} us: {shares}")
 
 
 @app.command()
@@ -146,24 +166,26 @@ def rollout(
     ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in each indication.")] = 100,
     reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 5000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    challenger: Annotated[str | None, typer.Option(help="Another bundle; default: a greedy OLLA.")] = None,
+    challenger: Annotated[
+        str | None, typer.Option(help="Policy of the challenger; default: OLLA at 40 % BLER.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time what an A/B rollout adds to the decision loop, in turns with the loop without one."""
+    """Time how much an A/B rollout slows the decision loop down, in turns with a loop without a rollout."""
     other = resolve_bundle(challenger) if challenger else load_bundle(GREEDY)
     encoded = indications(ChannelTrace.load(bundled_trace()), ues, reports)
     with progress_bar("decisions", "indications") as progress:
         result = bench_rollout(resolve_bundle(policy), other, encoded, progress)
     if json:
-        print_json({"ues": ues, "reports": reports, **result})
+        _print_json(RolloutBench(ues=ues, reports=reports, **dict(result)))
         return
     rows = [
         [
             name.replace("_", " "),
-            *(f"{figures[key]:.1f}" for key in ("p50_us", "p99_us", "account_us")),
-            *(f"{figures[key]:+.1f} %" for key in ("p50_over_plain_pct", "with_account_pct")),
+            *("" if value is None else f"{value:.1f}" for value in (cost.p50_us, cost.p99_us, cost.account_us)),
+            *(f"{value:+.1f} %" for value in (cost.p50_over_plain_pct, cost.with_account_pct)),
         ]
-        for name, figures in result.items()
+        for name, cost in result
     ]
     columns = ["rollout", "p50 [us]", "p99", "account", "p50 over plain", "with account"]
     print_table(f"{ues} UEs, {reports} indications, in turns", columns, rows)
@@ -173,8 +195,8 @@ def rollout(
 def sim(
     links: Annotated[int, typer.Option(min=1, help="Links simulated at once.")] = 10_000,
     slots: Annotated[int, typer.Option(min=1, help="Slots in each round.")] = 640,
-    seconds: Annotated[float, typer.Option(min=0, help="How long rounds go on; there are at least three.")] = 30,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to compute.")] = "cpu",
+    seconds: Annotated[float, typer.Option(min=0, help="Shortest total duration [s].")] = 30,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device to compute on.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time the training simulator and Sionna's own OLLA loop, in turns. Needs the extra `training`."""

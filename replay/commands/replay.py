@@ -1,19 +1,24 @@
-"""`distila replay`: yesterday's channel, today's policy."""
+"""`distila replay`: run a policy on a recorded or simulated channel, or beside a KPI log."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from distila.replay import kpi_log
-from distila.replay.comparison import NATIVE_OLLA, Settings, replay_channel, replay_log
+from distila.replay.closed_loop_page import verdict as closed_loop_verdict
+from distila.replay.compared_run import Settings
+from distila.replay.comparison import NATIVE_OLLA, replay_channel, replay_log
 from distila.replay.du import load_du_config
 from distila.replay.kpi_log import KpiLog
+from distila.replay.page.number_text import number, percent, signed
 from distila.replay.parquet_file import file_format
+from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
 from distila.replay.trace import ChannelTrace
-from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
+from distila.replay.xapp_stats import Reasons
+from distila.xapp.commands.terminal import print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 
@@ -23,39 +28,57 @@ app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA
 @app.command()
 def replay(
     context: typer.Context,
-    trace: Annotated[Path, typer.Option(help="Channel trace (closed loop) or KPI log (open loop).")],
+    trace: Annotated[
+        Path, typer.Option(help="File to replay: a channel trace (closed loop) or a KPI log (open loop).")
+    ],
     out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    against: Annotated[str, typer.Option(help="`olla`: the DU's native OLLA; or another bundle.")] = NATIVE_OLLA,
+    against: Annotated[
+        str,
+        typer.Option(help="What the policy is compared with. `olla`: the DU's own link adaptation; or another bundle."),
+    ] = NATIVE_OLLA,
     period: Annotated[int | None, typer.Option(min=1, help="Slots between two E2 reports; default 1.")] = None,
     delay: Annotated[int | None, typer.Option(min=0, help="Slots until decisions take effect; default 0.")] = None,
-    transport: Annotated[Literal["inproc", "grpc", "rmr"], typer.Option(help="How the xApp is reached.")] = "inproc",
-    speed: Annotated[str, typer.Option(help="`max`, or N times real time.")] = "max",
-    slots: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the luck that decides what arrives.")] = 1,
+    transport: Annotated[
+        Literal["inproc", "grpc", "rmr"],
+        typer.Option(help="How the xApp is reached: in this process, over gRPC, or over RMR."),
+    ] = "inproc",
+    speed: Annotated[str, typer.Option(help="`max`: as fast as possible; or a number N: N times real time.")] = "max",
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this number of slots; default: the whole trace.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random draws that decide each transmission.")] = 1,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="gRPC endpoint; port 0 takes a free one.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Address on which the E2 node listens, for gRPC; port 0 takes a free one."
+        ),
     ] = "127.0.0.1:0",
     external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
     du: Annotated[Path | None, typer.Option(help="YAML file with settings of the DU stand-in.")] = None,
     olla_target: Annotated[float | None, typer.Option(help="BLER target of the native OLLA.")] = None,
-    olla_step: Annotated[float | None, typer.Option(help="Step of the native OLLA on a NACK, in CQI steps.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The xApp's configuration: its guard and loop apply.")] = None,
-    bler: Annotated[str, typer.Option(help="BLER model: `smooth`, or `sionna`, which needs [training].")] = "smooth",
+    olla_step: Annotated[float | None, typer.Option(help="Step of the native OLLA on a NACK [CQI steps].")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with the xApp's configuration; its guard and loop settings apply.")
+    ] = None,
+    bler: Annotated[
+        str, typer.Option(help="BLER model: `smooth`, or `sionna`, which needs the extra [training].")
+    ] = "smooth",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
 ) -> None:
-    """Replay a trace: the policy through the whole xApp, then what it is compared with, on one channel and one luck."""
+    """Replay a trace with a policy, then with what it is compared with: same channel, same random draws."""
+    summary: ReplaySummary
     if file_format(trace) == kpi_log.FORMAT:
         for option in ("against", "period", "delay", "transport", "speed", "slots", "seed", "listen", "external", "du"):
             if not _is_default(context, option):
-                raise InputError(f"--{option} has no meaning for a KPI log, whose outcome is history: {trace}")
+                raise InputError(f"--{option} has no meaning for a KPI log, whose transmissions are over: {trace}")
         with progress_bar("open loop", "reports") as progress:
             summary = replay_log(trace, KpiLog.load(trace), policy, out, config, progress)
     else:
         if external and transport != "grpc":
             raise InputError("--external needs --transport grpc")
         if external and not _is_default(context, "policy"):
-            raise InputError("--external: the xApp brings its own policy, leave out --policy")
+            raise InputError("--external: the xApp has its own policy; leave out --policy")
         given = {
             "period_slots": period,
             "decision_delay_slots": delay,
@@ -77,9 +100,12 @@ def replay(
         with _progress_bars() as bars:
             summary = replay_channel(trace, channel, policy, against, settings, out, bars)
     if json:
-        print_json(summary)
+        print(summary.json_text(), end="")
         return
-    _print_closed_loop(summary) if summary["kind"] == "closed-loop" else _print_open_loop(summary)
+    if isinstance(summary, ClosedLoopSummary):
+        _print_closed_loop(summary)
+    else:
+        _print_open_loop(summary)
     _print_counts(summary)
     stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
 
@@ -91,7 +117,7 @@ def _is_default(context: typer.Context, option: str) -> bool:
 
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Gives a progress bar for each thing that is run, one after another."""
+    """Yields a function that starts a progress bar for each run, one after another."""
     with ExitStack() as stack:
 
         def bar(title: str) -> Callable[[int, int], None]:
@@ -118,54 +144,62 @@ def _speed(text: str) -> float | None:
     return value
 
 
-def _print_closed_loop(summary: dict[str, Any]) -> None:
-    policy, against, gain, trace = (summary[name] for name in ("policy", "against", "gain_pct", "trace"))
-    figures = [
-        ("goodput per UE [Mbit/s]", "goodput_mbps", "{:.3f}"),
-        ("first-transmission BLER", "first_tx_bler", "{:.4f}"),
-        ("residual BLER", "residual_bler", "{:.5f}"),
-        ("mean MCS", "mean_mcs", "{:.2f}"),
-    ]
+def _print_closed_loop(summary: ClosedLoopSummary) -> None:
+    ours, theirs, trace = summary.policy, summary.against, summary.trace
     print_table(
-        f"{trace['name']}: {trace['ues']} UEs, {trace['slots']} slots",
-        ["", f"policy {policy['name']}", str(against["name"])],
-        [[label, form.format(policy[key]), form.format(against[key])] for label, key, form in figures],
+        f"{trace.name}: {trace.ues} UEs, {trace.slots} slots",
+        ["", f"policy {ours.name}", theirs.name],
+        [
+            ["goodput per UE [Mbit/s]", number(ours.goodput_mbps, 3), number(theirs.goodput_mbps, 3)],
+            ["first-transmission BLER [%]", *_in_percent(ours.first_tx_bler, theirs.first_tx_bler, 2)],
+            ["residual BLER [%]", *_in_percent(ours.residual_bler, theirs.residual_bler, 4)],
+            ["mean MCS", number(ours.mean_mcs, 2), number(theirs.mean_mcs, 2)],
+        ],
     )
-    low, high = gain["ci95"]
-    known = low is not None and high is not None
-    interval = f" (95 % interval {low:+.2f} to {high:+.2f} %, paired by {gain['unit']})" if known else ""
-    mean = "not defined, nothing arrived" if gain["mean"] is None else f"{gain['mean']:+.2f} % goodput"
-    stdout.print(f"gain: {mean}{interval}", soft_wrap=True)
+    verdict = closed_loop_verdict(summary)
+    stdout.print(verdict.text, soft_wrap=True)
 
 
-def _print_open_loop(summary: dict[str, Any]) -> None:
+def _in_percent(ours: float | None, theirs: float | None, digits: int) -> list[str]:
+    return [number(None if share is None else 100 * share, digits) for share in (ours, theirs)]
+
+
+def _print_open_loop(summary: OpenLoopSummary) -> None:
+    agreement = summary.agreement
     print_table(
-        f"{summary['trace']['name']}: decisions beside the log's MCS",
+        f"{summary.trace.name}: decisions beside the log's MCS",
         ["", "value"],
-        [[name.replace("_", " "), str(value)] for name, value in summary["agreement"].items()],
+        [
+            ["reports with a logged and a decided MCS", number(agreement.rows_compared)],
+            ["share of them with the same MCS", percent(agreement.same_mcs_share)],
+            ["mean of decided minus logged MCS", signed(agreement.mean_difference, 2)],
+        ],
     )
-    for note in summary["trace"]["notes"]:
+    for note in summary.trace.notes:
         stdout.print(f"note: {note}", soft_wrap=True)
 
 
-def _print_counts(summary: dict[str, Any]) -> None:
-    counts = [f"{summary[name]} {name}" for name in ("indications", "decisions")]
-    for group in ("dropped", "guarded", "noticed", "lost"):
-        if group not in summary:
-            continue
-        if summary[group] is None:
+def _print_counts(summary: ClosedLoopSummary | OpenLoopSummary) -> None:
+    groups = {"dropped": summary.dropped, "guarded": summary.guarded, "noticed": summary.noticed}
+    if isinstance(summary, ClosedLoopSummary):
+        groups["lost"] = summary.lost
+    counts = [f"{summary.indications} indications", f"{summary.decisions} decisions"]
+    for group, reasons in groups.items():
+        if reasons is None:
             counts.append(f"{group}: see what the xApp printed")
-            continue
-        found = ", ".join(f"{reason} {count}" for reason, count in summary[group].items())
-        counts.append(f"{group}: {found or 'nothing'}")
+        else:
+            counts.append(f"{group}: {_listed(reasons) or 'nothing'}")
     stdout.print("; ".join(counts), soft_wrap=True)
-    if summary.get("applied_share") is not None:
-        refused = ", ".join(f"{r} {n}" for r, n in (summary["outcomes"] or {}).items() if r != "accepted")
-        why = f" (refused: {refused})" if refused else ""
-        stdout.print(
-            f"applied: {summary['applied_share']:.1%} of the UE reports were answered in time{why}", soft_wrap=True
-        )
-    latency = summary["latency_us"]
-    if latency["p50"] is not None:
-        figures = f"p50 {latency['p50']}, p99 {latency['p99']}, max {latency['max']}"
-        stdout.print(f"latency [us]: {figures} ({latency['what']})", soft_wrap=True)
+    if isinstance(summary, ClosedLoopSummary) and summary.applied_share is not None:
+        rejected = _listed({reason: n for reason, n in (summary.outcomes or {}).items() if reason != "accepted"})
+        why = f" (rejected: {rejected})" if rejected else ""
+        share = percent(summary.applied_share)
+        stdout.print(f"applied: {share} of the UE reports were answered in time{why}", soft_wrap=True)
+    latency = summary.latency_us
+    if latency.p50 is not None:
+        figures = f"p50 {latency.p50}, p99 {latency.p99}, max {latency.max}"
+        stdout.print(f"latency [us]: {figures} ({latency.what})", soft_wrap=True)
+
+
+def _listed(reasons: Reasons) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())

@@ -11,7 +11,7 @@ from distila.replay.atomic_file import check_writable, replacing
 from distila.replay.du import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Population
-from distila.replay.rollouts.report import write_rollout_report
+from distila.replay.rollouts.rollout_page import write_rollout_page
 from distila.replay.rollouts.simulation import find_plan, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
@@ -65,7 +65,7 @@ def simulate(
         result = simulate_rollout(
             loaded, channel, du, ues=ues, interval_slots=interval_slots, seed=seed, progress=progress
         )
-    write_rollout_report(out / "report.html", result.entries)
+    write_rollout_page(out / "report.html", result.entries)
     with replacing(out / "audit.json") as partial:
         partial.write_text(
             dumps(
@@ -198,7 +198,7 @@ def report(
         finally:
             kept.close()
     check_writable(out.parent)
-    write_rollout_report(out, entries)
+    write_rollout_page(out, entries)
     stdout.print(f"report: {out}", soft_wrap=True)
 
 

@@ -8,9 +8,11 @@ import html
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import plotly.graph_objects as go
 
 from distila.replay.page.palette import GREY, faded
+from distila.xapp.nr.arrays import Float64Array
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -74,3 +76,10 @@ def pair_up(charts: list[Chart]) -> list[Chart]:
     if len(halves) % 2:
         halves[-1].wide = True
     return charts
+
+
+def ratio(numerator: Float64Array, denominator: Float64Array) -> Float64Array:
+    """Quotient, NaN where the denominator is zero: a gap in the curve, not a zero."""
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient

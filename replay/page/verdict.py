@@ -60,6 +60,10 @@ class Difference:
         """The mean with its sign and unit; as many decimals as `interval_text` has."""
         return number_text.signed(self.mean, self._digits(digits), unit)
 
+    def size_text(self, digits: int, unit: str = "%") -> str:
+        """The mean without its sign, for a sentence that says which way: "loses 4.3 %"."""
+        return number_text.number(abs(self.mean), self._digits(digits), unit)
+
     def interval_text(self, digits: int, unit: str = "%") -> str:
         """The interval with signs and unit."""
         return number_text.interval(self.low, self.high, digits, unit)

@@ -23,7 +23,7 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
-from distila.replay.bench import widen
+from distila.replay.bench_load import widen
 from distila.replay.closed_loop import run
 from distila.replay.du import DuConfig
 from distila.replay.e2_node import E2Node, Node, RemoteXapp

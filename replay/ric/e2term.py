@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
-from distila.replay.e2_node import Answer, outcome_of, refusal_outcome
+from distila.replay.e2_node import Answer, outcome_of, rejection_outcome
 from distila.xapp.e2 import e2ap, rmr
 from distila.xapp.e2.codec import Rejected, decode_control
 from distila.xapp.e2.e2ap import ControlAnswer, ControlRequest, Indication, RicRequest
@@ -37,7 +37,7 @@ class E2Term:
     Attributes:
         requests: control requests received, the latest last.
         dropped: indications that were not sent.
-        refused: control messages that could not be read.
+        rejected: control messages that could not be read.
         fail_with: answer the next control requests with RICcontrolFailure of these causes, in turn.
         silent: answer no control request.
         health: what the xApp answered to the latest health check.
@@ -59,7 +59,7 @@ class E2Term:
         self.instance_id = instance_id
         self.requests: list[ControlRequest] = []
         self.dropped: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.fail_with: list[tuple[str, str]] = []
         self.silent = False
         self._standing = instance_id is not None
@@ -140,7 +140,7 @@ class E2Term:
         try:
             control = e2ap.decode_control_request(received.payload)
         except Rejected as rejection:
-            self.refused[rejection.reason] += 1
+            self.rejected[rejection.reason] += 1
             return
         self.requests.append(control)
         if self.silent:
@@ -151,8 +151,8 @@ class E2Term:
         try:
             decisions = decode_control(control.header, control.message)
         except Rejected as rejection:
-            self.refused[rejection.reason] += 1
-            outcome = refusal_outcome(rejection).SerializeToString()
+            self.rejected[rejection.reason] += 1
+            outcome = rejection_outcome(rejection).SerializeToString()
             self.reply(control, outcome, ("ricRequest", "control-message-invalid"))
             return
         answer = Answer(decisions, time.perf_counter_ns())

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from distila.replay import closed_loop
-from distila.replay.bench import widen
+from distila.replay.bench_load import widen
 from distila.replay.du import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.rollouts.kpi_library import Paced

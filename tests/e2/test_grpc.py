@@ -258,7 +258,7 @@ def test_a_control_message_that_the_node_cannot_use_is_answered_with_the_cause(n
     outcomes = answers(node, (b"\xff", b""), (good_header, b"\xff"), (other_major, b""))
     causes = [[pb.Cause.Name(rejection.cause) for rejection in outcome.rejections] for outcome in outcomes]
     assert causes == [["CAUSE_MALFORMED"], ["CAUSE_MALFORMED"], ["CAUSE_SERVICE_MODEL_NOT_SUPPORTED"]]
-    assert node.refused == {"malformed_control": 2, "service_model": 1}
+    assert node.rejected == {"malformed_control": 2, "service_model": 1}
     assert node.receive(0) is None, "the DU sees none of them"
 
 

@@ -1,7 +1,6 @@
 """Replay end to end: runs that repeat, A/A that is exactly nothing, a real xApp behind a real socket, open loop."""
 
 import gc
-import json
 import os
 import warnings
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 from distila.replay import closed_loop, open_loop
 from distila.replay.closed_loop import InProcess
-from distila.replay.comparison import Settings, replay_channel, replay_log
+from distila.replay.compared_run import Settings
+from distila.replay.comparison import replay_channel, replay_log
 from distila.replay.du import IDLE, Du, DuConfig
 from distila.replay.e2_node import E2Node, RemoteXapp
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
@@ -19,6 +19,7 @@ from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.ric.demo import has_rmr
 from distila.replay.statistics import paired_gain
+from distila.replay.summary import Agreement, read_summary
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.replay.xapp_process import XappProcess
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
@@ -189,9 +190,9 @@ def test_over_grpc_to_a_process_of_its_own_is_the_same_run():
         process.kill()
     assert same(in_process, over_grpc)
     assert controller.unanswered == 0
-    assert controller.latency.count == stats["indications"] == 200
-    assert (stats["decisions"], stats["dropped"], stats["lost"]) == (2400, {}, {})
-    assert stats["outcomes"] == loop.stats.outcomes
+    assert controller.latency.count == stats.indications == 200
+    assert (stats.decisions, stats.dropped, stats.lost) == (2400, {}, {})
+    assert stats.outcomes == loop.stats.outcomes
 
 
 needs_librmr = pytest.mark.skipif(not has_rmr(), reason="librmr_si.so or ricxappframe is not installed")
@@ -202,24 +203,24 @@ def test_summary_and_report_are_written(tmp_path, transport):
     trace = make_trace(slots=200)
     settings = Settings(du=olla_du(period_slots=2), transport=transport, max_slots=150, seed=3)
     summary = replay_channel(Path("some.trace"), trace, "olla", "olla", settings, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert read_summary(tmp_path / "out" / "summary.json") == summary
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "summary.json"]
     assert "made up" in (tmp_path / "out" / "report.html").read_text()
-    assert (summary["kind"], summary["trace"]["slots"], summary["trace"]["ues"]) == ("closed-loop", 150, 12)
-    assert (summary["indications"], summary["decisions"]) == (75, 900)
+    assert (summary.kind, summary.trace.slots, summary.trace.ues) == ("closed-loop", 150, 12)
+    assert (summary.indications, summary.decisions) == (75, 900)
     record, _ = run(trace, InProcess(a_loop()), seed=3, config=olla_du(period_slots=2), max_slots=150)
-    assert {name: summary["policy"][name] for name in record.summary()} == record.summary()
-    assert summary["against"]["name"] == "native OLLA"
-    assert summary["outcomes"] == {"accepted": 900}
+    assert {name: getattr(summary.policy, name) for name in record.summary()} == record.summary()
+    assert summary.against.name == "native OLLA"
+    assert summary.outcomes == {"accepted": 900}
 
 
 @pytest.mark.parametrize("transport", ["inproc", "grpc"])
 def test_a_paced_replay_accounts_for_every_report(tmp_path, transport):
     settings = Settings(du=olla_du(period_slots=20), transport=transport, speed=40)
     summary = replay_channel(Path("t"), make_trace(slots=2000), "olla", "olla", settings, tmp_path)
-    assert summary["settings"]["speed"] == 40
-    assert summary["indications"] > 0
-    assert summary["indications"] + sum(summary["dropped"].values()) == 100
+    assert summary.settings.speed == 40
+    assert summary.indications > 0
+    assert summary.indications + sum(summary.dropped.values()) == 100
 
 
 def test_a_paced_replay_applies_an_answer_when_it_arrives():
@@ -304,9 +305,9 @@ def test_a_worse_policy_loses_and_a_better_one_wins(tmp_path, constant):
     mcs_0, mcs_8 = str(constant("mcs", 0)), str(constant("mcs", 8))
     worse = replay_channel(Path("t"), trace, mcs_0, "olla", settings, tmp_path / "worse")
     better = replay_channel(Path("t"), trace, mcs_8, mcs_0, settings, tmp_path / "better")
-    assert worse["policy"]["mean_mcs"] == 0
-    assert worse["gain_pct"]["ci95"][1] < 0
-    assert better["gain_pct"]["ci95"][0] > 0
+    assert worse.policy.mean_mcs == 0
+    assert worse.gain_pct.ci95[1] < 0
+    assert better.gain_pct.ci95[0] > 0
 
 
 def test_a_a_with_another_luck_holds_zero():
@@ -401,18 +402,18 @@ class TestOpenLoop:
     def test_decisions_are_written_beside_the_log_and_compared(self, tmp_path, constant):
         log = make_log(ROWS, **LOGGED)
         summary = replay_log(tmp_path / "log", log, str(constant("mcs", 10)), tmp_path / "out")
-        assert summary["agreement"] == {"rows_compared": 5, "same_mcs_share": 0.2, "mean_difference": 0.0}
-        assert (summary["kind"], summary["decisions"], summary["dropped"]) == ("open-loop", 6, {})
-        assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(summary))
+        assert summary.agreement == Agreement(rows_compared=5, same_mcs_share=0.2, mean_difference=0.0)
+        assert (summary.kind, summary.decisions, summary.dropped) == ("open-loop", 6, {})
+        assert read_summary(tmp_path / "out" / "summary.json") == summary
         assert (tmp_path / "out" / "report.html").exists()
         native = replay_log(tmp_path / "log", log, str(constant("native", 0)), tmp_path / "out")
-        assert native["agreement"] == {"rows_compared": 0, "same_mcs_share": None, "mean_difference": None}
-        assert native["native"] == 6
+        assert native.agreement == Agreement(rows_compared=0, same_mcs_share=None, mean_difference=None)
+        assert native.native == 6
 
     def test_an_offset_of_nothing_is_the_mcs_that_was_used(self, tmp_path, constant):
         log = make_log(ROWS, **LOGGED)
         summary = replay_log(tmp_path / "log", log, str(constant("mcs_offset", 0)), tmp_path / "out")
-        assert summary["agreement"] == {"rows_compared": 5, "same_mcs_share": 1.0, "mean_difference": 0.0}
+        assert summary.agreement == Agreement(rows_compared=5, same_mcs_share=1.0, mean_difference=0.0)
 
     def test_an_offset_ends_at_the_table(self, constant):
         decided, _ = open_loop.run(make_log([(1, 0)], mcs=[27], cqi=[9]), a_loop(constant("mcs_offset", 6)))
@@ -429,8 +430,8 @@ def test_a_a_on_a_real_channel_holds_zero(source, tmp_path):
         (tmp_path / path.name).symlink_to(path)
     trace, _ = importer(tmp_path, bler=BLER)
     settings = Settings(du=olla_du(), max_slots=2000)
-    gain = replay_channel(tmp_path, trace, "olla", "olla", settings, tmp_path / "out")["gain_pct"]
-    assert gain["ci95"][0] <= 0 <= gain["ci95"][1]
+    gain = replay_channel(tmp_path, trace, "olla", "olla", settings, tmp_path / "out").gain_pct
+    assert gain.ci95[0] <= 0 <= gain.ci95[1]
 
 
 @real_traces
@@ -443,6 +444,6 @@ def test_real_kpi_logs_replay_open_loop_without_a_dropped_report(source, tmp_pat
         (tmp_path / path.name).symlink_to(path)
     log, _ = importer(tmp_path)
     summary = replay_log(tmp_path, log, "olla", tmp_path / "out")
-    assert summary["dropped"] == {}
-    assert summary["decisions"] == log.num_rows
-    assert "harq_feedback_missed" not in summary["noticed"]
+    assert summary.dropped == {}
+    assert summary.decisions == log.num_rows
+    assert "harq_feedback_missed" not in summary.noticed

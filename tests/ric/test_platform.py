@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("fastapi", reason="needs [ric]")
 pytest.importorskip("ricsdl", reason="the platform's SDL")
-from distila.replay.bench import indications
+from distila.replay.bench_load import indications
 from distila.replay.commands.ric_demo import app as demo_app
 from distila.replay.ric.demo import has_rmr, ric_demo
 from distila.replay.ric.ric import MEID, Ric

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, generate_latest
 
 from distila.replay.commands.rollout import app as offline
-from distila.replay.rollouts.report import write_rollout_report
+from distila.replay.rollouts.rollout_page import write_rollout_page
 from distila.xapp.app import Xapp
 from distila.xapp.cli import main
 from distila.xapp.config import RunConfig
@@ -225,7 +225,7 @@ def test_a_rollout_on_the_command_line(tmp_path, capsys, make_plan):
     log = json.loads(distila("audit", *at, "--json", capsys=capsys).out)
     assert (log["intact"], [e["what"] for e in log["entries"]]) == (True, ["start", "advance", "abort"])
     distila("report", *at, "--out", tmp_path / "r.html", capsys=capsys)
-    assert "Aborted" in (tmp_path / "r.html").read_text()
+    assert "The rollout was aborted in stage" in (tmp_path / "r.html").read_text()
     log["entries"][0]["who"] = "eve"
     (tmp_path / "log.json").write_text(json.dumps(log))
     assert "entry 1: altered" in distila("audit", "--log", tmp_path / "log.json", status=1, capsys=capsys).out
@@ -274,15 +274,15 @@ def test_an_altered_log_is_reported_as_such(tmp_path, make_plan):
     carry_out(store, Command(action="start", who="<b>ana</b>", plan=make_plan()))
     carry_out(store, Command(action="abort", who="ana"))
     entries = store.audit()
-    write_rollout_report(tmp_path / "r.html", entries)
+    write_rollout_page(tmp_path / "r.html", entries)
     text = (tmp_path / "r.html").read_text()
     assert "hash chain intact" in text
     assert "<b>ana" not in text
     entries[1] = entries[1].model_copy(update={"who": "eve"})
-    write_rollout_report(tmp_path / "r.html", entries)
+    write_rollout_page(tmp_path / "r.html", entries)
     assert "Do not trust this report: audit log, entry 2: altered" in (tmp_path / "r.html").read_text()
     with pytest.raises(InputError, match="holds no rollout"):
-        write_rollout_report(tmp_path / "r.html", [])
+        write_rollout_page(tmp_path / "r.html", [])
 
 
 # --- the xApp ---

@@ -1,18 +1,20 @@
-"""How fast the xApp is over RMR: round trip, a burst, and hot swaps under way, with it in a process of its own.
+"""Speed of the xApp over RMR, in a process of its own: round trip, a burst, and round trips while policies are swapped.
 
-Beside the round trip stands that of a health check, which passes through RMR, both processes and nothing else.
+For comparison: the round trip of a health check, which passes through RMR and both processes and does nothing else.
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
-from distila.replay.bench import Progress, loop_figures
+from distila.replay.bench_results import BurstFigures, PacedFigures, RmrFigures
+from distila.replay.loop_bench import Progress, loop_figures
 from distila.replay.ric.demo import point, relabelled
 from distila.replay.ric.e2term import E2Term
-from distila.replay.ric.standing import xapp_over_rmr
+from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
+from distila.replay.xapp_stats import Percentiles
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import find_bundle
 from distila.xapp.stats import LatencyRecorder
@@ -26,7 +28,7 @@ _BETWEEN_SWAPS: Final = 30
 _PERIOD_S: Final = 0.01
 
 
-def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> RmrFigures:
     """Time the round trip to an xApp in another process over RMR on loopback, one indication at a time; then the rest.
 
     Args:
@@ -67,14 +69,15 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
             burst = _burst(node, [next(rest) for _ in range(_BURST)])
             process.terminate()
             stats = process.finish()
-    return {
-        **loop_figures(stats, latency, rate),
-        "lost": stats["lost"],
-        "rmr_health_check_us": checks.summary(),
-        "paced": paced,
-        "hot_swap": swaps,
-        "burst": burst,
-    }
+    figures = loop_figures(stats, latency, rate)
+    return RmrFigures(
+        **dict(figures),
+        lost=stats.lost,
+        rmr_health_check_us=Percentiles.of(checks),
+        paced=paced,
+        hot_swap=swaps,
+        burst=burst,
+    )
 
 
 def _ask(node: E2Term, header: bytes, message: bytes) -> tuple[float, int, str]:
@@ -88,7 +91,7 @@ def _ask(node: E2Term, header: bytes, message: bytes) -> tuple[float, int, str]:
     return (answer.arrived_ns - sent_ns) / 1000, len(answer.decisions.rnti), answer.decisions.arms[0][1]
 
 
-def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundles: tuple[Path, Path]) -> dict[str, Any]:
+def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundles: tuple[Path, Path]) -> PacedFigures:
     """Indications every 10 ms, all of them answered, while the link points to one bundle and the other in turn."""
     took = LatencyRecorder()
     changes, latest = 0, ""
@@ -100,10 +103,11 @@ def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundle
             changes += digest != latest
             latest = digest
             time.sleep(max(0.0, _PERIOD_S - took_us / 1e6))
-    return {"swaps_seen": changes - 1, "indications": took.count, "unanswered": 0, **took.summary()}
+    times = Percentiles.of(took)
+    return PacedFigures(**dict(times), swaps_seen=changes - 1, indications=took.count, unanswered=0)
 
 
-def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> BurstFigures:
     """Send indications as fast as RMR takes them; how long after the last of them the newest was decided on."""
     answers, newest, newest_us = 0, -1, 0.0
     start_ns = sent_ns = time.perf_counter_ns()
@@ -126,10 +130,10 @@ def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> dict[str, Any]:
             pass
     while take(0.5):
         pass
-    return {
-        "sent": len(encoded),
-        "sent_per_s": round(len(encoded) / ((sent_ns - start_ns) / 1e9)),
-        "not_sent": node.dropped["rmr_not_sent"],
-        "answered": answers,
-        "newest_answered_after_us": round(newest_us, 1),
-    }
+    return BurstFigures(
+        sent=len(encoded),
+        sent_per_s=round(len(encoded) / ((sent_ns - start_ns) / 1e9)),
+        not_sent=node.dropped["rmr_not_sent"],
+        answered=answers,
+        newest_answered_after_us=round(newest_us, 1),
+    )

@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distila.replay import report_charts
+from distila.replay import closed_loop_charts, open_loop_charts
 from distila.replay.closed_loop import InProcess, run
+from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.du import DuConfig
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.open_loop_page import write_open_loop_page
+from distila.replay.page.number_text import MINUS
+from distila.replay.page.verdict import Difference
 from distila.replay.reasons import REASONS, explain
 from distila.replay.record import RunRecord
-from distila.replay.report import write_closed_loop_report, write_open_loop_report
+from distila.replay.summary import ClosedLoopSummary, Latency, OpenLoopSummary
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.loop import DecisionLoop
@@ -25,6 +29,7 @@ from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NO_GAIN = Difference.of(0.0, None)
 MARKUP = '<script>alert("x")</script><b>&'
 
 
@@ -85,26 +90,29 @@ def replay(trace, **settings):
     return policy, against, controller.latency.samples_us().astype(np.float64)
 
 
-def summarise(policy, against, **changes):
+def summarise(policy, against, /, **changes):
+    """A summary of two runs; ``changes`` to its fields, those of a part of it by part and name."""
     meta = policy.trace.meta
     summary = {
-        "kind": "closed-loop",
         "trace": {
             "path": "made/up.trace", "name": meta.name, "source": meta.source, "slots": policy.num_slots,
             "ues": policy.trace.num_ues, "slot_us": meta.slot_us, "slot_is": meta.slot_is, "notes": meta.notes,
         },
         "settings": {
-            "period_slots": 20, "decision_delay_slots": 8, "seed": 1, "transport": "in-process", "speed": None,
-            "du": DuConfig(period_slots=20).model_dump(),
+            "period_slots": 20, "decision_delay_slots": 8, "seed": 1, "transport": "inproc", "speed": "max",
+            "bler": "smooth", "du": DuConfig(period_slots=20).model_dump(),
         },
         "policy": {"name": "olla", "version": "7", "digest": "e9d5f087", **policy.summary()},
-        "against": {"name": "native OLLA", "version": None, "digest": None, **against.summary()},
+        "against": {"name": "native OLLA", **against.summary()},
         "gain_pct": {"mean": -4.27, "ci95": [-5.03, -3.52], "unit": "UE"},
+        "applied_share": 1.0,
         "latency_us": {"p50": 606.1, "p99": 1722.4, "max": 8929.1, "what": "in process"},
         "indications": 300, "decisions": 19200, "native": 300,
         "dropped": {}, "guarded": {"breaker": 300}, "noticed": {"ue_new": 64}, "outcomes": {"accepted": 19200},
+        "lost": {},
     }  # fmt: skip
-    return summary | changes
+    parts = {name: {**summary[name], **changes.pop(name)} for name in ("policy", "settings") if name in changes}
+    return ClosedLoopSummary.model_validate(summary | parts | changes)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +124,7 @@ def runs():
 def closed(runs, tmp_path):
     def write(**changes):
         path = tmp_path / "report.html"
-        write_closed_loop_report(path, summarise(runs[0], runs[1], **changes), *runs)
+        write_closed_loop_page(path, summarise(runs[0], runs[1], **changes), *runs)
         return Page(path)
 
     return write
@@ -135,14 +143,22 @@ def make_log(num_ues=3, reports=60, name="made up"):
 
 def open_summary(log, **changes):
     summary = {
-        "kind": "open-loop",
-        "trace": {"path": "made/up.parquet", "name": log.meta.name, "source": log.meta.source, "notes": ["a note"]},
+        "trace": {
+            "path": "made/up.parquet", "rows": log.num_rows, **log.meta.model_dump(), "ues": len(log.meta.ues),
+            "notes": ["a note"],
+        },
         "policy": {"name": "olla", "version": "7", "digest": "e9d5f087"},
         "indications": 60, "decisions": 180, "native": 0, "dropped": {}, "guarded": {}, "noticed": {},
         "agreement": {"same_mcs_share": 0.25, "mean_difference": -1.5, "rows_compared": 1180},
         "latency_us": {"p50": 12.0, "p99": 31.0, "max": 99.0, "what": "in process"},
     }  # fmt: skip
-    return summary | changes
+    if "notes" in changes:
+        summary["trace"]["notes"] = changes.pop("notes")
+    return OpenLoopSummary.model_validate(summary | changes)
+
+
+def timed(**figures):
+    return Latency(**{"p50": None, "p99": None, "max": None, "what": "in process", **figures})
 
 
 def y_of(figure, trace=0):
@@ -178,7 +194,7 @@ def test_holds_plotly_once_and_says_its_language_and_title(closed):
 def test_replaces_an_earlier_report_and_leaves_no_scraps(runs, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
-    write_closed_loop_report(path, summarise(runs[0], runs[1]), *runs)
+    write_closed_loop_page(path, summarise(runs[0], runs[1]), *runs)
     assert path.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -203,20 +219,33 @@ def test_shows_the_figures_of_the_summary(closed, runs):
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        ((1.84, [0.9, 2.6], "UE"), "olla gains +1.8 % goodput over native OLLA (95 % interval +0.9 to +2.6 %"),
-        ((-4.27, [-5.03, -3.52], "UE"), "olla loses 4.3 % goodput to native OLLA (95 % interval -5.0 to -3.5 %"),
-        ((0.2, [-0.4, 0.8], "UE"), "No difference in goodput can be told between olla and native OLLA: +0.2 %"),
-        ((0.0, [0.0, 0.0], "UE"), "No difference in goodput can be told"),
-        ((0.03, [0.01, 0.06], "UE"), "gains +0.03 % goodput over native OLLA (95 % interval +0.01 to +0.06 %"),
-        ((1.0, [None, None], "UE"), "differs from native OLLA by +1.0 % in goodput; how sure that is cannot be told"),
-        ((1.0, None, "UE"), "how sure that is cannot be told"),
-        ((float("nan"), [None, None], "UE"), "cannot be compared"),
-        ((1.84, [0.9, 2.6], "UE and stretch of time"), "paired over UE and stretch of time, 12 UEs"),
+        (
+            (1.84, [0.9, 2.6]),
+            "▲ better olla gains +1.8 % goodput over native OLLA. 95 % interval +0.9 to +2.6 %",
+        ),
+        ((-4.27, [-5.03, -3.52]), "▼ worse olla loses 4.3 % goodput to native OLLA. 95 % interval -5.0 to -3.5 %"),
+        (
+            (0.2, [-0.4, 0.8]),
+            "no difference shown The replay shows no difference in goodput between olla and native",
+        ),
+        ((0.0, [0.0, 0.0]), "The replay shows no difference in goodput"),
+        ((0.03, [0.01, 0.06]), "gains +0.03 % goodput over native OLLA. 95 % interval +0.01 to +0.06 %"),
+        (
+            (1.0, [None, None]),
+            "differs from that of native OLLA by +1.0 %; the interval is not defined",
+        ),
+        ((None, [None, None]), "nothing decided olla cannot be compared with native OLLA: one of the runs"),
     ],
 )
 def test_verdict_claims_no_more_than_the_interval_does(closed, gain, said):
-    page = closed(gain_pct=dict(zip(("mean", "ci95", "unit"), gain, strict=True)))
-    assert said in page.text.replace(report_charts.MINUS, "-")
+    page = closed(gain_pct={"mean": gain[0], "ci95": gain[1], "unit": "UE"})
+    assert said in page.text.replace(MINUS, "-")
+
+
+def test_verdict_says_what_was_paired(closed):
+    assert "paired over 12 UEs" in closed().text
+    gain = {"mean": 1.0, "ci95": [0.5, 1.5], "unit": "UE and stretch of time"}
+    assert "paired over UE and stretch of time, 12 UEs" in closed(gain_pct=gain).text
 
 
 def test_says_so_first_when_the_policy_was_hardly_ever_applied(closed):
@@ -289,19 +318,18 @@ def test_text_from_trace_and_bundle_stays_text(tmp_path):
     trace = make_trace([60] * 2, name=MARKUP, notes=[MARKUP], speeds=[3.0, 3.0])
     trace.meta.ues[0].name = MARKUP
     policy, against, latency_us = replay(trace)
-    summary = summarise(policy, against, dropped={MARKUP: 1})
-    summary["policy"]["name"] = MARKUP
-    summary["latency_us"]["what"] = MARKUP
+    took = {"p50": 606.1, "p99": 1722.4, "max": 8929.1, "what": MARKUP}
+    summary = summarise(policy, against, dropped={MARKUP: 1}, policy={"name": MARKUP}, latency_us=took)
     plain = summarise(policy, against)
-    write_closed_loop_report(tmp_path / "a.html", summary, policy, against, latency_us)
-    write_closed_loop_report(tmp_path / "b.html", plain, policy, against, latency_us)
+    write_closed_loop_page(tmp_path / "a.html", summary, policy, against, latency_us)
+    write_closed_loop_page(tmp_path / "b.html", plain, policy, against, latency_us)
     odd, even = Page(tmp_path / "a.html"), Page(tmp_path / "b.html")
     live = [[tag for tag, _ in page.tags if tag in ("script", "b")] for page in (odd, even)]
     assert live[0] == live[1]
     assert odd.text.count(MARKUP) >= 4
     assert not any(MARKUP in script for script in odd.scripts)
     # Plotly reads markup in what it draws, so there it must come escaped.
-    drawn = report_charts.gain_charts((MARKUP, "native"), policy, against, summary["gain_pct"])[0].figure.to_json()
+    drawn = closed_loop_charts.gain_charts((MARKUP, "native"), policy, against, NO_GAIN)[0].figure.to_json()
     assert "<" not in drawn.replace("<extra>", "").replace("</extra>", "")
 
 
@@ -310,8 +338,10 @@ def test_text_from_trace_and_bundle_stays_text(tmp_path):
 
 def test_one_ue_no_latency_no_interval(tmp_path):
     policy, against, _ = replay(make_trace([30]))
-    summary = summarise(policy, against, latency_us=None, gain_pct={"mean": 0.0, "ci95": [None, None], "unit": "UE"})
-    write_closed_loop_report(tmp_path / "r.html", summary, policy, against, np.empty(0))
+    summary = summarise(
+        policy, against, latency_us=timed().model_dump(), gain_pct={"mean": 0.0, "ci95": [None, None], "unit": "UE"}
+    )
+    write_closed_loop_page(tmp_path / "r.html", summary, policy, against, np.empty(0))
     page = Page(tmp_path / "r.html")
     assert page.charts == ["chart-goodput", "chart-bler", "chart-mcs", "chart-gain"]
     assert "No decision was timed." in page.text
@@ -319,13 +349,13 @@ def test_one_ue_no_latency_no_interval(tmp_path):
 
 def test_one_slot(tmp_path):
     policy, against, latency_us = replay(make_trace([1]))
-    write_closed_loop_report(tmp_path / "r.html", summarise(policy, against), policy, against, latency_us)
+    write_closed_loop_page(tmp_path / "r.html", summarise(policy, against), policy, against, latency_us)
     assert "chart-goodput" in Page(tmp_path / "r.html").charts
 
 
 def test_ragged_ues_and_silence_leave_gaps_not_zeros():
     policy, against, _ = replay(make_trace([160 + 4 * u for u in range(120)], gap=slice(40, 120)), period_slots=4)
-    goodput, bler = report_charts.over_time(("a", "b"), policy, against, 0.1)
+    goodput, bler = closed_loop_charts.over_time(("a", "b"), policy, against, 0.1)
     for figure in (goodput.figure, bler.figure):
         assert np.isnan(y_of(figure)).any()
         assert not np.isnan(y_of(figure)).all()
@@ -336,7 +366,7 @@ def test_ragged_ues_and_silence_leave_gaps_not_zeros():
 
 def test_over_time_adds_up_to_the_totals(runs):
     policy, against, _ = runs
-    figure = report_charts.over_time(("a", "b"), policy, against, None)[0].figure
+    figure = closed_loop_charts.over_time(("a", "b"), policy, against, None)[0].figure
     x, y = np.asarray(figure.data[1].x), y_of(figure, 1)
     assert figure.data[1].name == "a"
     # Equal slots in every bin here, so the mean of the bins is the mean of the run.
@@ -346,7 +376,7 @@ def test_over_time_adds_up_to_the_totals(runs):
 
 def test_time_of_transmission_opportunities_is_not_called_seconds():
     policy, against, _ = replay(make_trace([50], slot_is="transmission opportunity"))
-    figure = report_charts.over_time(("a", "b"), policy, against, None)[0].figure
+    figure = closed_loop_charts.over_time(("a", "b"), policy, against, None)[0].figure
     assert figure.layout.xaxis.title.text == "transmission opportunity of each UE"
     assert figure.data[0].x[-1] > 40
 
@@ -354,7 +384,7 @@ def test_time_of_transmission_opportunities_is_not_called_seconds():
 def test_mcs_at_sinr_shows_the_mean_and_gaps_where_nothing_was_sent():
     record = RunRecord(make_trace([10]), 10, 10)
     record.mcs_at_sinr[12, 4], record.mcs_at_sinr[12, 8], record.mcs_at_sinr[14, 9] = 3, 1, 2
-    figure = report_charts.mcs_at_sinr(("a", "b"), record, record).figure
+    figure = closed_loop_charts.mcs_at_sinr(("a", "b"), record, record).figure
     assert y_of(figure, 1)[[0, 2]].tolist() == [5.0, 9.0]
     assert np.isnan(y_of(figure, 1)[1])
     # Bin 12 is over 1 dB to 2 dB: edges -10, -9, ..., and bin 0 is all below -10.
@@ -365,7 +395,7 @@ def test_mcs_at_sinr_shows_the_mean_and_gaps_where_nothing_was_sent():
 def test_gain_per_ue_leaves_out_who_got_nothing_and_says_so():
     policy, against = (RunRecord(make_trace([10] * 3, speeds=[3.0, 3.0, None]), 10, 10) for _ in range(2))
     policy.bits[:, 0], against.bits[:, 0] = [110, 50, 10], [100, 100, 0]
-    order, speed = report_charts.gain_charts(("a", "b"), policy, against, {"mean": -20.0, "ci95": [None, None]})
+    order, speed = closed_loop_charts.gain_charts(("a", "b"), policy, against, Difference.of(-20.0, None))
     assert "1 of 2 gets more with a." in order.caption
     assert "Left out: 1" in order.caption
     assert np.concatenate([y_of(order.figure, 0), y_of(order.figure, 1)]) == pytest.approx([-50, 10])
@@ -375,16 +405,16 @@ def test_gain_per_ue_leaves_out_who_got_nothing_and_says_so():
 
 def test_no_speed_no_speed_chart():
     policy, against, _ = replay(make_trace([50] * 2))
-    charts = report_charts.gain_charts(("a", "b"), policy, against, {"mean": 0.0, "ci95": None})
+    charts = closed_loop_charts.gain_charts(("a", "b"), policy, against, NO_GAIN)
     assert [chart.key for chart in charts] == ["gain"]
     assert charts[0].wide
 
 
 def test_latency_counts_every_decision_even_on_equal_values():
     for values in (np.full(5, 3.0), np.array([0.0, 1e6]), np.random.default_rng(0).lognormal(3, 1, 5000)):
-        figure = report_charts.latency(values, {}).figure
+        figure = closed_loop_charts.latency(values, timed()).figure
         assert y_of(figure).sum() == pytest.approx(100)
-    assert "p50: 7 µs" in [trace.name for trace in report_charts.latency(values, {"p50": 7.0}).figure.data]
+    assert "p50: 7 µs" in [trace.name for trace in closed_loop_charts.latency(values, timed(p50=7.0)).figure.data]
 
 
 # Open loop
@@ -392,9 +422,11 @@ def test_latency_counts_every_decision_even_on_equal_values():
 
 def test_open_loop_says_that_nothing_was_scored(tmp_path):
     log = make_log()
-    write_open_loop_report(tmp_path / "o.html", open_summary(log), log, np.rint(log.measured["mcs"]) - 1)
+    write_open_loop_page(tmp_path / "o.html", open_summary(log), log, np.rint(log.measured["mcs"]) - 1)
     page = Page(tmp_path / "o.html")
-    said = "olla decides 1.50 MCS below what was logged, on average over 1,180 reports; the same MCS in 25 %."
+    said = (
+        "olla decides 1.50 MCS below the logged one, on average over 1,180 reports; in 25 % of them both are the same."
+    )
     assert said in page.text
     assert "never scored as if they had been applied" in page.text
     assert page.charts == ["chart-ue", "chart-difference", "chart-cqi"]
@@ -406,18 +438,17 @@ def test_open_loop_says_at_the_top_what_the_comparison_is_worth(tmp_path):
     log = make_log()
     log.measured["cqi"][:] = np.nan
     log.measured["sinr_db"][:] = np.nan
-    summary = open_summary(log)
-    summary["trace"]["notes"] = ["indices of another table"]
-    write_open_loop_report(tmp_path / "o.html", summary, log, np.rint(log.measured["mcs"]) - 1)
+    summary = open_summary(log, notes=["indices of another table"])
+    write_open_loop_page(tmp_path / "o.html", summary, log, np.rint(log.measured["mcs"]) - 1)
     top = Page(tmp_path / "o.html").text[:1500]
-    assert "only HARQ feedback to go by" in top
+    assert "decided on HARQ feedback alone" in top
     assert "indices of another table" in top
 
 
 def test_open_loop_breaks_lines_over_silence_and_native():
     log = make_log(num_ues=2, reports=10)
     decided = np.where(np.arange(20) < 4, np.nan, 8.0)
-    chart = report_charts.mcs_of_ues("olla", log, decided)
+    chart = open_loop_charts.mcs_of_ues("olla", log, decided)
     assert chart.choices == ["made up0", "made up1"]
     assert [trace.visible for trace in chart.figure.data] == [True, True, False, False]
     assert np.isnan(y_of(chart.figure, 0)).tolist() == [False] * 5 + [True] + [False] * 5  # the minute of silence
@@ -425,9 +456,9 @@ def test_open_loop_breaks_lines_over_silence_and_native():
 
 
 def test_open_loop_long_logs_are_thinned_to_means(monkeypatch):
-    monkeypatch.setattr(report_charts, "_POINTS_PER_UE", 50)
+    monkeypatch.setattr(open_loop_charts, "_POINTS_PER_UE", 50)
     log = make_log(num_ues=1, reports=1000)
-    chart = report_charts.mcs_of_ues("olla", log, np.full(1000, 5.0))
+    chart = open_loop_charts.mcs_of_ues("olla", log, np.full(1000, 5.0))
     assert 50 <= len(y_of(chart.figure)) <= 53
     assert np.nanmean(y_of(chart.figure)) == pytest.approx(log.measured["mcs"].mean(), abs=0.2)
     assert "means of up to 20 reports" in chart.caption
@@ -436,10 +467,10 @@ def test_open_loop_long_logs_are_thinned_to_means(monkeypatch):
 def test_open_loop_with_native_decisions_only(tmp_path):
     log = make_log()
     summary = open_summary(log, agreement={"same_mcs_share": None, "mean_difference": None, "rows_compared": 0})
-    write_open_loop_report(tmp_path / "o.html", summary, log, np.full(log.num_rows, np.nan))
+    write_open_loop_page(tmp_path / "o.html", summary, log, np.full(log.num_rows, np.nan))
     page = Page(tmp_path / "o.html")
     assert page.charts == ["chart-ue"]
-    assert "nothing to compare" in page.text
+    assert "Nothing can be compared" in page.text
 
 
 # In a browser
@@ -452,7 +483,7 @@ def test_a_browser_draws_every_chart_without_complaint(kind, runs, tmp_path):
     path = tmp_path / "report.html"
     if kind == "open":
         log = make_log(name=MARKUP)
-        write_open_loop_report(path, open_summary(log), log, np.rint(log.measured["mcs"]) - 1)
+        write_open_loop_page(path, open_summary(log), log, np.rint(log.measured["mcs"]) - 1)
     else:
         trace = {
             "one UE": lambda: make_trace([20]),
@@ -460,10 +491,8 @@ def test_a_browser_draws_every_chart_without_complaint(kind, runs, tmp_path):
             "markup": lambda: make_trace([40] * 2, name=MARKUP, notes=[MARKUP], speeds=[1.0, 2.0]),
         }.get(kind)
         policy, against, latency_us = replay(trace()) if trace else copy.copy(runs)
-        summary = summarise(policy, against)
-        if kind == "markup":
-            summary["policy"]["name"] = MARKUP
-        write_closed_loop_report(path, summary, policy, against, latency_us)
+        summary = summarise(policy, against, policy={"name": MARKUP} if kind == "markup" else {})
+        write_closed_loop_page(path, summary, policy, against, latency_us)
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",

@@ -3,17 +3,17 @@
 import gc
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
+from distila.replay.bench_load import widen
+from distila.replay.bench_results import E2apFigures, LoopFigures, ReplaySpeed, RolloutCost, RolloutCosts
 from distila.replay.closed_loop import InProcess, run
-from distila.replay.du import Du, DuConfig
+from distila.replay.du import DuConfig
 from distila.replay.e2_node import E2Node
-from distila.replay.trace import ChannelTrace, TraceMeta
+from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_process import XappProcess
+from distila.replay.xapp_stats import Percentiles, XappStats
 from distila.xapp.e2 import e2ap
-from distila.xapp.e2.codec import Identity, encode_indication
 from distila.xapp.e2.e2ap import ControlRequest, Indication, RicRequest
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
@@ -35,40 +35,8 @@ _NO_DEADLINE: Final = GuardConfig(deadline_us=None)
 Progress = Callable[[int, int], None]
 
 
-def widen(trace: ChannelTrace, num_ues: int) -> ChannelTrace:
-    """The trace's UEs over and over until there are ``num_ues`` of them."""
-    pick = [i % trace.num_ues for i in range(num_ues)]
-    ues = [trace.meta.ues[i].model_copy(update={"name": f"ue{n}"}) for n, i in enumerate(pick)]
-    rows = [np.arange(trace.offset[i], trace.offset[i + 1]) for i in pick]
-    index = np.concatenate(rows)
-    meta = TraceMeta.model_validate({**trace.meta.model_dump(), "ues": [ue.model_dump() for ue in ues]})
-    offset = np.cumsum([0, *(len(row) for row in rows)])
-    return ChannelTrace(meta, offset, trace.slots[index], trace.sinr_db[index], trace.cqi[index])
-
-
-def indications(trace: ChannelTrace, num_ues: int, count: int) -> list[tuple[bytes, bytes]]:
-    """Header and message of ``count`` consecutive reports of a cell with ``num_ues`` UEs, one report each slot."""
-    wide = widen(trace, num_ues)
-    du = Du(wide, SmoothBler.load(), DuConfig(), seed=0)
-    identity = Identity(app_id="distila-bench", e2_node_id="bench")
-    length = int(wide.num_slots.min())
-    encoded = []
-    sinr_db, cqi, _ = wide.window(0, min(length, count))
-    for slot in range(count):
-        # A trace that is too short starts again; the sequence of reports goes on.
-        row = slot % len(sinr_db)
-        du.receive_feedback(slot, sinr_db[row], cqi[row])
-        encoded.append(encode_indication(du.report(slot), identity))
-        du.transmit(slot, sinr_db[row])
-    return encoded
-
-
-def bench_in_process(
-    bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress, with_e2ap: bool = False
-) -> dict[str, Any]:
-    """Time `DecisionLoop.step`, indication bytes to control bytes, on one thread; with E2AP around both if asked to."""
-    if with_e2ap:
-        return _bench_e2ap(bundle, encoded, progress)
+def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> LoopFigures:
+    """Time `DecisionLoop.step`, indication bytes to control bytes, on one thread."""
     loop = DecisionLoop(bundle, guard_config=_NO_DEADLINE)
     for header, message in encoded[:_WARM_UP]:
         loop.step(header, message)
@@ -85,10 +53,11 @@ def bench_in_process(
     elapsed_s = time.perf_counter() - start
     gc.unfreeze()
     decided = loop.stats.decisions - decided_before
-    return loop_figures(loop.stats.as_dict(), loop.stats.latency["total"], decided / elapsed_s)
+    return loop_figures(XappStats.of(loop), loop.stats.latency["total"], decided / elapsed_s)
 
 
-def _bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+def bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> E2apFigures:
+    """Time the decision loop with E2AP around the service model, PDU to PDU, on one thread."""
     request = RicRequest(123, 1, 200)
     pdus = [
         e2ap.encode_indication(Indication(request, 1, header, message, sequence % 65536))
@@ -124,20 +93,23 @@ def _bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Pr
         start_ns = clock_ns()
         e2ap.decode_by_pycrate(pdu)
         by_pycrate.add((clock_ns() - start_ns) / 1000)
-    result = loop_figures(loop.stats.as_dict(), total, (loop.stats.decisions - decided_before) / elapsed_s)
-    stages = {"e2ap decode": decode.summary(), **result["stages_us"], "e2ap encode": encode.summary()}
-    return {**result, "stages_us": stages, "pycrate_decode_us": by_pycrate.summary()}
+    figures = loop_figures(XappStats.of(loop), total, (loop.stats.decisions - decided_before) / elapsed_s)
+    stages = {"e2ap_decode": Percentiles.of(decode), **figures.stages_us, "e2ap_encode": Percentiles.of(encode)}
+    return E2apFigures(
+        **{**dict(figures), "stages_us": stages},
+        pycrate_decode_us=Percentiles.of(by_pycrate),
+    )
 
 
 def bench_rollout(
     bundle: Bundle, other: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress
-) -> dict[str, Any]:
+) -> RolloutCosts:
     """Time the decision loop without a rollout and in three of them, in turns, indication by indication.
 
     ``assignment``: half the UEs on the control and half on a challenger, both with the same policy, and every report
-    accounted for: what the rollout itself costs. ``small_challenger`` and ``half_challenger``: the challenger has
-    another policy, so that the graph runs twice. ``account_us`` is what adding up costs, which the controller's thread
-    does; it is spread over the indications.
+    counted: the cost of the rollout itself. ``small_challenger`` and ``half_challenger``: the challenger has
+    another policy, so that the graph runs twice. ``account_us`` is the time to add up the KPIs, which the controller's
+    thread does; it is spread over the indications.
     """
     loops: dict[str, DecisionLoop] = {"plain": DecisionLoop(bundle, guard_config=_NO_DEADLINE)}
     for name, policy, share in (
@@ -159,7 +131,7 @@ def bench_rollout(
     gc.freeze()
     names = list(loops)
     for done, (header, message) in enumerate(encoded):
-        # Who comes first finds the message cold, so everybody comes first in turn.
+        # The first loop finds the message cold in the cache, so the loops take turns to be first.
         first = done % len(names)
         for name in names[first:] + names[:first]:
             loop = loops[name]
@@ -177,20 +149,22 @@ def bench_rollout(
             progress(done, len(encoded))
     gc.unfreeze()
     plain = times["plain"].summary()["p50"] or 1.0
-    result = {}
+    costs = {}
     for name, recorder in times.items():
-        figures = recorder.summary()
+        took = Percentiles.of(recorder)
         account_us = account_ns[name] / 1000 / len(encoded)
-        result[name] = {
-            **{f"{key}_us": value for key, value in figures.items()},
-            "account_us": round(account_us, 2),
-            "p50_over_plain_pct": round(100 * ((figures["p50"] or 0) / plain - 1), 1),
-            "with_account_pct": round(100 * (((figures["p50"] or 0) + account_us) / plain - 1), 1),
-        }
-    return result
+        costs[name] = RolloutCost(
+            p50_us=took.p50,
+            p99_us=took.p99,
+            max_us=took.max,
+            account_us=round(account_us, 2),
+            p50_over_plain_pct=round(100 * ((took.p50 or 0) / plain - 1), 1),
+            with_account_pct=round(100 * (((took.p50 or 0) + account_us) / plain - 1), 1),
+        )
+    return RolloutCosts(**costs)
 
 
-def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> dict[str, Any]:
+def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: Progress) -> LoopFigures:
     """Time the round trip to an xApp in another process over gRPC on loopback, one indication at a time.
 
     Raises:
@@ -228,29 +202,33 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
     return loop_figures(stats, latency, answered / elapsed_s)
 
 
-def loop_figures(stats: dict[str, Any], total: LatencyRecorder, ue_decisions_per_s: float) -> dict[str, Any]:
-    """The figures of a benchmark of the loop; ``total`` is what a decision took from end to end."""
-    times = total.summary()
-    return {
-        "stages_us": {stage: figures for stage, figures in stats["latency_us"].items() if stage != "total"},
-        **{f"{name}_us": value for name, value in times.items()},
-        "ue_decisions_per_s": round(ue_decisions_per_s),
-        "dropped": stats["dropped"],
-        "guarded": stats["guarded"],
-    }
+def loop_figures(stats: XappStats, total: LatencyRecorder, ue_decisions_per_s: float) -> LoopFigures:
+    """The figures of a benchmark of the loop; ``total`` holds the durations from end to end."""
+    took = Percentiles.of(total)
+    return LoopFigures(
+        stages_us={stage: figures for stage, figures in stats.latency_us.items() if stage != "total"},
+        p50_us=took.p50,
+        p99_us=took.p99,
+        max_us=took.max,
+        ue_decisions_per_s=round(ue_decisions_per_s),
+        dropped=stats.dropped,
+        guarded=stats.guarded or {},
+    )
 
 
-def bench_replay(bundle: Bundle, trace: ChannelTrace, num_ues: int, slots: int, progress: Progress) -> dict[str, Any]:
-    """Time a closed-loop replay in process, a decision every slot; beside it the DU alone, without the xApp."""
+def bench_replay(
+    bundle: Bundle, trace: ChannelTrace, num_ues: int, slots: int, progress: Progress
+) -> tuple[ReplaySpeed, ReplaySpeed]:
+    """Time a closed-loop replay in process with a decision every slot, and the DU alone, without an xApp."""
     wide = widen(trace, num_ues)
-    result = {}
-    for name in ("policy", "du_alone"):
-        loop = DecisionLoop(bundle, guard_config=_NO_DEADLINE)
-        controller = InProcess(loop) if name == "policy" else None
-        start = time.perf_counter()
-        record, _ = run(
-            wide, SmoothBler.load(), DuConfig(), seed=0, controller=controller, max_slots=slots, progress=progress
-        )
-        elapsed_s = time.perf_counter() - start
-        result[name] = {"ue_slots_per_s": round(record.slots.sum() / elapsed_s), "elapsed_s": round(elapsed_s, 3)}
-    return result
+    loop = DecisionLoop(bundle, guard_config=_NO_DEADLINE)
+    return _replay_speed(wide, InProcess(loop), slots, progress), _replay_speed(wide, None, slots, progress)
+
+
+def _replay_speed(trace: ChannelTrace, controller: InProcess | None, slots: int, progress: Progress) -> ReplaySpeed:
+    start = time.perf_counter()
+    record, _ = run(
+        trace, SmoothBler.load(), DuConfig(), seed=0, controller=controller, max_slots=slots, progress=progress
+    )
+    elapsed_s = time.perf_counter() - start
+    return ReplaySpeed(ue_slots_per_s=round(record.slots.sum() / elapsed_s), elapsed_s=round(elapsed_s, 3))

@@ -1,0 +1,149 @@
+"""The result of a replay, summary.json: `ClosedLoopSummary` of a channel trace, `OpenLoopSummary` of a KPI log."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from distila.replay.du import DuConfig
+from distila.replay.xapp_stats import Percentiles, Reasons
+from distila.xapp.result_file import Estimate, ResultFile, ResultModel, read_result
+from distila.xapp.stats import LatencyRecorder
+
+
+class TraceFacts(ResultModel):
+    """The channel trace that was replayed."""
+
+    path: str = Field(description="file, as it was given")
+    name: str
+    slot_us: float = Field(description="duration of a slot [us]")
+    slot_is: str = Field(description="`slot`, or what the trace counts instead")
+    source: str = Field(description="who recorded or simulated it, licence")
+    notes: list[str] = Field(description="what to keep in mind about it")
+    ues: int = Field(description="number of UEs")
+    slots: int = Field(description="slots that were replayed")
+
+
+class LogFacts(ResultModel):
+    """The KPI log that was replayed."""
+
+    path: str = Field(description="file, as it was given")
+    name: str
+    source: str = Field(description="who recorded it, licence")
+    mcs_table: int = Field(description="MCS table of the logged MCS, 1 to 3 (TS 38.214)")
+    cqi_table: int = Field(description="CQI table of the logged CQI, 1 to 3 (TS 38.214)")
+    slot_us: float = Field(description="duration of a slot [us]")
+    period_us: float = Field(description="report period [us]")
+    notes: list[str] = Field(description="what the importer assumed")
+    ues: int = Field(description="number of UEs")
+    rows: int = Field(description="rows of the log, one per UE and report")
+
+
+class ReplaySettings(ResultModel):
+    """How a closed-loop replay was run."""
+
+    period_slots: int = Field(description="slots between two E2 reports")
+    decision_delay_slots: int = Field(description="slots from a report until the decision on it takes effect")
+    seed: int = Field(description="seed of the random draws that decide each transmission, the same for both runs")
+    transport: Literal["inproc", "grpc", "rmr"] = Field(description="how the xApp was reached")
+    bler: str = Field(description="BLER model")
+    speed: float | Literal["max"] = Field(description="N times real time; `max`: as fast as possible")
+    du: DuConfig = Field(description="the DU stand-in")
+
+
+class PolicyFacts(ResultModel):
+    """What decided."""
+
+    name: str = Field(description="name of the policy bundle, or `native OLLA`: the DU alone")
+    version: str | None = Field(default=None, description="version of the bundle; null: no bundle")
+    digest: str | None = Field(default=None, description="sha256 of the bundle's graph; null: no bundle")
+
+
+class RunFigures(PolicyFacts):
+    """What decided, and what one run came to; null where nothing was sent."""
+
+    goodput_mbps: float | None = Field(description="mean goodput of a UE while it is served [Mbit/s]")
+    first_tx_bler: float | None = Field(description="first transmissions that were not decoded, over all of them")
+    residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
+    mean_mcs: float | None = Field(description="mean MCS index of first transmissions")
+    first_transmissions: int = Field(description="number of first transmissions")
+
+
+class GoodputGain(Estimate):
+    """Relative gain in goodput [%] with its bootstrap interval; null where it is not defined."""
+
+    unit: str = Field(description="what was paired and resampled: `UE`, or `UE and stretch of time`")
+
+
+class Latency(Percentiles):
+    """How long decisions took [us]; null where none was timed."""
+
+    what: str = Field(description="from where to where it was timed")
+
+    @classmethod
+    def timed(cls, recorder: LatencyRecorder, what: str) -> "Latency":
+        """From the samples of a run."""
+        return cls.model_validate({**recorder.summary(), "what": what})
+
+
+class Agreement(ResultModel):
+    """How far decided and logged MCS agree; null where no report holds both."""
+
+    rows_compared: int = Field(description="reports with a logged and a decided MCS")
+    same_mcs_share: float | None = Field(description="share of them in which both are the same")
+    mean_difference: float | None = Field(description="mean of decided minus logged MCS")
+
+
+class ClosedLoopSummary(ResultFile):
+    """A policy and what it was compared with, replayed on one channel trace with the same random draws."""
+
+    kind: Literal["closed-loop"] = "closed-loop"
+    version: Literal[1] = 1
+    trace: TraceFacts
+    settings: ReplaySettings
+    policy: RunFigures
+    against: RunFigures
+    gain_pct: GoodputGain
+    applied_share: float | None = Field(
+        description="UE reports that were answered by a decision which the DU accepted; null: there was no report"
+    )
+    latency_us: Latency
+    indications: int = Field(description="indications that the xApp decided on")
+    decisions: int = Field(description="UE decisions sent, native ones included")
+    native: int | None = Field(description="decisions that left the UE to the DU; null: not known")
+    dropped: Reasons = Field(description="indications not decided on, by reason")
+    guarded: Reasons | None = Field(description="UE decisions that the guard changed, by reason; null: not known")
+    noticed: Reasons | None = Field(description="odd input that was not dropped, by reason; null: not known")
+    outcomes: Reasons | None = Field(description="UE decisions by what the E2 node did with them; null: not known")
+    lost: Reasons = Field(description="messages lost between xApp and E2 node, by reason")
+
+
+class OpenLoopSummary(ResultFile):
+    """Decisions of a policy beside those of a KPI log; they are never scored as if they had been applied."""
+
+    kind: Literal["open-loop"] = "open-loop"
+    version: Literal[1] = 1
+    trace: LogFacts
+    policy: PolicyFacts
+    agreement: Agreement
+    latency_us: Latency
+    indications: int = Field(description="indications that the loop decided on")
+    decisions: int = Field(description="UE decisions, native ones included")
+    native: int = Field(description="decisions that left the UE to the DU")
+    dropped: Reasons = Field(description="indications not decided on, by reason")
+    guarded: Reasons = Field(description="UE decisions that the guard changed, by reason")
+    noticed: Reasons = Field(description="odd input that was not dropped, by reason")
+
+
+ReplaySummary = ClosedLoopSummary | OpenLoopSummary
+
+
+def read_summary(path: Path) -> ReplaySummary:
+    """Read a summary.json of either kind.
+
+    Raises:
+        InputError: the file cannot be read, or is of another kind or version.
+    """
+    if path.is_file() and b'"kind": "open-loop"' in path.read_bytes():
+        return read_result(OpenLoopSummary, path)
+    return read_result(ClosedLoopSummary, path)
