@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kpi_reports import kpi_report
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import Identity, decode_control, decode_indication_header, encode_indication
 from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import ACK, MCS, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.report import MCS, NATIVE, NO_UE_ID
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig
@@ -25,30 +26,9 @@ def make_loop(**config):
     return DecisionLoop(OLLA, LoopConfig(**config), NO_DEADLINE)
 
 
-def report(sequence=1, rnti=(0x4601,), *, cell="cell", time=None, cqi=7.0, total=np.nan, ids=None, ack=0, nack=0):
+def report(sequence=1, rnti=(0x4601,), *, cqi=7.0, **settings):
     """A report whose UEs measured the CQI (one for all, or one each; NaN = not), and had feedback at MCS 10."""
-    count = len(rnti)
-    measured = np.full((count, len(MEASURED)), np.nan)
-    measured[:, CQI] = cqi
-    counts = np.zeros((count, 4))
-    counts[:, ACK], counts[:, NACK] = ack, nack
-    return KpiReport(
-        cell_id=cell,
-        sequence=sequence,
-        sfn=sequence % 1024,
-        slot=sequence % 20,
-        timestamp_us=1000 * sequence if time is None else time,
-        period_slots=4,
-        rnti=np.array(rnti, np.int64),
-        ue_id=np.full(count, NO_UE_ID) if ids is None else np.array(ids, np.int64),
-        cqi_table=np.ones(count, np.int64),
-        mcs_table=np.ones(count, np.int64),
-        measured=measured,
-        total_first_tx=np.full(count, total, np.float64),
-        harq_ue=np.flatnonzero(counts.any(axis=1)),
-        harq_mcs=np.full(counts.any(axis=1).sum(), 10),
-        harq_counts=counts[counts.any(axis=1)],
-    )
+    return kpi_report(sequence, rnti, period_slots=4, cqi=cqi, **settings)
 
 
 def wire(one):
@@ -57,7 +37,7 @@ def wire(one):
 
 def test_one_indication_in_one_control_message_out():
     loop = make_loop(arm="blue", valid_for_periods=3, valid_for_extra_slots=5)
-    asked = report(77, [9, 5, 7], ids=[4, NO_UE_ID, 2], cqi=[3, 9, 15])
+    asked = report(77, [9, 5, 7], ue_id=[4, NO_UE_ID, 2], cqi=[3, 9, 15])
     answer = decode_control(*loop.step(*wire(asked)))
     assert (answer.cell_id, answer.answers_sequence, answer.sfn, answer.slot) == ("cell", 77, 77, 17)
     assert answer.timestamp_us == 77000
@@ -85,21 +65,26 @@ def order(*reports, loop=None):
 @pytest.mark.parametrize(
     ("second", "decided", "dropped", "noticed"),
     [
-        (report(11, time=2000), True, {}, {}),
-        (report(10, time=1000), False, {"duplicate": 1}, {}),
-        (report(9, time=900), False, {"out_of_order": 1}, {}),
-        (report(14, time=2000), True, {}, {"indications_missed": 3}),
-        (report(11, time=900), True, {}, {"time_backwards": 1}),
-        (report(1, time=2000), True, {}, {"node_restart": 1}),
-        (report(9, time=900, cell="other"), True, {}, {}),  # every cell has an order of its own
+        (report(11, timestamp_us=2000), True, {}, {}),
+        (report(10, timestamp_us=1000), False, {"duplicate": 1}, {}),
+        (report(9, timestamp_us=900), False, {"out_of_order": 1}, {}),
+        (report(14, timestamp_us=2000), True, {}, {"indications_missed": 3}),
+        (report(11, timestamp_us=900), True, {}, {"time_backwards": 1}),
+        (report(1, timestamp_us=2000), True, {}, {"node_restart": 1}),
+        (report(9, timestamp_us=900, cell="other"), True, {}, {}),  # every cell has an order of its own
     ],
 )
 def test_order_of_indications(second, decided, dropped, noticed):
-    assert order(report(10, time=1000), second) == ([True, decided], dropped, noticed)
+    assert order(report(10, timestamp_us=1000), second) == ([True, decided], dropped, noticed)
 
 
 def test_after_a_restart_the_node_counts_on_from_there():
-    reports = [report(10, time=1000), report(1, time=2000), report(2, time=3000), report(2, time=3000)]
+    reports = [
+        report(10, timestamp_us=1000),
+        report(1, timestamp_us=2000),
+        report(2, timestamp_us=3000),
+        report(2, timestamp_us=3000),
+    ]
     assert order(*reports) == ([True, True, True, False], {"duplicate": 1}, {"node_restart": 1})
 
 
@@ -142,22 +127,24 @@ def mcs(loop, one):
 
 def test_lost_feedback_shows_in_the_counters():
     loop = make_loop()
-    loop.decide(report(1, total=100, ack=3))
-    loop.decide(report(2, total=110, ack=8, nack=2))
+    loop.decide(report(1, total_first_tx=100, ack=3))
+    loop.decide(report(2, total_first_tx=110, ack=8, nack=2))
     assert "harq_feedback_missed" not in loop.stats.noticed
-    loop.decide(report(3, total=120, ack=3))
+    loop.decide(report(3, total_first_tx=120, ack=3))
     assert loop.stats.noticed["harq_feedback_missed"] == 7
 
 
 def test_a_counter_that_jumps_back_is_a_new_ue():
     loop = make_loop()
-    fresh = mcs(loop, report(1, [5, 6], total=100, cqi=9))
+    fresh = mcs(loop, report(1, [5, 6], total_first_tx=100, cqi=9))
     for sequence in range(2, 10):
-        punished = mcs(loop, report(sequence, [5, 6], total=90 + 10 * sequence, nack=5, ack=5))
+        punished = mcs(loop, report(sequence, [5, 6], total_first_tx=90 + 10 * sequence, nack=5, ack=5))
     assert punished[0] < fresh[0]
-    assert mcs(loop, report(10, [5, 6], total=[3, 190], ack=[3, 5], nack=[0, 5], cqi=9))[0] >= fresh[0]
+    assert mcs(loop, report(10, [5, 6], total_first_tx=[3, 190], ack=[3, 5], nack=[0, 5], cqi=9))[0] >= fresh[0]
     assert loop.stats.noticed["ue_counter_restart"] == 1
-    assert mcs(loop, report(11, [5, 6], total=[3, 190], cqi=9))[1] < fresh[1], "the other UE is still the old one"
+    assert mcs(loop, report(11, [5, 6], total_first_tx=[3, 190], cqi=9))[1] < fresh[1], (
+        "the other UE is still the old one"
+    )
 
 
 @pytest.mark.parametrize("cell", ["cell", "other"])
@@ -165,7 +152,7 @@ def test_an_evicted_ue_starts_anew(cell):
     loop = make_loop(ue_capacity=2)
     fresh = mcs(loop, report(1, [5], cqi=9))
     for sequence in range(2, 10):
-        punished = mcs(loop, report(sequence, [5], cqi=9, total=9 * sequence, nack=4, ack=5))
+        punished = mcs(loop, report(sequence, [5], cqi=9, total_first_tx=9 * sequence, nack=4, ack=5))
     assert punished < fresh
     assert mcs(loop, report(10, [5], cqi=9)) == punished
     loop.decide(report(11, [6, 7], cell=cell))
@@ -183,10 +170,10 @@ def test_the_ue_unseen_for_longest_makes_room():
 
 def test_a_ue_with_a_stable_id_keeps_its_memory_when_its_rnti_changes():
     loop = make_loop()
-    fresh = mcs(loop, report(1, [5], ids=[70], cqi=9))
+    fresh = mcs(loop, report(1, [5], ue_id=[70], cqi=9))
     for sequence in range(2, 10):
-        punished = mcs(loop, report(sequence, [5], ids=[70], cqi=9, total=9 * sequence, nack=4, ack=5))
-    assert mcs(loop, report(10, [8, 5], ids=[70, 71], cqi=9)) == punished + fresh
+        punished = mcs(loop, report(sequence, [5], ue_id=[70], cqi=9, total_first_tx=9 * sequence, nack=4, ack=5))
+    assert mcs(loop, report(10, [8, 5], ue_id=[70, 71], cqi=9)) == punished + fresh
 
 
 @pytest.mark.parametrize("by", ["rnti", "ue_id"])
@@ -199,10 +186,10 @@ def test_a_hundred_thousand_ues_pass_through_bounded_memory(by):
         cell = "cell" if sequence <= 500 or by == "ue_id" else "other"
         number = 2 + np.arange(batch) + batch * ((sequence - 1) % (500 if by == "rnti" else 1000))
         rnti = [1, *(number if by == "rnti" else 2 + np.arange(batch))]
-        ids = None if by == "rnti" else [1, *number]
+        ids = NO_UE_ID if by == "rnti" else [1, *number]
         counts = {"cqi": rng.integers(4, 12, batch + 1), "nack": rng.integers(0, 3, batch + 1)}
-        both = {"cell": cell, "ack": 5, "total": 1000 * sequence}
-        answer = loop.decide(report(sequence, rnti, ids=ids, **both, **counts))
+        both = {"cell": cell, "ack": 5, "total_first_tx": 1000 * sequence}
+        answer = loop.decide(report(sequence, rnti, ue_id=ids, **both, **counts))
         first = {name: value[:1] for name, value in counts.items()}
         expected = alone.decide(report(sequence, [1], **both, **first))
         assert (answer.kind[0], answer.value[0]) == (expected.kind[0], expected.value[0])
@@ -211,7 +198,7 @@ def test_a_hundred_thousand_ues_pass_through_bounded_memory(by):
     seen = 100_000 + (1 if by == "ue_id" else 2)
     assert loop.stats.noticed["ue_new"] == seen
     assert loop.stats.noticed["ue_evicted"] == seen - capacity
-    loop.decide(report(1001, number, cell=cell, ids=None if by == "rnti" else number))
+    loop.decide(report(1001, number, cell=cell, ue_id=NO_UE_ID if by == "rnti" else number))
     assert loop.stats.noticed["ue_new"] == seen, "the newest are still known"
 
 
@@ -225,10 +212,12 @@ def test_what_a_ue_gets_does_not_depend_on_who_is_beside_it():
             cqi, ack, nack = (rng.integers(low, high, len(rnti)) for low, high in ((1, 16), (0, 2), (0, 9)))
             cqi = np.where(rng.random(len(rnti)) < 0.3, np.nan, cqi)
             total = np.where(rng.random(len(rnti)) < 0.1, 0, 1000.0 * sequence)
-            answer = together.decide(report(sequence, rnti, cell=cell, cqi=cqi, ack=ack, nack=nack, total=total))
+            answer = together.decide(
+                report(sequence, rnti, cell=cell, cqi=cqi, ack=ack, nack=nack, total_first_tx=total)
+            )
             for row, who in enumerate(rnti):
                 own = alone.setdefault((cell, who), make_loop())
-                each = {"cqi": cqi[row], "ack": ack[row], "nack": nack[row], "total": total[row]}
+                each = {"cqi": cqi[row], "ack": ack[row], "nack": nack[row], "total_first_tx": total[row]}
                 expected = own.decide(report(sequence, [who], cell=cell, **each))
                 assert (answer.kind[row], answer.value[row]) == (expected.kind[0], expected.value[0])
     assert len(alone) == 24
@@ -266,7 +255,9 @@ def octets(draw):
     """Header and message of a valid indication, damaged or not, or noise."""
     rnti = draw(st.lists(st.integers(1, 20), max_size=10, unique=True))
     total = draw(st.sampled_from([np.nan, 0, 10, 2**53]))
-    one = report(draw(st.integers(1, 30)), rnti, time=draw(st.integers(0, 30)), total=total, nack=draw(SMALL))
+    one = report(
+        draw(st.integers(1, 30)), rnti, timestamp_us=draw(st.integers(0, 30)), total_first_tx=total, nack=draw(SMALL)
+    )
     header, message = wire(replace(one, cell_id=draw(st.sampled_from("ab"))))
     return damage(draw, header), damage(draw, message)
 
@@ -315,8 +306,8 @@ def test_a_report_period_that_no_decision_can_outlive_is_answered_or_dropped():
 
 def test_a_node_that_restarts_with_its_clock_set_back_is_heard_again():
     loop = make_loop()
-    loop.decide(report(1000, time=10**15))
-    decided = [loop.decide(report(sequence, time=1000 * sequence)) is not None for sequence in range(1, 21)]
+    loop.decide(report(1000, timestamp_us=10**15))
+    decided = [loop.decide(report(sequence, timestamp_us=1000 * sequence)) is not None for sequence in range(1, 21)]
     assert decided == [False] * 7 + [True] * 13, "late ones do not keep coming in order"
     assert loop.stats.dropped == {"out_of_order": 7}
     assert loop.stats.noticed["node_restart"] == 1
@@ -332,8 +323,8 @@ def test_late_indications_here_and_there_are_no_restart():
 
 def test_feedback_beyond_the_running_total_is_counted():
     loop = make_loop()
-    loop.decide(report(1, total=100, ack=1))
-    loop.decide(report(2, total=101, ack=4))
+    loop.decide(report(1, total_first_tx=100, ack=1))
+    loop.decide(report(2, total_first_tx=101, ack=4))
     assert loop.stats.noticed["harq_beyond_total"] == 3
 
 

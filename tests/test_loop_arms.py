@@ -5,11 +5,12 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from kpi_reports import kpi_report
 
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import ACK, MCS, NACK, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.report import MCS, NATIVE, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.arm import Arm, Lineup
 from distila.xapp.policy.bundle import bundled, load_bundle
@@ -21,30 +22,9 @@ NO_DEADLINE = GuardConfig(deadline_us=None)
 CQI = MEASURED.index("cqi")
 
 
-def report(sequence=1, rnti=(0x4601,), *, cell="cell", time=None, cqi=7.0, total=np.nan, ids=None, ack=0, nack=0):
+def report(sequence=1, rnti=(0x4601,), *, cqi=7.0, **settings):
     """A report whose UEs measured the CQI (one for all, or one each; NaN = not), and had feedback at MCS 10."""
-    count = len(rnti)
-    measured = np.full((count, len(MEASURED)), np.nan)
-    measured[:, CQI] = cqi
-    counts = np.zeros((count, 4))
-    counts[:, ACK], counts[:, NACK] = ack, nack
-    return KpiReport(
-        cell_id=cell,
-        sequence=sequence,
-        sfn=sequence % 1024,
-        slot=sequence % 20,
-        timestamp_us=1000 * sequence if time is None else time,
-        period_slots=4,
-        rnti=np.array(rnti, np.int64),
-        ue_id=np.full(count, NO_UE_ID) if ids is None else np.array(ids, np.int64),
-        cqi_table=np.ones(count, np.int64),
-        mcs_table=np.ones(count, np.int64),
-        measured=measured,
-        total_first_tx=np.full(count, total, np.float64),
-        harq_ue=np.flatnonzero(counts.any(axis=1)),
-        harq_mcs=np.full(counts.any(axis=1).sum(), 10),
-        harq_counts=counts[counts.any(axis=1)],
-    )
+    return kpi_report(sequence, rnti, period_slots=4, cqi=cqi, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +55,7 @@ def reports(count, rntis, **fields):
     rng = np.random.default_rng(1)
     for sequence in range(1, count + 1):
         nack = rng.integers(0, 3, 100)[np.array(rntis)]
-        yield report(sequence, rntis, cqi=9, ack=5, nack=nack, total=1000.0 * sequence, **fields)
+        yield report(sequence, rntis, cqi=9, ack=5, nack=nack, total_first_tx=1000.0 * sequence, **fields)
 
 
 def test_each_ue_gets_what_it_would_get_from_its_arms_policy_alone(timid):
@@ -164,7 +144,7 @@ def test_a_ue_that_changes_its_arm_is_new_to_it_and_the_others_notice_nothing(ti
             assert got.value[1] == fresh.decide(one.part(np.array([1]))).value[0]
     # And back again: what the champion knew of it is long out of date.
     loop.deploy(Lineup(loop.lineup.arms))
-    back = report(21, [4, 5], cqi=9, total=21000.0)
+    back = report(21, [4, 5], cqi=9, total_first_tx=21000.0)
     assert loop.decide(back).value[1] == make().decide(back).value[1]
 
 
@@ -231,7 +211,7 @@ def test_a_new_ue_on_an_old_rnti_is_another_unit(timid):
     loop = make(two_arms(timid))
     loop.meter = Meter()
     for sequence, total in enumerate([100, 110, 3, 13], start=1):
-        loop.decide(report(sequence, [5, 7], ids=[-1, 70], ack=10, total=[total, 100 + 10 * sequence]))
+        loop.decide(report(sequence, [5, 7], ue_id=[-1, 70], ack=10, total_first_tx=[total, 100 + 10 * sequence]))
     first, second, third, fourth = units
     assert first == second
     assert third == fourth
@@ -241,10 +221,16 @@ def test_a_new_ue_on_an_old_rnti_is_another_unit(timid):
 
 def test_a_part_of_a_report_is_the_report_of_those_ues():
     whole = report(
-        7, [4, 5, 6, 9], ids=[-1, 7, -1, 8], cqi=[3, np.nan, 5, 6], ack=[1, 0, 2, 3], nack=[0, 0, 1, 1], total=9
+        7,
+        [4, 5, 6, 9],
+        ue_id=[-1, 7, -1, 8],
+        cqi=[3, np.nan, 5, 6],
+        ack=[1, 0, 2, 3],
+        nack=[0, 0, 1, 1],
+        total_first_tx=9,
     )
     index = np.array([1, 3])
     part = whole.part(index)
-    expected = report(7, [5, 9], ids=[7, 8], cqi=[np.nan, 6], ack=[0, 3], nack=[0, 1], total=9)
+    expected = report(7, [5, 9], ue_id=[7, 8], cqi=[np.nan, 6], ack=[0, 3], nack=[0, 1], total_first_tx=9)
     for field in fields(KpiReport):
         np.testing.assert_array_equal(getattr(part, field.name), getattr(expected, field.name), err_msg=field.name)

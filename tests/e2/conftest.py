@@ -10,36 +10,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from kpi_reports import kpi_report
 
 from distila.replay.e2_node import E2Node
 from distila.xapp.app import Xapp
-from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import NO_UE_ID, KpiReport
 
 PATIENCE_S = 30.0
 
 
-def _report(cell_id="cell", sequence=1, timestamp_us=None, ues=2, period_slots=1, cqi=9):
+def _report(cell_id="cell", sequence=1, ues=2, cqi=9, **settings):
     """A report of UEs with RNTIs from 0x4601 that have measured a CQI and nothing else."""
-    measured = np.full((ues, len(MEASURED)), np.nan)
-    measured[:, MEASURED.index("cqi")] = cqi
-    return KpiReport(
-        cell_id=cell_id,
-        sequence=sequence,
-        sfn=sequence % 1024,
-        slot=sequence % 20,
-        timestamp_us=1000 * sequence if timestamp_us is None else timestamp_us,
-        period_slots=period_slots,
-        rnti=0x4601 + np.arange(ues),
-        ue_id=np.full(ues, NO_UE_ID),
-        cqi_table=np.ones(ues, np.int64),
-        mcs_table=np.ones(ues, np.int64),
-        measured=measured,
-        total_first_tx=np.full(ues, np.nan),
-        harq_ue=np.empty(0, np.int64),
-        harq_mcs=np.empty(0, np.int64),
-        harq_counts=np.empty((0, 4)),
-    )
+    return kpi_report(sequence, 0x4601 + np.arange(ues), cell=cell_id, cqi=cqi, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kpi_reports import kpi_report
 
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import MEASURED, UNITS
@@ -304,12 +305,10 @@ def test_the_shipped_olla_is_what_the_exporter_writes(tmp_path: Path) -> None:
 
 def two_ues() -> KpiReport:
     """UE 0 has all figures and HARQ at MCS 3 and 9; UE 1 has neither CQI nor HARQ."""
-    measured = np.array([np.arange(1.0, 1 + len(MEASURED)), np.full(len(MEASURED), NAN)])
-    return KpiReport(
-        cell_id="c", sequence=0, sfn=0, slot=0, timestamp_us=0, period_slots=20,
-        rnti=np.array([1, 2]), ue_id=np.array([-1, -1]), cqi_table=np.array([2, 1]), mcs_table=np.array([3, 1]),
-        measured=measured, total_first_tx=np.array([30.0, NAN]),
-        harq_ue=np.array([0, 0]), harq_mcs=np.array([3, 9]), harq_counts=np.array([[4.0, 1, 2, 5], [6.0, 3, 0, 0]]),
+    return kpi_report(
+        rnti=(1, 2), period_slots=20, cqi_table=[2, 1], mcs_table=[3, 1], total_first_tx=[30, NAN],
+        harq=[(0, 3, 4, 1, 2, 5), (0, 9, 6, 3, 0, 0)],
+        **{name: [number, NAN] for number, name in enumerate(MEASURED, start=1)},
     )  # fmt: skip
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kpi_reports import kpi_report
 from pydantic import ValidationError
 
 from distila.xapp.errors import first_error
-from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.report import MCS, MCS_OFFSET, NATIVE, KpiReport
 from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.policy.guard import Guard, GuardConfig, Limits, deadline_missed
 from distila.xapp.policy.ue_table import UeMemory, UeTable
@@ -34,18 +34,15 @@ def report(
 
     ``harq`` has entries (ue, mcs, ack, nack, dtx); ``measured`` names columns of `MEASURED`.
     """
-    columns = np.full((num_ues, len(MEASURED)), NAN)
-    for name, values in {"cqi": 10.0, **measured}.items():
-        columns[:, MEASURED.index(name)] = values
-    entries = np.array(sorted(harq), np.int64).reshape(-1, 5)
-    return KpiReport(
-        cell_id="cell", sequence=0, sfn=0, slot=0, timestamp_us=0, period_slots=period_slots,
-        rnti=np.arange(1, num_ues + 1), ue_id=np.full(num_ues, NO_UE_ID),
-        cqi_table=np.ones(num_ues, np.int64), mcs_table=np.broadcast_to(np.array(mcs_table, np.int64), num_ues),
-        measured=columns, total_first_tx=np.where(np.broadcast_to(np.array(harq_measured), num_ues), 0.0, NAN),
-        harq_ue=entries[:, 0], harq_mcs=entries[:, 1],
-        harq_counts=np.column_stack([entries[:, 2:], np.zeros(len(entries))]).astype(float),
-    )  # fmt: skip
+    return kpi_report(
+        0,
+        np.arange(1, num_ues + 1),
+        period_slots=period_slots,
+        mcs_table=mcs_table,
+        total_first_tx=np.where(harq_measured, 0.0, NAN),
+        harq=[(*entry, 0) for entry in harq],
+        **{"cqi": 10.0, **measured},
+    )
 
 
 class Desk:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs [ric]")
 from fastapi import APIRouter
+from kpi_reports import kpi_report
 from prometheus_client.parser import text_string_to_metric_families
 
 from distila.replay.e2_node import E2Node
@@ -141,9 +142,9 @@ def test_metrics_say_what_the_counters_say(running, eventually):
     assert node.wait_for_subscriber(PATIENCE_S)
     eventually(lambda: httpx.get(f"{url}/ric/v1/health/ready").status_code == 200)
     for sequence in (1, 2):
-        node.publish(*encode_indication(_report(sequence), Identity()))
+        node.publish(*encode_indication(kpi_report(sequence, (1, 2, 3), cqi=9), Identity()))
         node.receive(PATIENCE_S).accept()
-    node.publish(*encode_indication(_report(2), Identity()))
+    node.publish(*encode_indication(kpi_report(2, (1, 2, 3), cqi=9), Identity()))
     eventually(lambda: metrics(url).get(("distila_dropped_indications_total", "duplicate")) == 1)
     eventually(lambda: metrics(url).get(("distila_outcomes_ue_decisions_total", "accepted")) == 6)
     found = metrics(url)
@@ -171,7 +172,7 @@ def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch, clo
     assert node.wait_for_subscriber(PATIENCE_S)
     held, at_work = threading.Event(), threading.Event()
     monkeypatch.setattr(xapp.loop, "step_decoded", lambda *_: at_work.set() or (held.wait(2 * PATIENCE_S) and None))
-    node.publish(*encode_indication(_report(1), Identity()))
+    node.publish(*encode_indication(kpi_report(1, (1, 2, 3), cqi=9), Identity()))
     assert at_work.wait(PATIENCE_S)
     clock.now_s = time.monotonic() + PATIENCE_S + 1
     monkeypatch.setattr(health_module, "time", clock)
@@ -194,22 +195,6 @@ def test_the_configuration_in_force_is_shown_within_a_descriptor(running):
     shown = httpx.get(f"{url}/ric/v1/config").json()
     assert [port["name"] for port in shown["messaging"]["ports"]] == ["rmrdata", "rmrroute"]
     assert RunConfig.model_validate(shown["controls"]).guard.deadline_us is None
-
-
-def _report(sequence):
-    import numpy as np
-
-    from distila.xapp.kpi.observations import MEASURED
-    from distila.xapp.kpi.report import NO_UE_ID, KpiReport
-
-    measured = np.full((3, len(MEASURED)), np.nan)
-    measured[:, 0] = 9
-    return KpiReport(
-        cell_id="cell", sequence=sequence, sfn=0, slot=0, timestamp_us=1000 * sequence, period_slots=1,
-        rnti=np.arange(1, 4), ue_id=np.full(3, NO_UE_ID), cqi_table=np.ones(3, np.int64),
-        mcs_table=np.ones(3, np.int64), measured=measured, total_first_tx=np.full(3, np.nan),
-        harq_ue=np.empty(0, np.int64), harq_mcs=np.empty(0, np.int64), harq_counts=np.empty((0, 4)),
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- logs and workers

@@ -5,14 +5,13 @@ import logging
 import os
 import shutil
 
-import numpy as np
 import pytest
 import yaml
+from kpi_reports import kpi_report
 
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import MCS, NATIVE, NO_UE_ID, KpiReport
+from distila.xapp.kpi.report import MCS, NATIVE
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
 from distila.xapp.policy.guard import GuardConfig
@@ -23,14 +22,7 @@ NO_DEADLINE = {"deadline_us": None}
 
 
 def report(sequence, cell="cell"):
-    measured = np.full((2, len(MEASURED)), np.nan)
-    measured[:, MEASURED.index("cqi")] = 15
-    return KpiReport(
-        cell_id=cell, sequence=sequence, sfn=0, slot=0, timestamp_us=1000 * sequence, period_slots=1,
-        rnti=np.array([1, 2]), ue_id=np.full(2, NO_UE_ID), cqi_table=np.ones(2, np.int64),
-        mcs_table=np.ones(2, np.int64), measured=measured, total_first_tx=np.full(2, np.nan),
-        harq_ue=np.empty(0, np.int64), harq_mcs=np.empty(0, np.int64), harq_counts=np.empty((0, 4)),
-    )  # fmt: skip
+    return kpi_report(sequence, (1, 2), cell=cell, cqi=15)
 
 
 class Running:

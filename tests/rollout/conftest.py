@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from kpi_reports import kpi_report
 
-from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import ACK, NACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig
@@ -19,32 +18,8 @@ from distila.xapp.rollout.store import SqliteStore
 OLLA = load_bundle(bundled("olla"))
 
 
-def _report(sequence=1, rnti=(5,), *, cell="cell", ids=None, cqi=9.0, prbs=50.0, ack=0, nack=0, mcs=10, total=None):
-    count = len(rnti)
-    measured = np.full((count, len(MEASURED)), np.nan)
-    measured[:, MEASURED.index("cqi")] = cqi
-    measured[:, MEASURED.index("prbs")] = prbs
-    measured[:, MEASURED.index("ri")] = 1
-    counts = np.zeros((count, 4))
-    counts[:, ACK], counts[:, NACK] = ack, nack
-    heard = np.flatnonzero(counts.any(axis=1))
-    return KpiReport(
-        cell_id=cell,
-        sequence=sequence,
-        sfn=0,
-        slot=0,
-        timestamp_us=1000 * sequence,
-        period_slots=20,
-        rnti=np.array(rnti, np.int64),
-        ue_id=np.full(count, NO_UE_ID) if ids is None else np.array(ids, np.int64),
-        cqi_table=np.ones(count, np.int64),
-        mcs_table=np.ones(count, np.int64),
-        measured=measured,
-        total_first_tx=np.broadcast_to(np.float64(np.nan if total is None else total), count).copy(),
-        harq_ue=heard,
-        harq_mcs=np.broadcast_to(np.array(mcs), count)[heard],
-        harq_counts=counts[heard],
-    )
+def _report(sequence=1, rnti=(5,), *, cqi=9.0, prbs=50.0, **settings):
+    return kpi_report(sequence, rnti, period_slots=20, cqi=cqi, prbs=prbs, ri=1, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from kpi_reports import kpi_report
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.observations import MEASURED
-from distila.xapp.kpi.report import ACK, NO_UE_ID, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import bundled, load_bundle
 from distila.xapp.policy.guard import GuardConfig
@@ -58,14 +57,7 @@ FOLLOWS = {
 
 
 def report(sequence):
-    measured = np.full((len(UES), len(MEASURED)), np.nan)
-    measured[:, MEASURED.index("cqi")] = 9
-    measured[:, MEASURED.index("prbs")] = 50
-    counts = np.zeros((len(UES), 4))
-    counts[:, ACK] = 10
-    return KpiReport("cell", sequence, 0, 0, 1000 * sequence, 20, UES, np.full(len(UES), NO_UE_ID),
-                     np.ones(len(UES), int), np.ones(len(UES), int), measured, np.full(len(UES), np.nan),
-                     np.arange(len(UES)), np.full(len(UES), 10), counts)  # fmt: skip
+    return kpi_report(sequence, UES, period_slots=20, cqi=9, prbs=50, ack=10)
 
 
 def live(place, told, kill_at, seed):

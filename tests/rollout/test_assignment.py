@@ -69,8 +69,8 @@ def test_another_salt_is_another_draw_and_cells_draw_apart(make_plan, make_repor
 
 def test_a_stable_id_keeps_its_arm_in_every_cell_and_on_every_rnti(make_plan, make_report):
     plan, ids = make_plan(), np.arange(1, 301)
-    here = arms(plan, 2, make_report(1, np.arange(1, 301), ids=ids))
-    there = arms(plan, 2, make_report(1, np.arange(5001, 5301), ids=ids, cell="other"))
+    here = arms(plan, 2, make_report(1, np.arange(1, 301), ue_id=ids))
+    there = arms(plan, 2, make_report(1, np.arange(5001, 5301), ue_id=ids, cell="other"))
     assert here.tolist() == there.tolist()
 
 

@@ -141,7 +141,7 @@ def crashes(folder, kills, *place):
         capture_output=True,
         text=True,
         cwd=CRASHES.parents[2],
-        env={"PYTHONPATH": str(CRASHES.parents[2]), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": f"{CRASHES.parents[2]}:{CRASHES.parents[1] / 'shared'}", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
