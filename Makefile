@@ -79,8 +79,9 @@ proto: $(VENV)/.test  ## generate Python code from schemas/*.proto
 	$(BIN)/protoc -I. --python_out=. --pyi_out=. distila/schemas/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=. distila/schemas/e2_service_v1.proto
 
-schemas: $(VENV)/.test  ## write the JSON schemas of settings, descriptor and helm values
+schemas: $(VENV)/.test  ## write the JSON schemas of settings, descriptor, helm values and result files
 	$(BIN)/python -m helm.schemas
+	$(BIN)/python -m distila.training.result_schemas
 
 helm-check: $(VENV)/.test  ## render and validate the chart, check the descriptor, lint the Dockerfile
 	$(BIN)/python -m helm.check

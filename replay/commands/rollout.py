@@ -2,7 +2,7 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -11,12 +11,13 @@ from distila.replay.atomic_file import check_writable, replacing
 from distila.replay.du import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Population
+from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary, StudySettings, TransitionTaken
 from distila.replay.rollouts.rollout_page import write_rollout_page
 from distila.replay.rollouts.simulation import find_plan, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.xapp.commands.findings import finding_table
-from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.commands.terminal import print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import resolve_bundle
 from distila.xapp.rollout.audit import read_log
@@ -25,21 +26,29 @@ from distila.xapp.rollout.store import StoreLostError, open_store
 
 app = typer.Typer()
 
+_EFFECT_LABELS = {
+    "goodput_down_5_pct": "goodput -5 %",
+    "bler_doubled": "twice the BLER",
+    "goodput_up_5_pct": "goodput +5 %",
+}
+
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _Traces = Annotated[
     list[Path] | None,
-    typer.Option("--trace", help="Channel trace, may be given several times; default: the bundled one."),
+    typer.Option("--trace", help="Channel trace; may be given several times; default: the one that ships."),
 ]
 _Period = Annotated[int, typer.Option(min=1, help="Slots between two E2 reports.")]
 _Delay = Annotated[int, typer.Option(min=0, help="Slots until decisions take effect.")]
 _Interval = Annotated[int, typer.Option(min=1, help="Slots of an evaluation interval.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Of the luck.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws.")]
 _Kpis = Annotated[
     Literal["replayed", "gaussian"],
-    typer.Option(help="KPIs as replayed, with their tails and memory; or Gaussian noise of the same means and spread."),
+    typer.Option(
+        help="KPIs as replayed, with tails and autocorrelation; or Gaussian noise of the same mean and spread."
+    ),
 ]
 _Units = Annotated[int, typer.Option(min=10, help="UEs at any time.")]
-_Stay = Annotated[float, typer.Option(min=2, help="How many intervals a UE stays, on average.")]
+_Stay = Annotated[float, typer.Option(min=2, help="Number of intervals that a UE stays, on average.")]
 _Processes = Annotated[int, typer.Option(min=1, help="Processes that share the runs; the result is the same.")]
 _StudyPlan = Annotated[str, typer.Option("--plan", help="YAML file of a plan, or the name of one that ships.")]
 
@@ -47,16 +56,16 @@ _StudyPlan = Annotated[str, typer.Option("--plan", help="YAML file of a plan, or
 @app.command()
 def simulate(
     plan: Annotated[str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa.")],
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the bundled one.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
     out: Annotated[Path, typer.Option(help="Directory for report.html and audit.json.")] = Path("out/rollout"),
-    ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell: the trace's over and over.")] = 400,
+    ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell; those of the trace are repeated.")] = 400,
     period: _Period = 20,
     delay: _Delay = 8,
     interval_slots: _Interval = 500,
     seed: _Seed = 1,
     json: _Json = False,
 ) -> None:
-    """Run a whole staged rollout on a replayed trace, in seconds, and show where it stops."""
+    """Run a whole rollout on a replayed trace, in seconds, and show how it ends."""
     loaded = find_plan(plan)
     channel = ChannelTrace.load(trace or bundled_trace())
     check_writable(out)
@@ -76,28 +85,31 @@ def simulate(
             + "\n"
         )
     status = result.status
-    summary = {
-        **{
-            name: getattr(status, name)
-            for name in ("plan", "status", "stage_name", "interval", "promoted", "withdrawn", "reason")
-        },
-        "exposure": status.exposure,
-        "transitions": [
-            {"interval": number, "what": one.what, "stage": one.stage, "why": one.why}
+    summary = SimulationSummary(
+        plan=status.plan,
+        status=status.status,
+        stage_name=status.stage_name,
+        interval=status.interval,
+        promoted=status.promoted,
+        withdrawn=status.withdrawn,
+        reason=status.reason,
+        exposure=status.exposure,
+        transitions=[
+            TransitionTaken(interval=number, what=one.what, stage=one.stage, why=one.why)
             for number, one in result.transitions
         ],
-        "harmful_decisions_after_rollback": result.after_rollback,
-        "slots": result.slots,
-        "simulated_s": round(result.slots * channel.meta.slot_us / 1e6, 2),
-        "ues": ues,
-        "trace": str(trace or bundled_trace()),
-        "shadow": status.shadow,
-        "noticed": status.noticed,
-    }
+        harmful_decisions_after_rollback=result.after_rollback,
+        slots=result.slots,
+        simulated_s=round(result.slots * channel.meta.slot_us / 1e6, 2),
+        ues=ues,
+        trace=str(trace or bundled_trace()),
+        shadow=status.shadow,
+        noticed=status.noticed,
+    )
     if json:
-        print_json(summary)
+        print(summary.json_text(), end="")
         return
-    stdout.print(f"{loaded.name}: {ues} UEs, {summary['simulated_s']:g} s of the trace's time", style="bold")
+    stdout.print(f"{loaded.name}: {ues} UEs, {summary.simulated_s:g} s of the trace's time", style="bold")
     for number, one in result.transitions:
         stdout.print(f"interval {number:>3}  {one.what:<9} stage {one.stage}: {one.why}", soft_wrap=True)
     findings = [entry.evaluation.verdict.findings for entry in result.entries if entry.evaluation is not None]
@@ -123,20 +135,20 @@ def aa(
     processes: _Processes = 2,
     json: _Json = False,
 ) -> None:
-    """A/A: how often does a rollout of the champion against itself, judged at every interval, raise a false alarm?"""
-    loaded, population, facts = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
+    """A/A study: how often does a rollout of the champion against itself raise a false alarm?"""
+    loaded, population, settings = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
     with progress_bar("A/A rollouts", "runs") as progress:
-        result = {**aa_study(loaded, population, runs, seed, processes, progress), **facts}
+        result = aa_study(loaded, population, runs, seed, processes, progress)
     if json:
-        print_json(result)
+        print(AaStudy(**dict(settings), **dict(result)).json_text(), end="")
         return
-    low, high = result["ci95"]
+    low, high = result.ci95
     rows = [
         ["rollouts", str(runs)],
-        ["evaluations in them", str(result["evaluations"])],
-        ["false alarms", f"{result['false_alarms']} ({100 * low:.2f} to {100 * high:.2f} %, exact 95 % interval)"],
-        ["allowed", f"{100 * result['allowed_share']:g} %"],
-        ["any sequence ever beyond zero", str(result["sequences_missed"])],
+        ["evaluations in them", f"{result.evaluations:,}"],
+        ["false alarms", f"{result.false_alarms} ({100 * low:.2f} to {100 * high:.2f} %, exact 95 % interval)"],
+        ["allowed", f"{100 * result.allowed_share:g} %"],
+        ["rollouts with a sequence ever beyond zero", str(result.sequences_missed)],
     ]
     print_table(f"A/A on {kpis} KPIs, plan {loaded.name}, {units} UEs", ["what", "value"], rows)
 
@@ -156,24 +168,23 @@ def power(
     processes: _Processes = 2,
     json: _Json = False,
 ) -> None:
-    """Power: how often, and how soon, is a harmful challenger rolled back and a good one promoted?"""
-    loaded, population, facts = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
+    """Power study: how often and how soon is a harmful challenger rolled back, and a good one promoted?"""
+    loaded, population, settings = _study(plan, trace, kpis, units, stay, period, delay, interval_slots, seed)
     with progress_bar("rollouts", "runs") as progress:
-        result = {**power_study(loaded, population, runs, seed, processes, progress), **facts}
+        result = power_study(loaded, population, runs, seed, processes, progress)
     if json:
-        print_json(result)
+        print(PowerStudy(**dict(settings), **dict(result)).json_text(), end="")
         return
     rows = []
-    for name, one in result["by_effect"].items():
-        wanted = "promoted" if "promoted" in one else "rolled_back"
-        low, high = one["ci95"]
+    for name, one in result.by_effect.items():
+        low, high = one.ci95
         rows.append(
             [
-                name,
-                wanted.replace("_", " "),
-                f"{one[wanted]}/{runs}",
+                _EFFECT_LABELS[name],
+                one.wanted.replace("_", " "),
+                f"{getattr(one, one.wanted)}/{runs}",
                 f"{100 * low:.1f} to {100 * high:.1f} %",
-                f"{one['median_exposure_pct']:g} %",
+                f"{one.median_exposure_pct:g} %",
             ]
         )
     columns = ["challenger", "wanted", "runs", "exact 95 % interval", "median exposure"]
@@ -184,9 +195,9 @@ def power(
 def report(
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("rollout.html"),
     store: Annotated[str, typer.Option(help="SQLite file, or redis://HOST:PORT/DB.")] = "rollout.sqlite",
-    log: Annotated[Path | None, typer.Option(help="Audit log as JSON, in place of the store's.")] = None,
+    log: Annotated[Path | None, typer.Option(help="JSON file with an audit log; default: the store's log.")] = None,
 ) -> None:
-    """Write an HTML report of the latest rollout, with its confidence sequences over time, from the audit log."""
+    """Write an HTML report of the latest rollout from its audit log, with the confidence sequences over time."""
     if log is not None:
         entries = read_log(log)
     else:
@@ -205,14 +216,14 @@ def report(
 def _study(
     plan: str,
     traces: list[Path] | None,
-    kpis: str,
+    kpis: Literal["replayed", "gaussian"],
     units: int,
     stay: float,
     period: int,
     delay: int,
     interval_slots: int,
     seed: int,
-) -> tuple[Plan, Population, dict[str, Any]]:
+) -> tuple[Plan, Population, StudySettings]:
     loaded = find_plan(plan)
     champion = resolve_bundle(loaded.champion.policy)
     du = DuConfig(period_slots=period, decision_delay_slots=delay)
@@ -229,13 +240,13 @@ def _study(
     library = KpiLibrary.join(parts)
     if kpis == "gaussian":
         library = gaussian_library(library, np.random.default_rng(seed))
-    facts = {
-        "plan": loaded.name,
-        "kpis": kpis,
-        "traces": [str(path) for path in paths],
-        "units": units,
-        "mean_stay_intervals": stay,
-        "library_ues": library.num_ues,
-        "library_intervals": len(library.values),
-    }
-    return loaded, Population(library, units, stay), facts
+    settings = StudySettings(
+        plan=loaded.name,
+        kpis=kpis,
+        traces=[str(path) for path in paths],
+        units=units,
+        mean_stay_intervals=stay,
+        library_ues=library.num_ues,
+        library_intervals=len(library.values),
+    )
+    return loaded, Population(library, units, stay), settings

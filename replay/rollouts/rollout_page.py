@@ -3,6 +3,7 @@
 write_rollout_page(Path("report.html"), entries)
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,7 +14,7 @@ import plotly.graph_objects as go
 
 from distila.replay.page.chart import Chart, add_level, new_figure, plain
 from distila.replay.page.document import Page, write_page
-from distila.replay.page.number_text import DASH, NOT_DEFINED, counted, signed, significant
+from distila.replay.page.number_text import DASH, counted, signed, significant
 from distila.replay.page.palette import GREY, LIMIT_COLOUR, faded, series_look
 from distila.replay.page.table import Cell, Column, Table
 from distila.replay.page.verdict import Kind, VerdictLine
@@ -118,11 +119,33 @@ def _course(entries: Sequence[Entry]) -> _Course:
 
 def _verdict(course: _Course) -> VerdictLine:
     last = course.last
-    name = next((v.challenger for _, entry, v in reversed(course.evaluations()) if entry.what == last.what), None)
+    verdict = next((v for _, entry, v in reversed(course.evaluations()) if entry.what == last.what), None)
     kind, text = _VERDICTS[last.status]
-    why = f": {last.why}" if last.why and last.what != "evaluate" else ""
+    name = verdict.challenger if verdict and verdict.challenger else "The challenger"
     where = f"in stage {course.plan.stages[last.stage].name}, after {counted(course.interval[-1], 'interval')}"
-    return VerdictLine(kind, f"{text.format(who=name or 'The challenger')} {where}{why}.")
+    sentence = f"{text.format(who=name)} {where}"
+    decisive = _decisive(course.plan, last, verdict)
+    if decisive is not None:
+        metric, finding = decisive
+        low, high = _change(metric, finding.low), _change(metric, finding.high)
+        found = (
+            f"{LABELS[metric.name]} differs from the control by {_change(metric, finding.difference, _unit(metric))}"
+        )
+        return VerdictLine(kind, f"{sentence}: {found}.", f"Confidence sequence {low} to {high} {_unit(metric)}")
+    why = f": {last.why}" if last.why and last.what != "evaluate" else ""
+    return VerdictLine(kind, f"{sentence}{why}.")
+
+
+def _decisive(plan: Plan, last: Entry, verdict: Verdict | None) -> tuple[Metric, Finding] | None:
+    """The finding that a rollback or a promotion rests on; None where an operator decided."""
+    if verdict is None or last.what not in ("roll_back", "promote"):
+        return None
+    for finding in verdict.findings:
+        metric = _metric(plan, finding.metric)
+        wanted = finding.state == "harm" if last.what == "roll_back" else metric.role == "primary"
+        if finding.challenger == verdict.challenger and wanted:
+            return metric, finding
+    return None
 
 
 def _audit(entries: Sequence[Entry]) -> tuple[bool, str]:
@@ -169,6 +192,12 @@ def _unit(metric: Metric) -> str:
     return "%" if metric.scale == "relative" else "points"
 
 
+def _change(metric: Metric, difference: float | None, unit: str = "") -> str:
+    """A difference in percent or percentage points, with three digits where it is as large as the margin."""
+    digits = 2 - math.floor(math.log10(100 * metric.margin)) if metric.margin > 0 else 2
+    return signed(None if difference is None else 100 * difference, max(0, digits), unit)
+
+
 def _findings_table(plan: Plan, findings: Sequence[Finding]) -> Table:
     columns = [
         Column("latest evaluation", text=True),
@@ -189,18 +218,15 @@ def _finding_row(metric: Metric, finding: Finding) -> list[Cell | str]:
             return significant(x, 4)
         return significant(None if x is None else 100 * x, 3, "%")
 
-    def change(x: float | None) -> str:
-        return NOT_DEFINED if x is None else signed(100 * x, 3)
-
     unit = _unit(metric)
     sequence = DASH
     if finding.low is not None or finding.high is not None:
-        sequence = f"{change(finding.low)} to {change(finding.high)} {unit}"
+        sequence = f"{_change(metric, finding.low)} to {_change(metric, finding.high)} {unit}"
     return [
         Cell(LABELS[metric.name], unit=finding.challenger),
         value(finding.value),
         value(finding.control),
-        f"{change(finding.difference)} {unit}" if finding.difference is not None else DASH,
+        _change(metric, finding.difference, unit) if finding.difference is not None else DASH,
         sequence,
         significant(100 * metric.margin, 3, unit),
         _STATES[finding.state],

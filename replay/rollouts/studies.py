@@ -1,28 +1,31 @@
-"""How often rollouts go wrong, and how soon they go right: the A/A study and the power study.
+"""Studies of simulated rollouts: how often they raise a false alarm (A/A), and how soon they find an effect (power).
 
-Each run is a whole rollout with units, draws and luck of its own; its generator comes from the seed and its number, so
+Each run is a whole rollout with units and random draws of its own; its generator comes from the seed and its number, so
 runs do not depend on how many there are or on how many processes share them.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
 
 from distila.replay.rollouts.population import Effect, Outcome, Population, planned_exposure, simulate
+from distila.replay.rollouts.results import AaFigures, EffectFigures, PowerFigures
 from distila.xapp.rollout.plan import Plan
 
 Progress = Callable[[int, int], None]
 
 EFFECTS: Final = {
-    "goodput -5 %": Effect(goodput=0.95),
-    "twice the BLER": Effect(bler=2.0),
-    "goodput +5 %": Effect(goodput=1.05),
+    "goodput_down_5_pct": Effect(goodput=0.95),
+    "bler_doubled": Effect(bler=2.0),
+    "goodput_up_5_pct": Effect(goodput=1.05),
 }
-HARMFUL: Final = ("goodput -5 %", "twice the BLER")
+HARMFUL: Final = ("goodput_down_5_pct", "bler_doubled")
+GOOD: Final = "goodput_up_5_pct"
 
 
 def clopper_pearson(successes: int, runs: int, level: float = 0.95) -> tuple[float, float]:
@@ -57,85 +60,81 @@ def clopper_pearson(successes: int, runs: int, level: float = 0.95) -> tuple[flo
     return low, high
 
 
-def aa_study(
-    plan: Plan, population: Population, runs: int, seed: int, processes: int, progress: Progress
-) -> dict[str, Any]:
-    """The same policy on both sides, judged at every interval.
+def aa_study(plan: Plan, population: Population, runs: int, seed: int, processes: int, progress: Progress) -> AaFigures:
+    """Rollouts of the champion against itself, evaluated at every interval.
 
-    ``false_alarms`` are rollouts that were rolled back or promoted; ``sequences_missed`` those in which any metric's
-    sequence ever lay wholly beyond zero, margins or not, which is what its error rate speaks about.
+    ``false_alarms`` are rollouts that were rolled back or promoted. ``sequences_missed`` are those in which the
+    sequence of any metric ever lay wholly beyond zero, whatever the margins: the error rate of a sequence bounds these.
     """
-    kinds = {"rolled_back": 0, "promoted": 0}
-    missed = intervals = 0
+    rolled_back = promoted = missed = intervals = 0
     for outcome in _runs(plan, population, Effect(), runs, seed, processes, progress):
-        if outcome.state.status in kinds:
-            kinds[outcome.state.status] += 1
+        rolled_back += outcome.state.status == "rolled_back"
+        promoted += outcome.state.status == "promoted"
         missed += any(
             finding.low is not None and finding.high is not None and not finding.low <= 0 <= finding.high
             for verdict in outcome.verdicts
             for finding in verdict.findings
         )
         intervals += len(outcome.verdicts)
-    alarms = sum(kinds.values())
-    return {
-        "runs": runs,
-        "false_alarms": alarms,
-        "false_alarm_share": alarms / runs,
-        "ci95": _interval(alarms, runs),
-        "allowed_share": plan.alpha,
-        "rolled_back": kinds["rolled_back"],
-        "promoted": kinds["promoted"],
-        "sequences_missed": missed,
-        "sequences_missed_ci95": _interval(missed, runs),
-        "evaluations": intervals,
-    }
+    alarms = rolled_back + promoted
+    return AaFigures(
+        runs=runs,
+        false_alarms=alarms,
+        false_alarm_share=alarms / runs,
+        ci95=_interval(alarms, runs),
+        allowed_share=plan.alpha,
+        rolled_back=rolled_back,
+        promoted=promoted,
+        sequences_missed=missed,
+        sequences_missed_ci95=_interval(missed, runs),
+        evaluations=intervals,
+    )
 
 
 def power_study(
     plan: Plan, population: Population, runs: int, seed: int, processes: int, progress: Progress
-) -> dict[str, Any]:
-    """Harmful challengers, ``runs`` of each kind, and as many good ones."""
+) -> PowerFigures:
+    """Rollouts of harmful challengers, ``runs`` of each effect, and as many of good ones."""
     whole = planned_exposure(plan, population.units)
-    kinds: dict[str, Any] = {}
+    by_effect: dict[str, EffectFigures] = {}
     exposure: list[float] = []
     for number, (name, effect) in enumerate(EFFECTS.items()):
-        stopped, ended, shares = 0, 0, []
 
-        def share(done: int, total: int, number: int = number) -> None:
+        def advance(done: int, total: int, number: int = number) -> None:
             progress(number * total + done, len(EFFECTS) * total)
 
-        wanted = "rolled_back" if name in HARMFUL else "promoted"
-        for outcome in _runs(plan, population, effect, runs, seed + 1 + number, processes, share):
-            ended += outcome.state.status == wanted
-            stopped += outcome.state.status == "rolled_back"
-            shares.append(100 * outcome.exposure / whole)
-        kinds[name] = {
-            "runs": runs,
-            wanted: ended,
-            "ci95": _interval(ended, runs),
-            "median_exposure_pct": round(float(np.median(shares)), 2),
-            "p95_exposure_pct": round(float(np.quantile(shares, 0.95)), 2),
-        }
+        outcomes = list(_runs(plan, population, effect, runs, seed + 1 + number, processes, advance))
+        shares = [100 * outcome.exposure / whole for outcome in outcomes]
+        ended = Counter(outcome.state.status for outcome in outcomes)
+        wanted: Literal["rolled_back", "promoted"] = "rolled_back" if name in HARMFUL else "promoted"
+        by_effect[name] = EffectFigures(
+            runs=runs,
+            wanted=wanted,
+            rolled_back=ended["rolled_back"],
+            promoted=ended["promoted"],
+            ci95=_interval(ended[wanted], runs),
+            median_exposure_pct=round(float(np.median(shares)), 2),
+            p95_exposure_pct=round(float(np.quantile(shares, 0.95)), 2),
+        )
         if name in HARMFUL:
             exposure += shares
-        else:
-            kinds[name]["rolled_back"] = stopped
-    rolled_back = sum(kinds[name]["rolled_back"] for name in HARMFUL)
-    promoted = kinds["goodput +5 %"]["promoted"]
-    return {
-        "harmful_runs": runs * len(HARMFUL),
-        "rolled_back": rolled_back,
-        "rolled_back_ci95": _interval(rolled_back, runs * len(HARMFUL)),
-        "median_exposure_pct": round(float(np.median(exposure)), 2),
-        "good_runs": runs,
-        "promoted": promoted,
-        "promoted_ci95": _interval(promoted, runs),
-        "by_effect": kinds,
-    }
+    rolled_back = sum(by_effect[name].rolled_back for name in HARMFUL)
+    promoted = by_effect[GOOD].promoted
+    return PowerFigures(
+        harmful_runs=runs * len(HARMFUL),
+        rolled_back=rolled_back,
+        rolled_back_ci95=_interval(rolled_back, runs * len(HARMFUL)),
+        median_exposure_pct=round(float(np.median(exposure)), 2),
+        good_runs=runs,
+        promoted=promoted,
+        promoted_ci95=_interval(promoted, runs),
+        by_effect=by_effect,
+    )
 
 
-def _interval(successes: int, runs: int) -> list[float]:
-    return [round(x, 5) for x in clopper_pearson(successes, runs)]
+def _interval(successes: int, runs: int) -> tuple[float, float]:
+    low, high = clopper_pearson(successes, runs)
+    return round(low, 5), round(high, 5)
 
 
 def _runs(

@@ -1,7 +1,5 @@
 """Rollouts offline: the plans that ship end as they say, runs repeat, and the studies count what they say."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -112,13 +110,12 @@ def test_the_studies_count_what_they_say_and_repeat(library):
     plan, population = load_plan("challenger"), Population(library, 500)
     found = aa_study(plan, population, 12, 1, 1, QUIET)
     assert found == aa_study(plan, population, 12, 1, 2, QUIET), "whatever the number of processes"
-    assert found["runs"] == 12
-    assert found["false_alarms"] == found["rolled_back"] + found["promoted"] <= 1
+    assert found.runs == 12
+    assert found.false_alarms == found.rolled_back + found.promoted <= 1
     power = power_study(plan, population, 6, 1, 1, QUIET)
-    assert (power["harmful_runs"], power["rolled_back"], power["good_runs"]) == (12, 12, 6)
-    assert power["promoted"] >= 5
-    assert 0 < power["median_exposure_pct"] < 10
-    json.dumps([found, power], allow_nan=False)
+    assert (power.harmful_runs, power.rolled_back, power.good_runs) == (12, 12, 6)
+    assert power.promoted >= 5
+    assert 0 < power.median_exposure_pct < 10
 
 
 def test_planned_exposure_is_that_of_the_whole_way(library):

@@ -1,0 +1,71 @@
+"""The JSON schemas of result files in docs/schemas: those of the models, and what the commands write fits them."""
+
+import json
+
+import jsonschema
+import pytest
+
+from distila.replay.compared_run import Settings
+from distila.replay.comparison import replay_channel
+from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, read_summary
+from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.training import result_schemas
+from distila.xapp.errors import InputError
+from distila.xapp.result_file import ResultFile, read_result
+
+
+@pytest.mark.parametrize("name", result_schemas.MODELS)
+def test_the_schema_in_the_documentation_is_that_of_the_model(name):
+    assert result_schemas.path(name).read_text("utf-8") == result_schemas.text(name), "run `make schemas`"
+    jsonschema.Draft202012Validator.check_schema(result_schemas.schema(name))
+
+
+def test_there_is_a_schema_for_nothing_else():
+    assert {path.name for path in result_schemas.FOLDER.iterdir()} == {
+        f"{name}.schema.json" for name in result_schemas.MODELS
+    }
+
+
+def test_kinds_of_result_files_are_told_apart():
+    kinds = [
+        model.model_fields["kind"].default for model in result_schemas.MODELS.values() if issubclass(model, ResultFile)
+    ]
+    assert len(kinds) == len(set(kinds))
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    out = tmp_path_factory.mktemp("replay")
+    trace = ChannelTrace.load(bundled_trace())
+    replay_channel(bundled_trace(), trace, "olla", "olla", Settings(max_slots=60), out)
+    return out / "summary.json"
+
+
+def test_what_a_replay_writes_fits_the_schema_and_reads_back(summary):
+    jsonschema.validate(json.loads(summary.read_text()), result_schemas.schema("replay-closed-loop"))
+    assert read_summary(summary).json_text() == summary.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "a result file of kind 'closed-loop', version 2; expected kind 'closed-loop', version 1"),
+        ({"version": None}, "version None; expected"),
+        ({"kind": "results"}, "a result file of kind 'results', version 1; expected kind 'closed-loop'"),
+        ({"gain [%]": 3}, "gain \\[%\\]"),
+        ({"seed": "many"}, "seed"),
+    ],
+)
+def test_a_file_of_another_version_or_kind_is_one_clear_line(summary, tmp_path, change, message):
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(json.loads(summary.read_text()) | change))
+    with pytest.raises(InputError, match=message) as caught:
+        read_summary(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_summary_of_another_kind_of_replay_is_not_taken(summary):
+    with pytest.raises(InputError, match="expected kind 'open-loop'"):
+        read_result(OpenLoopSummary, summary)
+    assert isinstance(read_summary(summary), ClosedLoopSummary)

@@ -1,0 +1,65 @@
+"""Writes the JSON schemas of all result files into docs/schemas, from the models that write and read the files.
+
+    python -m distila.training.result_schemas
+
+A new kind of result file gets its line in `MODELS`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from distila.replay import bench_results
+from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary
+from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary
+from distila.xapp.rollout.audit import Entry
+from distila.xapp.rollout.verdict import Evaluation
+
+MODELS: Final[dict[str, type[BaseModel]]] = {
+    "replay-closed-loop": ClosedLoopSummary,
+    "replay-open-loop": OpenLoopSummary,
+    "rollout-audit-entry": Entry,
+    "rollout-evaluation": Evaluation,
+    "rollout-simulation": SimulationSummary,
+    "rollout-aa": AaStudy,
+    "rollout-power": PowerStudy,
+    "bench-loop": bench_results.LoopBench,
+    "bench-loop-e2ap": bench_results.E2apLoopBench,
+    "bench-loop-rmr": bench_results.RmrLoopBench,
+    "bench-replay": bench_results.ReplayBench,
+    "bench-edgeric": bench_results.EdgericBench,
+    "bench-rollout": bench_results.RolloutBench,
+}
+"""Name of the schema's file, and the model."""
+
+FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON schema of one kind of result file, as the file is written."""
+    return {"$schema": _DRAFT, **MODELS[name].model_json_schema(mode="serialization")}
+
+
+def path(name: str) -> Path:
+    """The file of a schema."""
+    return FOLDER / f"{name}.schema.json"
+
+
+def text(name: str) -> str:
+    """The content of that file."""
+    return json.dumps(schema(name), indent=2) + "\n"
+
+
+def main() -> None:
+    """Write all of them."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in MODELS:
+        path(name).write_text(text(name), "utf-8")
+        print(path(name).relative_to(FOLDER.parents[1]))
+
+
+if __name__ == "__main__":
+    main()
