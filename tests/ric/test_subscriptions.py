@@ -182,7 +182,7 @@ def test_silence_is_answered_by_a_new_subscription(bench, eventually, clock):
     eventually(lambda: here.active == 1)
     first = here.instance
     for _ in range(20):
-        here.subscriptions.heard(MEID)
+        here.subscriptions.indication_received(MEID)
         clock.now_s += 4
         here.step()
     assert len(here.posts()) == 1, "a node that reports is not silent"

@@ -1,4 +1,4 @@
-"""What the near-RT RIC platform asks of an xApp and offers it: subscriptions, registration, A1, SDL, alarms, probes.
+"""Interfaces to the near-RT RIC platform: subscriptions, registration, A1, SDL, alarms, probes, metrics.
 
-All of it runs beside the decision loop, never on its thread.
+They run on threads of their own, never on the decision loop's.
 """

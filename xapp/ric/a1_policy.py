@@ -1,12 +1,10 @@
-"""The A1 policy type: what a non-real-time RIC may ask of the xApp. schemas/a1_policy_type.json is written from here.
-
-What each field does, and no more than that:
+"""The A1 policy type for link adaptation. schemas/a1_policy_type.json is written from here.
 
 ============== ===============================================================================================
 field          effect, from the next indication on
 ============== ===============================================================================================
-cells          which cells the rest is about; none: all
-enabled        false: every UE there is left to the DU
+cells          the cells that the policy applies to; empty: all
+enabled        false: the DU decides for every UE of these cells
 min_mcs,       absolute MCS are clamped to them; an MCS offset knows no absolute MCS and is not
 max_mcs
 target_bler    a ceiling. Policies choose MCS for goodput and take no target; a UE whose first transmissions fail
@@ -25,17 +23,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.guard import GuardConfig
 
-_FAILURES_TO_TELL: Final = 10.0
+_FAILURES_NEEDED: Final = 10.0
 _MEMORY: Final = 2.5
 
 
 class A1Policy(BaseModel):
-    """One policy instance. What it leaves out stays as the configuration says."""
+    """One policy instance. Fields that it leaves out keep their configured values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    cells: list[str] = Field(default_factory=list, description="cells that this is about; empty: all")
-    enabled: bool | None = Field(default=None, description="false: leave every UE to the DU")
+    cells: list[str] = Field(
+        default_factory=list, description="ids of the cells that the policy applies to; empty: all cells"
+    )
+    enabled: bool | None = Field(default=None, description="false: the DU decides for every UE")
     min_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS")
     max_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="highest absolute MCS")
     target_bler: float | None = Field(
@@ -57,14 +57,14 @@ class A1Policy(BaseModel):
         """The guard's configuration under this policy.
 
         Raises:
-            ValueError: the two do not go together, such as a ``min_mcs`` above the configured ``max_mcs``.
+            ValueError: the two contradict each other, such as a ``min_mcs`` above the configured ``max_mcs``.
         """
         given: dict[str, Any] = {
             name: value for name in ("enabled", "min_mcs", "max_mcs") if (value := getattr(self, name)) is not None
         }
         if self.target_bler is not None:
-            # The rarer failures are, the more transmissions it takes to tell them from chance.
-            needed = max(config.breaker_min_tx, _FAILURES_TO_TELL / self.target_bler)
+            # The rarer failures are, the more transmissions it takes to distinguish a high rate from chance.
+            needed = max(config.breaker_min_tx, _FAILURES_NEEDED / self.target_bler)
             given.update(
                 breaker_failure_rate=self.target_bler,
                 breaker_retx_failure_rate=0,
@@ -75,12 +75,12 @@ class A1Policy(BaseModel):
 
 
 def limits_under(config: GuardConfig, policies: Iterable[A1Policy]) -> tuple[GuardConfig, Mapping[str, GuardConfig]]:
-    """The guard's configuration, of all cells and of those with their own, under policies in the order they came.
+    """The guard's configuration under policies, in the order of arrival: for all cells, and for cells with their own.
 
-    Where two say different things the later holds; what is about certain cells holds there over what is about all.
+    If two policies differ the later one wins; a policy for certain cells wins there over one for all cells.
 
     Raises:
-        ValueError: they do not go together.
+        ValueError: they contradict each other.
     """
     policies = list(policies)
     for policy in policies:
@@ -94,7 +94,7 @@ def limits_under(config: GuardConfig, policies: Iterable[A1Policy]) -> tuple[Gua
 
 
 def policy_type(ident: int) -> dict[str, Any]:
-    """The policy type as it is given to the A1 mediator: ``PUT /A1-P/v2/policytypes/{ident}``."""
+    """The policy type as the A1 mediator expects it: ``PUT /A1-P/v2/policytypes/{ident}``."""
     schema = A1Policy.model_json_schema()
     return {
         "name": "distila_link_adaptation",

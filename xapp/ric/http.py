@@ -1,4 +1,4 @@
-"""The xApp's HTTP server: whatever routers it is given, served from a thread of its own."""
+"""The xApp's HTTP server, on a thread of its own."""
 
 import socket
 import threading
@@ -15,15 +15,15 @@ _STOP_S: Final = 1.0
 
 
 class HttpServer:
-    """See the module. The port is taken at once, requests are served from `start` on.
+    """Serves routers over HTTP. The port is bound at once, requests are served from `start` on.
 
     Args:
         host: address to listen on.
-        port: 0 takes a free one; `port` says which.
-        routers: what to serve.
+        port: to listen on; 0: any free port, which the attribute `port` then holds.
+        routers: the routes to serve.
 
     Raises:
-        InputError: the port cannot be had.
+        InputError: the port is not available.
     """
 
     def __init__(self, host: str, port: int, routers: Sequence[APIRouter] = ()) -> None:
@@ -46,16 +46,16 @@ class HttpServer:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
 
     def serve(self, *routers: APIRouter) -> None:
-        """Serve these as well. Handlers that are not quick must be plain functions: these run on threads."""
+        """Add routers. Slow handlers must be plain functions, which run on threads of their own."""
         for router in routers:
             self._app.include_router(router)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what was asked, then close the port."""
+        """Answer the pending requests, then close the port."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(2 * _STOP_S)

@@ -13,7 +13,7 @@ class MdclogFormatter(logging.Formatter):
     """``{"ts": ms since the epoch, "crit": level, "id": who, "mdc": {"logger", "thread"}, "msg": text}``.
 
     Args:
-        ident: who logs: the instance of the xApp.
+        ident: instance of the xApp that logs.
     """
 
     def __init__(self, ident: str) -> None:
@@ -40,6 +40,6 @@ def set_up_logging(level: str, form: str, ident: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(MdclogFormatter(ident) if form == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # These say at INFO what is counted here anyway.
+    # Their INFO lines repeat what the xApp counts.
     for chatty in ("httpx", "httpcore", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -159,7 +159,7 @@ class Platform:
             self._subscriptions = Subscriptions(ric, http_port, rmr_port, self._config.e2.cells, self._sdl)
             self._http.serve(subscriptions_router(self._subscriptions))
             rmr.subscribed = self._subscriptions.knows
-            rmr.on_indication = self._subscriptions.heard
+            rmr.on_indication = self._subscriptions.indication_received
             self.health.check(self._subscriptions.missing)
             self._events |= {"sdl": self._sdl.counts, "subscription": self._subscriptions.counts}
             states = self._subscriptions.states

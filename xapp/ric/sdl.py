@@ -1,7 +1,7 @@
-"""The platform's shared data layer: a few small values that must outlive the process.
+"""The platform's shared data layer: a few small values that must survive a restart of the xApp.
 
-Values are kept in memory and written behind, on a thread of its own, so that a Redis that is gone holds nobody up: what
-could not be written is tried again until it can.
+Values are kept in memory and written by a thread of its own, so that an unreachable Redis delays no caller; a failed
+write is repeated until it succeeds.
 """
 
 import logging
@@ -24,7 +24,7 @@ class Sdl:
 
     Args:
         namespace: the SDL's; Redis keys are ``{namespace},key``.
-        fake: keep everything in this process, for one machine and tests.
+        fake: keep everything in this process, for tests and for running without Redis.
 
     Attributes:
         counts: ``read``, ``written``, ``failed`` operations.
@@ -52,11 +52,11 @@ class Sdl:
         """Whether the latest operation succeeded."""
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start to write."""
         self._worker.start()
 
     def get(self, keys: list[str]) -> dict[str, bytes]:
-        """The values of those keys that are there; empty where the SDL cannot be asked now (counted)."""
+        """The values of those keys that exist; empty if the SDL cannot be reached now (counted)."""
         if not keys:
             return {}
         found: dict[str, bytes] = {}
@@ -75,15 +75,15 @@ class Sdl:
         return found
 
     def set(self, key: str, value: bytes) -> None:
-        """Have a value written soon."""
+        """Write a value, soon."""
         self._later(key, value)
 
     def delete(self, key: str) -> None:
-        """Have a value removed soon."""
+        """Delete a value, soon."""
         self._later(key, None)
 
     def stop(self, timeout_s: float) -> int:
-        """Write what is due if that is possible in time; gives how many values it was not for."""
+        """Write the pending values as far as the time allows; returns how many are left unwritten."""
         if self._worker.stop(timeout_s) and self._due:
             _in_time(self._flush, timeout_s)
         return len(self._due)
@@ -124,21 +124,21 @@ class Sdl:
 
     def _succeeded(self, what: str) -> None:
         if not self.available:
-            log.info("SDL is back")
+            log.info("SDL is reachable again")
         self.available = True
         self._backoff.reset()
         self.counts[what] += 1
 
     def _failed(self, error: Exception) -> None:
-        # Only the first of a series, or an outage would fill the log.
+        # Only the first failure of a series is logged, or an outage would fill the log.
         if self.available:
-            log.warning("SDL: %s; going on without, trying again", one_line(error))
+            log.warning("SDL: %s; going on without it, retrying", one_line(error))
         self.available = False
         self.counts["failed"] += 1
 
 
 def _in_time(act: Callable[[], object], timeout_s: float) -> bool:
-    """Whether it was done in time. redis-py tries a Redis that is gone for seconds, and one that is mute for ever."""
+    """Whether ``act`` ended in time; redis-py retries an unreachable Redis for seconds and a silent one for ever."""
     thread = threading.Thread(target=act, name="ric-sdl-once", daemon=True)
     thread.start()
     thread.join(timeout_s)

@@ -1,11 +1,11 @@
 """Subscriptions at the subscription manager: one for each E2 node that offers distila's service model.
 
-    wanted -> asked (the manager has taken it) -> active (its notification names the instance) -> silent -> asked anew
+    wanted -> asked (the manager has accepted it) -> active (its notification names the instance) -> silent -> asked
 
 The manager answers a request with a SubscriptionId, and later notifies ``/ric/v1/subscriptions/response`` whether the
 E2 node agreed, with the instance id that its indications will carry. The SubscriptionId is kept in SDL: with it a
-restarted xApp gets the subscription it had. A node that goes silent, as after a restart of the E2 termination, is
-subscribed to anew. All times are of the monotonic clock, so a clock that is set means nothing.
+restarted xApp gets its former subscription. A node that goes silent, as after a restart of the E2 termination, is
+subscribed to again. All times are of the monotonic clock, so setting the wall clock has no effect.
 """
 
 import logging
@@ -14,11 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_pascal
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.errors import first_error, one_line
@@ -39,7 +40,7 @@ _E2_RETRIES: Final = 2
 
 
 class Instance(BaseModel):
-    """What became of one subscription detail at the E2 node."""
+    """The result of one subscription detail at the E2 node."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -49,7 +50,7 @@ class Instance(BaseModel):
 
 
 class Notification(BaseModel):
-    """What the subscription manager posts."""
+    """A notification of the subscription manager."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -57,22 +58,73 @@ class Notification(BaseModel):
     instances: list[Instance] = Field(alias="SubscriptionInstances")
 
 
+class _Answer(BaseModel):
+    """The subscription manager's answer to a request."""
+
+    subscription_id: str = Field(alias="SubscriptionId")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True, frozen=True)
+
+
+class _SubsequentAction(_Body):
+    subsequent_action_type: str = "continue"
+    time_to_wait: str = "zero"
+
+
+class _Action(_Body):
+    action_id: int = Field(alias="ActionID")
+    action_type: str = "report"
+    action_definition: list[int] = Field(description="octets of the service model's ActionDefinition")
+    subsequent_action: _SubsequentAction = _SubsequentAction()
+
+
+class _SubscriptionDetail(_Body):
+    xapp_event_instance_id: int
+    event_triggers: list[int] = Field(description="octets of the service model's EventTriggerDefinition")
+    action_to_be_setup_list: list[_Action]
+
+
+class _Directives(_Body):
+    e2_timeout_timer_value: int = Field(alias="E2TimeoutTimerValue")
+    e2_retry_count: int = Field(alias="E2RetryCount")
+    rmr_routing_needed: bool = Field(default=True, alias="RMRRoutingNeeded")
+
+
+class _ClientEndpoint(_Body):
+    host: str
+    http_port: int = Field(alias="HTTPPort")
+    rmr_port: int = Field(alias="RMRPort")
+
+
+class _Request(_Body):
+    """A subscription request, as the subscription manager reads it."""
+
+    subscription_id: str | None = Field(default=None, description="of the former subscription; null: a new one")
+    client_endpoint: _ClientEndpoint
+    meid: str
+    ran_function_id: int = Field(alias="RANFunctionID")
+    directives: _Directives = Field(alias="E2SubscriptionDirectives")
+    subscription_details: list[_SubscriptionDetail]
+
+
 @dataclass
 class _Subscription:
-    """One E2 node's. ``ident`` is the manager's SubscriptionId, ``instances`` are the ids that indications carry."""
+    """The subscription at one E2 node; ``ident``: the manager's SubscriptionId, ``instances``: ids in indications."""
 
     meid: str
     ident: str | None = None
     state: str = "wanted"  # wanted, asked, active
     instances: frozenset[int] = frozenset()
     asked_s: float = 0.0
-    heard_s: float = 0.0
+    last_indication_s: float = 0.0
     next_try_s: float = 0.0
     failure: str = ""
     backoff: Backoff = field(default_factory=lambda: Backoff(longest_s=_LONGEST_PAUSE_S))
 
     def retry(self, failure: str) -> None:
-        """It did not work; once more, later."""
+        """Try again later, after a failure."""
         self.state, self.instances, self.failure = "wanted", frozenset(), failure
         self.next_try_s = time.monotonic() + self.backoff.pause_s()
 
@@ -87,7 +139,7 @@ class Subscriptions:
         sdl: where SubscriptionIds outlive the process.
 
     Attributes:
-        counts: requests and notifications by what came of them.
+        counts: requests and notifications by result.
     """
 
     def __init__(self, config: RicConfig, http_port: int, rmr_port: int, cells: list[str], sdl: Sdl | None) -> None:
@@ -95,7 +147,7 @@ class Subscriptions:
         self._base = f"{config.submgr}/ric/v1/subscriptions"
         self._client = httpx.Client(timeout=config.timeout_s)
         self._nodes = None if config.e2mgr is None else Nodes(config.e2mgr, self._client, self._config.ran_function_id)
-        self._endpoint = {"Host": config.host, "HTTPPort": http_port, "RMRPort": rmr_port}
+        self._endpoint = _ClientEndpoint(host=config.host, http_port=http_port, rmr_port=rmr_port)
         self._cells = cells
         self._sdl = sdl
         self._of: dict[str, _Subscription] = {}
@@ -110,28 +162,28 @@ class Subscriptions:
         self.counts: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._worker.start()
 
-    # On the receive thread of RMR, for each indication: no locks, no look at anything slow.
+    # On the receive thread of RMR, for each indication: no locks, no slow calls.
 
     def knows(self, meid: str, instance_id: int) -> bool:
-        """Whether an indication belongs to a subscription; one whose notification is late does, too."""
+        """Whether an indication belongs to a subscription, even if its notification has not arrived yet."""
         subscription = self._of.get(meid)
         return subscription is not None and (
             instance_id in subscription.instances or (subscription.state == "asked" and not subscription.instances)
         )
 
-    def heard(self, meid: str) -> None:
-        """An indication of the node came in."""
+    def indication_received(self, meid: str) -> None:
+        """Note the time of an indication of a node."""
         subscription = self._of.get(meid)
         if subscription is not None:
-            subscription.heard_s = time.monotonic()
+            subscription.last_indication_s = time.monotonic()
 
     # From other threads.
 
     def missing(self) -> str:
-        """For `Health.check`: ready means that at least one node reports, or could."""
+        """For `Health.check`: ready means that at least one subscription is active."""
         subscriptions = list(self._of.values())
         if any(subscription.state == "active" for subscription in subscriptions):
             return ""
@@ -143,13 +195,13 @@ class Subscriptions:
         return Counter(subscription.state for subscription in list(self._of.values()))
 
     def notified(self, notification: Notification) -> None:
-        """The subscription manager says what became of a request. Late is fine; unknown is counted."""
+        """Apply a notification of the subscription manager; one of an unknown subscription is counted."""
         with self._changing:
             known = next((s for s in self._of.values() if s.ident == notification.subscription_id), None)
             if known is not None:
                 self._settle(known, notification)
             elif self._asking:
-                # It may have overtaken the answer to the request, which says what it is about.
+                # It may have overtaken the answer to the request, which names the subscription.
                 self._early[notification.subscription_id] = notification
             else:
                 self.counts["notification_unknown"] += 1
@@ -161,16 +213,18 @@ class Subscriptions:
         if agreed:
             self.counts["notification_active"] += 1
             subscription.state, subscription.instances, subscription.failure = "active", agreed, ""
-            subscription.heard_s = time.monotonic()
+            subscription.last_indication_s = time.monotonic()
             log.info("subscribed to %s, instance %s", subscription.meid, sorted(agreed))
             return
         self.counts["notification_failed"] += 1
         causes = {f"{i.error_source or 'E2 node'}: {i.error_cause or 'no cause'}" for i in instances}
-        subscription.retry(f"{subscription.meid} refused ({', '.join(sorted(causes)) or 'no instance'})")
+        subscription.retry(
+            f"{subscription.meid} rejected the subscription ({', '.join(sorted(causes)) or 'no instance'})"
+        )
         log.warning("subscription: %s", subscription.failure)
 
     def stop(self, timeout_s: float) -> None:
-        """Unsubscribe everywhere; in time or not at all."""
+        """Unsubscribe everywhere, as far as the time allows."""
         self._closed = True
         end_s = time.monotonic() + timeout_s
         self._worker.stop(timeout_s)
@@ -194,10 +248,10 @@ class Subscriptions:
             self._discover_s = now_s + self._config.discover_every_s
         for offer in self._offers:
             subscription = self._of[offer.meid]
-            silent_s = now_s - subscription.heard_s
+            silent_s = now_s - subscription.last_indication_s
             if subscription.state == "active" and silent_s > self._config.silent_after_s:
                 self.counts["silent"] += 1
-                log.warning("%s has been silent for %.0f s: subscribing anew", offer.meid, silent_s)
+                log.warning("%s has been silent for %.0f s: subscribing again", offer.meid, silent_s)
                 self._delete(subscription)
                 subscription.ident = None
                 subscription.retry(f"{offer.meid} is silent")
@@ -210,7 +264,7 @@ class Subscriptions:
         return _TICK_S
 
     def _discover(self) -> None:
-        """Look which nodes there are; those that are gone are forgotten, and so is their subscription."""
+        """Query the connected nodes; the subscriptions of nodes that disconnected are deleted."""
         wanted = self._config.nodes
         if self._nodes is None:
             offers = [E2NodeOffer(meid, self._config.ran_function_id or 0) for meid in wanted]
@@ -225,22 +279,22 @@ class Subscriptions:
         self._failure = "" if offers else "no E2 node offers the service model"
         offered = {offer.meid for offer in offers}
         fresh = [meid for meid in offered if meid not in self._of]
-        kept = self._kept(fresh)
+        kept = self._stored_ids(fresh)
         with self._changing:
-            gone = [self._of[meid] for meid in self._of if meid not in offered]
+            disconnected = [self._of[meid] for meid in self._of if meid not in offered]
             # Replaced, not changed: other threads read it without a lock.
             self._of = {
                 **{meid: s for meid, s in self._of.items() if meid in offered},
                 **{meid: _Subscription(meid, kept.get(meid)) for meid in fresh},
             }
             self._offers = offers
-        for subscription in gone:
+        for subscription in disconnected:
             self.counts["node_gone"] += 1
-            log.warning("%s is gone", subscription.meid)
+            log.warning("%s is no longer connected", subscription.meid)
             if subscription.ident is not None and self._delete(subscription) and self._sdl is not None:
                 self._sdl.delete(_KEY + subscription.meid)
 
-    def _kept(self, meids: list[str]) -> dict[str, str]:
+    def _stored_ids(self, meids: list[str]) -> dict[str, str]:
         """SubscriptionIds from before a restart."""
         if self._sdl is None:
             return {}
@@ -270,52 +324,42 @@ class Subscriptions:
         if ident is not None and self._sdl is not None:
             self._sdl.set(_KEY + subscription.meid, ident.encode())
 
-    def _post(self, body: dict[str, Any]) -> tuple[str | None, int | str]:
-        """The SubscriptionId, or None and why not: a status, or what happened."""
+    def _post(self, request: _Request) -> tuple[str | None, int | str]:
+        """The SubscriptionId; or None, and the HTTP status or the error."""
         try:
-            response = self._client.post(self._base, json=body)
-            ident = response.json().get("SubscriptionId") if response.status_code == httpx.codes.CREATED else None
-        except (httpx.HTTPError, ValueError, AttributeError) as error:
+            response = self._client.post(self._base, json=request.model_dump(by_alias=True, exclude_none=True))
+            answer = _Answer.model_validate_json(response.content)
+        except httpx.HTTPError as error:
             self.counts["request_unreachable"] += 1
             return None, one_line(error)
-        if not isinstance(ident, str):
+        except ValidationError:
+            answer = None
+        if answer is None or response.status_code != httpx.codes.CREATED:
             self.counts[f"request_{response.status_code}"] += 1
-            log.warning("subscription manager answered %d for %s", response.status_code, body["Meid"])
+            log.warning("subscription manager answered %d for %s", response.status_code, request.meid)
             return None, response.status_code
         self.counts["request_accepted"] += 1
-        return ident, ""
+        return answer.subscription_id, ""
 
-    def _request(self, subscription: _Subscription, ran_function_id: int) -> dict[str, Any]:
+    def _request(self, subscription: _Subscription, ran_function_id: int) -> _Request:
         trigger = pb.EventTriggerDefinition(report_period_ms=self._config.report_period_ms).SerializeToString()
         action = pb.ActionDefinition(cell_ids=self._cells).SerializeToString()
-        body: dict[str, Any] = {
-            "ClientEndpoint": self._endpoint,
-            "Meid": subscription.meid,
-            "RANFunctionID": ran_function_id,
-            "E2SubscriptionDirectives": {
-                "E2TimeoutTimerValue": _E2_TIMEOUT_S,
-                "E2RetryCount": _E2_RETRIES,
-                "RMRRoutingNeeded": True,
-            },
-            "SubscriptionDetails": [
-                {
-                    "XappEventInstanceId": _EVENT_INSTANCE_ID,
-                    "EventTriggers": list(trigger),
-                    "ActionToBeSetupList": [
-                        {
-                            "ActionID": _ACTION_ID,
-                            "ActionType": "report",
-                            "ActionDefinition": list(action),
-                            "SubsequentAction": {"SubsequentActionType": "continue", "TimeToWait": "zero"},
-                        }
-                    ],
-                }
-            ],
-        }
-        return body if subscription.ident is None else {"SubscriptionId": subscription.ident, **body}
+        detail = _SubscriptionDetail(
+            xapp_event_instance_id=_EVENT_INSTANCE_ID,
+            event_triggers=list(trigger),
+            action_to_be_setup_list=[_Action(action_id=_ACTION_ID, action_definition=list(action))],
+        )
+        return _Request(
+            subscription_id=subscription.ident,
+            client_endpoint=self._endpoint,
+            meid=subscription.meid,
+            ran_function_id=ran_function_id,
+            directives=_Directives(e2_timeout_timer_value=_E2_TIMEOUT_S, e2_retry_count=_E2_RETRIES),
+            subscription_details=[detail],
+        )
 
     def _delete(self, subscription: _Subscription, timeout_s: float | None = None) -> bool:
-        """Whether the manager has taken the deletion, or does not know the subscription any more."""
+        """Whether the manager has accepted the deletion, or does not know the subscription."""
         limit = httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s
         try:
             status = self._client.delete(f"{self._base}/{subscription.ident}", timeout=limit).status_code

@@ -1,4 +1,4 @@
-"""A thread that does something again and again, and survives whatever goes wrong in it."""
+"""A thread that repeats a step and survives its exceptions."""
 
 import logging
 import threading
@@ -15,10 +15,10 @@ class Worker:
 
     Args:
         name: of the thread.
-        step: does what is due, and gives the seconds until it wants to be called again; None: when woken.
+        step: does the pending work, and returns the seconds until the next call; None: until `wake`.
 
     Attributes:
-        faults: how often ``step`` raised what it should have handled.
+        faults: how often ``step`` raised an exception.
     """
 
     def __init__(self, name: str, step: Callable[[], float | None]) -> None:
@@ -29,15 +29,15 @@ class Worker:
         self.faults = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Have it called now."""
+        """Call ``step`` now."""
         self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """End after the step at hand; whether it did in time."""
+        """End after the present step; returns whether it ended in time."""
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
@@ -60,8 +60,8 @@ class Backoff:
     """Growing pauses between attempts.
 
     Args:
-        first_s: the first pause.
-        longest_s: none is longer.
+        first_s: the first pause [s].
+        longest_s: the longest pause [s].
     """
 
     def __init__(self, first_s: float = 0.5, longest_s: float = 30.0) -> None:
@@ -70,11 +70,11 @@ class Backoff:
         self._next_s = first_s
 
     def reset(self) -> None:
-        """After a success."""
+        """Start again with the first pause, after a success."""
         self._next_s = self._first_s
 
     def pause_s(self) -> float:
-        """The next pause."""
+        """The next pause [s], twice the one before up to the longest."""
         pause_s = self._next_s
         self._next_s = min(2 * pause_s, self._longest_s)
         return pause_s
