@@ -15,6 +15,7 @@ from kpi_reports import kpi_report
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import MEASURED, UNITS
 from distila.xapp.kpi.report import KpiReport
+from distila.xapp.policy.benchmark_figures import OWN_TIMING, BenchmarkRun
 from distila.xapp.policy.bundle import (
     GRAPH_FILE,
     MANIFEST_FILE,
@@ -27,12 +28,18 @@ from distila.xapp.policy.bundle import (
     write_bundle,
 )
 from distila.xapp.policy.columns import Layout
+from distila.xapp.result_file import Estimate
 
 onnx = pytest.importorskip("onnx", reason="builds ONNX graphs")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  # after importorskip
 
 NAN = float("nan")
 COLUMNS = ["cqi", "harq_nack"]
+GAIN = {"mean": 12.1, "ci95": [11.3, 12.9]}
+FIGURES = {"gain_vs_olla_pct": GAIN, "first_tx_bler": 0.55, "residual_bler": 0.0004}
+RUN = BenchmarkRun.model_validate(
+    {"links": 192, "duration_ms": 2500.0, "seeds": [0, 1], "split": "test", "families": {"embb": FIGURES}}
+)
 
 
 def graph(
@@ -125,7 +132,9 @@ def refusal(path: Path) -> str:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     made = graph()
-    written = write(tmp_path / "deep" / "toy", made, description="d", benchmark={"gain": 1.5}, latency_us={"p50": 4.0})
+    written = write(
+        tmp_path / "deep" / "toy", made, description="d", benchmark={OWN_TIMING: RUN}, latency_us={"p50": 4.0}
+    )
     read = load_bundle(tmp_path / "deep" / "toy")
     assert read.manifest == written.manifest
     assert read.digest == hashlib.sha256(made).hexdigest()
@@ -134,8 +143,36 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read.manifest.units == {name: UNITS[name] for name in COLUMNS}
     assert [(a.kind, a.value) for a in read.manifest.actions] == [("native", 0), ("mcs", 9), ("mcs_offset", -2)]
     assert read.manifest.golden.report[1] == [None, 2.0], "NaN, not measured, is null"
-    assert (read.manifest.training, read.manifest.benchmark) == ({"seed": 4}, {"gain": 1.5})
+    assert (read.manifest.training, read.manifest.benchmark) == ({"seed": 4}, {OWN_TIMING: RUN})
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["toy"], "no partial directory"
+
+
+def test_a_benchmark_section_with_display_texts_as_keys_is_read(path: Path) -> None:
+    sizes = {"links": 192, "duration_ms": 2500.0, "seeds": [0, 1], "split": "test"}
+    families = {"embb": {"gain [%]": GAIN, "BLER": 0.55, "given up": 0.0004}}
+    averages = {"mean gain [%], five": GAIN, "mean gain [%], seen real-time": GAIN}
+    old = {
+        "own E2 timing": {**sizes, **averages, "families": families},
+        "E2 period 2.5 ms": {**sizes, "families": families},
+    }
+    edit(path, lambda manifest: manifest.update(benchmark=old))
+    own, slow = load_bundle(path).manifest.benchmark.items()
+    groups = {"five": Estimate.model_validate(GAIN), "seen_real_time": Estimate.model_validate(GAIN)}
+    assert own == (OWN_TIMING, RUN.model_copy(update={"averages": groups}))
+    assert slow == ("e2_period_2.5_ms", RUN.model_copy(update={"e2_period_ms": 2.5}))
+
+
+def test_a_benchmark_section_of_another_shape_is_one_line(path: Path) -> None:
+    edit(path, lambda manifest: manifest.update(benchmark={"gain": 1.5}))
+    assert "benchmark.gain = 1.5" in refusal(path)
+
+
+def test_the_shipped_student_says_how_it_did() -> None:
+    runs = resolve_bundle("student").manifest.benchmark
+    assert list(runs) == [OWN_TIMING, "e2_period_10_ms", "e2_period_20_ms", "e2_period_100_ms"]
+    assert [(run.e2_period_ms, run.e2_delay_ms) for run in runs.values()] == [(None, None), (10, 5), (20, 5), (100, 5)]
+    assert runs[OWN_TIMING].averages["five"].mean == 12.07
+    assert runs["e2_period_100_ms"].families["embb"].residual_bler == pytest.approx(0.00048, abs=1e-5)
 
 
 def test_a_bundle_runs_any_batch_and_hands_the_state_on(path: Path) -> None:

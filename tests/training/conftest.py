@@ -110,7 +110,7 @@ def scenario() -> Callable[..., Any]:
 def _without_fading(patch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from distila.training.benchmark import runner
+    from distila.training.benchmark import episode_pool
     from distila.training.learning import trainer
     from distila.training.sim import conditions
     from distila.training.sim.bank import NUM_NODES, FadingBank
@@ -119,7 +119,7 @@ def _without_fading(patch: pytest.MonkeyPatch) -> None:
         gain_cdb = np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES), np.int16)
         return FadingBank(config, seed, gain_cdb, np.full(rows, 3, np.float32), np.zeros(rows, np.float32), split)
 
-    for module in (conditions, trainer, runner):
+    for module in (conditions, trainer, episode_pool):
         patch.setattr(module, "fading_bank", flat)
 
 
@@ -226,3 +226,48 @@ def ray() -> Iterator[Any]:
                 pytest.skip(f"Ray does not start here: {error}")
     yield module
     module.shutdown()
+
+
+@pytest.fixture
+def policy_figures() -> Callable[..., dict[str, Any]]:
+    """Figures of a policy in a family, as in results.json, with others on top."""
+    figures = {
+        "base": "salad",
+        "seat": "du",
+        "settings": {"target": 0.1},
+        "goodput": 2.0,
+        "goodput_p5": 0.5,
+        "gain_vs_olla_pct": {"mean": 1.0, "ci95": [0.5, 1.5]},
+        "first_tx_bler": 0.1,
+        "residual_bler": 0.0002,
+        "residual_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
+        "genie_share_pct": None,
+        "mean_mcs": 14.25,
+        "file_delay_ms": None,
+        "goodput_percentiles": [0.1 * place for place in range(21)],
+        "gain_by_speed": [],
+        "elapsed_s": 1.5,
+    }
+    return lambda **changes: {**figures, **changes}
+
+
+@pytest.fixture
+def family_results() -> Callable[..., dict[str, Any]]:
+    """A family with these policies, as in results.json, with other facts on top."""
+    facts = {"unseen": False, "slot_us": 500.0, "e2_period_ms": 0.5, "e2_delay_ms": 0.0, "links": 64, "bursty_share": 0}
+    return lambda policies, **changes: {**facts, "description": "made up", "policies": policies, **changes}
+
+
+@pytest.fixture
+def benchmark_results() -> Callable[..., Any]:
+    """The results of a benchmark of these families."""
+    from distila.training.benchmark.results import BenchmarkResults
+
+    settings = {"links": 64, "duration_ms": 2000.0, "seeds": [0, 1], "split": "test"}
+
+    def made(families: dict[str, Any], **changes: Any) -> Any:
+        return BenchmarkResults.model_validate(
+            {"distila": "0.1.0", "quick": False, "settings": settings, "families": families, **changes}
+        )
+
+    return made

@@ -3,10 +3,11 @@
 import pytest
 
 from distila.training.ablation.page import by_question, text, write_chart, write_page
-from distila.training.ablation.study import StudyConfig, load_study
+from distila.training.ablation.study import AblationResults, StudyConfig, VariantResult, load_study
 from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS
+from distila.training.benchmark.sizes import Sizes
 from distila.training.distill.distill import DistillConfig
-from distila.training.learning.interval import interval
+from distila.training.learning.interval import SeedInterval, interval
 from distila.training.teachers.privileged import PrivilegedConfig
 from distila.xapp.errors import InputError
 
@@ -39,6 +40,14 @@ def test_a_wrong_study_is_one_line(tmp_path, content, says):
     assert "\n" not in str(caught.value)
 
 
+def test_flat_keys_of_older_studies_are_read():
+    old = {"benchmark_links": 16, "benchmark_duration_ms": 300, "benchmark_seeds": 2, "bank_slots": 512}
+    new = {"links": 16, "duration_ms": 300, "seeds": 2, "bank_slots": 512}
+    studies = [StudyConfig.model_validate({"scenarios": ["embb"], **keys}) for keys in (old, {"benchmark": new})]
+    assert studies[0] == studies[1]
+    assert studies[0].benchmark.of_a_run == Sizes(links=16, duration_ms=300, bank_rows=48, bank_slots=512)
+
+
 def test_the_reference_comes_first_and_names_are_used_once():
     assert VARIANTS[0].name == REFERENCE
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
@@ -64,10 +73,10 @@ def test_what_a_variant_changes_are_settings_that_exist(variant):
 
 def test_an_interval_is_students_t_over_seeds():
     found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert found["mean"] == 3.0
+    assert found.mean == 3.0
     # t(0.975, 4) = 2.776, standard error sqrt(2.5 / 5)
-    assert found["ci95"] == pytest.approx([3 - 1.963, 3 + 1.963], abs=1e-3)
-    assert interval([2.5]) == {"mean": 2.5, "ci95": None, "values": [2.5]}
+    assert found.ci95 == pytest.approx([3 - 1.963, 3 + 1.963], abs=1e-3)
+    assert interval([2.5]) == SeedInterval(mean=2.5, ci95=None, values=(2.5,))
 
 
 @pytest.mark.parametrize(
@@ -80,22 +89,22 @@ def test_figures_in_words(figures, shown):
 
 def test_page_and_chart_show_every_variant_under_its_question(tmp_path):
     variants = [
-        {
-            "name": variant.name,
-            "question": variant.question,
-            "what": variant.what,
-            "seen": interval([float(place)] if variant.kind == "teacher" else [place - 1.0, place + 1.0]),
-            "unseen": None,
-            "against_student": None,
-        }
+        VariantResult(
+            name=variant.name,
+            question=variant.question,
+            what=variant.what,
+            seen=interval([float(place)] if variant.kind == "teacher" else [place - 1.0, place + 1.0]),
+            unseen=None,
+            against_student=None,
+        )
         for place, variant in enumerate(VARIANTS)
     ]
-    summary = {"variants": variants, "study": StudyConfig(scenarios=("embb",)).model_dump(mode="json")}
-    write_page(tmp_path / "page.md", summary)
+    results = AblationResults(study=StudyConfig(scenarios=("embb",)), variants=variants)
+    write_page(tmp_path / "page.md", results)
     page = (tmp_path / "page.md").read_text()
     for question, group in by_question(variants):
         section = page[page.index(f"### {question}") :].split("\n\n### ")[0]
         for variant in group:
-            assert f"| `{variant['name']}` | {variant['what']} | {text(variant['seen'])} | - | - |" in section
-    write_chart(tmp_path / "chart.png", summary)
+            assert f"| `{variant.name}` | {variant.what} | {text(variant.seen)} | - | - |" in section
+    write_chart(tmp_path / "chart.png", results)
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

@@ -1,34 +1,31 @@
 """Mean gains over families: which families, what mean, and an interval of families that know nothing of each other."""
 
-import json
-
 import numpy as np
 import pytest
 
 from distila.training.benchmark.averages import FIVE, average_gains, distinct, family_groups
+from distila.training.benchmark.results import GroupAverages
 from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.scenario import families
+from distila.xapp.result_file import Estimate
 
 
-def a_view(gains, unseen=(), slow=(), drawn=()):
+@pytest.fixture
+def a_view(policy_figures, family_results, benchmark_results):
     """Families with gains by policy, [%]."""
-    return BenchmarkView(
-        {
-            "settings": {"reference": "olla"},
-            "families": {
-                name: {
-                    "unseen": name in unseen,
-                    "slot_us": 500.0,
-                    "e2_period_ms": None if name in drawn else 20.0 if name in slow else 0.5,
-                    "policies": {
-                        policy: {"base": policy, "gain_vs_olla_pct": {"mean": mean, "ci95": [mean, mean]}}
-                        for policy, mean in policies.items()
-                    },
-                }
-                for name, policies in gains.items()
-            },
-        }
-    )
+
+    def made(gains, unseen=(), slow=(), drawn=()):
+        families = {}
+        for name, policies in gains.items():
+            figures = {
+                policy: policy_figures(base=policy, gain_vs_olla_pct={"mean": mean, "ci95": [mean, mean]})
+                for policy, mean in policies.items()
+            }
+            period_ms = None if name in drawn else 20.0 if name in slow else 0.5
+            families[name] = family_results(figures, unseen=name in unseen, e2_period_ms=period_ms)
+        return BenchmarkView.of(benchmark_results(families))
+
+    return made
 
 
 def one_policy(*names):
@@ -40,28 +37,28 @@ def test_the_five_are_families_that_ship():
     assert not any(families()[name].unseen for name in FIVE)
 
 
-def test_groups_have_one_pace_of_e2_and_are_seen_or_unseen():
+def test_groups_have_one_pace_of_e2_and_are_seen_or_unseen(a_view):
     names = ["a", "b", "c", "d", "e", "f", "g", "h"]
     bench = a_view(one_policy(*names), unseen=("e", "f", "h"), slow=("c", "d", "h"))
     assert family_groups(bench) == {
-        "seen real-time": ["a", "b", "g"],
-        "unseen real-time": ["e", "f"],
-        "seen slow": ["c", "d"],
+        "seen_real_time": ("a", "b", "g"),
+        "unseen_real_time": ("e", "f"),
+        "seen_slow": ("c", "d"),
     }
 
 
-def test_the_five_are_a_group_where_all_are_there():
+def test_the_five_are_a_group_where_all_are_there(a_view):
     shuffled = ["more", *reversed(FIVE)]
-    assert family_groups(a_view(one_policy(*shuffled)))["five"] == list(FIVE)
+    assert family_groups(a_view(one_policy(*shuffled)))["five"] == FIVE
     assert "five" not in family_groups(a_view(one_policy(*shuffled[:-1])))
 
 
-def test_one_family_is_no_group_and_what_varies_is_one_of_its_own():
+def test_one_family_is_no_group_and_what_varies_is_one_of_its_own(a_view):
     assert family_groups(a_view(one_policy("a"))) == {}
-    assert family_groups(a_view(one_policy("a", "b", "c"), drawn=("b", "c"))) == {"seen mixed": ["b", "c"]}
+    assert family_groups(a_view(one_policy("a", "b", "c"), drawn=("b", "c"))) == {"seen_mixed": ("b", "c")}
 
 
-def test_all_that_ships_makes_four_groups():
+def test_all_that_ships_makes_four_groups(a_view):
     period = {name: scenario.e2.period_slots.values[0] for name, scenario in families().items()}
     bench = a_view(
         one_policy(*families()),
@@ -69,34 +66,34 @@ def test_all_that_ships_makes_four_groups():
         slow=[name for name in period if period[name] > 2],
     )
     sizes = {group: len(names) for group, names in family_groups(bench).items()}
-    assert sizes == {"five": 5, "seen real-time": 7, "seen slow": 3, "unseen real-time": 3}
+    assert sizes == {"five": 5, "seen_real_time": 7, "seen_slow": 3, "unseen_real_time": 3}
 
 
-def test_the_mean_is_plain_and_the_interval_that_of_independent_families():
+def test_the_mean_is_plain_and_the_interval_that_of_independent_families(a_view):
     rng = np.random.default_rng(1)
     bench = a_view({"a": {"mine": 2.0}, "b": {"mine": 8.0}})
     resamples = {"a": {"mine": rng.normal(2, 1, 4000)}, "b": {"mine": rng.normal(8, 3, 4000)}}
-    found = average_gains(bench, resamples)["seen real-time"]
-    assert found["families"] == ["a", "b"]
-    assert found["policies"]["mine"]["mean"] == 5
+    found = average_gains(bench, resamples)["seen_real_time"]
+    assert found.families == ("a", "b")
+    assert found.policies["mine"].mean == 5
     half_width = 1.96 * np.hypot(1, 3) / 2
-    assert found["policies"]["mine"]["ci95"] == pytest.approx([5 - half_width, 5 + half_width], abs=0.15)
+    assert found.policies["mine"].ci95 == pytest.approx([5 - half_width, 5 + half_width], abs=0.15)
 
 
-def test_what_is_not_known_somewhere_has_no_mean():
+def test_what_is_not_known_somewhere_has_no_mean(a_view):
     bench = a_view({"a": {"olla": 0.0, "mine": 2.0}, "b": {"olla": 0.0, "mine": None}})
     resamples = {name: {"olla": np.zeros(9), "mine": np.full(9, np.nan)} for name in "ab"}
-    found = average_gains(bench, resamples)["seen real-time"]["policies"]
-    assert found == {"olla": {"mean": 0, "ci95": [0, 0]}, "mine": {"mean": None, "ci95": [None, None]}}
-    json.dumps(found, allow_nan=False)
+    found = average_gains(bench, resamples)["seen_real_time"].policies
+    assert found == {"olla": Estimate(mean=0, ci95=(0, 0)), "mine": Estimate(mean=None, ci95=(None, None))}
 
 
-def test_a_resample_without_a_gain_is_left_out():
+def test_a_resample_without_a_gain_is_left_out(a_view):
     bench = a_view({"a": {"mine": 2.0}, "b": {"mine": 4.0}})
     resamples = {"a": {"mine": np.array([2.0, np.nan, 2.0])}, "b": {"mine": np.array([4.0, 9.0, 4.0])}}
-    assert average_gains(bench, resamples)["seen real-time"]["policies"]["mine"] == {"mean": 3, "ci95": [3, 3]}
+    assert average_gains(bench, resamples)["seen_real_time"].policies["mine"] == Estimate(mean=3, ci95=(3, 3))
 
 
 def test_the_same_families_are_shown_once():
-    averages = {"five": {"families": ["a", "b"]}, "seen": {"families": ["b", "a"]}, "slow": {"families": ["c", "d"]}}
-    assert list(distinct(averages)) == ["five", "slow"]
+    names = {"five": ("a", "b"), "seen_real_time": ("b", "a"), "seen_slow": ("c", "d")}
+    averages = {group: GroupAverages(families=families, policies={}) for group, families in names.items()}
+    assert list(distinct(averages)) == ["five", "seen_slow"]

@@ -4,6 +4,7 @@ import configparser
 import contextlib
 import io
 import json
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,11 @@ from rich.console import Console
 
 from distila.training import baselines
 from distila.training.baselines import BASELINES, baseline
-from distila.training.benchmark import runner, suite
+from distila.training.benchmark import episode_pool, suite
 from distila.training.benchmark import tune as tuner
 from distila.training.benchmark.averages import FIVE
-from distila.training.benchmark.episode import Sizes
 from distila.training.benchmark.policies import GENIES
+from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.suite import with_e2_timing
 from distila.training.benchmark.tune import GRIDS, TUNABLE, grid
 from distila.training.commands import benchmark as command
@@ -32,6 +33,7 @@ from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.split import Split
 from distila.xapp import cli
 from distila.xapp.commands import terminal
+from distila.xapp.result_file import Estimate
 
 pytest.importorskip("sionna")
 
@@ -193,7 +195,7 @@ def test_families_of_different_kinds_have_no_mean(results, ran):
 
 def test_json_is_what_the_file_has_and_nothing_is_run_again(ran, monkeypatch):
     before = (ran.folder / "results.json").read_text()
-    monkeypatch.setattr(runner, "run_episode", lambda plan: pytest.fail("run again"))
+    monkeypatch.setattr(episode_pool, "run_episode", lambda plan: pytest.fail("run again"))
     done = distila(*RUN, "--out", "bench", "--cache", "cache", "--json")
     assert (done.status, done.err) == (0, "")
     assert done.out == (ran.folder / "results.json").read_text() == before
@@ -232,8 +234,8 @@ def test_a_network_is_a_policy_in_the_xapp(timed):
 
 
 def test_means_are_over_the_families_that_were_run(timed):
-    assert list(timed.results["averages"]) == ["unseen slow"]
-    average = timed.results["averages"]["unseen slow"]
+    assert list(timed.results["averages"]) == ["unseen_slow"]
+    average = timed.results["averages"]["unseen_slow"]
     assert average["families"] == ["bursty", "other"]
     assert list(average["policies"]) == ["olla", "illa@xapp", "trained"]
     for name, found in average["policies"].items():
@@ -241,11 +243,11 @@ def test_means_are_over_the_families_that_were_run(timed):
         assert found["mean"] == pytest.approx(np.mean(gains), abs=1e-3)
         assert found["ci95"][0] <= found["mean"] <= found["ci95"][1]
     assert "mean gain [%] over families" in " ".join(timed.output.out.split())
-    assert "unseen slow (2)" in timed.output.out
+    assert "unseen, slow E2 (2)" in timed.output.out
 
 
 def test_results_of_a_network_are_found_again_for_the_very_file(timed, monkeypatch):
-    monkeypatch.setattr(runner, "run_episode", lambda plan: pytest.fail("run again"))
+    monkeypatch.setattr(episode_pool, "run_episode", lambda plan: pytest.fail("run again"))
     assert distila(*timed.args).status == 0
     network, path = PolicyNetwork(NetworkConfig(hidden=(8,))), timed.folder.parent / "trained" / NETWORK_FILE
     before, asked = path.read_bytes(), []
@@ -254,7 +256,7 @@ def test_results_of_a_network_are_found_again_for_the_very_file(timed, monkeypat
         asked.append((plan.policy.name, plan.scenario.name))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run_episode", run_episode)
+    monkeypatch.setattr(episode_pool, "run_episode", run_episode)
     try:
         save_network(network, path, {})
         assert distila(*timed.args).status == 130
@@ -263,29 +265,85 @@ def test_results_of_a_network_are_found_again_for_the_very_file(timed, monkeypat
     assert [policy for policy, _ in asked] == ["trained"]
 
 
-def test_more_blocks_given_up_have_a_sign():
+def test_a_residual_bler_that_differs_significantly_has_a_sign():
     def shown(low, high):
-        return command._residual({"residual_bler": 2e-4, "residual_vs_olla": {"mean": 0, "ci95": [low, high]}})
+        return command._residual(2e-4, Estimate(mean=0, ci95=(low, high)))
 
     assert [shown(1e-5, 1e-4), shown(-1e-4, -1e-5)] == ["2e-04+", "2e-04-"]
     assert {shown(-1e-5, 1e-4), shown(0, 0), shown(None, None)} == {"2e-04 "}
 
 
+NAMES = ("student", "olla", "genie-target", "out/my-run/student-48x48/bundle")
+
+
+@pytest.fixture
+def printed(monkeypatch, policy_figures, family_results, benchmark_results):
+    """What `distila benchmark` prints of four policies on a terminal of so many columns."""
+
+    def of(width, groups=4, names=NAMES):
+        entry = {"mean": -12.34, "ci95": [-13.45, -11.23]}
+        delays = {"p50": 10.0, "p95": 41.5, "p99": 120.25, "files": 1234}
+        figures = policy_figures(gain_vs_olla_pct=entry, genie_share_pct=-48.0, file_delay_ms=delays)
+        group_names = ("five", "seen_real_time", "seen_slow", "unseen_real_time")[:groups]
+        averages = {
+            group: {"families": [f"{group} {n}" for n in range(7)], "policies": dict.fromkeys(names, entry)}
+            for group in group_names
+        }
+        results = benchmark_results({"embb": family_results(dict.fromkeys(names, figures))}, averages=averages)
+        out = io.StringIO()
+        monkeypatch.setattr(terminal, "stdout", Console(file=out, width=width, highlight=False, markup=False))
+        monkeypatch.setattr(command, "stdout", terminal.stdout)
+        command._show(results, Path("out"), json=False)
+        return out.getvalue()
+
+    return of
+
+
 @pytest.mark.parametrize("groups", [1, 4])
-def test_means_fit_a_narrow_terminal(monkeypatch, groups):
-    entry = {"mean": -12.34, "ci95": [-13.45, -11.23]}
-    names = ("five", "seen real-time", "seen slow", "unseen real-time")
-    averages = {
-        name: {"families": [f"{name} {n}" for n in range(7)], "policies": {"out/trained": entry, "olla@xapp": entry}}
-        for name in names[:groups]
-    }
-    out = io.StringIO()
-    monkeypatch.setattr(terminal, "stdout", Console(file=out, width=80, highlight=False, markup=False))
-    command._print_averages(averages)
-    lines = out.getvalue().splitlines()
-    assert out.getvalue().count("(-13.4, -11.2)") == 2 * groups
-    assert all(f"{name} (7)" in out.getvalue() for name in names[:groups])
-    assert max(map(len, lines)) <= 80
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_name_and_no_figure_is_cut_on_a_narrow_terminal(printed, width, groups):
+    text = printed(width, groups)
+    for name in NAMES:
+        assert len(re.findall(rf"^ *{re.escape(name)}( |$)", text, re.MULTILINE)) == 2, "one line in each table"
+    words = " ".join(text.split())
+    assert words.count("(-13.4, -11.2)") == words.count("-12.3") == len(NAMES) * (1 + groups)
+    assert words.count("42 ms") == len(NAMES)
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_short_names_stay_in_a_table_of_80_columns(printed):
+    text = printed(80, names=("student", "olla@xapp", "bler-window"))
+    for name in ("student", "olla@xapp", "bler-window"):
+        assert re.search(rf"^ *{name}( +-12\.3){{4}} *$", text, re.MULTILINE), "a row of four means"
+
+
+def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
+    monkeypatch.setattr(episode_pool, "run_episode", lambda plan: pytest.fail("run again"))
+    results = (ran.folder / "results.json").read_text()
+    (tmp_path / "results.json").write_text(results)
+    done = distila("report", "--out", tmp_path, "--json")
+    assert (done.status, done.err, done.out) == (0, "", results)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "report.html", "gain.png", "e2_sweep.png"}
+    for name in ("report.html", "gain.png"):
+        assert (tmp_path / name).read_bytes() == (ran.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        ("{", "not JSON"),
+        ('{"kind": "benchmark", "version": 1}', "of kind 'benchmark', version 1; expected kind 'benchmark', version 2"),
+        ('{"kind": "ablation", "version": 1}', "of kind 'ablation', version 1; expected kind 'benchmark', version 2"),
+        ("[]", "of kind None, version None"),
+        ('{"kind": "benchmark", "version": 2, "quick": true}', "families: Field required"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_one_line(small, tmp_path, content, says):
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    assert says in refusal("report", "--out", tmp_path)
 
 
 def test_without_sweep_there_is_none(small):
@@ -494,10 +552,10 @@ def test_global_settings_weigh_every_family_the_same(small, monkeypatch):
 
     monkeypatch.setattr(tuner, "run_all", run_all)
     silent = (lambda done, total: None,) * 2
-    found = tuner.tune(["illa"], SIZES, small / "by_hand", 1, None, *silent)["policies"]["illa"]
-    assert found["global"] == {"target": 0.2}
-    assert found["families"] == {seen[0].name: {"target": 0.1}, seen[1].name: {"target": 0.3}}
-    assert found["worst_loss_of_global_pct"] == 5
+    found = tuner.tune(["illa"], SIZES, small / "by_hand", 1, None, *silent).policies["illa"]
+    assert found.overall == {"target": 0.2}
+    assert found.families == {seen[0].name: {"target": 0.1}, seen[1].name: {"target": 0.3}}
+    assert found.worst_loss_of_global_pct == 5
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ import pytest
 
 from distila.training import baselines
 from distila.training.baselines import BASELINES, GENIES
-from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
+from distila.training.benchmark.episode import Episode, EpisodePlan, run_episode
 from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.sealed_npz import write_sealed
 from distila.training.sim.split import Split
@@ -132,7 +133,7 @@ def test_longer_slots_are_fewer_slots(tmp_path):
 
 
 def test_a_scenario_may_draw_its_period(tmp_path):
-    sizes = replace(SIZES, duration_ms=900, warmup_ms=15, links=8)
+    sizes = SIZES.model_copy(update={"duration_ms": 900, "warmup_ms": 15, "links": 8})
     drawn = set()
     for seed in range(6):
         e2 = {"period_slots": {"choice": [29, 30]}}
@@ -195,7 +196,7 @@ def test_seeds_and_splits_have_other_links(cache):
 
 @pytest.mark.parametrize("policy", ["thompson", "salad@xapp"])
 def test_the_same_plan_gives_the_same_episode(cache, policy):
-    short = replace(SIZES, duration_ms=100)
+    short = SIZES.model_copy(update={"duration_ms": 100})
     assert_same(run(policy, cache, sizes=short), run(policy, cache, sizes=short), "elapsed_s")
 
 
@@ -342,7 +343,10 @@ def variations(tmp_path):
         replace(base, split=Split.VALIDATION),
         replace(base, seed=1),
         replace(base, device="cuda"),
-        *(replace(base, sizes=replace(SIZES, **{f.name: getattr(SIZES, f.name) + 1})) for f in fields(Sizes)),
+        *(
+            replace(base, sizes=SIZES.model_copy(update={name: getattr(SIZES, name) + 1}))
+            for name in Sizes.model_fields
+        ),
     ]
 
 

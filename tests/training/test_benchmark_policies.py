@@ -18,8 +18,9 @@ import torch
 
 from distila.training import baselines
 from distila.training.baselines import BASELINES
-from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes, run_episode
+from distila.training.benchmark.episode import Episode, EpisodePlan, run_episode
 from distila.training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
+from distila.training.benchmark.sizes import Sizes
 from distila.training.network import store
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork

@@ -34,6 +34,7 @@ from distila.xapp.kpi.report import MCS_OFFSET
 from distila.xapp.nr.bler import SmoothBler, tbler
 from distila.xapp.nr.mcs import NUM_MCS, mcs_table
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.policy.benchmark_figures import BenchmarkRun
 from distila.xapp.policy.bundle import GRAPH_FILE, MAX_GRAPH_BYTES, load_bundle
 
 SMALL = NetworkConfig(hidden=(24, 24))
@@ -465,7 +466,8 @@ def bundle(taught, tmp_path_factory):
 )
 def test_a_bundle_decides_as_its_network(tmp_path, config):
     network = a_network(seed=3, **config)
-    bundle = export_bundle(network, tmp_path / "b", "b", "1", {"seed": 3}, {"gain": 0.1})
+    run = BenchmarkRun(links=8, duration_ms=500, seeds=[0], split="test", families={})
+    bundle = export_bundle(network, tmp_path / "b", "b", "1", {"seed": 3}, {"own_e2_timing": run})
     assert agreement(network, bundle, *sample_inputs(network, 3000, seed=9))[:2] == (3000, 0)
     manifest = load_bundle(tmp_path / "b").manifest
     assert (manifest.columns, manifest.state_size) == (network.columns, network.state_size)
@@ -473,7 +475,7 @@ def test_a_bundle_decides_as_its_network(tmp_path, config):
     assert manifest.mcs_tables == [network.config.mcs_table]
     assert manifest.training["seed"] == 3
     assert NetworkConfig(**manifest.training["network"]) == network.config
-    assert manifest.benchmark == {"gain": 0.1}
+    assert manifest.benchmark == {"own_e2_timing": run}
     assert set(manifest.latency_us) == {"1_ue_p50", "1_ue_p99", "100_ue_p50", "100_ue_p99"}
 
 

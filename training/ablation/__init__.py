@@ -1,1 +1,1 @@
-"""What each part of the making of a student is worth: the same pipeline with one thing changed at a time."""
+"""The ablation study: what each part of a student's training contributes, by changing one part at a time."""

@@ -1,4 +1,4 @@
-"""The charts of the benchmark's report, as plotly figures; `distila.training.benchmark.report` puts them on the page.
+"""The charts of the benchmark's page, as plotly figures; `distila.training.benchmark.page` puts them there.
 
 What is null in the results is left out, never drawn as zero.
 """
@@ -10,12 +10,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from distila.replay.report_charts import AGAINST_COLOUR, GREY, Chart, new_figure, plain, signed
+from distila.training.benchmark.results import E2Sweep, FileDelays, SpeedGain
 from distila.training.benchmark.view import (
     BETTER,
     UNKNOWN,
     UNSEEN,
     WORSE,
     BenchmarkView,
+    Figure,
     Gain,
     Look,
     figure_of,
@@ -67,8 +69,8 @@ def _gain(bench: BenchmarkView) -> Chart:
             hovertemplate="%{customdata[0]}: %{customdata[1]}",
         )
     caption = (
-        f"Gain over {bench.reference} on the same links, with 95 % intervals. Hollow: the interval holds zero or is "
-        f"missing, so no difference can be told.{_unseen_note(bench)}"
+        f"Gain over {bench.reference} on the same links, with 95 % intervals. Hollow: the interval includes zero or is "
+        f"missing, so the difference is not significant.{_unseen_note(bench)}"
     )
     return Chart("gain", "Gain by family", caption, figure)
 
@@ -82,8 +84,8 @@ def _goodput(bench: BenchmarkView) -> Chart:
 
 def _bler(bench: BenchmarkView) -> Chart:
     caption = (
-        f"Share of received first transmissions that were not decoded. The line at {_TARGET_BLER_PCT} % is the usual "
-        "target; another trade may be better."
+        f"NACKs over ACKs and NACKs of first transmissions. The line at {_TARGET_BLER_PCT} % is the usual target; "
+        "another one may give more goodput."
     )
     chart = _dots(
         bench, "bler", "First-transmission BLER", caption, "first-transmission BLER [%]", "first_tx_bler", 100.0, ".2f"
@@ -98,7 +100,7 @@ def _worst_links(bench: BenchmarkView) -> Chart:
 
 
 def _genie_share(bench: BenchmarkView) -> Chart | None:
-    """How much of what the genie gains is gained; None where no genie ran."""
+    """Share of the genie's gain that each policy reaches; None where no genie ran."""
     cells = [(family, policy) for family in bench.families for policy in bench.policies]
     shares = {cell: bench.value(*cell, "genie_share_pct") for cell in cells}
     if all(math.isnan(share) for (_, policy), share in shares.items() if policy != bench.reference):
@@ -125,11 +127,7 @@ def _genie_share(bench: BenchmarkView) -> Chart | None:
 
 def _file_delay(bench: BenchmarkView) -> Chart | None:
     """From median to 99th percentile, for the families in which files arrive; None where none do."""
-    bursty = [
-        family
-        for family in bench.families
-        if any(math.isfinite(_delay(bench, family, policy, "p50")) for policy in bench.policies)
-    ]
+    bursty = [family for family in bench.families if any(_delays(bench, family, policy) for policy in bench.policies)]
     if not bursty:
         return None
     step = 15 if len(bench.policies) <= 7 else 12
@@ -142,15 +140,12 @@ def _file_delay(bench: BenchmarkView) -> Chart | None:
         y: list[float | None] = []
         text: list[str] = []
         for place, family in enumerate(bursty):
-            files = _delay(bench, family, policy, "files")
-            count = "" if math.isnan(files) else f", {files:,.0f} files"
             # A gap after each family, so that no line runs to the next.
-            for quantile in ("p50", "p95", "p99"):
-                value = _delay(bench, family, policy, quantile)
-                if value > 0:
+            if delays := _delays(bench, family, policy):
+                for quantile, value in (("p50", delays.p50), ("p95", delays.p95), ("p99", delays.p99)):
                     x.append(value)
                     y.append(place + shift)
-                    text.append(f"{plain(family)}: {quantile} {value:,.1f} ms{count}")
+                    text.append(f"{plain(family)}: {quantile} {value:,.1f} ms, {delays.files:,} files")
             x.append(None)
             y.append(None)
             text.append("")
@@ -170,8 +165,9 @@ def _file_delay(bench: BenchmarkView) -> Chart | None:
     return Chart("delay", "How long files take", caption, figure)
 
 
-def _delay(bench: BenchmarkView, family: str, policy: str, key: str) -> float:
-    return figure_of((bench.outcome(family, policy).get("file_delay_ms") or {}).get(key))
+def _delays(bench: BenchmarkView, family: str, policy: str) -> FileDelays | None:
+    outcome = bench.outcome(family, policy)
+    return None if outcome is None else outcome.file_delay_ms
 
 
 def _dots(
@@ -180,7 +176,7 @@ def _dots(
     title: str,
     caption: str,
     x_title: str,
-    figure_key: str,
+    figure_key: Figure,
     scale: float,
     digits: str,
 ) -> Chart:
@@ -251,22 +247,20 @@ def _gain_by_speed(bench: BenchmarkView) -> Chart:
     figure = new_figure("speed [km/h]", f"gain over {plain(bench.reference)} [%]")
     figure.update_yaxes(zeroline=True, zerolinewidth=1.5)
     # A place for each class that occurs anywhere: classes grow with speed, and would be crowded on a scale of km/h.
-    entries = [e for f in bench.families for p in bench.others for e in bench.outcome(f, p).get("gain_by_speed") or []]
-    classes = sorted({tuple(entry["speed_kmh"]) for entry in entries}, key=lambda edges: figure_of(edges[0]))
+    classes = sorted({entry.speed_kmh for f in bench.families for p in bench.others for entry in _speeds(bench, f, p)})
     figure.update_xaxes(tickvals=list(range(len(classes))), ticktext=[_class_name(*edges) for edges in classes])
     for place, family in enumerate(bench.families):
         drawn = False
         for policy, shift in _lanes(bench.others, 0.24):
             x, gains, text = [], [], []
-            for entry in bench.outcome(family, policy).get("gain_by_speed") or []:
-                gain, edges = gain_of(entry), tuple(entry["speed_kmh"])
-                if math.isnan(gain.mean):
+            for entry in _speeds(bench, family, policy):
+                if entry.mean is None:
                     continue
+                gain = gain_of(entry)
                 # Side by side, so that no interval hides another.
-                x.append(classes.index(edges) + shift)
+                x.append(classes.index(entry.speed_kmh) + shift)
                 gains.append(gain)
-                links = figure_of(entry.get("links"))
-                text.append(f"{_class_name(*edges)} km/h: {_with_interval(gain)}, {links:,.0f} links")
+                text.append(f"{_class_name(*entry.speed_kmh)} km/h: {_with_interval(gain)}, {entry.links:,} links")
             look = bench.looks[policy]
             _add_line(
                 figure,
@@ -287,22 +281,26 @@ def _gain_by_speed(bench: BenchmarkView) -> Chart:
     return Chart("speed", "Gain by speed", caption, figure)
 
 
-def sweep(bench: BenchmarkView) -> Chart | None:
+def _speeds(bench: BenchmarkView, family: str, policy: str) -> tuple[SpeedGain, ...]:
+    outcome = bench.outcome(family, policy)
+    return outcome.gain_by_speed if outcome else ()
+
+
+def sweep(bench: BenchmarkView, swept: E2Sweep | None) -> Chart | None:
     """Gain against the period of the E2 reports; None where it was not swept."""
-    swept = bench.results.get("e2_sweep")
-    if not swept:
+    if swept is None:
         return None
     figure = new_figure("E2 period [ms], logarithmic", f"gain over {plain(bench.reference)} [%]")
-    periods = sorted({float(point["period_ms"]) for points in swept["policies"].values() for point in points})
+    periods = sorted({point.period_ms for points in swept.policies.values() for point in points})
     figure.update_xaxes(type="log", tickvals=periods, ticktext=[f"{period:g}" for period in periods])
     figure.update_yaxes(zeroline=True, zerolinewidth=1.5)
-    for policy, shift in _lanes(list(swept["policies"]), 1.0):
-        points = sorted(swept["policies"][policy], key=lambda point: float(point["period_ms"]))
-        points = [point for point in points if not math.isnan(gain_of(point).mean)]
+    for policy, shift in _lanes(list(swept.policies), 1.0):
+        points = sorted(swept.policies[policy], key=lambda point: point.period_ms)
+        points = [point for point in points if point.mean is not None]
         gains = [gain_of(point) for point in points]
         look = bench.looks.get(policy, Look(f"rgb({GREY})", "circle", "solid"))
         figure.add_scatter(
-            x=[point["period_ms"] * 1.12**shift for point in points] or _NOTHING,
+            x=[point.period_ms * 1.12**shift for point in points] or _NOTHING,
             y=[gain.mean for gain in gains] or _NOTHING,
             error_y=_interval(gains, look.colour),
             mode="lines+markers",
@@ -310,17 +308,16 @@ def sweep(bench: BenchmarkView) -> Chart | None:
             line=look.line,
             marker={"symbol": look.symbol, "size": 9, "line": _outline(look)},
             customdata=[
-                f"every {point['period_ms']:g} ms: {_with_interval(gain)}"
+                f"every {point.period_ms:g} ms: {_with_interval(gain)}"
                 for point, gain in zip(points, gains, strict=True)
             ],
             hovertemplate="%{customdata}",
         )
-    delays = {figure_of(point.get("delay_ms")) for points in swept["policies"].values() for point in points}
-    delays = {delay for delay in delays if not math.isnan(delay)}
-    late = f", its decisions are in force {delays.pop():g} ms later" if len(delays) == 1 else ""
+    delays = {point.delay_ms for points in swept.policies.values() for point in points}
+    late = f", and its decisions take effect {delays.pop():g} ms later" if len(delays) == 1 else ""
     caption = (
-        f"The channels of {swept['scenario']}; the xApp hears of them once per period{late}. "
-        f"{bench.reference} sits in the DU all the while and hears feedback every slot."
+        f"Channels of {swept.scenario}. The xApp gets a report once per period{late}. "
+        f"{bench.reference} sits in the DU at every period and gets feedback every slot."
     )
     return Chart("sweep", "Gain by E2 period", caption, figure)
 
@@ -377,7 +374,7 @@ def _note_if_empty(figure: go.Figure, place: int, drawn: bool) -> None:
     if not drawn:
         note = {
             "mode": "text",
-            "text": ["not known for this family"],
+            "text": ["not measured in this family"],
             "textposition": "middle right",
             "hoverinfo": "skip",
             "showlegend": False,
@@ -385,12 +382,13 @@ def _note_if_empty(figure: go.Figure, place: int, drawn: bool) -> None:
         figure.add_scatter(x=[0], y=[0], visible=place == 0, meta={"choice": place}, **note)
 
 
-def _class_name(low: float | None, high: float | None) -> str:
-    return f"from {low:g}" if high is None or math.isinf(high) else f"{low:g} to {high:g}"
+def _class_name(low: float, high: float) -> str:
+    return f"{low:g} to {high:g}"
 
 
 def _percentiles(bench: BenchmarkView, family: str, policy: str) -> list[float]:
-    return [figure_of(value) for value in bench.outcome(family, policy).get("goodput_percentiles") or []]
+    outcome = bench.outcome(family, policy)
+    return [figure_of(value) for value in outcome.goodput_percentiles] if outcome else []
 
 
 def _grid(values: list[float]) -> list[float]:
@@ -416,7 +414,7 @@ def _outline(look: Look) -> dict[str, Any]:
 
 
 def _unseen_note(bench: BenchmarkView) -> str:
-    return f" {UNSEEN}: not in training." if any(f.get("unseen") for f in bench.families.values()) else ""
+    return f" {UNSEEN}: not in training." if any(family.unseen for family in bench.families.values()) else ""
 
 
 def _zero_line(figure: go.Figure, name: str) -> None:

@@ -1,7 +1,6 @@
 """One policy on one scenario under one seed: run it, and keep what happened on every link."""
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
+from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
@@ -19,26 +19,6 @@ from distila.training.sim.split import Split
 from distila.xapp.nr.arrays import Float64Array
 
 _FORMAT: Final = "distila-episode/1"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large a run is."""
-
-    links: int = 512
-    duration_ms: float = 4000.0
-    warmup_ms: float = 250.0
-    """the first part of it, not counted"""
-    bank_rows: int = 64
-    bank_slots: int = 4096
-
-    def in_slots(self, slot_us: float, period_slots: int) -> tuple[int, int]:
-        """Slots of the warm-up and in all, as multiples of the E2 period, so that every policy has the same."""
-        warmup, counted = (
-            max(1, math.ceil(ms * 1e3 / slot_us / period_slots)) * period_slots
-            for ms in (self.warmup_ms, self.duration_ms - self.warmup_ms)
-        )
-        return warmup, warmup + counted
 
 
 @dataclass(frozen=True)
@@ -116,7 +96,7 @@ class EpisodePlan:
             "native": native,
             "split": int(self.split),
             "seed": self.seed,
-            "sizes": asdict(self.sizes),
+            "sizes": self.sizes.model_dump(mode="json"),
             "device": self.device,
             "code": code,
         }

@@ -1,186 +1,124 @@
-"""From episodes to figures: goodput, gain with interval, BLER, delays; as plain data for JSON and the page."""
+"""``results.json`` of a benchmark: what was run, and the figures of every policy in every family.
 
-import itertools
-import math
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
-from typing import Any, Final
+A figure that is not defined, because nothing was sent or there is nothing to compare with, is null.
+"""
 
-import numpy as np
+from typing import Final, Literal
 
-from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
-from distila.training.benchmark.episode import Episode
-from distila.training.benchmark.policies import REFERENCE
-from distila.xapp.nr.arrays import BoolArray, Float64Array
+from pydantic import ConfigDict, Field
 
-GENIE: Final = "genie"
-_SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 500)
-_MIN_LINKS: Final = 8
-_PERCENTILES: Final = tuple(range(0, 101, 5))
+from distila.training.benchmark.sizes import Sizes
+from distila.xapp.result_file import Estimate, ResultFile, ResultModel
+
+RESULTS_FILE: Final = "results.json"
+PERCENTILES: Final = tuple(range(0, 101, 5))
+"""Percentiles of the links that ``goodput_percentiles`` holds."""
 
 
-def used_links(policies: Iterable[Sequence[Episode]]) -> BoolArray:
-    """Links on which every policy sent something after the warm-up, bool [link of all seeds].
+class FileDelays(ResultModel):
+    """Time from the arrival of a file to its last bit; a file that is not done counts with its time so far."""
 
-    Arrivals are common, but one policy may have sent a file before the warm-up ended and another not.
-    """
-    used = [_joined(episodes, "resource") > 0 for episodes in policies]
-    return np.asarray(np.logical_and.reduce(used))
-
-
-def policy_figures(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int
-) -> dict[str, Any]:
-    """Figures of one policy in one family.
-
-    Args:
-        episodes: its results, one per seed.
-        reference: those of the reference under the same seeds.
-        used: links that count, see `used_links`.
-        rng_seed: of the bootstrap.
-
-    Returns:
-        See `benchmark_results`; without ``genie_share_pct``, which needs another policy.
-    """
-    goodput = _joined(episodes, "goodput")
-    first_ack, first_nack = _joined(episodes, "first_ack").sum(), _joined(episodes, "first_nack").sum()
-    delays = np.concatenate([episode.file_delay_ms for episode in episodes])
-    return {
-        "goodput": _rounded(goodput[used].mean() if used.any() else math.nan),
-        "goodput_p5": _rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
-        "gain_vs_olla_pct": gain(episodes, reference, used, rng_seed),
-        "first_tx_bler": _rounded(_ratio(float(first_nack), float(first_ack + first_nack)), 5),
-        "residual_bler": _rounded(_ratio(_joined(episodes, "residual").sum(), _blocks(episodes).sum()), 6),
-        "residual_vs_olla": residual_difference(episodes, reference, rng_seed),
-        "mean_mcs": _rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
-        "file_delay_ms": _delays(delays),
-        "goodput_percentiles": [_rounded(x) for x in np.percentile(goodput[used], _PERCENTILES)] if used.any() else [],
-        "gain_by_speed": _by_speed(episodes, reference, used, rng_seed),
-        "elapsed_s": _rounded(sum(episode.elapsed_s for episode in episodes), 2),
-    }
+    p50: float = Field(description="median [ms]")
+    p95: float = Field(description="95th percentile [ms]")
+    p99: float = Field(description="99th percentile [ms]")
+    files: int = Field(ge=1, description="files of all links and seeds")
 
 
-def gain(episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int) -> dict[str, Any]:
-    """Gain of mean goodput over the reference [%] with its 95 % interval, paired.
+class SpeedGain(Estimate):
+    """Gain over the reference [%] of the links in one class of speed."""
 
-    What is resampled are UEs of the fading bank, each with all the links that share its fading, because those are not
-    independent of each other.
-    """
-    ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
-    mean, low, high = bootstrap_gain(ours, theirs, np.random.default_rng(rng_seed))
-    return {"mean": _rounded(mean, 3), "ci95": [_rounded(low, 3), _rounded(high, 3)]}
+    speed_kmh: tuple[float, float] = Field(description="edges of the class, low included, high not [km/h]")
+    links: int = Field(description="links in it, of all seeds")
 
 
-def gain_resamples(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, seed: Sequence[int]
-) -> Float64Array:
-    """The gain [%] in resamples as `gain` takes them, float64 [resample]; NaN where it is not defined."""
-    ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
-    return resampled_gains(ours, theirs, np.random.default_rng(seed))
+class PolicyFigures(ResultModel):
+    """Figures of one policy in one family, over all links and seeds."""
 
-
-def residual_difference(episodes: Sequence[Episode], reference: Sequence[Episode], rng_seed: int) -> dict[str, Any]:
-    """Residual BLER less the reference's, with its 95 % interval; paired and resampled as in `gain`.
-
-    Of all links, as ``residual_bler`` is: one that did not send adds nothing to either sum.
-    """
-    every = np.ones(len(_blocks(episodes)), np.bool_)
-    lost, sent, lost_there, sent_there = (
-        _per_ue(given, values, every)
-        for given in (episodes, reference)
-        for values in (_joined(given, "residual"), _blocks(given))
+    base: str = Field(description="name of the baseline, directory of the bundle, or file of the network")
+    seat: Literal["du", "xapp"] = Field(description="where the policy sits: in the DU, or in the xApp behind E2")
+    settings: dict[str, float | None] = Field(description="settings of a baseline in this family")
+    goodput: float | None = Field(description="mean over links of the bits delivered per allocated resource [bit/s/Hz]")
+    goodput_p5: float | None = Field(description="5th percentile over links of the same [bit/s/Hz]")
+    gain_vs_olla_pct: Estimate = Field(description="gain of mean goodput over the reference, paired [%]")
+    first_tx_bler: float | None = Field(description="NACKs over ACKs and NACKs of first transmissions, without DTX")
+    residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
+    residual_vs_olla: Estimate = Field(description="residual BLER minus the reference's, paired")
+    genie_share_pct: float | None = Field(
+        default=None, description="how much of the gain from the reference to the genie the policy reaches [%]"
     )
-    if not sent.sum() or not sent_there.sum():
-        return {"mean": None, "ci95": [None, None]}
-    picks = np.random.default_rng(rng_seed).integers(0, len(sent), (RESAMPLES, len(sent)))
-    totals, totals_there = (np.maximum(values[picks].sum(axis=1), 1) for values in (sent, sent_there))
-    differences = lost[picks].sum(axis=1) / totals - lost_there[picks].sum(axis=1) / totals_there
-    low, high = np.percentile(differences, [2.5, 97.5])
-    mean = lost.sum() / sent.sum() - lost_there.sum() / sent_there.sum()
-    return {"mean": _rounded(mean, 8), "ci95": [_rounded(low, 8), _rounded(high, 8)]}
+    mean_mcs: float | None = Field(description="mean MCS index of first transmissions, mean over links")
+    file_delay_ms: FileDelays | None = Field(description="delays of files [ms]; null where all traffic is full buffer")
+    goodput_percentiles: tuple[float | None, ...] = Field(
+        description="goodput at the percentiles 0, 5, ... 100 of the links [bit/s/Hz]; empty where nothing was sent"
+    )
+    gain_by_speed: tuple[SpeedGain, ...] = Field(
+        description="gain by class of speed; classes with few links are absent"
+    )
+    elapsed_s: float | None = Field(description="time that the runs took [s]")
 
 
-def add_genie_share(policies: dict[str, Any]) -> None:
-    """Set ``genie_share_pct`` of every policy: how much of the way from the reference to the genie it goes."""
-    reference = policies[REFERENCE]["goodput"]
-    best = next((figures["goodput"] for figures in policies.values() if figures["base"] == GENIE), None)
-    for figures in policies.values():
-        share = None
-        if best is not None and figures["goodput"] is not None and reference is not None and best > reference:
-            share = _rounded(100 * (figures["goodput"] - reference) / (best - reference), 1)
-        figures["genie_share_pct"] = share
+class FamilyResults(ResultModel):
+    """One scenario family, and how each policy did in it."""
+
+    description: str = Field(default="", description="what is special about it")
+    unseen: bool = Field(description="whether every training configuration leaves it out")
+    slot_us: float | None = Field(description="duration of a slot [us]; null where it differs between seeds")
+    e2_period_ms: float | None = Field(description="period of E2 reports [ms]; null where it differs between seeds")
+    e2_delay_ms: float | None = Field(
+        description="delay from an E2 report to the effect of its decision [ms]; null where it differs between seeds"
+    )
+    links: int = Field(description="links of all seeds")
+    bursty_share: float = Field(description="share of links that carry files, 0 to 1; the others have a full buffer")
+    policies: dict[str, PolicyFigures] = Field(description="figures by name of the policy")
 
 
-def benchmark_results(
-    quick: bool, settings: dict[str, Any], families: dict[str, Any], averages: dict[str, Any], e2_sweep: Any
-) -> dict[str, Any]:
-    """The content of ``results.json``.
+class GroupAverages(ResultModel):
+    """Mean gain over a group of families, see `distila.training.benchmark.averages`."""
 
-    ``families.<name>``: ``description``, ``unseen``, ``slot_us``, ``e2_period_ms``, ``e2_delay_ms``, ``links``,
-    ``bursty_share``, ``policies.<name>``. Of a policy: ``base``, ``seat``, ``settings``, ``goodput`` [bit/s/Hz] (mean
-    over links), ``goodput_p5`` (5th percentile link), ``gain_vs_olla_pct`` (``mean``, ``ci95``), ``first_tx_bler``,
-    ``residual_bler`` (blocks given up per first transmission), ``residual_vs_olla`` (``mean``, ``ci95`` of that less
-    the reference's), ``genie_share_pct``, ``mean_mcs``, ``file_delay_ms`` (``p50``, ``p95``, ``p99``, ``files``; null
-    where nothing is bursty), ``goodput_percentiles`` (0, 5, ... 100), ``gain_by_speed``, ``elapsed_s``. What is not
-    defined is null.
-
-    ``averages.<group>``: ``families`` (names), and ``policies.<name>`` with ``mean`` and ``ci95`` of the gain [%], see
-    `distila.training.benchmark.averages`.
-
-    ``settings.e2_period_ms`` and ``settings.e2_delay_ms`` are there where every family was run with that E2 timing
-    instead of its own.
-    """
-    return {
-        "kind": "benchmark",
-        "version": 1,
-        "distila": version("distila"),
-        "quick": quick,
-        "settings": settings,
-        "families": families,
-        "averages": averages,
-        "e2_sweep": e2_sweep,
-    }
+    families: tuple[str, ...] = Field(description="names of the families")
+    policies: dict[str, Estimate] = Field(description="plain mean of the gains over these families [%], by policy")
 
 
-def _per_ue(episodes: Sequence[Episode], values: Float64Array, used: BoolArray) -> Float64Array:
-    """Sums of [link of all seeds] over the used links of each UE of the fading bank; every seed has its own UEs."""
-    rows = np.concatenate([episode.fading_row + 1e6 * seed for seed, episode in enumerate(episodes)])[used]
-    _, unit = np.unique(rows, return_inverse=True)
-    return np.asarray(np.bincount(unit, values[used]), np.float64)
+class SweepPoint(Estimate):
+    """Gain over the reference [%] at one E2 period."""
+
+    period_ms: float = Field(description="period of E2 reports [ms]")
+    delay_ms: float = Field(description="delay from report to effect [ms]")
 
 
-def _blocks(episodes: Sequence[Episode]) -> Float64Array:
-    """First transmissions [link of all seeds], whatever became of them."""
-    return np.asarray(sum(_joined(episodes, f"first_{outcome}") for outcome in ("ack", "nack", "dtx")))
+class E2Sweep(ResultModel):
+    """Gain of the policies in the xApp against the E2 period."""
+
+    scenario: str = Field(description="family whose channels are used")
+    policies: dict[str, tuple[SweepPoint, ...]] = Field(description="points by name of the policy")
 
 
-def _joined(episodes: Sequence[Episode], field: str) -> Float64Array:
-    return np.concatenate([getattr(episode, field) for episode in episodes])
+class BenchmarkSettings(Sizes):
+    """How the benchmark was run."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    seeds: tuple[int, ...] = Field(description="seeds of the split")
+    split: Literal["test", "validation"] = Field(description="which random numbers and channels the runs met")
+    reference: str = Field(default="olla", description="name of the policy that gains are relative to")
+    device: str = Field(default="cpu", description="where the simulation ran")
+    e2_period_ms: float | None = Field(default=None, description="E2 period of all families [ms]; null: their own")
+    e2_delay_ms: float | None = Field(default=None, description="E2 delay of all families [ms]; null: their own")
 
 
-def _by_speed(
-    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int
-) -> list[dict[str, Any]]:
-    speed = _joined(episodes, "speed_kmh")
-    found = []
-    for low, high in itertools.pairwise(_SPEED_EDGES_KMH):
-        inside = used & (speed >= low) & (speed < high)
-        if inside.sum() >= _MIN_LINKS:
-            links = int(inside.sum())
-            found.append({"speed_kmh": [low, high], "links": links, **gain(episodes, reference, inside, rng_seed)})
-    return found
+class Comparison(ResultModel):
+    """Policies side by side in every family, and their mean gains over groups of families."""
+
+    families: dict[str, FamilyResults] = Field(description="results by name of the family")
+    averages: dict[str, GroupAverages] = Field(default_factory=dict, description="mean gains by name of the group")
 
 
-def _delays(delays_ms: Float64Array) -> dict[str, Any] | None:
-    if len(delays_ms) == 0:
-        return None
-    percentiles = {f"p{p}": _rounded(np.percentile(delays_ms, p), 2) for p in (50, 95, 99)}
-    return {**percentiles, "files": len(delays_ms)}
+class BenchmarkResults(ResultFile, Comparison):
+    """The content of ``results.json``."""
 
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
-def _rounded(value: float, digits: int = 4) -> float | None:
-    return round(float(value), digits) if math.isfinite(value) else None
+    kind: Literal["benchmark"] = "benchmark"
+    version: Literal[2] = 2
+    distila: str = Field(description="version of distila that wrote the file")
+    quick: bool = Field(description="whether it was a quick run, with few links and little time")
+    settings: BenchmarkSettings = Field(description="how the benchmark was run")
+    e2_sweep: E2Sweep | None = Field(default=None, description="gain against the E2 period; null without a sweep")

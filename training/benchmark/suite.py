@@ -1,26 +1,31 @@
 """A whole benchmark: which episodes, their figures, the sweep over E2 periods, and the files that come out."""
 
-import json
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from distila.replay.atomic_file import check_writable, replacing
 from distila.training.benchmark.averages import Resamples, average_gains
-from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes
+from distila.training.benchmark.episode import Episode, EpisodePlan
+from distila.training.benchmark.episode_pool import Progress, run_all
+from distila.training.benchmark.figures import gain, gain_resamples, policy_figures, used_links, with_genie_share
+from distila.training.benchmark.page import PAGE_FILE, write_report
+from distila.training.benchmark.png_charts import write_pngs
 from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
-from distila.training.benchmark.report import write_pngs, write_report
 from distila.training.benchmark.results import (
-    add_genie_share,
-    benchmark_results,
-    gain,
-    gain_resamples,
-    policy_figures,
-    used_links,
+    RESULTS_FILE,
+    BenchmarkResults,
+    BenchmarkSettings,
+    Comparison,
+    E2Sweep,
+    FamilyResults,
+    PolicyFigures,
+    SweepPoint,
 )
-from distila.training.benchmark.runner import Progress, run_all
+from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.scenario import Scenario, find_scenario
@@ -57,12 +62,14 @@ class Benchmark:
 
 def run_benchmark(
     benchmark: Benchmark, out: Path, jobs: int, on_bank: Progress, on_episode: Progress
-) -> dict[str, Any]:
-    """Run it, or what is missing of it, and write ``results.json``, ``report.html`` and the charts into ``out``.
+) -> BenchmarkResults:
+    """Run the benchmark and write ``results.json``, ``report.html`` and the charts into ``out``.
+
+    Episodes that ``out`` already holds are not run again.
 
     Raises:
         InputError: ``out`` cannot be written to; or see `with_e2_timing` and
-            `distila.training.benchmark.runner.run_all`.
+            `distila.training.benchmark.episode_pool.run_all`.
     """
     check_writable(out)
     scenarios = [with_e2_timing(each, benchmark.e2_period_ms, benchmark.e2_delay_ms) for each in benchmark.scenarios]
@@ -81,49 +88,48 @@ def run_benchmark(
     def episodes(group: list[EpisodePlan]) -> list[Episode]:
         return [results[plan] for plan in group]
 
-    families: dict[str, Any] = {}
+    families: dict[str, FamilyResults] = {}
     resamples: dict[str, Resamples] = {}
     for scenario in scenarios:
         reference = episodes(plans[scenario.name, REFERENCE])
-        used = used_links(episodes(plans[scenario.name, policy.name]) for policy in policies)
+        of_policy = {policy.name: episodes(plans[scenario.name, policy.name]) for policy in policies}
+        used = used_links(of_policy.values())
         figures = {
-            policy.name: {
-                "base": policy.base,
-                "seat": policy.seat,
-                "settings": policy.settings(scenario.name),
-                **policy_figures(episodes(plans[scenario.name, policy.name]), reference, used, _BOOTSTRAP_SEED),
-            }
+            policy.name: policy_figures(policy, scenario.name, of_policy[policy.name], reference, used, _BOOTSTRAP_SEED)
             for policy in policies
         }
-        add_genie_share(figures)
-        families[scenario.name] = {**_facts(scenario, reference), "policies": figures}
-        # Other numbers for every family: the same ones would tie their resamples to each other.
+        families[scenario.name] = _family(scenario, reference, with_genie_share(figures))
+        # Other numbers for every family: the same ones would make their resamples depend on each other.
         seed = (_BOOTSTRAP_SEED, zlib.crc32(scenario.name.encode()))
         resamples[scenario.name] = {
-            policy.name: gain_resamples(episodes(plans[scenario.name, policy.name]), reference, used, seed)
-            for policy in policies
+            name: gain_resamples(group, reference, used, seed) for name, group in of_policy.items()
         }
-    settings = {
-        **asdict(benchmark.sizes),
-        "seeds": list(benchmark.seeds),
-        "split": benchmark.split.name.lower(),
-        "reference": REFERENCE,
-        "device": benchmark.device,
-    }
-    timing = {"e2_period_ms": benchmark.e2_period_ms, "e2_delay_ms": benchmark.e2_delay_ms}
-    settings |= {name: value for name, value in timing.items() if value is not None}
-    summary = benchmark_results(
-        benchmark.quick,
-        settings,
-        families,
-        average_gains(BenchmarkView({"settings": settings, "families": families}), resamples),
-        _sweep_figures(benchmark, sweep, episodes),
+    summary = BenchmarkResults(
+        distila=version("distila"),
+        quick=benchmark.quick,
+        settings=BenchmarkSettings(
+            **benchmark.sizes.model_dump(),
+            seeds=benchmark.seeds,
+            split="validation" if benchmark.split is Split.VALIDATION else "test",
+            reference=REFERENCE,
+            device=benchmark.device,
+            e2_period_ms=benchmark.e2_period_ms,
+            e2_delay_ms=benchmark.e2_delay_ms,
+        ),
+        families=families,
+        averages=average_gains(BenchmarkView(Comparison(families=families), REFERENCE), resamples),
+        e2_sweep=_sweep_figures(benchmark, sweep, episodes),
     )
-    with replacing(out / "results.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    write_report(out / "report.html", summary)
-    write_pngs(out, summary)
+    with replacing(out / RESULTS_FILE) as partial:
+        partial.write_text(summary.json_text())
+    write_reports(out, summary)
     return summary
+
+
+def write_reports(out: Path, results: BenchmarkResults) -> None:
+    """Write ``report.html`` and the charts into ``out``."""
+    write_report(out / PAGE_FILE, results)
+    write_pngs(out, results)
 
 
 def with_e2_timing(scenario: Scenario, period_ms: float | None, delay_ms: float | None) -> Scenario:
@@ -155,16 +161,17 @@ def _plan(benchmark: Benchmark, scenario: Scenario, policy: PolicySpec, seed: in
     return EpisodePlan(scenario, policy, benchmark.split, seed, benchmark.sizes, benchmark.cache, benchmark.device)
 
 
-def _facts(scenario: Scenario, reference: list[Episode]) -> dict[str, Any]:
-    return {
-        "description": scenario.description,
-        "unseen": scenario.unseen,
-        "slot_us": _same([episode.slot_us for episode in reference]),
-        "e2_period_ms": _same([episode.period_slots * episode.slot_us / 1e3 for episode in reference]),
-        "e2_delay_ms": _same([episode.delay_slots * episode.slot_us / 1e3 for episode in reference]),
-        "links": sum(len(episode.bits) for episode in reference),
-        "bursty_share": round(sum(episode.bursty_share for episode in reference) / len(reference), 3),
-    }
+def _family(scenario: Scenario, reference: list[Episode], policies: dict[str, PolicyFigures]) -> FamilyResults:
+    return FamilyResults(
+        description=scenario.description,
+        unseen=scenario.unseen,
+        slot_us=_same([episode.slot_us for episode in reference]),
+        e2_period_ms=_same([episode.period_slots * episode.slot_us / 1e3 for episode in reference]),
+        e2_delay_ms=_same([episode.delay_slots * episode.slot_us / 1e3 for episode in reference]),
+        links=sum(len(episode.bits) for episode in reference),
+        bursty_share=round(sum(episode.bursty_share for episode in reference) / len(reference), 3),
+        policies=policies,
+    )
 
 
 def _same(values: list[float]) -> float | None:
@@ -188,16 +195,21 @@ def _sweep_figures(
     benchmark: Benchmark,
     plans: dict[tuple[str, float], list[EpisodePlan]],
     episodes: Callable[[list[EpisodePlan]], list[Episode]],
-) -> dict[str, Any] | None:
+) -> E2Sweep | None:
     if not plans:
         return None
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[SweepPoint]] = {}
     for (policy, period_ms), group in plans.items():
         if policy == REFERENCE:
             continue
         reference, ours = episodes(plans[REFERENCE, period_ms]), episodes(group)
         first = ours[0]
-        figures = gain(ours, reference, used_links([ours, reference]), _BOOTSTRAP_SEED)
-        delay_ms = first.delay_slots * first.slot_us / 1e3
-        found.setdefault(policy, []).append({"period_ms": period_ms, "delay_ms": delay_ms, **figures})
-    return {"scenario": SWEEP_SCENARIO, "policies": found}
+        estimate = gain(ours, reference, used_links([ours, reference]), _BOOTSTRAP_SEED)
+        point = SweepPoint(
+            period_ms=period_ms,
+            delay_ms=first.delay_slots * first.slot_us / 1e3,
+            mean=estimate.mean,
+            ci95=estimate.ci95,
+        )
+        found.setdefault(policy, []).append(point)
+    return E2Sweep(scenario=SWEEP_SCENARIO, policies={name: tuple(points) for name, points in found.items()})

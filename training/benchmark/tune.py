@@ -6,17 +6,18 @@ the families of goodput relative to the family's best, so that no family counts 
 """
 
 import itertools
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, ConfigDict, Field
 
 from distila.replay.atomic_file import check_writable, replacing
-from distila.training.benchmark.episode import EpisodePlan, Sizes
+from distila.training.benchmark.episode import EpisodePlan
+from distila.training.benchmark.episode_pool import Progress, run_all
 from distila.training.benchmark.policies import PolicySpec
-from distila.training.benchmark.runner import Progress, run_all
+from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.scenario import families
 from distila.training.sim.split import Split
 
@@ -52,6 +53,36 @@ TUNABLE: Final = tuple(GRIDS)
 Settings = dict[str, float | None]
 
 
+class TunedBaseline(BaseModel):
+    """The best settings of one baseline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    overall: Settings = Field(alias="global", description="best over all seen families")
+    families: dict[str, Settings] = Field(description="best in each seen family")
+    tried: dict[str, tuple[float | None, ...]] = Field(description="values of each setting that were tried")
+    worst_loss_of_global_pct: float = Field(
+        description="goodput that the overall settings lose against the family's best, in the worst family [%]"
+    )
+
+
+class TuningSettings(Sizes):
+    """How the baselines were tuned."""
+
+    split: Literal["validation"] = "validation"
+    seed: int = Field(default=0, description="seed of the split")
+    seat: Literal["du"] = Field(default="du", description="where the baselines sat")
+
+
+class Tuning(BaseModel):
+    """The content of ``tuned.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    how: TuningSettings
+    policies: dict[str, TunedBaseline] = Field(description="by name of the baseline")
+
+
 class _Plain(yaml.SafeDumper):
     """Writes what occurs twice twice, not as a reference."""
 
@@ -68,12 +99,8 @@ def grid(policy: str) -> list[Settings]:
 
 def tune(
     policies: list[str], sizes: Sizes, out: Path, jobs: int, cache: Path | None, on_bank: Progress, on_episode: Progress
-) -> dict[str, Any]:
-    """Try every combination of these baselines and write ``tuned.yaml`` into ``out``.
-
-    Returns:
-        What was written: ``policies.<name>`` with ``global`` and ``families.<name>``, and how it was found.
-    """
+) -> Tuning:
+    """Try every combination of settings of these baselines, and write the best ones to ``tuned.yaml`` in ``out``."""
     check_writable(out)
     seen = [scenario for scenario in families().values() if not scenario.unseen]
     tries = [(policy, settings) for policy in policies for settings in grid(policy)]
@@ -84,25 +111,28 @@ def tune(
     ]
     episodes = run_all(plans, out / "episodes", jobs, on_bank, on_episode)
     goodput = np.array([float(episode.goodput.mean()) for episode in episodes]).reshape(len(tries), len(seen))
-    found: dict[str, Any] = {}
+    found: dict[str, TunedBaseline] = {}
     for policy in policies:
         rows = [index for index, (name, _) in enumerate(tries) if name == policy]
         ours = goodput[rows]
         best = ours.argmax(axis=0)
         overall = int((ours / ours.max(axis=0)).mean(axis=1).argmax())
-        found[policy] = {
-            "global": tries[rows[overall]][1],
-            "families": {scenario.name: tries[rows[best[i]]][1] for i, scenario in enumerate(seen)},
-            "tried": {name: list(values) for name, values in GRIDS[policy].items()},
-            "worst_loss_of_global_pct": round(float(100 * (1 - (ours[overall] / ours.max(axis=0)).min())), 2),
-        }
-    result = {
-        "how": {"split": "validation", "seed": 0, **asdict(sizes), "seat": "du"},
-        "policies": found,
-    }
+        found[policy] = TunedBaseline(
+            overall=tries[rows[overall]][1],
+            families={scenario.name: tries[rows[best[i]]][1] for i, scenario in enumerate(seen)},
+            tried=GRIDS[policy],
+            worst_loss_of_global_pct=round(float(100 * (1 - (ours[overall] / ours.max(axis=0)).min())), 2),
+        )
+    result = Tuning(how=TuningSettings(**sizes.model_dump()), policies=found)
     with replacing(out / "tuned.yaml") as partial:
         partial.write_text(
             "# Written by `distila benchmark tune`; what is used is training/baselines/tuned.yaml.\n"
-            + yaml.dump(result, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=110)
+            + yaml.dump(
+                result.model_dump(mode="json", by_alias=True),
+                Dumper=_Plain,
+                sort_keys=False,
+                default_flow_style=None,
+                width=110,
+            )
         )
     return result

@@ -5,13 +5,23 @@ with in all reports, genies are grey.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from distila.replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR
 from distila.training.baselines import GENIES
+from distila.training.benchmark.results import (
+    BenchmarkResults,
+    Comparison,
+    FamilyResults,
+    GroupAverages,
+    PolicyFigures,
+)
+from distila.xapp.result_file import Estimate
+
+Figure = Literal["goodput", "goodput_p5", "first_tx_bler", "residual_bler", "genie_share_pct", "mean_mcs"]
+"""Figures of a policy in a family that are one number."""
 
 # Told apart by most kinds of colour vision, on light and on dark; markers and dashes help where they are not.
 _COLOURS: Final = (
@@ -22,11 +32,11 @@ _DASHES: Final = ("solid", "dash", "dashdot", "longdash")
 _GENIE_COLOURS: Final = (f"rgb({GREY})", "#a8906a")
 
 BETTER, WORSE, UNCLEAR, UNKNOWN = "better", "worse", "unclear", "unknown"
-REAL_TIME, SLOW, MIXED = "real-time", "slow", "mixed"
+REAL_TIME, SLOW, MIXED = "real_time", "slow", "mixed"
 """Pace of E2, see `BenchmarkView.pace`; figures of one say nothing about another."""
 _REAL_TIME_SLOTS: Final = 2
 UNSEEN: Final = "\u2020"
-"""Stands after the name of a family that is not in training."""
+"""Marks the name of a family that is not in training."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +55,31 @@ class Look:
 
 @dataclass(frozen=True)
 class BenchmarkView:
-    """The results of a benchmark as its reports need them; see results.json for what they hold."""
+    """A comparison of policies as its reports need it."""
 
-    results: Mapping[str, Any]
+    comparison: Comparison
+    reference: str
+    """name of the policy that the others are compared with"""
+
+    @classmethod
+    def of(cls, results: BenchmarkResults) -> "BenchmarkView":
+        """The view of a whole result file."""
+        return cls(results, results.settings.reference)
 
     @property
-    def reference(self) -> str:
-        """Name of the policy that the others are compared with."""
-        return str(self.results["settings"].get("reference") or "olla")
-
-    @property
-    def families(self) -> dict[str, dict[str, Any]]:
+    def families(self) -> dict[str, FamilyResults]:
         """By name, in the order of the results."""
-        return dict(self.results["families"])
+        return self.comparison.families
+
+    @property
+    def averages(self) -> dict[str, GroupAverages]:
+        """Mean gains by name of the group of families."""
+        return self.comparison.averages
 
     @cached_property
     def policies(self) -> list[str]:
         """The reference, then the others as the results have them, genies last; not every family need have all."""
-        names = dict.fromkeys(name for family in self.families.values() for name in family["policies"])
+        names = dict.fromkeys(name for family in self.families.values() for name in family.policies)
         return sorted(names, key=lambda name: (name != self.reference, self.is_genie(name)))
 
     @property
@@ -88,22 +105,19 @@ class BenchmarkView:
         return looks
 
     def is_genie(self, policy: str) -> bool:
-        """Whether the policy knows what none can know."""
-        return any(self.outcome(family, policy).get("base") in GENIES for family in self.families)
+        """Whether the policy knows the channel in advance."""
+        return any(outcome.base in GENIES for outcome in self._outcomes(policy))
 
     def is_xapp(self, policy: str) -> bool:
-        """Whether the policy hears of its links over E2."""
+        """Whether the policy gets its reports over E2."""
         return "xapp" in self.seats(policy)
 
     def seats(self, policy: str) -> list[str]:
         """Where the policy sits; as a rule the same in all families."""
-        found = (self.outcome(family, policy).get("seat") for family in self.families)
-        return [str(seat) for seat in dict.fromkeys(found) if seat]
+        return list(dict.fromkeys(outcome.seat for outcome in self._outcomes(policy)))
 
-    @property
-    def averages(self) -> dict[str, dict[str, Any]]:
-        """Groups of families and their mean gains, by name; none in results that are older than they."""
-        return dict(self.results.get("averages") or {})
+    def _outcomes(self, policy: str) -> list[PolicyFigures]:
+        return [family.policies[policy] for family in self.families.values() if policy in family.policies]
 
     @cached_property
     def by_pace(self) -> dict[str, list[str]]:
@@ -115,31 +129,34 @@ class BenchmarkView:
     def pace(self, family: str) -> str:
         """Real-time where E2 reports come every slot or two, else slow; mixed where the results have no one period."""
         about = self.families[family]
-        period_us, slot_us = 1e3 * figure_of(about.get("e2_period_ms")), figure_of(about.get("slot_us"))
-        if math.isnan(period_us) or math.isnan(slot_us):
+        if about.e2_period_ms is None or about.slot_us is None:
             return MIXED
-        return REAL_TIME if period_us <= _REAL_TIME_SLOTS * slot_us * (1 + 1e-9) else SLOW
+        most_us = _REAL_TIME_SLOTS * about.slot_us * (1 + 1e-9)
+        return REAL_TIME if 1e3 * about.e2_period_ms <= most_us else SLOW
 
-    def outcome(self, family: str, policy: str) -> dict[str, Any]:
-        """What the policy reached in the family; empty where it did not run."""
-        return self.families[family]["policies"].get(policy) or {}
+    def outcome(self, family: str, policy: str) -> PolicyFigures | None:
+        """Figures of the policy in the family; None where it did not run."""
+        return self.families[family].policies.get(policy)
 
     def gain(self, family: str, policy: str) -> "Gain":
         """Gain over the reference."""
-        return gain_of(self.outcome(family, policy).get("gain_vs_olla_pct"))
+        outcome = self.outcome(family, policy)
+        return gain_of(None if outcome is None else outcome.gain_vs_olla_pct)
 
     def residual(self, family: str, policy: str) -> "Gain":
-        """Residual BLER less the reference's [% points] with its interval; here worse is what lies above zero."""
-        change = gain_of(self.outcome(family, policy).get("residual_vs_olla"))
+        """Residual BLER minus the reference's [% points] with its interval; here worse is what lies above zero."""
+        outcome = self.outcome(family, policy)
+        change = gain_of(None if outcome is None else outcome.residual_vs_olla)
         return Gain(100 * change.mean, 100 * change.low, 100 * change.high, less_is_better=True)
 
-    def value(self, family: str, policy: str, key: str, scale: float = 1.0) -> float:
+    def value(self, family: str, policy: str, figure: Figure, scale: float = 1.0) -> float:
         """One figure, scaled; NaN where there is none."""
-        return scale * figure_of(self.outcome(family, policy).get(key))
+        outcome = self.outcome(family, policy)
+        return scale * figure_of(None if outcome is None else getattr(outcome, figure))
 
     def label(self, family: str) -> str:
         """Name of the family, with a mark where it is not in training."""
-        return family + (f" {UNSEEN}" if self.families[family].get("unseen") else "")
+        return family + (f" {UNSEEN}" if self.families[family].unseen else "")
 
 
 @dataclass(frozen=True)
@@ -163,12 +180,14 @@ class Gain:
         return UNCLEAR
 
 
-def gain_of(entry: Mapping[str, Any] | None) -> Gain:
-    """A gain from anything with ``mean`` and ``ci95``."""
-    low, high = (entry or {}).get("ci95") or (None, None)
-    return Gain(figure_of((entry or {}).get("mean")), figure_of(low), figure_of(high))
+def gain_of(estimate: Estimate | None) -> Gain:
+    """A gain from an estimate; of None all is unknown."""
+    if estimate is None:
+        return Gain(math.nan, math.nan, math.nan)
+    low, high = estimate.ci95
+    return Gain(figure_of(estimate.mean), figure_of(low), figure_of(high))
 
 
-def figure_of(value: Any) -> float:
-    """A finite number, or NaN."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+def figure_of(value: float | None) -> float:
+    """The number; NaN for None."""
+    return math.nan if value is None else value

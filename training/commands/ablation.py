@@ -1,4 +1,4 @@
-"""`distila ablation`: what each part of the making of a student is worth."""
+"""`distila ablation`: what each part of a student's training contributes."""
 
 import os
 from pathlib import Path
@@ -17,25 +17,27 @@ app = typer.Typer(help="The ablation study of distillation.")
 @app.callback(invoke_without_command=True)
 def ablation(
     config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: full, quick.")] = "full",
-    out: Annotated[Path, typer.Option(help="Directory of everything that comes out; an interrupted run goes on.")] = (
+    out: Annotated[Path, typer.Option(help="Directory of the results; an interrupted study continues.")] = (
         Path("out/ablation")
     ),
-    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes of the benchmark; default: one per core.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of trainings at once, on Ray (extra scale).")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes of the benchmark; default: one per core.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print ablation.json instead of tables.")] = False,
 ) -> None:
-    """Train every variant under several seeds, judge all of them on test seeds, and set them beside each other."""
+    """Train every variant under several seeds, and compare all of them in one benchmark on test seeds."""
     study = load_study(config)
     one_thread()
-    summary = run_study(study, out, progress_bar, workers, jobs or os.cpu_count() or 1, cache)
-    write_page(out / "ablation.md", summary)
-    write_chart(out / "ablation.png", summary)
+    results = run_study(study, out, progress_bar, workers, jobs or os.cpu_count() or 1, cache)
+    write_page(out / "ablation.md", results)
+    write_chart(out / "ablation.png", results)
     if json:
-        print_json(summary)
+        print_json(results.model_dump(mode="json"))
         return
-    for question, variants in by_question(summary["variants"]):
-        rows = [[v["name"], text(v["seen"]), text(v["unseen"]), text(v["against_student"])] for v in variants]
+    for question, variants in by_question(results.variants):
+        rows = [[v.name, text(v.seen), text(v.unseen), text(v.against_student)] for v in variants]
         print_table(question, ["", "seen [%]", "unseen [%]", "against student"], rows)
     for name in (RESULTS_FILE, "ablation.md", "ablation.png"):
         stdout.print(f"written: {out / name}", soft_wrap=True)

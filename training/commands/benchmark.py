@@ -4,22 +4,32 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from distila.training.benchmark.averages import FIVE, FIVE_GROUP, distinct
-from distila.training.benchmark.episode import Sizes
+from distila.training.benchmark.episode_pool import Progress, known_device
+from distila.training.benchmark.page import PAGE_FILE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
-from distila.training.benchmark.runner import Progress, known_device
-from distila.training.benchmark.suite import QUICK, QUICK_SWEEP_PERIODS_MS, SWEEP_PERIODS_MS, Benchmark, run_benchmark
+from distila.training.benchmark.results import RESULTS_FILE, BenchmarkResults, FamilyResults, GroupAverages
+from distila.training.benchmark.sizes import Sizes
+from distila.training.benchmark.suite import (
+    QUICK,
+    QUICK_SWEEP_PERIODS_MS,
+    SWEEP_PERIODS_MS,
+    Benchmark,
+    run_benchmark,
+    write_reports,
+)
 from distila.training.benchmark.tune import TUNABLE, tune
 from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
+from distila.xapp.policy.benchmark_figures import group_title
+from distila.xapp.result_file import Estimate, read_result
 
 app = typer.Typer(help="Compare link adaptation policies over scenario families, in simulation.")
 
@@ -40,28 +50,37 @@ def benchmark(
     out: Annotated[Path, typer.Option(help="Directory for results.json, report.html, charts and episodes.")] = Path(
         "out/benchmark"
     ),
-    quick: Annotated[bool, typer.Option(help="Few links, short, one seed: minutes instead of hours.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Run few links for a short time with one seed: minutes instead of hours.")
+    ] = False,
     links: Annotated[int | None, typer.Option(min=8, help="Links per scenario and seed.")] = None,
-    duration_ms: Annotated[float | None, typer.Option(min=50, help="Simulated time per run.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds of the split.")] = None,
-    split: Annotated[Literal["test", "validation"], typer.Option(help="Which seeds.")] = "test",
+    duration_ms: Annotated[float | None, typer.Option(min=50, help="Simulated time per run [ms].")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="Split that the seeds, channels and random draws come from.")
+    ] = "test",
     e2_period_ms: Annotated[
-        float | None, typer.Option(help="E2 period of all scenarios instead of their own; at least a slot.")
+        float | None, typer.Option(help="E2 period of all scenarios instead of their own [ms]; at least a slot.")
     ] = None,
     e2_delay_ms: Annotated[
-        float | None, typer.Option(help="E2 report to effect in all scenarios, instead of their own delay.")
+        float | None, typer.Option(help="Delay from E2 report to effect in all scenarios, instead of their own [ms].")
     ] = None,
-    sweep: Annotated[bool, typer.Option(help="Gain against E2 period, of the policies in the xApp.")] = True,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the simulation runs.")] = "cpu",
+    sweep: Annotated[
+        bool, typer.Option(help="Measure the gain of the policies in the xApp against the E2 period.")
+    ] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device that the simulation runs on.")] = "cpu",
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
 ) -> None:
-    """Run policies over scenarios on common channels and common luck; an interrupted run goes on where it was."""
+    """Run policies over scenario families with common random numbers; an interrupted run continues.
+
+    Every policy meets the same channels, traffic and random draws, so the gains are paired.
+    """
     if context.invoked_subcommand is not None:
         return
     sizes = QUICK if quick else Sizes()
-    sizes = replace(sizes, links=links or sizes.links, duration_ms=duration_ms or sizes.duration_ms)
+    sizes = sizes.model_copy(update={"links": links or sizes.links, "duration_ms": duration_ms or sizes.duration_ms})
     if sizes.duration_ms <= sizes.warmup_ms:
         raise InputError(f"--duration-ms {sizes.duration_ms:g}: the first {sizes.warmup_ms:g} ms are warm-up")
     _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
@@ -83,31 +102,45 @@ def benchmark(
         results = run_benchmark(
             plan, out, jobs or (1 if device == "cuda" else os.cpu_count() or 1), on_bank, on_episode
         )
-    if json:
-        print_json(results)
-        return
-    _print(results)
-    stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    _show(results, out, json)
+
+
+@app.command("report")
+def report(
+    out: Annotated[Path, typer.Option(help=f"Directory with the {RESULTS_FILE} of a benchmark.")] = Path(
+        "out/benchmark"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+) -> None:
+    """Write the page and the charts of a benchmark again, from its results.json."""
+    results = read_result(BenchmarkResults, out / RESULTS_FILE)
+    write_reports(out, results)
+    _show(results, out, json)
 
 
 @app.command("tune")
 def tune_baselines(
-    policies: Annotated[str, typer.Option(help=f"Comma-separated, out of {', '.join(TUNABLE)}.")] = ",".join(TUNABLE),
+    policies: Annotated[
+        str, typer.Option(help=f"Baselines to tune, comma-separated: {', '.join(TUNABLE)}.")
+    ] = ",".join(TUNABLE),
     out: Annotated[Path, typer.Option(help="Directory for tuned.yaml and episodes.")] = Path("out/tune"),
     links: Annotated[int, typer.Option(min=8, help="Links per scenario.")] = 96,
-    duration_ms: Annotated[float, typer.Option(min=300, help="Simulated time per run.")] = 2000,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    duration_ms: Annotated[float, typer.Option(min=300, help="Simulated time per run [ms].")] = 2000,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
 ) -> None:
-    """Find the baselines' best settings on validation seeds, per seen family and over all of them; write tuned.yaml."""
+    """Find the baselines' best settings on validation seeds, per seen family and over all of them.
+
+    The result is tuned.yaml.
+    """
     names = _names(policies)
     for name in names:
         if name not in TUNABLE:
             raise InputError(f"--policies {name}: has nothing to tune; there are {', '.join(TUNABLE)}")
-    sizes = replace(QUICK, links=links, duration_ms=duration_ms)
+    sizes = QUICK.model_copy(update={"links": links, "duration_ms": duration_ms})
     with _progress() as (on_bank, on_episode):
         found = tune(names, sizes, out, jobs or os.cpu_count() or 1, cache, on_bank, on_episode)
-    rows = [[name, str(best["global"])] for name, best in found["policies"].items()]
+    rows = [[name, str(best.overall)] for name, best in found.policies.items()]
     print_table("best over all seen families", ["policy", "settings"], rows)
     stdout.print(f"written: {out / 'tuned.yaml'}", soft_wrap=True)
 
@@ -156,61 +189,70 @@ def _progress() -> Iterator[tuple[Progress, Progress]]:
         yield on_bank, on_episode
 
 
-def _print(results: dict[str, Any]) -> None:
-    for name, family in results["families"].items():
-        policies = family["policies"]
-        # Only what is there, so that the table fits a narrow terminal.
-        columns = ["", "goodput", "gain [%]", "BLER", "resid.", "p5"]
-        genie = any(figures["genie_share_pct"] is not None for figures in policies.values())
-        files = any(figures["file_delay_ms"] is not None for figures in policies.values())
-        columns += ["genie %"] * genie + ["file"] * files
-        rows = []
-        for policy, figures in policies.items():
-            row = [
-                policy,
-                _text(figures["goodput"], "{:.2f}"),
-                _gain(figures["gain_vs_olla_pct"]),
-                _text(figures["first_tx_bler"], "{:.2f}"),
-                _residual(figures),
-                _text(figures["goodput_p5"], "{:.2f}"),
-            ]
-            row += [_text(figures["genie_share_pct"], "{:.0f}")] * genie
-            row += [_text((figures["file_delay_ms"] or {}).get("p95"), "{:.0f} ms")] * files
-            rows.append(row)
-        unseen = ", unseen in training" if family["unseen"] else ""
-        period, delay = (_text(family[f"e2_{what}_ms"], "{:g}") for what in ("period", "delay"))
-        timing = f"E2 period {period} ms, delay {delay} ms"
-        print_table(f"{name}{unseen}: {family['links']} links, {timing}", columns, rows)
+def _show(results: BenchmarkResults, out: Path, json: bool) -> None:
+    if json:
+        print_json(results.model_dump(mode="json"))
+        return
+    for name, family in results.families.items():
+        _print_family(name, family)
     stdout.print(
-        "goodput [bit/s/Hz]; gain over olla with its 95 % interval; BLER of first transmissions; resid.: blocks given"
-        " up, + where significantly more than olla's, - where fewer; p5: goodput of the 5th percentile link; genie:"
-        " share of the genie's gain; file: 95th percentile of delay"
+        "goodput [bit/s/Hz]; gain over olla with its 95 % interval; BLER: first-transmission BLER; resid.: residual"
+        " BLER, + where it is significantly above olla's, - where below; p5: goodput of the 5th percentile link; genie:"
+        " share of the genie's gain; file: 95th percentile of file delay"
     )
-    _print_averages(results["averages"])
+    _print_averages(results.averages)
+    stdout.print(f"report: {out / PAGE_FILE}", soft_wrap=True)
 
 
-def _print_averages(averages: dict[str, Any]) -> None:
+def _print_family(name: str, family: FamilyResults) -> None:
+    # Only columns that have figures, so that the table fits a narrow terminal.
+    columns = ["", "goodput", "gain [%]", "BLER", "resid.", "p5"]
+    genie = any(figures.genie_share_pct is not None for figures in family.policies.values())
+    files = any(figures.file_delay_ms is not None for figures in family.policies.values())
+    columns += ["genie %"] * genie + ["file"] * files
+    rows = []
+    for policy, figures in family.policies.items():
+        row = [
+            policy,
+            _text(figures.goodput, "{:.2f}"),
+            _gain(figures.gain_vs_olla_pct),
+            _text(figures.first_tx_bler, "{:.2f}"),
+            _residual(figures.residual_bler, figures.residual_vs_olla),
+            _text(figures.goodput_p5, "{:.2f}"),
+        ]
+        row += [_text(figures.genie_share_pct, "{:.0f}")] * genie
+        delay_ms = None if figures.file_delay_ms is None else figures.file_delay_ms.p95
+        row += [_text(delay_ms, "{:.0f} ms")] * files
+        rows.append(row)
+    unseen = ", unseen in training" if family.unseen else ""
+    timing = f"E2 period {_text(family.e2_period_ms, '{:g}')} ms, delay {_text(family.e2_delay_ms, '{:g}')} ms"
+    print_table(f"{name}{unseen}: {family.links} links, {timing}", columns, rows)
+
+
+def _print_averages(averages: dict[str, GroupAverages]) -> None:
     groups = distinct(averages)
     if not groups:
         return
-    gap = "\n" if len(groups) > 2 else " "  # or a narrow terminal is too narrow
+    # Several lines for each gain and title, so that four groups fit a terminal of 80 characters.
+    gap = "\n" if len(groups) > 2 else " "
+    titles = [group_title(name).replace(" families", "").replace(", ", f",{gap}") for name in groups]
     rows = [
-        [policy, *(_gain(group["policies"][policy], gap) for group in groups.values())]
-        for policy in next(iter(groups.values()))["policies"]
+        [policy, *(_gain(group.policies[policy], gap) for group in groups.values())]
+        for policy in next(iter(groups.values())).policies
     ]
-    columns = [f"{name} ({len(group['families'])})" for name, group in groups.items()]
+    columns = [f"{title}{gap}({len(group.families)})" for title, group in zip(titles, groups.values(), strict=True)]
     print_table("mean gain [%] over families", ["", *columns], rows)
 
 
-def _residual(figures: dict[str, Any]) -> str:
-    low, high = figures["residual_vs_olla"]["ci95"]
+def _residual(residual_bler: float | None, difference: Estimate) -> str:
+    low, high = difference.ci95
     sign = "+" if low is not None and low > 0 else "-" if high is not None and high < 0 else " "
-    return f"{_text(figures['residual_bler'], '{:.0e}')}{sign}"
+    return f"{_text(residual_bler, '{:.0e}')}{sign}"
 
 
-def _gain(gain: dict[str, Any], gap: str = " ") -> str:
-    low, high = gain["ci95"]
-    mean = _text(gain["mean"], "{:+.1f}")
+def _gain(gain: Estimate, gap: str = " ") -> str:
+    low, high = gain.ci95
+    mean = _text(gain.mean, "{:+.1f}")
     if low is None or high is None:
         return mean
     return f"{mean}{gap}({low:+.1f}, {high:+.1f})"

@@ -1,21 +1,21 @@
 """`distila resource`: powers of interfering links, by algorithms and by students that learnt from them."""
 
-import json as json_module
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import torch
 import typer
 
-from distila.replay.atomic_file import check_writable
+from distila.replay.atomic_file import check_writable, replacing
 from distila.training.commands.trained import one_thread
-from distila.training.learning.fan_out import fan_out
+from distila.training.learning.trainings import run_missing
 from distila.training.resource.algorithms import METHODS, apply
-from distila.training.resource.bench import Point, load_bench, run_bench
+from distila.training.resource.charts import figure_table, markdown, write_figure, write_quality_time, write_times
+from distila.training.resource.contest import Point, load_bench, run_bench
 from distila.training.resource.export import export_onnx
-from distila.training.resource.figures import figure_table, markdown, write_figure, write_quality_time, write_times
 from distila.training.resource.problems import SETTINGS, Channels, channels, sum_rate
 from distila.training.resource.store import STUDENT_FILE, find_students, load_students, save_students
 from distila.training.resource.students import Student, UnrolledGnn
@@ -58,7 +58,7 @@ def solve(
         students, _ = load_students(find_students(method))
         student = students[min(students)]
         _check_fits(method, student, given)
-        power = Point(starts if isinstance(student, UnrolledGnn) else 1).power(student, given, generator)
+        power = Point(starts=starts if isinstance(student, UnrolledGnn) else 1).power(student, given, generator)
     else:
         power = apply(method, given, generator)
     rates = sum_rate(given, power).squeeze(1)
@@ -120,11 +120,11 @@ def build(
     """Train the students that ship, each under several seeds."""
     names = [name.strip() for name in students.split(",") if name.strip()]
     settings = {name: load_train_config(name) for name in names}
-    tasks = [(settings[name], seed, out / Path(name).stem / str(seed)) for seed in range(seeds) for name in names]
+    trainings = [
+        _Training(settings[name], seed, out / Path(name).stem / str(seed)) for seed in range(seeds) for name in names
+    ]
     one_thread()
-    with progress_bar("students", "trainings") as progress:
-        for done, _ in enumerate(fan_out(_train_one, tasks, workers)):
-            progress(done + 1, len(tasks))
+    run_missing("students", _train_one, trainings, progress_bar, workers)
     for name in names:
         target = out / f"{Path(name).stem}.pt"
         trained = {
@@ -136,10 +136,23 @@ def build(
         stdout.print(f"written: {target}", soft_wrap=True)
 
 
-def _train_one(task: tuple[TrainConfig, int, Path]) -> None:
-    config, seed, out = task
-    if not (out / STUDENT_FILE).is_file():
-        save_students({seed: train(config, seed, out, resume=True)}, config, out / STUDENT_FILE)
+@dataclass(frozen=True)
+class _Training:
+    """The training of a student under one seed; picklable."""
+
+    config: TrainConfig
+    seed: int
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """File of the student."""
+        return self.out / STUDENT_FILE
+
+
+def _train_one(task: _Training) -> None:
+    student = train(task.config, task.seed, task.out, resume=True)
+    save_students({task.seed: student}, task.config, task.path)
 
 
 @app.command()
@@ -175,33 +188,34 @@ def bench(
     check_writable(out)
     with progress_bar("contests", "settings and K") as progress:
         found = run_bench(settings, progress)
-    (out / BENCH_FILE).write_text(_dumped(found))
-    for setting in dict.fromkeys(row["setting"] for row in found["rows"]):
-        write_quality_time(out / f"{setting}.png", found["rows"], setting)
-    if found["mlp_times"]:
-        write_times(out / "times.png", found["mlp_times"])
+    with replacing(out / BENCH_FILE) as partial:
+        partial.write_text(found.json_text())
+    for setting in dict.fromkeys(row.setting for row in found.rows):
+        write_quality_time(out / f"{setting}.png", found.rows, setting)
+    if found.mlp_times:
+        write_times(out / "times.png", found.mlp_times)
     if json:
-        print_json(found)
+        print_json(found.model_dump(mode="json"))
         return
-    for setting, links in dict.fromkeys((row["setting"], row["k"]) for row in found["rows"]):
+    for setting, links in dict.fromkeys((row.setting, row.k) for row in found.rows):
         rows = [
             [
-                row["method"],
-                f"{row['sum_rate']:.3f}",
-                f"{row['pct_of_wmmse']['mean']:.2f}",
-                f"{row['pct_of_wmmse']['min']:.2f}",
-                f"{row['us_per_instance']:.2f}",
-                f"{row['times_wmmse']:.2f}",
+                row.method,
+                f"{row.sum_rate:.3f}",
+                f"{row.pct_of_wmmse.mean:.2f}",
+                f"{row.pct_of_wmmse.min:.2f}",
+                f"{row.us_per_instance:.2f}",
+                f"{row.times_wmmse:.2f}",
             ]
-            for row in found["rows"]
-            if (row["setting"], row["k"]) == (setting, links)
+            for row in found.rows
+            if (row.setting, row.k) == (setting, links)
         ]
         columns = ["method", "bit/s/Hz", "% WMMSE", "worst", "µs", "of WMMSE"]
         print_table(f"{setting}, K = {links}", columns, rows)
-    if found["mlp_times"]:
+    if found.mlp_times:
         rows = [
-            [str(entry["k"]), f"{entry['wmmse_us']:.1f}", f"{entry['mlp_us']:.2f}", f"{entry['wmmse_over_mlp']:.0f}"]
-            for entry in found["mlp_times"]
+            [str(entry.k), f"{entry.wmmse_us:.1f}", f"{entry.mlp_us:.2f}", f"{entry.wmmse_over_mlp:.0f}"]
+            for entry in found.mlp_times
         ]
         print_table("perceptron against WMMSE [µs per instance]", ["K", "WMMSE", "MLP", "ratio"], rows)
     stdout.print(f"charts: {out}", soft_wrap=True)
@@ -231,12 +245,13 @@ def reproduce_figure(
     columns, rows = figure_table(found)
     write_figure(folder / f"figure-{figure}.png", found)
     (folder / f"figure-{figure}.md").write_text(markdown(columns, rows))
-    (folder / f"figure-{figure}.json").write_text(_dumped(found))
+    with replacing(folder / f"figure-{figure}.json") as partial:
+        partial.write_text(found.json_text())
     if json:
-        print_json(found)
+        print_json(found.model_dump(mode="json"))
         return
-    print_table(f"figure {figure}: {found['title']}; sum rate [bit/s/Hz], {study.seeds} seeds", columns, rows)
-    for links, rates in found["classical"].items():
+    print_table(f"figure {figure}: {found.title}; sum rate [bit/s/Hz], {study.seeds} seeds", columns, rows)
+    for links, rates in found.classical.items():
         print(f"K = {links}: " + ", ".join(f"{method} {rate:.3f}" for method, rate in rates.items()))
     stdout.print(f"chart: {folder / f'figure-{figure}.png'}", soft_wrap=True)
 
@@ -277,14 +292,10 @@ def _judge(settings: TrainConfig, student: Student) -> dict[str, dict[str, float
     for links in dict.fromkeys(settings.links):
         generator = torch.Generator().manual_seed(links)
         given = SETTINGS[settings.setting](500, links, generator)
-        power = Point(settings.starts).power(student, given, generator)
+        power = Point(starts=settings.starts).power(student, given, generator)
         reference = apply("wmmse", given, generator)
         found[str(links)] = {
             "student": round(float(sum_rate(given, power).mean()), 4),
             "wmmse": round(float(sum_rate(given, reference).mean()), 4),
         }
     return found
-
-
-def _dumped(found: dict[str, Any]) -> str:
-    return json_module.dumps(found, indent=1, allow_nan=False) + "\n"

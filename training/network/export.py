@@ -13,6 +13,7 @@ import copy
 import io
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from distila.training.network.network import Network
 from distila.training.network.recurrent import RecurrentGraph, RecurrentNetwork
 from distila.xapp.nr.arrays import Float32Array
 from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.policy.benchmark_figures import BenchmarkRun
 from distila.xapp.policy.bundle import Bundle, run_times_us, write_bundle
 
 TIE: Final = 1e-5
@@ -257,8 +259,9 @@ def export_bundle(
     name: str,
     version: str,
     training: dict[str, Any],
-    benchmark: dict[str, Any] | None = None,
+    benchmark: Mapping[str, BenchmarkRun] | None = None,
     description: str = "",
+    graph: bytes | None = None,
 ) -> Bundle:
     """Write a network, which must be on the CPU, as a bundle; one that exists is replaced.
 
@@ -267,12 +270,13 @@ def export_bundle(
         path: the bundle's directory.
         name, version, training, benchmark, description: see `distila.xapp.policy.bundle.Manifest`. The network's
             configuration is added to ``training``.
+        graph: `onnx_graph` of the network where the caller has it already; None: it is exported here.
 
     Raises:
         InputError: the graph does not keep the contract, for instance because it is too large.
         RuntimeError: the bundle decides otherwise than the network.
     """
-    graph = onnx_graph(network)
+    graph = graph or onnx_graph(network)
     golden_report, golden_state = sample_inputs(network, 64)
     facts: dict[str, Any] = {
         "name": name,

@@ -1,22 +1,19 @@
 """The study of arXiv 2308.07511: its figures trained again, under several seeds, beside stronger baselines.
 
-Figures share trainings: one that is there already is not done again, whichever figure it was done for.
+Figures share trainings: a training that another figure has done is not repeated.
 """
 
-import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distila.replay.atomic_file import check_writable, replacing
 from distila.training.learning.config_file import load_config
-from distila.training.learning.fan_out import fan_out
-from distila.training.learning.interval import interval
+from distila.training.learning.interval import SeedInterval, interval
+from distila.training.learning.trainings import Bar, run_missing
 from distila.training.resource.algorithms import apply
 from distila.training.resource.algorithms.wmmse import all_ones
 from distila.training.resource.problems import SETTINGS, Channels, sum_rate
@@ -24,9 +21,8 @@ from distila.training.resource.seed_paper import FIGURES, METHODS, SeedFigure
 from distila.training.resource.students import Student, allocate
 from distila.training.resource.train_config import TrainConfig
 from distila.training.resource.training import train
-from distila.xapp.errors import InputError
-
-Bar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+from distila.xapp.errors import InputError, first_error
+from distila.xapp.result_file import ResultFile, ResultModel
 
 SETTING: Final = "seed"
 STRONG: Final = ("plain-bn", "ad-decreasing-bn")
@@ -53,12 +49,12 @@ class Side(BaseModel):
 
 
 class StudyConfig(BaseModel):
-    """How much of everything."""
+    """Size of the study, and settings of its trainings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: int = Field(default=5, ge=1, description="trainings of each point")
-    instances: int = Field(default=1000, ge=10, description="that a student is judged on")
+    instances: int = Field(default=1000, ge=10, description="test instances of each K")
     mlp: Side = Side()
     gnn: Side = Side()
 
@@ -81,6 +77,49 @@ def find_figure(name: str) -> SeedFigure:
     if name not in FIGURES:
         raise InputError(f"figure {name!r}: there are {', '.join(FIGURES)}")
     return FIGURES[name]
+
+
+class RunResult(ResultModel):
+    """The result of one training, which figures share."""
+
+    config: TrainConfig
+    instances: int = Field(description="test instances")
+    sum_rate: float = Field(description="mean sum rate on the test instances [bit/s/Hz]")
+    sum_rate_scheduled: float = Field(description="the same with powers rounded to on or off [bit/s/Hz]")
+    curve: tuple[tuple[float, float], ...] = Field(
+        description="epochs (instances where there are no samples) and mean sum rate [bit/s/Hz] during training"
+    )
+
+
+class FigureRow(ResultModel):
+    """One method at one value of the swept quantity."""
+
+    at: int = Field(description="value of the swept quantity")
+    k: int = Field(description="number of links")
+    samples: int | None = Field(description="training samples; null: new ones every step")
+    method: str = Field(description="way of training")
+    seed_paper: float | None = Field(description="the paper's sum rate [bit/s/Hz]; null where it has none")
+    sum_rate: SeedInterval = Field(description="mean sum rate over seeds [bit/s/Hz]")
+    sum_rate_scheduled: SeedInterval = Field(description="the same with powers rounded to on or off [bit/s/Hz]")
+    curves: tuple[tuple[tuple[float, float], ...], ...] | None = Field(
+        description="learning curve of each seed; null unless the figure shows epochs"
+    )
+
+
+class FigureResults(ResultFile):
+    """The content of ``figure-NAME.json``: a figure of the paper, trained again."""
+
+    kind: Literal["resource-figure"] = "resource-figure"
+    version: Literal[1] = 1
+    figure: str = Field(description="name of the figure in the paper")
+    title: str = Field(description="what it shows")
+    swept: Literal["links", "samples", "epochs"] = Field(description="quantity on its horizontal axis")
+    reinforcement: bool = Field(description="whether the students learn by reinforcement")
+    study: StudyConfig = Field(description="size of the study, and settings of its trainings")
+    classical: dict[int, dict[str, float]] = Field(
+        description="mean sum rate of algorithms [bit/s/Hz], by number of links and name"
+    )
+    rows: tuple[FigureRow, ...] = Field(description="one row for each value and method")
 
 
 @dataclass(frozen=True)
@@ -144,54 +183,55 @@ def _rate(student: Student, given: Channels, scheduled: bool = False) -> float:
 
 
 def _train(run: _Run) -> None:
-    """Train, judge now and then, and write the result."""
+    """Train, test at regular steps, and write the result."""
     torch.set_num_threads(1)
     given = _test(run.config.links[0], run.instances)
     curve: list[tuple[float, float]] = []
     every = max(1, run.config.steps // _CURVE_POINTS)
     per_epoch = run.config.samples or 1
 
-    def judge(step: int, student: Student) -> None:
+    def test(step: int, student: Student) -> None:
         if step % every == 0 or step == run.config.steps:
             curve.append((round(step * run.config.batch / per_epoch, 2), round(_rate(student, given), 4)))
 
-    student = train(run.config, run.seed, on_step=judge)
-    result = {
-        "config": run.config.model_dump(mode="json"),
-        "instances": run.instances,
-        "sum_rate": curve[-1][1],
-        "sum_rate_scheduled": round(_rate(student, given, scheduled=True), 4),
-        "curve": curve,
-    }
+    student = train(run.config, run.seed, on_step=test)
+    result = RunResult(
+        config=run.config,
+        instances=run.instances,
+        sum_rate=curve[-1][1],
+        sum_rate_scheduled=round(_rate(student, given, scheduled=True), 4),
+        curve=tuple(curve),
+    )
     with replacing(run.path) as partial:
-        partial.write_text(json.dumps(result) + "\n")
+        partial.write_text(result.model_dump_json() + "\n")
 
 
-def _result(run: _Run) -> dict[str, Any]:
-    """A result that is there.
+def _result(run: _Run) -> RunResult:
+    """A result that exists.
 
     Raises:
         InputError: it is damaged, or of another study.
     """
     try:
-        found: dict[str, Any] = json.loads(run.path.read_text())
-        same = found["config"] == run.config.model_dump(mode="json") and found["instances"] == run.instances
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run.path}: not a result: {error}; remove it, and it is done again") from None
-    if not same:
+        found = RunResult.model_validate_json(run.path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{run.path}: {error.strerror or error}") from None
+    except ValidationError as error:
+        raise InputError(f"{run.path}: not a result: {first_error(error)}; remove it, and it is done again") from None
+    if (found.config, found.instances) != (run.config, run.instances):
         raise InputError(f"{run.path}: of another study; take another --out")
     return found
 
 
-def reproduce(study: StudyConfig, name: str, out: Path, bar: Bar, workers: int = 1) -> dict[str, Any]:
-    """Train what a figure of the paper needs and is not there yet, and set it beside the paper's values.
+def reproduce(study: StudyConfig, name: str, out: Path, bar: Bar, workers: int = 1) -> FigureResults:
+    """Train what a figure of the paper needs and ``out`` does not have yet, and compare it with the paper's values.
 
     Args:
-        study: how much.
+        study: size of the study, and settings of its trainings.
         name: of the figure, such as ``4b``.
-        out: directory of results; an interrupted run goes on where it was.
+        out: directory of results; an interrupted study continues.
         bar: for the progress of trainings.
-        workers: trainings at once (`distila.training.learning.fan_out`).
+        workers: number of trainings at once (`distila.training.learning.fan_out`).
 
     Raises:
         InputError: there is no such figure, or ``out`` holds another study.
@@ -205,41 +245,33 @@ def reproduce(study: StudyConfig, name: str, out: Path, bar: Bar, workers: int =
         for at in figure.values
         for method in methods
     }
-    every = [run for group in runs.values() for run in group]
-    missing = [run for run in every if not run.path.is_file()]
-    with bar(f"figure {name}", "trainings") as progress:
-        progress(len(every) - len(missing), len(every))
-        for done, _ in enumerate(fan_out(_train, missing, workers), start=len(every) - len(missing) + 1):
-            progress(done, len(every))
+    run_missing(f"figure {name}", _train, [run for group in runs.values() for run in group], bar, workers)
     classical = {links: _classical(links, study.instances) for links in sorted({links for links, _ in points})}
     rows = []
     for at in figure.values:
         links, samples = _point(figure, at)
         for method in methods:
             results = [_result(run) for run in runs[at, method]]
-            seed_value = dict(zip(METHODS, figure.values[at], strict=True)).get(method)
-            rows.append(
-                {
-                    "at": at,
-                    "k": links,
-                    "samples": samples or None,
-                    "method": method,
-                    "seed_paper": seed_value,
-                    "sum_rate": interval([result["sum_rate"] for result in results]),
-                    "sum_rate_scheduled": interval([result["sum_rate_scheduled"] for result in results]),
-                    "curves": [result["curve"] for result in results] if figure.swept == "epochs" else None,
-                }
+            row = FigureRow(
+                at=at,
+                k=links,
+                samples=samples or None,
+                method=method,
+                seed_paper=dict(zip(METHODS, figure.values[at], strict=True)).get(method),
+                sum_rate=interval([result.sum_rate for result in results]),
+                sum_rate_scheduled=interval([result.sum_rate_scheduled for result in results]),
+                curves=tuple(result.curve for result in results) if figure.swept == "epochs" else None,
             )
-    return {
-        "kind": "resource-figure",
-        "figure": name,
-        "title": figure.title,
-        "swept": figure.swept,
-        "reinforcement": figure.reinforcement,
-        "study": study.model_dump(mode="json"),
-        "classical": classical,
-        "rows": rows,
-    }
+            rows.append(row)
+    return FigureResults(
+        figure=name,
+        title=figure.title,
+        swept=figure.swept,
+        reinforcement=figure.reinforcement,
+        study=study,
+        classical=classical,
+        rows=tuple(rows),
+    )
 
 
 def _point(figure: SeedFigure, at: int) -> tuple[int, int]:

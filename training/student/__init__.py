@@ -1,1 +1,1 @@
-"""The student that ships: trained, distilled, judged by its own benchmark, and only then packed."""
+"""The student that ships: its recipe, build, gates and model card, and the search for its size."""

@@ -1,14 +1,17 @@
-"""From nothing to a bundle: teacher, student, benchmark, judgement. Each step goes on where it was interrupted."""
+"""Builds the student that ships: teacher, student, benchmark, gates, bundle. An interrupted build continues."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
@@ -17,18 +20,18 @@ from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
 from distila.training.sim.scenario import families, find_scenario
-from distila.training.student.card import write_card
+from distila.training.student.card import CARD_FILE, write_card
 from distila.training.student.gates import failures
 from distila.training.student.recipe import Recipe
 from distila.training.teachers.privileged import PrivilegedObjective, load_privileged
 from distila.xapp.errors import InputError
+from distila.xapp.policy.benchmark_figures import BenchmarkRun, FamilyFigures, run_name, timing_title
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
+from distila.xapp.result_file import ResultFile
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
 BUNDLE: Final = "bundle"
-REAL_TIME: Final = "own E2 timing"
-"""Name of the benchmark in which every family has the E2 timing that its file says."""
 
 Bar = Callable[[str, str], AbstractContextManager[Progress]]
 """A progress bar: what is done, in which units."""
@@ -36,15 +39,26 @@ Bar = Callable[[str, str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Built:
-    """What came out."""
+    """The result of a build."""
 
     bundle: Bundle
     teacher: Path
-    """file of its network"""
-    benchmarks: dict[str, dict[str, Any]]
-    """contents of results.json"""
+    """file of the teacher's network"""
+    benchmarks: dict[str, BenchmarkResults]
+    """results by name of the run, see `distila.xapp.policy.benchmark_figures.run_name`"""
     failures: list[str]
-    """why it must not ship; empty: it may"""
+    """gates that the student does not pass; empty: it may ship"""
+
+
+class BuildSummary(ResultFile):
+    """What ``distila student build --json`` prints."""
+
+    kind: Literal["student-build"] = "student-build"
+    version: Literal[1] = 1
+    bundle: str = Field(description="directory of the bundle")
+    failures: tuple[str, ...] = Field(description="gates that the student does not pass, a line each")
+    installed: bool = Field(description="whether bundle and teacher were copied to where distila ships them")
+    benchmark: dict[str, BenchmarkRun] = Field(description="runs of the benchmark by name, as in the manifest")
 
 
 def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, cache: Path | None = None) -> Built:
@@ -52,10 +66,10 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
 
     Args:
         recipe: what to do.
-        out: directory; what is there already of the same recipe is not done again.
+        out: directory; steps of the same recipe that it already holds are not repeated.
         bar: for the progress of each step.
-        workers: that episodes of training are collected on (`distila.training.learning.fan_out`).
-        jobs: processes of the benchmark.
+        workers: number of workers that collect training episodes (`distila.training.learning.fan_out`).
+        jobs: number of processes of the benchmark.
         cache: directory of fading banks; None: the user's.
 
     Raises:
@@ -65,29 +79,37 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     network, training = _student(recipe, out / STUDENT, teacher, bar, workers, cache)
     training |= {"recipe": recipe.model_dump(mode="json")}
     about: dict[str, Any] = {"name": recipe.name, "version": recipe.version, "description": recipe.description}
-    # The very weights that are judged; figures are added once there are any.
-    trial = _trial(network, out / "trial", {**about, "training": training})
+    graph = onnx_graph(network)
+    # The benchmark runs the very graph that ships; the manifest gets the figures afterwards.
+    trial = _trial(network, graph, out / "trial", {**about, "training": training})
     benchmarks = _benchmarks(recipe, out, trial, teacher, bar, jobs, cache)
-    failed = failures(recipe.gates, len(onnx_graph(network)), benchmarks, STUDENT)
+    failed = failures(recipe.gates, len(graph), benchmarks.values(), STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
-    bundle = export_bundle(network, out / BUNDLE, training=training, benchmark=figures, **about)
-    write_card(out / BUNDLE / "card.md", recipe, bundle, benchmarks, failed)
+    bundle = export_bundle(network, out / BUNDLE, training=training, benchmark=figures, graph=graph, **about)
+    write_card(out / BUNDLE / CARD_FILE, recipe, bundle, benchmarks.values(), failed)
     return Built(bundle, teacher, benchmarks, failed)
 
 
-def summary(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of a benchmark: the student's figures in each family, and its averages."""
-    found = {}
-    for family, figures in results["families"].items():
-        ours = figures["policies"][STUDENT]
-        found[family] = {
-            "gain [%]": ours["gain_vs_olla_pct"],
-            "BLER": ours["first_tx_bler"],
-            "given up": ours["residual_bler"],
-        }
-    settings = {name: results["settings"][name] for name in ("links", "duration_ms", "seeds", "split")}
-    averages = {f"mean gain [%], {group}": entry["policies"][STUDENT] for group, entry in results["averages"].items()}
-    return {**settings, **averages, "families": found}
+def summary(results: BenchmarkResults) -> BenchmarkRun:
+    """The part of a benchmark that goes into the student's manifest: its figures in each family, and its averages."""
+    settings = results.settings
+    return BenchmarkRun(
+        links=settings.links,
+        duration_ms=settings.duration_ms,
+        seeds=settings.seeds,
+        split=settings.split,
+        e2_period_ms=settings.e2_period_ms,
+        e2_delay_ms=settings.e2_delay_ms,
+        averages={group: average.policies[STUDENT] for group, average in results.averages.items()},
+        families={
+            name: FamilyFigures(
+                gain_vs_olla_pct=family.policies[STUDENT].gain_vs_olla_pct,
+                first_tx_bler=family.policies[STUDENT].first_tx_bler,
+                residual_bler=family.policies[STUDENT].residual_bler,
+            )
+            for name, family in results.families.items()
+        },
+    )
 
 
 def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | None) -> Path:
@@ -141,45 +163,47 @@ def distilled(
         )
 
 
-def _trial(network: Network, path: Path, about: dict[str, Any]) -> Bundle:
-    """The bundle without figures; one of the same weights is kept, as results belong to it, its latency included."""
+def _trial(network: Network, graph: bytes, path: Path, about: dict[str, Any]) -> Bundle:
+    """The bundle without figures; one with the same graph is kept, because the results belong to it."""
     if (path / MANIFEST_FILE).is_file():
         found = load_bundle(path)
-        if found.digest == hashlib.sha256(onnx_graph(network)).hexdigest():
+        if found.digest == hashlib.sha256(graph).hexdigest():
             return found
-    return export_bundle(network, path, **about)
+    return export_bundle(network, path, graph=graph, **about)
 
 
 def _benchmarks(
     recipe: Recipe, out: Path, student: Bundle, teacher: Path, bar: Bar, jobs: int, cache: Path | None
-) -> dict[str, dict[str, Any]]:
-    sizes = recipe.benchmark
-    names = list(families()) if sizes.scenarios == "all" else list(sizes.scenarios)
+) -> dict[str, BenchmarkResults]:
+    evaluation = recipe.benchmark
+    names = list(families()) if evaluation.scenarios == "all" else list(evaluation.scenarios)
     policies = [_named(STUDENT, str(student.path)), _named(TEACHER, str(teacher))]
-    policies += [parse_policy(peer) for peer in sizes.peers]
+    policies += [parse_policy(peer) for peer in evaluation.peers]
     everything = Benchmark(
         policies=tuple(policies),
         scenarios=tuple(find_scenario(name) for name in names),
-        sizes=sizes.of_a_run,
-        seeds=tuple(range(sizes.seeds)),
+        sizes=evaluation.of_a_run,
+        seeds=tuple(range(evaluation.seeds)),
         cache=cache,
     )
-    runs = {REAL_TIME: everything}
+    runs = [everything]
     five = tuple(scenario for scenario in everything.scenarios if scenario.name in FIVE)
-    for period_ms in sizes.near_rt_periods_ms if five else ():
-        runs[f"E2 period {period_ms:g} ms"] = replace(
+    for period_ms in evaluation.near_rt_periods_ms if five else ():
+        at_period = replace(
             everything,
             policies=tuple(policies[:2]),
             scenarios=five,
             sweep_periods_ms=(),
             e2_period_ms=period_ms,
-            e2_delay_ms=sizes.near_rt_delay_ms,
+            e2_delay_ms=evaluation.near_rt_delay_ms,
         )
+        runs.append(at_period)
     found = {}
-    for name, benchmark in runs.items():
-        folder = out / "benchmark" / name.replace(" ", "-")
-        with bar(f"{name}: fading banks", "banks") as on_bank, bar(f"benchmark, {name}", "runs") as on_episode:
-            found[name] = run_benchmark(benchmark, folder, jobs, on_bank, on_episode)
+    for benchmark in runs:
+        name = run_name(benchmark.e2_period_ms)
+        title = timing_title(benchmark.e2_period_ms, None)
+        with bar(f"{title}: fading banks", "banks") as on_bank, bar(f"benchmark, {title}", "runs") as on_episode:
+            found[name] = run_benchmark(benchmark, out / "benchmark" / name, jobs, on_bank, on_episode)
     return found
 
 

@@ -1,31 +1,35 @@
-"""The model card: what a policy was made from, how good it is and where it is not, on one page of Markdown."""
+"""The model card: how a policy was made, how good it is, and its limits, on one page of Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from distila.replay.atomic_file import replacing
+from distila.training.benchmark.results import BenchmarkResults
 from distila.training.student.recipe import Recipe
+from distila.xapp.policy.benchmark_figures import group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import Bundle
+
+CARD_FILE: Final = "card.md"
 
 
 def write_card(
     path: Path,
     recipe: Recipe,
     bundle: Bundle,
-    benchmarks: Mapping[str, Mapping[str, Any]],
+    benchmarks: Iterable[BenchmarkResults],
     failed: Sequence[str],
 ) -> None:
     """Write the card.
 
     Args:
-        path: of the Markdown file.
+        path: the Markdown file.
         recipe: by which the policy was made.
         bundle: the policy.
-        benchmarks: contents of results.json by what was run.
-        failed: what did not pass.
+        benchmarks: results of the benchmark, one for each E2 timing.
+        failed: gates that the policy did not pass, see `distila.training.student.gates`.
     """
-    text = "\n".join([*_head(recipe, bundle), *_judgement(failed), *_tables(benchmarks), *_making(recipe, bundle), ""])
+    text = "\n".join([*_head(recipe, bundle), *_verdict(failed), *_tables(benchmarks), *_making(recipe, bundle), ""])
     with replacing(path) as partial:
         partial.write_text(text)
 
@@ -48,49 +52,46 @@ def _head(recipe: Recipe, bundle: Bundle) -> list[str]:
         f"| size | {bundle.graph_bytes} bytes |",
         f"| one `session.run`, 1 UE | p50 {latency.get('1_ue_p50')} us, p99 {latency.get('1_ue_p99')} us |",
         f"| one `session.run`, 100 UEs | p50 {latency.get('100_ue_p50')} us, p99 {latency.get('100_ue_p99')} us |",
-        f"| reads | {len(manifest.columns)} report columns, any of them may be missing |",
+        f"| inputs | {len(manifest.columns)} report columns, each of which may be missing |",
         f"| memory per UE | {manifest.state_size} numbers |",
-        f"| answers | {actions} |",
+        f"| actions | {actions} |",
         f"| MCS tables (TS 38.214) | {', '.join(map(str, manifest.mcs_tables))} |",
         "",
     ]
 
 
-def _judgement(failed: Sequence[str]) -> list[str]:
+def _verdict(failed: Sequence[str]) -> list[str]:
     if not failed:
-        return ["It passed its benchmark.", ""]
-    return ["**It did not pass its benchmark and must not be shipped:**", "", *(f"- {line}" for line in failed), ""]
+        return ["The policy passed its benchmark.", ""]
+    return ["**The policy did not pass its benchmark and must not ship:**", "", *(f"- {line}" for line in failed), ""]
 
 
-def _tables(benchmarks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _tables(benchmarks: Iterable[BenchmarkResults]) -> list[str]:
     lines = ["## Figures", ""]
-    lines += ["Gain in goodput over tuned OLLA in the DU [%] with its 95 % interval, on test seeds; † not in training."]
-    for run, results in benchmarks.items():
-        settings = results["settings"]
-        size = f"{settings['links']} links of {settings['duration_ms'] / 1000:g} s, {len(settings['seeds'])} seeds"
-        policies = [name for name in next(iter(results["families"].values()))["policies"] if name != "olla"]
-        lines += ["", f"### {run} ({size})", ""]
-        lines += [f"| family | {' | '.join(policies)} | BLER / OLLA's | given up / OLLA's |"]
+    lines += [
+        "Gain in goodput over tuned OLLA in the DU [%] with its 95 % interval, on test seeds. A dagger (†) marks"
+        " families that are not in training. The last two columns show the policy's figure and OLLA's.",
+    ]
+    for results in benchmarks:
+        settings = results.settings
+        size = f"{settings.links} links of {settings.duration_ms / 1000:g} s, {len(settings.seeds)} seeds"
+        title = timing_title(settings.e2_period_ms, settings.e2_delay_ms)
+        reference = settings.reference
+        policies = [name for name in next(iter(results.families.values())).policies if name != reference]
+        lines += ["", f"### {title[0].upper()}{title[1:]} ({size})", ""]
+        lines += [f"| family | {' | '.join(policies)} | first-tx BLER / OLLA | residual BLER / OLLA |"]
         lines += ["|---" * (len(policies) + 3) + "|"]
-        for family, figures in results["families"].items():
-            entries = figures["policies"]
-            cells = [_gain(entries[name]["gain_vs_olla_pct"]) for name in policies]
-            ours, theirs = entries[policies[0]], entries["olla"]
-            bler = f"{ours['first_tx_bler']:.2f} / {theirs['first_tx_bler']:.2f}"
-            lost = f"{ours['residual_bler']:.1e} / {theirs['residual_bler']:.1e}"
-            mark = " †" if figures["unseen"] else ""
-            lines += [f"| `{family}`{mark} | {' | '.join(cells)} | {bler} | {lost} |"]
-        for group, entry in results["averages"].items():
-            cells = [_gain(entry["policies"][name]) for name in policies]
-            lines += [f"| *mean, {group}* | {' | '.join(cells)} | | |"]
+        for name, family in results.families.items():
+            cells = [interval_text(family.policies[policy].gain_vs_olla_pct) for policy in policies]
+            ours, theirs = family.policies[policies[0]], family.policies[reference]
+            first = " / ".join("-" if x is None else f"{x:.2f}" for x in (ours.first_tx_bler, theirs.first_tx_bler))
+            lost = " / ".join("-" if x is None else f"{x:.1e}" for x in (ours.residual_bler, theirs.residual_bler))
+            mark = " †" if family.unseen else ""
+            lines += [f"| `{name}`{mark} | {' | '.join(cells)} | {first} | {lost} |"]
+        for group, average in results.averages.items():
+            cells = [interval_text(average.policies[policy]) for policy in policies]
+            lines += [f"| *mean over {group_title(group)}* | {' | '.join(cells)} | | |"]
     return [*lines, ""]
-
-
-def _gain(gain: Mapping[str, Any]) -> str:
-    low, high = gain["ci95"]
-    if gain["mean"] is None or low is None or high is None:
-        return "-"
-    return f"{gain['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _making(recipe: Recipe, bundle: Bundle) -> list[str]:
@@ -100,16 +101,16 @@ def _making(recipe: Recipe, bundle: Bundle) -> list[str]:
     return [
         "## How it was made",
         "",
-        f"`distila student build --recipe {recipe.name}`: a privileged teacher (configuration `{recipe.teacher}`), "
-        f"distilled (configuration `{recipe.student}`) into hidden layers {network['hidden']} over "
-        f"{config['episodes']} episodes of {config['links']} links and {config['slots']} slots of {scenarios}; driver: "
-        f"{config['driver']}.",
+        f"`distila student build --recipe {recipe.name}` trains a privileged teacher (configuration "
+        f"`{recipe.teacher}`) and distils it (configuration `{recipe.student}`) into a network with hidden layers "
+        f"{network['hidden']}, over {config['episodes']} episodes of {config['links']} links and "
+        f"{config['slots']} slots. The {config['driver']} chooses the MCS in these episodes. Scenarios: {scenarios}.",
         "",
         "## Limits",
         "",
-        "- Trained and measured in simulation (docs/simulator.md): its error-rate curves, HARQ combining and channels "
-        "are models. Try it in shadow or on a small share of UEs first.",
-        "- It aims at goodput, and lets first transmissions fail more often than OLLA does where a retransmission "
-        "costs less than caution; latency-critical slices are not what it was made for.",
-        "- MCS and CQI tables, carriers and numerologies beyond those above were not tried.",
+        "- The policy was trained and measured in simulation (docs/simulator.md), where BLER curves, HARQ combining "
+        "and channels are models. Try it in shadow mode or on a small share of UEs first.",
+        "- The policy maximises goodput. Its first transmissions fail more often than OLLA's where a retransmission "
+        "costs less than a lower MCS, so it is not meant for latency-critical slices.",
+        "- Other MCS tables, CQI tables, carriers and numerologies than those above were not tested.",
     ]

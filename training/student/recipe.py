@@ -1,51 +1,37 @@
-"""What a shipped student is made by: a recipe, checked in, so that anybody can make it again."""
+"""Recipes for a student that ships: checked in, so that anybody can make it again."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distila.training.benchmark.episode import Sizes
+from distila.training.benchmark.sizes import SeededSizes
 from distila.training.learning.config_file import load_config
 
 
-class BenchmarkSizes(BaseModel):
-    """How long it is judged, on test seeds."""
+class Evaluation(SeededSizes):
+    """The benchmark that a student goes through."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scenarios: Literal["all"] | tuple[str, ...] = Field(default="all", description="families")
-    links: int = Field(default=256, ge=8)
-    duration_ms: float = Field(default=3000, gt=250)
-    seeds: int = Field(default=3, ge=1)
-    bank_rows: int = Field(default=64, ge=1)
-    bank_slots: int = Field(default=4096, ge=1)
-    peers: tuple[str, ...] = Field(default=("salad", "thompson", "genie"), description="shown beside it")
+    links: int = Field(default=256, ge=8, description="links per family and seed")
+    duration_ms: float = Field(default=3000, gt=250, description="simulated time [ms], warm-up included")
+    seeds: int = Field(default=3, ge=1, description="number of seeds")
+    scenarios: Literal["all"] | tuple[str, ...] = Field(default="all", description="families, or all that ship")
+    peers: tuple[str, ...] = Field(default=("salad", "thompson", "genie"), description="policies to compare with")
     near_rt_periods_ms: tuple[float, ...] = Field(
-        default=(10, 20, 100), description="E2 periods at which the five families are run once more"
+        default=(10, 20, 100), description="E2 periods at which the five families are run once more [ms]"
     )
-    near_rt_delay_ms: float = Field(default=5, ge=0)
-
-    @property
-    def of_a_run(self) -> Sizes:
-        """What the benchmark takes."""
-        return Sizes(
-            links=self.links, duration_ms=self.duration_ms, bank_rows=self.bank_rows, bank_slots=self.bank_slots
-        )
+    near_rt_delay_ms: float = Field(default=5, ge=0, description="E2 delay in these runs [ms]")
 
 
 class Gates(BaseModel):
-    """What it must pass to ship."""
+    """Conditions for shipping a student."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    graph_bytes: int = Field(default=125_000, ge=1, description="at most; 1 Mbit")
+    graph_bytes: int = Field(default=125_000, ge=1, description="largest size of the graph [bytes]; 125 000 is 1 Mbit")
     residual_excess: float = Field(
-        default=1e-3,
-        ge=0,
-        le=1,
-        description="of residual BLER over OLLA's that is let pass, where the interval says that there is one",
+        default=1e-3, ge=0, le=1, description="largest residual BLER above OLLA's, where the difference is significant"
     )
-    never_below: bool = Field(default=True, description="nowhere significantly less goodput than OLLA")
+    never_below: bool = Field(default=True, description="whether significantly less goodput than OLLA is a failure")
 
 
 class Recipe(BaseModel):
@@ -53,13 +39,13 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern="^[a-z][a-z0-9-]*$")
-    version: str
-    description: str
+    name: str = Field(pattern="^[a-z][a-z0-9-]*$", description="name of the policy")
+    version: str = Field(description="version of the policy")
+    description: str = Field(description="one or two sentences for the manifest and the model card")
     teacher: str = Field(description="configuration of the privileged teacher: a file, or the name of one that ships")
-    student: str = Field(description="configuration of the distillation: the same")
-    benchmark: BenchmarkSizes = BenchmarkSizes()
-    gates: Gates = Gates()
+    student: str = Field(description="configuration of the distillation: a file, or the name of one that ships")
+    benchmark: Evaluation = Field(default=Evaluation(), description="how the student is evaluated, on test seeds")
+    gates: Gates = Field(default=Gates(), description="what it must pass")
 
 
 def load_recipe(name: str) -> Recipe:

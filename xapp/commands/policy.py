@@ -1,7 +1,6 @@
 """`distila policy`: look at a policy bundle, and check it."""
 
 import sys
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import typer
 
 from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.errors import InputError
+from distila.xapp.policy.benchmark_figures import BenchmarkRun, group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle, run_times_us
 
 app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
@@ -33,8 +33,11 @@ def info(bundle: _Bundle, json: _Json = False) -> None:
     if nested:
         rows.append([f"training: {', '.join(nested)}", "see --json"])
     print_table(f"{manifest.name} {manifest.version}: {manifest.description}", ["what", "value"], rows)
-    for name, figures in manifest.benchmark.items():
-        print_table(f"benchmark: {name}", ["what", "value"], list(_figures(figures)))
+    for run in manifest.benchmark.values():
+        title = timing_title(run.e2_period_ms, run.e2_delay_ms)
+        sizes = f"{run.links} links of {run.duration_ms / 1000:g} s, {len(run.seeds)} seeds, {run.split} split"
+        columns = ["", "gain over OLLA [%]", "first-tx BLER", "residual BLER"]
+        print_table(f"benchmark, {title}; {sizes}", columns, _figures(run))
 
 
 @app.command()
@@ -66,16 +69,16 @@ def check(
     print_table(f"{loaded.path}", ["check", "result"], rows)
 
 
-def _figures(value: Any, name: str = "") -> Iterator[list[str]]:
-    """Rows of a manifest's figures, whatever their shape; a mean with its interval takes one row."""
-    if isinstance(value, dict) and {"mean", "ci95"} <= value.keys():
-        low, high = value["ci95"]
-        yield [name, f"{value['mean']:+.1f} ({low:+.1f} to {high:+.1f})" if None not in (low, high) else "-"]
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _figures(inner, f"{name}, {key}" if name else str(key))
-    else:
-        yield [name, str(value)]
+def _figures(run: BenchmarkRun) -> list[list[str]]:
+    """Rows of a run: the mean gains over groups of families, then each family."""
+    rows = [
+        [f"mean over {group_title(group)}", interval_text(average), "", ""] for group, average in run.averages.items()
+    ]
+    for name, figures in run.families.items():
+        bler = "-" if figures.first_tx_bler is None else f"{figures.first_tx_bler:.2f}"
+        residual = "-" if figures.residual_bler is None else f"{figures.residual_bler:.1e}"
+        rows.append([name, interval_text(figures.gain_vs_olla_pct), bler, residual])
+    return rows
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -36,13 +37,39 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout; the first column is text, the others are figures."""
+    """A table on stdout; the first column is text, the others are figures.
+
+    Where the terminal is too narrow for the names in the first column, each row becomes a paragraph: nothing is cut.
+    """
+    figures_wrap = len(columns) <= 3
+    if not figures_wrap and _narrowest(columns, rows) > stdout.width:
+        _print_paragraphs(title, columns, rows)
+        return
     # Without lines and with little space between columns nine of them fit a terminal of 80 characters.
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index > 0 and len(columns) > 3)
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        table.add_column(column, justify=justify, no_wrap=index > 0 and not figures_wrap, overflow="fold")
     for row in rows:
         table.add_row(*row)
     stdout.print(table)
+
+
+def _narrowest(columns: list[str], rows: list[list[str]]) -> int:
+    """Width in characters of a table whose first column is as narrow as its longest word."""
+    names, *figures = zip(columns, *rows, strict=True)
+    words = [word for name in names for word in name.split()]
+    return max(map(len, words), default=0) + sum(
+        2 + max(len(line) for cell in column for line in cell.splitlines() or [""]) for column in figures
+    )
+
+
+def _print_paragraphs(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    stdout.print(title, style="bold")
+    for name, *cells in rows:
+        stdout.print(f"  {name}", soft_wrap=True)
+        figures = [" ".join(f"{column} {cell}".split()) for column, cell in zip(columns[1:], cells, strict=True)]
+        stdout.print(Padding("; ".join(figures), (0, 0, 0, 4)))
+    stdout.print()

@@ -24,6 +24,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +38,7 @@ from distila.xapp.errors import InputError, first_error, one_line
 from distila.xapp.kpi.observations import UNITS
 from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.policy.benchmark_figures import BenchmarkRun, PolicyBenchmark
 from distila.xapp.policy.columns import Layout
 
 CONTRACT: Final = "distila-policy/1"
@@ -95,7 +97,7 @@ class Manifest(BaseModel):
     mcs_tables: list[Literal[1, 2, 3]] = Field(min_length=1, description="MCS tables (TS 38.214) it was made for")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of policy.onnx")
     training: dict[str, Any] = Field(description="how it was made: configuration, commit, seed")
-    benchmark: dict[str, Any] = Field(default_factory=dict, description="measured figures")
+    benchmark: PolicyBenchmark = Field(default_factory=dict, description="runs of the benchmark by name")
     latency_us: dict[str, float] = Field(default_factory=dict, description="measured session.run times")
     golden: Golden
 
@@ -223,7 +225,7 @@ def write_bundle(
     golden_report: Float32Array,
     golden_state: Float32Array,
     description: str = "",
-    benchmark: dict[str, Any] | None = None,
+    benchmark: Mapping[str, BenchmarkRun] | None = None,
     latency_us: dict[str, float] | None = None,
 ) -> Bundle:
     """Write a bundle and read it back; nothing is left behind unless the whole of it loads.
@@ -253,7 +255,7 @@ def write_bundle(
             mcs_tables=mcs_tables,
             sha256=hashlib.sha256(graph).hexdigest(),
             training=training,
-            benchmark=benchmark or {},
+            benchmark=dict(benchmark or {}),
             latency_us=latency_us or {},
             golden=Golden(report=[], state=[], score=[], action=[], next_state=[]),
         )

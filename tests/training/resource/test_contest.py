@@ -9,8 +9,7 @@ import yaml
 
 from distila.training.resource import study as study_module
 from distila.training.resource.algorithms.wmmse import all_ones, wmmse
-from distila.training.resource.bench import Point, _bound, load_bench, run_bench
-from distila.training.resource.figures import (
+from distila.training.resource.charts import (
     family,
     figure_table,
     markdown,
@@ -18,11 +17,12 @@ from distila.training.resource.figures import (
     write_quality_time,
     write_times,
 )
+from distila.training.resource.contest import ContestRow, MlpTime, Point, WmmseShare, _bound, load_bench, run_bench
 from distila.training.resource.problems import rayleigh, sum_rate
 from distila.training.resource.seed_paper import FIGURES, METHODS
 from distila.training.resource.store import load_students, shipped
 from distila.training.resource.students import UnrolledGnnConfig, make_student
-from distila.training.resource.study import STRONG, StudyConfig, find_figure, load_study, reproduce
+from distila.training.resource.study import STRONG, RunResult, StudyConfig, find_figure, load_study, reproduce
 from distila.training.resource.train_config import load_train_config
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
@@ -54,23 +54,23 @@ def test_more_candidates_and_flips_are_no_worse(student):
     def rate(point):
         return sum_rate(given, point.power(student, given, generator(1))).squeeze(1)
 
-    one = rate(Point(1))
-    assert bool((rate(Point(8)) >= one - 1e-5).all())
-    scheduled = rate(Point(8, scheduled=True))
-    assert bool((rate(Point(8, scheduled=True, flips=8)) >= scheduled - 1e-4).all())
+    one = rate(Point())
+    assert bool((rate(Point(starts=8)) >= one - 1e-5).all())
+    scheduled = rate(Point(starts=8, scheduled=True))
+    assert bool((rate(Point(starts=8, scheduled=True, flips=8)) >= scheduled - 1e-4).all())
 
 
 def test_a_point_gives_one_power_and_on_off_is_on_off(student):
     given = rayleigh(6, 5, 10.0, generator())
-    assert Point(4).power(student, given, generator()).shape == (6, 1, 5)
-    assert set(Point(4, scheduled=True).power(student, given, generator()).unique().tolist()) <= {0.0, 1.0}
-    assert [Point(1).name, Point(16, True, 3).name] == ["x1", "x16 on-off +3"]
+    assert Point(starts=4).power(student, given, generator()).shape == (6, 1, 5)
+    assert set(Point(starts=4, scheduled=True).power(student, given, generator()).unique().tolist()) <= {0.0, 1.0}
+    assert [Point().name, Point(starts=16, scheduled=True, flips=3).name] == ["x1", "x16 on-off +3"]
 
 
 def test_an_exported_student_is_as_good_as_the_one_in_pytorch(student):
     given = rayleigh(40, 7, 10.0, generator())
     for starts in (1, 4):
-        powers = [_bound(Point(starts, onnx=onnx), student)(given, generator(2)) for onnx in (False, True)]
+        powers = [_bound(Point(starts=starts, onnx=onnx), student)(given, generator(2)) for onnx in (False, True)]
         rates = [sum_rate(given, power).squeeze(1) for power in powers]
         assert powers[1].shape == (40, 1, 7)
         assert torch.allclose(*rates, atol=1e-3)
@@ -86,28 +86,31 @@ def test_rows_have_what_is_promised(tmp_path):
         "contests:\n  - setting: rayleigh-10db\n    links: [5, 8]\n    methods: [all-on, brute-force, wmmse-5]\n"
     )
     found = run_bench(load_bench(str(path)), lambda done, total: None)
-    rows = {(row["k"], row["method"]): row for row in found["rows"]}
+    rows = {(row.k, row.method): row for row in found.rows}
     assert set(rows) == {(k, method) for k in (5, 8) for method in ("wmmse", "all-on", "brute-force", "wmmse-5")}
     given = rayleigh(80, 5, 10.0, generator(2_308_075_110 + 5))
     reference = sum_rate(given, wmmse(given, all_ones(given))).mean().item()
-    assert rows[5, "wmmse"]["sum_rate"] == pytest.approx(reference, abs=1e-3)
-    assert rows[5, "wmmse"]["pct_of_wmmse"]["mean"] == 100
-    assert rows[5, "all-on"]["pct_of_wmmse"]["mean"] < 90
-    assert rows[5, "brute-force"]["pct_of_wmmse"]["min"] > 100
-    assert all(row["us_per_instance"] > 0 for row in found["rows"])
-    assert found["mlp_times"][0]["wmmse_over_mlp"] > 1
-    json.dumps(found, allow_nan=False)
+    assert rows[5, "wmmse"].sum_rate == pytest.approx(reference, abs=1e-3)
+    assert rows[5, "wmmse"].pct_of_wmmse.mean == 100
+    assert rows[5, "all-on"].pct_of_wmmse.mean < 90
+    assert rows[5, "brute-force"].pct_of_wmmse.min > 100
+    assert all(row.us_per_instance > 0 for row in found.rows)
+    assert found.mlp_times[0].wmmse_over_mlp > 1
+    assert json.loads(found.json_text())["kind"] == "resource-bench"
 
 
 def test_charts_of_the_benchmark(tmp_path):
     rows = [
-        {"setting": "rayleigh-10db", "k": k, "method": method, "us_per_instance": us, "pct_of_wmmse": {"mean": pct}}
+        ContestRow(
+            setting="rayleigh-10db", k=k, method=method, sum_rate=1.0, us_per_instance=us, times_wmmse=us / 20,
+            pct_of_wmmse=WmmseShare(mean=pct, min=pct, ci95=None, values=(pct,)), instances=100, seeds=1,
+        )
         for k in (10, 30)
         for method, us, pct in (("wmmse", 20.0, 100.0), ("wmmse-10", 2.0, 97.0), ("wmmse-best-of-100", 600.0, 105.0),
                                 ("rayleigh-10db x4", 6.0, 103.0), ("rayleigh-10db x8 on-off +3", 9.0, 104.0))
     ]  # fmt: skip
     write_quality_time(tmp_path / "curve.png", rows, "rayleigh-10db")
-    write_times(tmp_path / "times.png", [{"k": 10, "wmmse_us": 20.0, "mlp_us": 0.3}])
+    write_times(tmp_path / "times.png", [MlpTime(k=10, wmmse_us=20.0, mlp_us=0.3, wmmse_over_mlp=66.7)])
     for name in ("curve", "times"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert family("wmmse-10") == family("wmmse")
@@ -155,7 +158,7 @@ def test_every_seed_of_a_shipped_student_beats_wmmse_and_none_collapsed(name, li
     assert len(students) == 5
     assert config.links[0] == links
     for student in students.values():
-        rate = sum_rate(given, Point(16).power(student, given, generator(1))).mean()
+        rate = sum_rate(given, Point(starts=16).power(student, given, generator(1))).mean()
         assert 100 * rate / reference > at_least
 
 
@@ -174,19 +177,19 @@ def study(**settings):
 def test_a_figure_has_every_method_beside_the_papers_value(tmp_path, name):
     found = reproduce(study(), name, tmp_path, progress_bar)
     figure = FIGURES[name]
-    assert [(row["at"], row["method"]) for row in found["rows"]] == [
+    assert [(row.at, row.method) for row in found.rows] == [
         (at, method) for at in figure.values for method in (*METHODS, *STRONG)
     ]
-    for row in found["rows"]:
-        assert len(row["sum_rate"]["values"]) == 2
-        expected = dict(zip(METHODS, figure.values[row["at"]], strict=True)).get(row["method"])
-        assert row["seed_paper"] == expected
+    for row in found.rows:
+        assert len(row.sum_rate.values) == 2
+        expected = dict(zip(METHODS, figure.values[row.at], strict=True)).get(row.method)
+        assert row.seed_paper == expected
     columns, rows = figure_table(found)
     page = markdown(columns, rows)
-    assert page.count("\n") == len(found["rows"]) + 2
+    assert page.count("\n") == len(found.rows) + 2
     write_figure(tmp_path / "figure.png", found)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
-    json.dumps(found, allow_nan=False)
+    assert json.loads(found.json_text())["kind"] == "resource-figure"
 
 
 def test_a_study_goes_on_where_it_was_and_figures_share_trainings(tmp_path, monkeypatch):
@@ -207,7 +210,11 @@ def test_a_study_goes_on_where_it_was_and_figures_share_trainings(tmp_path, monk
 def test_each_method_is_trained_as_it_says(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(study_module, "_train", lambda run: seen.setdefault(run.method, run))
-    monkeypatch.setattr(study_module, "_result", lambda run: {"sum_rate": 1.0, "sum_rate_scheduled": 1.0, "curve": []})
+    monkeypatch.setattr(
+        study_module,
+        "_result",
+        lambda run: RunResult(config=run.config, instances=20, sum_rate=1, sum_rate_scheduled=1, curve=[]),
+    )
     for name, plain in (("4a", "unsupervised"), ("7", "reinforcement")):
         seen.clear()
         reproduce(study(), name, tmp_path / name, progress_bar)

@@ -13,10 +13,11 @@ import torch
 
 from distila.training import baselines
 from distila.training.baselines import BASELINES
-from distila.training.benchmark import runner
-from distila.training.benchmark.episode import Episode, EpisodePlan, Sizes
+from distila.training.benchmark import episode_pool
+from distila.training.benchmark.episode import Episode, EpisodePlan
+from distila.training.benchmark.episode_pool import banks_of, code_digest, episode_path, known_device, run_all
 from distila.training.benchmark.policies import GENIES, parse_policy
-from distila.training.benchmark.runner import banks_of, code_digest, episode_path, known_device, run_all
+from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
@@ -58,13 +59,13 @@ def plans(cache):
 @pytest.fixture
 def ran(monkeypatch):
     """Names of the policies that were run, in order."""
-    names, real = [], runner.run_episode
+    names, real = [], episode_pool.run_episode
 
     def run_episode(plan):
         names.append(plan.policy.name)
         return real(plan)
 
-    monkeypatch.setattr(runner, "run_episode", run_episode)
+    monkeypatch.setattr(episode_pool, "run_episode", run_episode)
     return names
 
 
@@ -126,14 +127,14 @@ def test_so_does_another_error_rate_model(monkeypatch):
 
 def test_what_only_shows_results_does_not_matter(monkeypatch):
     before, real = code_digest.__wrapped__(), Path.read_bytes
-    shown = ROOT / "distila/training/benchmark/report.py"
+    shown = ROOT / "distila/training/benchmark/page.py"
     assert shown.is_file()
     monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"\nX = 1" if path == shown else b""))
     assert code_digest.__wrapped__() == before
 
 
 def test_every_plan_has_a_file_of_its_own(plans, cache):
-    others = [replace(plans[0], sizes=replace(SIZES, links=9)), a_plan("illa@xapp", cache)]
+    others = [replace(plans[0], sizes=SIZES.model_copy(update={"links": 9})), a_plan("illa@xapp", cache)]
     paths = [episode_path(Path("x"), plan, code) for plan in [*plans, *others] for code in ("this", "that")]
     assert len(set(paths)) == len(paths)
 
@@ -163,7 +164,7 @@ def test_banks_are_there_before_the_first_episode(tmp_path, monkeypatch):
     def run_episode(plan):
         raise InputError(f"{len(list((tmp_path / 'cache').iterdir()))} banks")
 
-    monkeypatch.setattr(runner, "run_episode", run_episode)
+    monkeypatch.setattr(episode_pool, "run_episode", run_episode)
     with pytest.raises(InputError, match="2 banks"):
         run_all([a_plan("illa", tmp_path / "cache", seed) for seed in (0, 1)], tmp_path / "out", 1)
 
@@ -173,7 +174,7 @@ def test_banks_are_there_before_the_first_episode(tmp_path, monkeypatch):
 
 def test_results_come_in_the_order_of_the_plans(plans, tmp_path):
     found = run_all(plans, tmp_path, 1)
-    assert_same(found, [runner.run_episode(plan) for plan in plans], "elapsed_s")
+    assert_same(found, [episode_pool.run_episode(plan) for plan in plans], "elapsed_s")
     assert len(stamps(tmp_path)) == len(plans)
 
 
@@ -227,15 +228,15 @@ def test_a_run_that_dies_leaves_no_half_result(plans, tmp_path, monkeypatch):
 
 def test_other_settings_and_other_code_are_other_results(plans, tmp_path, ran, monkeypatch):
     run_all(plans[:1], tmp_path, 1)
-    run_all([replace(plans[0], sizes=replace(SIZES, links=9))], tmp_path, 1)
-    monkeypatch.setattr(runner, "code_digest", lambda: "changed")
+    run_all([replace(plans[0], sizes=SIZES.model_copy(update={"links": 9}))], tmp_path, 1)
+    monkeypatch.setattr(episode_pool, "code_digest", lambda: "changed")
     run_all(plans[:1], tmp_path, 1)
     assert len(ran) == len(stamps(tmp_path)) == 3
 
 
 def test_code_that_changes_meanwhile_does_not_divide_a_run_in_two(plans, tmp_path, monkeypatch):
     digests = iter(str(number) for number in range(100))
-    monkeypatch.setattr(runner, "code_digest", lambda: next(digests))
+    monkeypatch.setattr(episode_pool, "code_digest", lambda: next(digests))
     assert len(run_all(plans, tmp_path, 1)) == len(plans)
 
 
@@ -267,7 +268,11 @@ def test_two_processes_do_the_very_same(cache, tmp_path, monkeypatch):
     if not baselines._tuned():
         pytest.skip("no settings ship yet")
     policies = ("salad:default", "thompson:default", "bler-window:default", "genie")
-    plans = [a_plan(policy, cache, seed, replace(SIZES, duration_ms=100)) for policy in policies for seed in (0, 1)]
+    plans = [
+        a_plan(policy, cache, seed, SIZES.model_copy(update={"duration_ms": 100}))
+        for policy in policies
+        for seed in (0, 1)
+    ]
     counts = []
     both = run_all(plans, tmp_path / "two", 2, on_episode=lambda *x: counts.append(x))
     assert counts[0] == (0, 8)
@@ -281,7 +286,7 @@ def test_two_processes_do_the_very_same(cache, tmp_path, monkeypatch):
 
 SLEEPERS = """
 import time
-from distila.training.benchmark.runner import _for_each
+from distila.training.benchmark.episode_pool import _for_each
 if __name__ == "__main__":
     _for_each(time.sleep, [1.0] * 2 + [300.0] * 5, 2, lambda done, total: print(done, flush=True), 0, 7)
 """

@@ -13,8 +13,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from distila.training.benchmark import charts
-from distila.training.benchmark.report import write_pngs, write_report
+from distila.training.benchmark.page import write_report
+from distila.training.benchmark.png_charts import write_pngs as write_png_charts
+from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.view import BenchmarkView, gain_of
+from distila.xapp.result_file import Estimate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MARKUP = '<script>alert("x")</script><b>&$'
@@ -69,7 +72,7 @@ def policy(name, seat, mean, low, high, bursty=False):
     return {
         "base": "out/student" if name == "student" else name,
         "seat": seat,
-        "settings": {"target": 0.1, "ends": [1, 2]},
+        "settings": {"target": 0.1, "memory": None},
         "goodput": 2 + mean / 50,
         "goodput_p5": 0.5,
         "gain_vs_olla_pct": {"mean": mean, "ci95": [low, high]},
@@ -106,7 +109,7 @@ def family(salad=(1.0, -0.5, 2.5), student=(5.0, 4.0, 6.0), unseen=False, bursty
 def results():
     return {
         "kind": "benchmark",
-        "version": 1,
+        "version": 2,
         "distila": "0.1.0",
         "quick": True,
         "settings": {"links": 256, "duration_ms": 2000.0, "seeds": [0, 1], "split": "test", "reference": "olla"},
@@ -128,18 +131,36 @@ def results():
     }
 
 
-def emptied(value, keep=("base", "seat", "reference", "settings", "unseen", "period_ms", "scenario", "speed_kmh")):
-    """The same results with null for every figure."""
-    if isinstance(value, dict):
-        return {key: inner if key in keep else emptied(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [emptied(inner) for inner in value]
-    return None
+UNDEFINED = {"mean": None, "ci95": [None, None]}
+
+
+def emptied(family):
+    """The same family with every figure undefined that may be."""
+    empty = {
+        **dict.fromkeys(("goodput", "goodput_p5", "first_tx_bler", "residual_bler", "genie_share_pct", "mean_mcs")),
+        **dict.fromkeys(("gain_vs_olla_pct", "residual_vs_olla"), UNDEFINED),
+        "file_delay_ms": None,
+        "goodput_percentiles": [None] * 21,
+        "elapsed_s": None,
+    }
+    policies = {}
+    for name, figures in family["policies"].items():
+        speeds = [{**entry, **UNDEFINED} for entry in figures["gain_by_speed"]]
+        policies[name] = {**figures, **empty, "gain_by_speed": speeds}
+    return {**family, "slot_us": None, "e2_period_ms": None, "e2_delay_ms": None, "policies": policies}
 
 
 def page_of(results, tmp_path):
-    write_report(tmp_path / "report.html", results)
+    write_report(tmp_path / "report.html", BenchmarkResults.model_validate(results))
     return Page(tmp_path / "report.html")
+
+
+def write_pngs(folder, results):
+    return write_png_charts(folder, BenchmarkResults.model_validate(results))
+
+
+def view(results):
+    return BenchmarkView.of(BenchmarkResults.model_validate(results))
 
 
 def chart(charts_of_page, key):
@@ -187,7 +208,8 @@ def test_headline_says_what_the_intervals_say(results, tmp_path):
     ],
 )
 def test_better_or_worse_only_where_the_interval_stays_clear_of_zero(ci95, verdict):
-    assert gain_of({"mean": 0.5, "ci95": ci95}).verdict == verdict
+    estimate = None if ci95 is None else Estimate(mean=0.5, ci95=ci95)
+    assert gain_of(estimate).verdict == verdict
 
 
 def test_an_interval_clear_of_zero_does_not_look_as_if_it_ended_there(results, tmp_path):
@@ -198,11 +220,14 @@ def test_an_interval_clear_of_zero_does_not_look_as_if_it_ended_there(results, t
 def test_first_sentence_counts_families_and_leaves_genies_out(results, tmp_path):
     page = page_of(results, tmp_path)
     assert (
-        "student (xApp, real-time E2) gains over olla in 2 of 3 families and loses in none; "
-        "in 1 no difference can be told." in page.text
+        "student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3 families. "
+        "It is not significantly worse in any of them. In 1 the difference is not significant." in page.text
     )
-    assert "salad (in the DU) gains over olla in none of 3 families and loses in 1;" in page.text
-    assert "genie (in the DU) gains" not in page.text
+    assert (
+        "salad (in the DU) has significantly more goodput than olla in none of 3 families and significantly less in 1."
+        in page.text
+    )
+    assert "genie (in the DU) has" not in page.text
     assert "256 links of 2 s" in page.text
 
 
@@ -216,13 +241,13 @@ def test_means_over_families_stand_below_them_each_group_once(results, tmp_path)
     plain, names = page_of(results, tmp_path), list(results["families"])
     results["averages"] = {
         "five": averages(names[:2], (5.0, 4.5, 5.5)),
-        "seen real-time": averages(names[:2], (5.0, 4.5, 5.5)),
-        "unseen slow": averages(names[1:], (None, None, None)),
+        "seen_real_time": averages(names[:2], (5.0, 4.5, 5.5)),
+        "unseen_slow": averages(names[1:], (None, None, None)),
     }
     page = page_of(results, tmp_path)
     assert len(page.headline) == len(plain.headline) + 2
-    assert "mean over the five 2 families" in page.text
-    assert "mean over unseen, slow E2 2 families" in page.text
+    assert "mean over the five families 2" in page.text
+    assert "mean over unseen families, slow E2 2" in page.text
     assert page.headline[4] == [
         "",
         "unclear:\u22120.5 %\u22121.5 to +0.5",
@@ -235,11 +260,11 @@ def test_means_over_families_stand_below_them_each_group_once(results, tmp_path)
 def test_the_verdict_has_the_mean_over_the_very_families_that_it_is_about(results, tmp_path):
     names = list(results["families"])
     results["averages"] = {"five": averages(names[:2], (9.0, 8.0, 10.0))}
-    assert "mean gain over them" not in page_of(results, tmp_path).text
-    results["averages"]["seen real-time"] = averages(reversed(names), (3.3, 2.7, 3.9))
+    assert "mean gain over" not in page_of(results, tmp_path).text
+    results["averages"]["seen_real_time"] = averages(reversed(names), (3.3, 2.7, 3.9))
     text = page_of(results, tmp_path).text
-    assert "can be told. Its mean gain over them is +3.3 % (95 % interval +2.7 to +3.9 %)." in text
-    assert "Its mean gain over them is \u22120.5 % (95 % interval \u22121.5 to +0.5 %)." in text
+    assert "not significant. Its mean gain over these families is +3.3 % (95 % interval +2.7 to +3.9 %)." in text
+    assert "Its mean gain over these families is \u22120.5 % (95 % interval \u22121.5 to +0.5 %)." in text
 
 
 @pytest.mark.parametrize(
@@ -257,7 +282,7 @@ def test_residual_bler_is_marked_where_it_is_surely_another(results, tmp_path, m
     results["families"]["one"]["policies"]["student"]["residual_vs_olla"] = {"mean": mean, "ci95": ci95}
     page = page_of(results, tmp_path)
     assert shown in re.sub(r">\s+<", "><", page.source)
-    worse = "student gives up significantly more blocks than olla in one." in page.text
+    worse = "student has a significantly higher residual BLER than olla in one." in page.text
     assert worse is bool(ci95[0] and ci95[0] > 0)
 
 
@@ -270,18 +295,18 @@ def test_another_e2_timing_than_the_families_own_is_told(results, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "pace"),
     [
-        ({"e2_period_ms": 0.5}, "real-time"),
-        ({"e2_period_ms": 1.0}, "real-time"),
+        ({"e2_period_ms": 0.5}, "real_time"),
+        ({"e2_period_ms": 1.0}, "real_time"),
         ({"e2_period_ms": 1.5}, "slow"),
         ({"e2_period_ms": 0.3, "slot_us": 125.0}, "slow"),
         ({"e2_period_ms": None}, "mixed"),
         ({"slot_us": None}, "mixed"),
-        ({"e2_delay_ms": None}, "real-time"),
+        ({"e2_delay_ms": None}, "real_time"),
     ],
 )
 def test_real_time_is_a_report_every_slot_or_two(results, changes, pace):
     results["families"]["files"].update(changes)
-    assert BenchmarkView(results).pace("files") == pace
+    assert view(results).pace("files") == pace
 
 
 def test_families_of_another_pace_of_e2_are_counted_apart(results, tmp_path):
@@ -292,12 +317,21 @@ def test_families_of_another_pace_of_e2_are_counted_apart(results, tmp_path):
         "drawn_2": family(e2_period_ms=None),
     }
     page = page_of(results, tmp_path)
-    assert "<h1>student (xApp, real-time E2) gains over olla in 2 of 3 families" in page.source
-    assert "student (xApp, slow E2) gains over olla in none of 2 families and loses in 2." in page.text
-    assert "student (xApp, E2 period \u2013) gains over olla in 2 of 2 families and loses in none." in page.text
+    assert "<h1>student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3 families" in page.source
+    assert (
+        "student (xApp, slow E2) has significantly more goodput than olla in none of 2 families "
+        "and significantly less in 2." in page.text
+    )
+    assert (
+        "student (xApp, E2 period \u2013) has significantly more goodput than olla in 2 of 2 families. It is not"
+        in page.text
+    )
     # Whatever sits in the DU does not depend on E2.
-    assert "salad (in the DU) gains over olla in none of 7 families and loses in 1;" in page.text
-    assert "matters to policies in the xApp seat only" in page.text
+    assert (
+        "salad (in the DU) has significantly more goodput than olla in none of 7 families and significantly less in 1."
+        in page.text
+    )
+    assert "affects only policies in the xApp" in page.text
     assert [row[2] for row in page.headline[8:]] == [
         "2 \u00b7 0 \u00b7 1",
         "0 \u00b7 2 \u00b7 0",
@@ -312,19 +346,19 @@ def test_each_pace_of_e2_has_its_own_best_policy(results, tmp_path):
     for entry in results["families"].values():
         entry["policies"]["patient"] = policy("patient", "xapp", *((3.0, 2.0, 4.0) if entry is slow else (0, -1, 1)))
     text = page_of(results, tmp_path).text
-    assert "student (xApp, real-time E2) gains over olla in 2 of 3 families" in text
-    assert "patient (xApp, slow E2) gains goodput over olla in slow (+3.0 %, 95 % interval +2.0 to +4.0 %)." in text
+    assert "student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3 families" in text
+    assert "patient (xApp, slow E2) has more goodput than olla in slow: +3.0 % (95 % interval +2.0 to +4.0 %)." in text
 
 
 def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
     for entry in results["families"].values():
         entry["policies"] = {"oracle" if name == "genie" else name: of for name, of in entry["policies"].items()}
         entry["policies"]["genie-like"] = policy("genie-like", "du", 30.0, 29.0, 31.0)
-    bench = BenchmarkView(results)
+    bench = view(results)
     assert [name for name in bench.policies if bench.is_genie(name)] == ["oracle"]
     page = page_of(results, tmp_path)
-    assert "genie-like (in the DU) gains over olla in 3 of 3 families" in page.text
-    assert "No real policy can know what oracle knows: a mark to compare with." in page.text
+    assert "genie-like (in the DU) has significantly more goodput than olla in 3 of 3 families" in page.text
+    assert "oracle knows the channel of the slot in advance, which no real policy can." in page.text
     assert not re.search(r"\bbound", page.text)
 
 
@@ -333,10 +367,10 @@ def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
     [
         (
             (5.0, 4.0, 6.0),
-            "student (xApp, real-time E2) gains goodput over olla in one (+5.0 %, 95 % interval +4.0 to +6.0 %).",
+            "student (xApp, real-time E2) has more goodput than olla in one: +5.0 % (95 % interval +4.0 to +6.0 %).",
         ),
-        ((-5.0, -6.0, -4.0), "student (xApp, real-time E2) loses goodput to olla in one"),
-        ((1.0, -1.0, 3.0), "No difference can be told between student (xApp, real-time E2) and olla in one"),
+        ((-5.0, -6.0, -4.0), "student (xApp, real-time E2) has less goodput than olla in one"),
+        ((1.0, -1.0, 3.0), "student (xApp, real-time E2) and olla do not differ significantly in one"),
         ((1.0, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
         ((None, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
     ],
@@ -351,15 +385,15 @@ def test_marks_unseen_families_wherever_they_are_chosen_from(results, tmp_path):
     page = page_of(results, tmp_path)
     assert page.options == ["high_mobility", "files", "new_carrier \u2020"]
     assert page.source.count('<span class="badge">unseen</span>') == 3  # headline, all figures, families
-    assert "Not in training, marked \u2020: new_carrier." in page.text
-    ticks = chart(charts.overview(BenchmarkView(results)), "gain").layout.yaxis.ticktext
+    assert "No training configuration contains the families marked \u2020: new_carrier." in page.text
+    ticks = chart(charts.overview(view(results)), "gain").layout.yaxis.ticktext
     assert ticks == ("high_mobility", "files", "new_carrier \u2020")
 
 
 def test_says_that_a_quick_run_is_not_to_be_quoted(results, tmp_path):
-    assert "A quick run" in page_of(results, tmp_path).text
+    assert "This was a quick run" in page_of(results, tmp_path).text
     results["quick"] = False
-    assert "A quick run" not in page_of(results, tmp_path).text
+    assert "This was a quick run" not in page_of(results, tmp_path).text
 
 
 def test_names_are_shown_as_text(results, tmp_path):
@@ -379,8 +413,8 @@ def test_names_are_shown_as_text(results, tmp_path):
 def test_null_is_a_dash_and_never_a_word(results, tmp_path):
     results["families"] = {name: emptied(entry) for name, entry in results["families"].items()}
     results["families"]["files"]["policies"].pop("salad")
-    results["e2_sweep"] = emptied(results["e2_sweep"])
-    results["settings"]["links"] = None
+    for point in results["e2_sweep"]["policies"]["student"]:
+        point |= UNDEFINED
     page = page_of(results, tmp_path)
     assert not NOT_A_FIGURE.search(page.text)
     assert page.headline[1] == ["\u2013bit/s/Hz", *["unknown:\u2013\u2013"] * 3]
@@ -405,15 +439,15 @@ def test_two_policies_one_family_no_sweep(results, tmp_path):
 def test_settings_that_differ_between_families_are_told_apart(results, tmp_path):
     results["families"]["files"]["policies"]["salad"]["settings"] = {"target": 0.25}
     text = page_of(results, tmp_path).text
-    assert "high_mobility, new_carrier: target = 0.1, ends = 1, 2 files: target = 0.25" in text
+    assert "high_mobility, new_carrier: target = 0.1, memory = \u2013 files: target = 0.25" in text
 
 
 def test_a_failed_write_leaves_the_old_page(results, tmp_path, monkeypatch):
-    write_report(tmp_path / "report.html", results)
+    page_of(results, tmp_path)
     before = (tmp_path / "report.html").read_bytes()
     monkeypatch.setattr("pathlib.Path.write_text", lambda self, *_: (self.write_bytes(b"half"), 1 / 0))
     with pytest.raises(ZeroDivisionError):
-        write_report(tmp_path / "report.html", results)
+        page_of(results, tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
@@ -422,7 +456,7 @@ def test_a_failed_write_leaves_the_old_page(results, tmp_path, monkeypatch):
 
 
 def test_hollow_markers_where_no_difference_can_be_told(results):
-    figure = chart(charts.overview(BenchmarkView(results)), "gain")
+    figure = chart(charts.overview(view(results)), "gain")
     symbols = {trace.name: trace.marker.symbol for trace in figure.data if trace.showlegend is False}
     hollow = {name: [symbol.endswith("-open") for symbol in symbols[name]] for name in symbols}
     assert hollow == {"salad": [True, False, True], "student": [False, False, True], "genie": [False] * 3}
@@ -430,26 +464,26 @@ def test_hollow_markers_where_no_difference_can_be_told(results):
 
 def test_shares_of_next_to_nothing_stay_off_the_axis_and_are_named(results):
     results["families"]["files"]["policies"]["student"]["genie_share_pct"] = -2000.0
-    entry = next(c for c in charts.overview(BenchmarkView(results)) if c.key == "genie")
+    entry = next(c for c in charts.overview(view(results)) if c.key == "genie")
     assert "student in files (\u22122,000 %)" in entry.caption
     assert entry.figure.layout.xaxis.range[0] > -100
 
 
 def test_one_family_is_shown_at_a_time(results):
-    for entry in charts.one_family(BenchmarkView(results)):
+    for entry in charts.one_family(view(results)):
         assert {trace.meta["choice"] for trace in entry.figure.data} == {0, 1, 2}
         assert all(trace.visible is (trace.meta["choice"] == 0) for trace in entry.figure.data)
 
 
 def test_percentiles_are_compared_with_those_of_the_reference(results):
-    quantiles = chart(charts.one_family(BenchmarkView(results)), "quantiles")
+    quantiles = chart(charts.one_family(view(results)), "quantiles")
     student = next(trace for trace in quantiles.data if trace.name == "student")
     assert list(student.x) == [5.0 * place for place in range(21)]
     assert list(student.y) == pytest.approx([5.0] * 21)
 
 
 def test_sweep_goes_up_in_period_and_leaves_out_what_is_null(results):
-    entry = charts.sweep(BenchmarkView(results))
+    entry = charts.sweep(view(results), BenchmarkResults.model_validate(results).e2_sweep)
     (trace,) = entry.figure.data
     assert entry.figure.layout.xaxis.type == "log"
     assert list(trace.x) == [0.5, 10.0]
@@ -459,7 +493,7 @@ def test_sweep_goes_up_in_period_and_leaves_out_what_is_null(results):
 
 
 def test_delays_are_shown_for_families_with_files_only(results):
-    figure = chart(charts.overview(BenchmarkView(results)), "delay")
+    figure = chart(charts.overview(view(results)), "delay")
     assert figure.layout.yaxis.ticktext == ("files",)
     drawn = [x for trace in figure.data for x in trace.x if x is not None and not math.isnan(x)]
     assert sorted(set(drawn)) == [10.0, 41.5, 120.25]

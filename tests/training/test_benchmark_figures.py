@@ -1,24 +1,16 @@
-"""Figures of a benchmark: gains are paired and clustered, what is undefined is null, and everything is in the JSON."""
+"""Figures of a benchmark: gains are paired and clustered, and what is undefined is null."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from distila.training.benchmark.episode import Episode
-from distila.training.benchmark.results import (
-    add_genie_share,
-    benchmark_results,
-    gain_resamples,
-    policy_figures,
-    used_links,
-)
+from distila.training.benchmark.figures import gain_resamples, policy_figures, used_links, with_genie_share
+from distila.training.benchmark.policies import parse_policy
+from distila.xapp.result_file import Estimate
 
-KEYS = {
-    "goodput", "goodput_p5", "gain_vs_olla_pct", "first_tx_bler", "residual_bler", "residual_vs_olla", "mean_mcs",
-    "file_delay_ms", "goodput_percentiles", "gain_by_speed", "elapsed_s",
-}  # fmt: skip
+UNDEFINED = Estimate(mean=None, ci95=(None, None))
 
 
 def an_episode(goodput, resource=1e4, rows=None, **given):
@@ -45,7 +37,8 @@ def an_episode(goodput, resource=1e4, rows=None, **given):
 
 
 def figures_of(policies, references):
-    return policy_figures(policies, references, used_links([policies, references]), 0)
+    used = used_links([policies, references])
+    return policy_figures(parse_policy("illa:default"), "embb", policies, references, used, 0)
 
 
 def figures(policy, reference):
@@ -53,8 +46,8 @@ def figures(policy, reference):
 
 
 def gain(policy, reference):
-    found = figures(policy, reference)["gain_vs_olla_pct"]
-    return found["mean"], *found["ci95"]
+    found = figures(policy, reference).gain_vs_olla_pct
+    return found.mean, *found.ci95
 
 
 @pytest.fixture
@@ -104,7 +97,7 @@ def test_rows_of_two_seeds_are_different_ues():
     ours, theirs = rng.uniform(1, 2, (2, 20)), rng.uniform(1, 2, (2, 20))
     one_by_one = figures_of([an_episode(x) for x in ours], [an_episode(x) for x in theirs])
     at_once = figures_of([an_episode(ours.ravel())], [an_episode(theirs.ravel())])
-    assert one_by_one["gain_vs_olla_pct"] == at_once["gain_vs_olla_pct"]
+    assert one_by_one.gain_vs_olla_pct == at_once.gain_vs_olla_pct
 
 
 def test_links_with_nothing_to_send_count_nowhere(noisy):
@@ -117,15 +110,14 @@ def test_links_with_nothing_to_send_count_nowhere(noisy):
 
 def test_a_link_that_sends_in_vain_counts_as_nothing_delivered():
     reference, policy = an_episode([1, 2, 3, 0]), an_episode([1, 2, 3, 0.2])
-    found = {"olla": figures(reference, reference), "genie": figures(policy, reference)}
-    assert found["olla"]["goodput"] == 1.5
-    assert found["genie"]["goodput"] == 1.55
+    assert figures(reference, reference).goodput == 1.5
+    assert figures(policy, reference).goodput == 1.55
     assert gain(policy, reference)[0] == pytest.approx(100 * (6.2 / 6 - 1), abs=1e-3)
 
 
 def test_who_is_done_before_the_warm_ups_end_is_not_punished():
     reference, policy = an_episode([2, 2, 2]), an_episode([2, 2, 0], resource=[1e4, 1e4, 0])
-    assert figures(policy, reference)["goodput"] == 2
+    assert figures(policy, reference).goodput == 2
     assert gain(policy, reference)[0] == 0
 
 
@@ -133,9 +125,9 @@ def test_gains_by_speed_need_enough_links():
     speed = np.concatenate([np.full(7, 5.0), np.full(9, 40.0), np.full(8, 120.0)])
     reference = an_episode(np.full(24, 2.0), speed_kmh=speed)
     policy = an_episode(np.where(speed > 100, 3.0, 2.2), speed_kmh=speed)
-    found = figures(policy, reference)["gain_by_speed"]
-    assert [(entry["speed_kmh"], entry["links"]) for entry in found] == [([30, 60], 9), ([120, 500], 8)]
-    assert [entry["mean"] for entry in found] == [10, 50]
+    found = figures(policy, reference).gain_by_speed
+    assert [(entry.speed_kmh, entry.links) for entry in found] == [((30, 60), 9), ((120, 500), 8)]
+    assert [entry.mean for entry in found] == [10, 50]
 
 
 def test_resamples_are_those_of_the_interval_and_each_familys_own(noisy):
@@ -147,19 +139,19 @@ def test_resamples_are_those_of_the_interval_and_each_familys_own(noisy):
     assert np.percentile(one, [2.5, 97.5]) == pytest.approx([low, high], abs=0.3)
 
 
-# --- blocks given up ---
+# --- residual BLER ---
 
 
 def residual(policy, reference):
-    found = figures(policy, reference)["residual_vs_olla"]
-    return found["mean"], *found["ci95"]
+    found = figures(policy, reference).residual_vs_olla
+    return found.mean, *found.ci95
 
 
 def test_the_difference_is_that_of_the_residual_blers():
     ours = an_episode(np.ones(4), residual=np.array([3.0, 0, 1, 0]))
     theirs = an_episode(np.ones(4), first_ack=np.full(4, 80.0), first_dtx=np.full(4, 10.0), residual=np.zeros(4) + 2)
     found = figures(ours, theirs)
-    assert found["residual_bler"] == 0.01
+    assert found.residual_bler == 0.01
     assert residual(ours, theirs)[0] == pytest.approx(4 / 400 - 8 / 400)
     assert residual(theirs, ours)[0] == pytest.approx(-residual(ours, theirs)[0])
 
@@ -197,10 +189,10 @@ def test_blocks_of_links_that_share_fading_do_not_count_as_independent():
     assert together[2] - together[1] > 2 * (alone[2] - alone[1])
 
 
-def test_links_that_sent_nothing_give_nothing_up():
+def test_links_that_sent_nothing_lose_nothing():
     blank = np.zeros(3)
     nothing = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan)
-    assert figures(nothing, nothing)["residual_vs_olla"] == {"mean": None, "ci95": [None, None]}
+    assert figures(nothing, nothing).residual_vs_olla == UNDEFINED
     one_idle = an_episode([1.0, 1, 0], first_ack=np.array([90.0, 90, 0]), first_nack=np.array([10.0, 10, 0]))
     assert residual(one_idle, one_idle) == (0, 0, 0)
 
@@ -214,82 +206,79 @@ def test_a_refused_block_is_an_error_and_a_missed_grant_is_none():
         np.ones(4), first_ack=blank + 70, first_nack=blank + 10, first_dtx=blank + 20, residual=blank + 1
     )
     found = figures(policy, policy)
-    assert found["first_tx_bler"] == 0.125
-    assert found["residual_bler"] == 0.01
+    assert found.first_tx_bler == 0.125
+    assert found.residual_bler == 0.01
 
 
 def test_goodput_has_its_mean_its_worst_links_and_its_distribution():
     found = figures(an_episode(np.arange(101.0)), an_episode(np.ones(101)))
-    assert (found["goodput"], found["goodput_p5"]) == (50, 5)
-    assert found["goodput_percentiles"] == list(range(0, 101, 5))
+    assert (found.goodput, found.goodput_p5) == (50, 5)
+    assert found.goodput_percentiles == tuple(range(0, 101, 5))
 
 
 def test_delays_of_files_are_of_all_links_and_seeds():
     delays = [np.arange(1.0, 51), np.arange(51.0, 102)]
     episodes = [an_episode([1.0], file_delay_ms=delay) for delay in delays]
-    found = figures_of(episodes, episodes)["file_delay_ms"]
-    assert found == {"p50": 51, "p95": 96, "p99": 100, "files": 101}
+    found = figures_of(episodes, episodes).file_delay_ms
+    assert found.model_dump() == {"p50": 51, "p95": 96, "p99": 100, "files": 101}
 
 
 def test_time_is_summed_over_seeds():
-    assert figures_of([an_episode([1.0])] * 3, [an_episode([1.0])] * 3)["elapsed_s"] == 3.75
+    assert figures_of([an_episode([1.0])] * 3, [an_episode([1.0])] * 3).elapsed_s == 3.75
 
 
 # --- the genie ---
 
 
-def entry(goodput, base):
-    return {"goodput": goodput, "base": base}
+@pytest.fixture
+def shares(noisy):
+    """Share of the genie's gain of policies with this goodput and base."""
+
+    def of(**policies):
+        blank = figures(*noisy)
+        given = {
+            name: blank.model_copy(update={"goodput": goodput, "base": base})
+            for name, (goodput, base) in policies.items()
+        }
+        return {name: found.genie_share_pct for name, found in with_genie_share(given).items()}
+
+    return of
 
 
-def shares(**policies):
-    add_genie_share(policies)
-    return {name: found["genie_share_pct"] for name, found in policies.items()}
-
-
-def test_the_share_is_how_far_a_policy_gets_from_olla_to_the_genie():
-    found = shares(olla=entry(2.0, "olla"), mine=entry(2.3, "x"), worse=entry(1.5, "illa"), genie=entry(3.0, "genie"))
+def test_the_share_is_how_far_a_policy_gets_from_olla_to_the_genie(shares):
+    found = shares(olla=(2.0, "olla"), mine=(2.3, "x"), worse=(1.5, "illa"), genie=(3.0, "genie"))
     assert found == {"olla": 0, "mine": 30, "worse": -50, "genie": 100}
 
 
-def test_without_a_genie_or_where_it_is_no_better_there_is_no_share():
-    assert shares(olla=entry(2.0, "olla"), mine=entry(2.3, "x")) == {"olla": None, "mine": None}
-    assert set(shares(olla=entry(2.0, "olla"), genie=entry(2.0, "genie")).values()) == {None}
-    assert set(shares(olla=entry(None, "olla"), genie=entry(None, "genie")).values()) == {None}
-    found = shares(olla=entry(2.0, "olla"), mine=entry(None, "x"), genie=entry(3.0, "genie"))
+def test_without_a_genie_or_where_it_is_no_better_there_is_no_share(shares):
+    assert shares(olla=(2.0, "olla"), mine=(2.3, "x")) == {"olla": None, "mine": None}
+    assert set(shares(olla=(2.0, "olla"), genie=(2.0, "genie")).values()) == {None}
+    assert set(shares(olla=(None, "olla"), genie=(None, "genie")).values()) == {None}
+    found = shares(olla=(2.0, "olla"), mine=(None, "x"), genie=(3.0, "genie"))
     assert found == {"olla": 0, "mine": None, "genie": 100}
 
 
-# --- what is undefined, and the file ---
+# --- what is undefined ---
 
 
 def test_where_nothing_was_sent_everything_is_null():
     blank = np.zeros(3)
     idle = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan)
     found = figures(idle, idle)
+    undefined = {name for name, value in found.model_dump().items() if value is None}
     nothing = {"goodput", "goodput_p5", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms"}
-    assert {name for name, value in found.items() if value is None} == nothing
-    assert found["gain_vs_olla_pct"] == {"mean": None, "ci95": [None, None]}
-    assert found["goodput_percentiles"] == found["gain_by_speed"] == []
-    json.dumps(found, allow_nan=False)
+    assert undefined == nothing | {"genie_share_pct"}
+    assert found.gain_vs_olla_pct == UNDEFINED
+    assert found.goodput_percentiles == found.gain_by_speed == ()
 
 
 def test_against_nothing_no_gain_is_defined():
     found = figures(an_episode([1.0, 2.0]), an_episode([0.0, 0.0]))
-    assert found["gain_vs_olla_pct"] == {"mean": None, "ci95": [None, None]}
-    json.dumps(found, allow_nan=False)
+    assert found.gain_vs_olla_pct == UNDEFINED
 
 
-def test_results_hold_what_is_documented(noisy):
-    found = figures(*noisy)
-    assert set(found) == KEYS
-    families = {"made_up": {"unseen": False, "policies": {"mine": found}}}
-    averages = {"five": {"families": ["made_up"], "policies": {"mine": found["gain_vs_olla_pct"]}}}
-    results = json.loads(json.dumps(benchmark_results(True, {"seeds": [0]}, families, averages, None), allow_nan=False))
-    assert (results["kind"], results["version"], results["quick"]) == ("benchmark", 1, True)
-    assert results["settings"] == {"seeds": [0]}
-    assert results["families"] == families
-    assert results["averages"] == averages
-    assert results["e2_sweep"] is None
-    for key in KEYS | {"genie_share_pct", "seat", "settings", "base", "unseen"}:
-        assert f"``{key}``" in benchmark_results.__doc__, "described"
+def test_figures_say_which_policy_they_are_of(noisy):
+    used = used_links([[noisy[0]], [noisy[1]]])
+    found = policy_figures(parse_policy("salad@xapp"), "embb", [noisy[0]], [noisy[1]], used, 0)
+    assert (found.base, found.seat) == ("salad", "xapp")
+    assert found.settings == parse_policy("salad").settings("embb")

@@ -1,0 +1,170 @@
+"""From episodes to figures: goodput, gain with interval, BLER, delays."""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
+from distila.training.benchmark.episode import Episode
+from distila.training.benchmark.policies import REFERENCE, PolicySpec
+from distila.training.benchmark.results import PERCENTILES, FileDelays, PolicyFigures, SpeedGain
+from distila.xapp.nr.arrays import BoolArray, Float64Array
+from distila.xapp.result_file import Estimate
+
+GENIE: Final = "genie"
+_SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 500)
+_MIN_LINKS: Final = 8
+
+
+def used_links(policies: Iterable[Sequence[Episode]]) -> BoolArray:
+    """Links on which every policy sent something after the warm-up, bool [link of all seeds].
+
+    Arrivals are common, but one policy may have sent a file before the warm-up ended and another not.
+    """
+    used = [_joined(episodes, "resource") > 0 for episodes in policies]
+    return np.asarray(np.logical_and.reduce(used))
+
+
+def policy_figures(
+    policy: PolicySpec,
+    family: str,
+    episodes: Sequence[Episode],
+    reference: Sequence[Episode],
+    used: BoolArray,
+    rng_seed: int,
+) -> PolicyFigures:
+    """Figures of one policy in one family, but for ``genie_share_pct``, which needs another policy.
+
+    Args:
+        policy: the policy.
+        family: name of the family.
+        episodes: results of the policy, one per seed.
+        reference: those of the reference under the same seeds.
+        used: links that count, see `used_links`.
+        rng_seed: seed of the bootstrap.
+    """
+    goodput = _joined(episodes, "goodput")
+    first_ack, first_nack = _joined(episodes, "first_ack").sum(), _joined(episodes, "first_nack").sum()
+    delays = np.concatenate([episode.file_delay_ms for episode in episodes])
+    return PolicyFigures(
+        base=policy.base,
+        seat=policy.seat,
+        settings=policy.settings(family),
+        goodput=_rounded(goodput[used].mean() if used.any() else math.nan),
+        goodput_p5=_rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
+        gain_vs_olla_pct=gain(episodes, reference, used, rng_seed),
+        first_tx_bler=_rounded(_ratio(float(first_nack), float(first_ack + first_nack)), 5),
+        residual_bler=_rounded(_ratio(_joined(episodes, "residual").sum(), _blocks(episodes).sum()), 6),
+        residual_vs_olla=residual_difference(episodes, reference, rng_seed),
+        mean_mcs=_rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
+        file_delay_ms=_delays(delays),
+        goodput_percentiles=tuple(_rounded(x) for x in np.percentile(goodput[used], PERCENTILES)) if used.any() else (),
+        gain_by_speed=_by_speed(episodes, reference, used, rng_seed),
+        elapsed_s=_rounded(sum(episode.elapsed_s for episode in episodes), 2),
+    )
+
+
+def gain(episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int) -> Estimate:
+    """Gain of mean goodput over the reference [%] with its 95 % interval, paired.
+
+    The bootstrap resamples the UEs of the fading bank, each with all the links that share its fading, because those
+    links are not independent of each other.
+    """
+    ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
+    return _estimate(*bootstrap_gain(ours, theirs, np.random.default_rng(rng_seed)), digits=3)
+
+
+def gain_resamples(
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, seed: Sequence[int]
+) -> Float64Array:
+    """The gain [%] in resamples as `gain` takes them, float64 [resample]; NaN where it is not defined."""
+    ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
+    return resampled_gains(ours, theirs, np.random.default_rng(seed))
+
+
+def residual_difference(episodes: Sequence[Episode], reference: Sequence[Episode], rng_seed: int) -> Estimate:
+    """Residual BLER minus the reference's, with its 95 % interval; paired and resampled as in `gain`.
+
+    It is over all links, as ``residual_bler`` is: a link that did not send adds nothing to either sum.
+    """
+    every = np.ones(len(_blocks(episodes)), np.bool_)
+    lost, sent, lost_there, sent_there = (
+        _per_ue(given, values, every)
+        for given in (episodes, reference)
+        for values in (_joined(given, "residual"), _blocks(given))
+    )
+    if not sent.sum() or not sent_there.sum():
+        return Estimate(mean=None, ci95=(None, None))
+    picks = np.random.default_rng(rng_seed).integers(0, len(sent), (RESAMPLES, len(sent)))
+    totals, totals_there = (np.maximum(values[picks].sum(axis=1), 1) for values in (sent, sent_there))
+    differences = lost[picks].sum(axis=1) / totals - lost_there[picks].sum(axis=1) / totals_there
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return _estimate(lost.sum() / sent.sum() - lost_there.sum() / sent_there.sum(), low, high, digits=8)
+
+
+def with_genie_share(policies: Mapping[str, PolicyFigures]) -> dict[str, PolicyFigures]:
+    """The same figures with ``genie_share_pct``: how much of the gain from the reference to the genie each reaches."""
+    reference = policies[REFERENCE].goodput
+    best = next((figures.goodput for figures in policies.values() if figures.base == GENIE), None)
+    if best is None or reference is None or best <= reference:
+        return dict(policies)
+
+    def share(goodput: float | None) -> float | None:
+        return None if goodput is None else _rounded(100 * (goodput - reference) / (best - reference), 1)
+
+    return {
+        name: figures.model_copy(update={"genie_share_pct": share(figures.goodput)})
+        for name, figures in policies.items()
+    }
+
+
+def _per_ue(episodes: Sequence[Episode], values: Float64Array, used: BoolArray) -> Float64Array:
+    """Sums of [link of all seeds] over the used links of each UE of the fading bank; every seed has its own UEs."""
+    rows = np.concatenate([episode.fading_row + 1e6 * seed for seed, episode in enumerate(episodes)])[used]
+    _, unit = np.unique(rows, return_inverse=True)
+    return np.asarray(np.bincount(unit, values[used]), np.float64)
+
+
+def _blocks(episodes: Sequence[Episode]) -> Float64Array:
+    """First transmissions [link of all seeds], whatever became of them."""
+    return np.asarray(sum(_joined(episodes, f"first_{outcome}") for outcome in ("ack", "nack", "dtx")))
+
+
+def _joined(episodes: Sequence[Episode], field: str) -> Float64Array:
+    return np.concatenate([getattr(episode, field) for episode in episodes])
+
+
+def _by_speed(
+    episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolArray, rng_seed: int
+) -> tuple[SpeedGain, ...]:
+    speed = _joined(episodes, "speed_kmh")
+    found = []
+    for low, high in itertools.pairwise(_SPEED_EDGES_KMH):
+        inside = used & (speed >= low) & (speed < high)
+        if inside.sum() >= _MIN_LINKS:
+            estimate = gain(episodes, reference, inside, rng_seed)
+            links = int(inside.sum())
+            found.append(SpeedGain(speed_kmh=(low, high), links=links, mean=estimate.mean, ci95=estimate.ci95))
+    return tuple(found)
+
+
+def _delays(delays_ms: Float64Array) -> FileDelays | None:
+    if len(delays_ms) == 0:
+        return None
+    p50, p95, p99 = (round(float(value), 2) for value in np.percentile(delays_ms, [50, 95, 99]))
+    return FileDelays(p50=p50, p95=p95, p99=p99, files=len(delays_ms))
+
+
+def _estimate(mean: float, low: float, high: float, digits: int) -> Estimate:
+    return Estimate(mean=_rounded(mean, digits), ci95=(_rounded(low, digits), _rounded(high, digits)))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _rounded(value: float, digits: int = 4) -> float | None:
+    return round(float(value), digits) if math.isfinite(value) else None
