@@ -18,11 +18,9 @@ from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.open_loop_page import write_open_loop_page
 from distila.replay.page.number_text import MINUS
 from distila.replay.page.verdict import Difference
-from distila.replay.reasons import REASONS, explain
 from distila.replay.record import RunRecord
 from distila.replay.summary import ClosedLoopSummary, Latency, OpenLoopSummary
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
-from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import bundled, load_bundle
@@ -288,30 +286,7 @@ def test_explains_reasons_and_shows_unknown_ones_as_they_are(closed):
     assert "superseded 100 24.57 % a newer one of the same cell" in text
     assert "gremlins 7" in text
     assert "reported cqi out of range" in text
-    assert "no decision came in time" in text
-
-
-def test_every_reason_counted_in_the_code_has_its_line():
-    root = Path(__file__).parents[2]
-    code = "\n".join(path.read_text("utf-8") for part in ("xapp", "replay") for path in (root / part).rglob("*.py"))
-    counted = {("dropped", reason) for reason in re.findall(r'Rejected\(\s*"(\w+)"', code)}
-    # The E2 node's, which answers CAUSE_MALFORMED; answers to control requests; EdgeRIC's telemetry: counted as lost.
-    others = (
-        "malformed_control",
-        "not_a_control_request",
-        "not_a_control_answer",
-        "malformed_metrics",
-        "duplicate_tti",
-    )
-    counted -= {("dropped", reason) for reason in others}
-    for group in ("dropped", "guarded", "noticed", "outcomes", "lost"):
-        counted |= {(group, reason) for reason in re.findall(rf'\b{group}\["(\w+)"\]', code)}
-    counted |= {("guarded", reason) for reason in re.findall(r'_veto\("(\w+)"', code)}
-    counted |= {("outcomes", name.removeprefix("CAUSE_").lower()) for name in pb.Cause.keys()}  # noqa: SIM118
-    counted |= {("noticed", f"invalid_{name}") for name in MEASURED}
-    assert len(counted) > 35
-    assert [entry for entry in sorted(counted) if not explain(*entry)] == []
-    assert all(text for group in REASONS.values() for text in group.values())
+    assert "was not answered in time" in text
 
 
 def test_text_from_trace_and_bundle_stays_text(tmp_path):
