@@ -1,4 +1,4 @@
-"""What may stand in the chart's values, as models from which values.schema.json is written."""
+"""The chart's values as models, from which values.schema.json is written."""
 
 from typing import Annotated, Any, Final
 
@@ -14,7 +14,7 @@ _LABEL: Final = r"^[a-z0-9]([-a-z0-9]{0,54}[a-z0-9])?$"
 Quantity = Annotated[str, Field(pattern=_QUANTITY)] | Annotated[int, Field(ge=0)]
 ObjectName = Annotated[str, Field(pattern=_NAME)]
 KubernetesObject = dict[str, Any]
-"""A piece of Kubernetes API that the templates pass on; the API server, and kubernetes-validate before it, check it."""
+"""Part of a Kubernetes object that the templates pass on; kubernetes-validate and the API server check it."""
 
 
 class _Values(BaseModel):
@@ -22,17 +22,19 @@ class _Values(BaseModel):
 
 
 class Image(_Values):
-    """The container image; what is empty is taken from the descriptor."""
+    """The container image; empty fields are taken from the descriptor."""
 
     registry: str = ""
     name: str = ""
     tag: str = ""
-    digest: str = Field(default="", pattern="^(sha256:[0-9a-f]{64})?$", description="wins over the tag")
+    digest: str = Field(
+        default="", pattern="^(sha256:[0-9a-f]{64})?$", description="digest of the image, used instead of the tag"
+    )
     pull_policy: str = Field(default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$")
 
 
 class ServiceAccount(_Values):
-    """The account the pod runs under. It needs no right to anything: no token is mounted."""
+    """The account that the pod runs under. It needs no permissions, and no token is mounted."""
 
     create: bool = True
     name: ObjectName = ""
@@ -40,61 +42,65 @@ class ServiceAccount(_Values):
 
 
 class Dbaas(_Values):
-    """Where the platform says how its Redis is reached."""
+    """The ConfigMap with the address of the platform's Redis."""
 
-    config_map: ObjectName = Field(default="dbaas-appconfig", description="empty: none, for RICs without SDL")
+    config_map: ObjectName = Field(
+        default="dbaas-appconfig", description="name of the ConfigMap; empty: none, for a RIC without SDL"
+    )
 
 
 class Policies(_Values):
-    """Policy bundles of one's own under /opt/distila/policies, from ConfigMaps or from a claim that exists."""
+    """Your own policy bundles under /opt/distila/policies, from ConfigMaps or from an existing claim."""
 
     config_maps: list[Annotated[str, Field(pattern=_LABEL)]] = []
     claim: ObjectName = ""
 
 
 class Store(_Values):
-    """Where the state of a rollout survives a restart."""
+    """A volume on which the state of a rollout survives a restart of the pod."""
 
     enabled: bool = False
-    claim: ObjectName = Field(default="", description="of a volume that exists; empty: one is made")
+    claim: ObjectName = Field(default="", description="claim of an existing volume; empty: a new one is created")
     size: Quantity = "64Mi"
     storage_class: ObjectName = ""
 
 
 class Resources(_Values):
-    """Of the container."""
+    """Resources of the container."""
 
     requests: dict[str, Quantity] = {}
     limits: dict[str, Quantity] = {}
 
 
 class PodDisruptionBudget(_Values):
-    """How node drains treat the pod."""
+    """The disruption budget, which node drains respect."""
 
     enabled: bool = True
-    max_unavailable: int = Field(default=1, ge=0, le=1, description="0: a drain waits until the pod is moved by hand")
+    max_unavailable: int = Field(default=1, ge=0, le=1, description="0: a drain waits until the pod is moved manually")
 
 
 class NetworkPolicy(_Values):
-    """Who may talk to the pod and whom it may talk to."""
+    """Traffic that is allowed to and from the pod."""
 
     enabled: bool = True
     platform_namespace: ObjectName = "ricplt"
-    monitoring_namespace: ObjectName = Field(default="", description="may scrape; empty: nobody outside")
+    monitoring_namespace: ObjectName = Field(
+        default="", description="namespace that may scrape the metrics; empty: no other namespace may"
+    )
     extra_ingress: list[KubernetesObject] = []
     extra_egress: list[KubernetesObject] = []
 
 
 class ServiceMonitor(_Values):
-    """Scraping by the Prometheus operator, where its CRDs are installed."""
+    """Scraping by the Prometheus operator; needs its CRDs."""
 
     enabled: bool = False
     interval: str = Field(default="15s", pattern="^[0-9]+(ms|s|m)$")
-    labels: dict[str, str] = Field(default={}, description="what the Prometheus object selects by")
+    labels: dict[str, str] = Field(default={}, description="labels by which your Prometheus selects monitors")
 
 
 class Values(_Values):
-    """All of them. ``config`` is laid over the descriptor's controls."""
+    """All values of the chart. ``config`` overrides the descriptor's controls."""
 
     image: Image = Image()
     image_pull_secrets: list[KubernetesObject] = []
@@ -120,4 +126,6 @@ class Values(_Values):
     tolerations: list[KubernetesObject] = []
     affinity: KubernetesObject = {}
     priority_class_name: ObjectName = ""
-    termination_grace_period_seconds: int = Field(default=15, ge=6, description="distila ends within 5 s")
+    termination_grace_period_seconds: int = Field(
+        default=15, ge=6, description="time [s] to end; distila needs less than 5 s"
+    )

@@ -20,14 +20,14 @@ from distila.xapp.rollout.rollout_config import RolloutConfig
 
 
 class E2Config(BaseModel):
-    """Where the E2 node is, and how to talk to it."""
+    """The connection to the E2 node."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transport: Literal["grpc", "rmr", "edgeric"] = "grpc"
-    endpoint: str = Field(default="127.0.0.1:36421", description="host:port, for gRPC")
+    endpoint: str = Field(default="127.0.0.1:36421", description="host:port of the E2 node, for gRPC")
     tls: TlsConfig | None = None
-    cells: list[str] = Field(default_factory=list, description="subscribe to these only; empty: all")
+    cells: list[str] = Field(default_factory=list, description="ids of the cells to subscribe to; empty: all cells")
     rmr: RmrConfig = RmrConfig()
     edgeric: EdgeRicConfig = EdgeRicConfig()
 
@@ -40,25 +40,33 @@ class E2Config(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """Everything `distila run` can be told."""
+    """All settings of `distila run`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     policy: str = Field(
         default=DEFAULT_POLICY, description="directory of a bundle, or the name of one that ships with distila"
     )
-    instance_id: str = Field(default="distila-0", description="tells replicas apart on E2")
+    instance_id: str = Field(
+        default="distila-0", description="name of this replica on E2, in logs and in the audit log"
+    )
     e2: E2Config = E2Config()
     loop: LoopConfig = LoopConfig()
     guard: GuardConfig = GuardConfig()
     http: HttpConfig | None = Field(default=None, description="probes, metrics and configuration over HTTP; null: none")
-    ric: RicConfig | None = Field(default=None, description="the near-RT RIC platform; null: none, an E2 node alone")
-    watch_every_s: float | None = Field(
-        default=1.0, gt=0, description="between two looks at the configuration file and the bundle; null: never"
+    ric: RicConfig | None = Field(
+        default=None, description="the near-RT RIC platform; null: an E2 node without a platform"
     )
-    rollout: RolloutConfig | None = Field(default=None, description="None: no A/B rollouts")
+    watch_every_s: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="seconds between checks of the configuration file and the bundle for changes; null: never checked",
+    )
+    rollout: RolloutConfig | None = Field(default=None, description="A/B rollouts; null: none")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["text", "json"] = Field(default="text", description="json: lines as the platform's mdclog")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="json: one JSON object a line, in the format of the platform's mdclog"
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> "RunConfig":

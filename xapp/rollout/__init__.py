@@ -1,5 +1,5 @@
-"""Operator A/B rollout: a new policy on a few UEs first, rolled back by itself if it hurts, promoted if it is better.
+"""A/B rollout: a new policy on a few UEs first, rolled back automatically if it does harm, promoted if it is better.
 
-A plan says who gets which policy and what counts as harm; assignment is sticky; what each arm does is counted from the
-UEs' reports; confidence sequences turn counts into verdicts, and a state machine in a store turns verdicts into arms.
+A plan names the policies, the stages and the margins of harm; each unit keeps its arm; KPIs of the arms are counted
+from the UEs' reports; confidence sequences give verdicts, and a state machine in a store turns verdicts into stages.
 """

@@ -1,12 +1,12 @@
-"""Who belongs to which arm: a salted hash of a stable unit id to 10 000 buckets, and a table from bucket to arm.
+"""Assignment of units to arms: a salted hash of a stable unit id gives one of 10 000 buckets, a table the bucket's arm.
 
-The hash depends on the plan's salt and the unit alone, so every replica draws the same, before and after a restart. The
-table of a stage follows from the plan: each stage keeps what the stages before it gave away and adds from what is free,
-so a ramp only adds units. A unit is
+The hash depends on the plan's salt and the unit alone, so every replica assigns alike, before and after a restart. The
+table of a stage follows from the plan: each stage keeps the buckets of the stages before it and adds free ones, so a
+ramp only adds units. A unit is
 
 * a cell, by its id;
 * a UE with a stable E2 UE id, by that id, whatever its cell;
-* another UE, by cell and RNTI. Whoever gets the RNTI next is drawn alike, but counts as another unit.
+* another UE, by cell and RNTI. The next UE with that RNTI is assigned alike, but counts as another unit.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def arm_of_bucket(plan: Plan, stage: int) -> IntArray:
 
 
 class Assignment:
-    """The draw of one stage, as the decision loop uses it.
+    """The assignment of one stage, as the decision loop uses it.
 
     Args:
         plan: the rollout.
@@ -88,14 +88,14 @@ class Assignment:
         return np.asarray(self._table[self.buckets(report)])
 
     def in_scope(self, cell_id: str) -> bool:
-        """Whether the UEs of a cell take part."""
+        """Whether the UEs of a cell take part in the rollout."""
         return not self._cells or cell_id in self._cells
 
     def arm_of_cell(self, cell_id: str) -> int:
         """Arm index of a cell, for plans whose unit is the cell."""
         arm = int(self._table[int(self._cell_seed(cell_id) % np.uint64(BUCKETS))])
         if self._switches and arm != _OUT_OF_TEST:
-            # Periods come in pairs; which half of a pair is whose is drawn for each cell and pair.
+            # Periods come in pairs; which half of a pair has which arm is drawn for each cell and pair.
             coin = int(hash64(f"{self._salt}|{cell_id}|{self._period // 2}") & np.uint64(1))
             return 1 + (coin ^ (self._period & 1))
         return arm

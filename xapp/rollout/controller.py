@@ -1,8 +1,8 @@
-"""The rollout at work inside one xApp: it keeps the decision loop's arms as the store says, and judges every interval.
+"""The rollout inside one xApp: sets the decision loop's arms to the state in the store, and evaluates every interval.
 
-Each replica runs one. Whoever evaluates an interval first commits it; the others find a new version and follow. Time is
-the monotonic clock of each process, counted from when it saw the latest version, so a wall clock that jumps changes
-nothing. While the store cannot be reached assignments go on as they are, no transition is taken, and `ready` says why.
+Each replica runs one. The replica that evaluates an interval first commits it; the others find a new version and
+follow. Time is the monotonic clock of each process, counted from when it saw the latest version, so a jump of the wall
+clock has no effect. While the store cannot be reached assignments stay, no transition is made, and the status says why.
 """
 
 import logging
@@ -46,7 +46,7 @@ _POLL_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Transition:
-    """Something happened to the rollout; for alarms and metrics."""
+    """A transition of the rollout; for alarms and metrics."""
 
     what: Event
     who: str
@@ -110,11 +110,11 @@ class RolloutController:
     """One replica's part in the rollout.
 
     Args:
-        loop: whose arms are set.
-        store: where the rollout is.
+        loop: the decision loop whose arms are set.
+        store: holds the rollout.
         replica: name of this replica.
         load: finds and checks a bundle.
-        on_transition: told of every transition that this replica sees; may be set later.
+        on_transition: called with every transition that this replica sees; may be set later.
         clock_s: monotonic clock, replaced in tests.
     """
 
@@ -129,7 +129,7 @@ class RolloutController:
     ) -> None:
         self._loop = loop
         self._store = store
-        # What an earlier life of this replica published stays, so this one needs a name of its own.
+        # Counts that this replica published before a restart stay, so it needs another name now.
         self._replica = f"{replica}:{secrets.token_hex(4)}"
         self._load = load
         self.on_transition = on_transition
@@ -156,7 +156,7 @@ class RolloutController:
     # --- the thread ---
 
     def start(self) -> None:
-        """Follow the store in a thread of its own."""
+        """Follow the store, on a thread of its own."""
         self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
         self._thread.start()
 
@@ -193,7 +193,7 @@ class RolloutController:
                     self._evaluate(self._state)
             except StoreLostError as error:
                 if "store" not in self._trouble:
-                    log.warning("rollout: %s; assignments stay, no transition is taken", error)
+                    log.warning("rollout: %s; assignments stay, no transition is made", error)
                     self.store_losses += 1
                 self._trouble["store"] = str(error)
             except InputError as error:
@@ -203,7 +203,7 @@ class RolloutController:
 
     @property
     def trouble(self) -> dict[str, str]:
-        """What keeps the rollout from working as it should, by what: ``store``, ``bundle``, ``internal``."""
+        """What keeps the rollout from working, by part: ``store``, ``bundle``, ``internal``."""
         return dict(self._trouble)
 
     @property
@@ -285,7 +285,7 @@ class RolloutController:
             self.on_transition(Transition(entry.what, entry.who, entry.why, entry.run, entry.status, stage, entry.seq))
 
     def _deploy(self, state: State) -> None:
-        """Make the loop's arms those of the state; where a policy cannot be had, its UEs stay with the champion."""
+        """Set the loop's arms to the state; if a policy cannot be loaded, the UEs stay with the champion."""
         killed = state.run == self._killed_run
         key = (state.run, state.status, state.stage, state.withdrawn, state.period, killed)
         if key == self._lineup_of:
@@ -296,7 +296,7 @@ class RolloutController:
             lineup = self._active_lineup(state) if active else self._final_lineup(state)
         except InputError as error:
             self._trouble["bundle"] = str(error)
-            log.error("rollout %s: %s; the champion goes on", state.run, error)
+            log.error("rollout %s: %s; the champion decides for all UEs", state.run, error)
             lineup = self._idle
         self._loop.meter = self._meter if active else None
         self._loop.deploy(lineup)
@@ -320,7 +320,7 @@ class RolloutController:
         return Lineup((Arm(state.plan.champion.name, self._engine(state.plan.champion.policy, state)),))
 
     def _engine(self, policy: str, state: State) -> Engine | None:
-        """The engine of a policy; one whose bundle is not the one that the rollout began with is refused."""
+        """The engine of a policy; a bundle that changed since the start of the rollout is rejected."""
         wanted = state.digests.get(policy)
         if policy == NATIVE_POLICY:
             return None
@@ -374,7 +374,7 @@ class RolloutController:
             self._adopt(written)
 
     def _check_bundles(self, state: State) -> None:
-        """Load what the next stage needs anew from where it lies: it must be whole, and what the rollout began with."""
+        """Load the bundles of the next stage again: they must be intact and unchanged since the start."""
         for name in state.challengers:
             policy = state.plan.policy_of(name)
             if policy == NATIVE_POLICY:

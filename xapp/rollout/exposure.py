@@ -1,8 +1,8 @@
-"""Who was exposed to what: running sums of each unit, interval by interval, and their moments for each arm and metric.
+"""Exposure of units to arms: running sums of each unit, interval by interval, and their moments by arm and metric.
 
-Before a unit joins an arm of the test its sums are its *past*, which later tells apart what the arm does from what the
-unit was like anyway. The interval in which a unit joined, and as many more as the plan says, are not counted: feedback
-then belongs to the policy before, and a policy new to a UE needs time to settle.
+The sums of a unit before it joins an arm are its *past*, a covariate that separates the effect of the arm from what the
+unit was like before. The interval in which a unit joins, and as many more as the plan says, are not counted: their
+feedback belongs to the policy before, and a policy that is new to a UE needs time to settle.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from distila.xapp.rollout.kpi import SUMS, grouped
 from distila.xapp.rollout.sequences import Moments
 
 TAIL: Final = 0.05
-"""The worst 5 % of the unit intervals."""
+"""Share of the unit intervals that `worst5_throughput` is about."""
 COVARIATES: Final = {
     "goodput_per_prb": 3,
     "first_tx_bler": 2,
@@ -25,7 +25,7 @@ COVARIATES: Final = {
     "decision_latency": 0,
     "worst5_throughput": 2,
 }
-"""Metrics, and how many covariates the vector of a unit has for each."""
+"""Metrics, and the number of covariates in a unit's vector for each."""
 
 _FIELDS: Final = (*SUMS, "intervals", "tail")
 _AT: Final = {name: index for index, name in enumerate(_FIELDS)}
@@ -41,7 +41,7 @@ _RATIOS: Final = {
 
 
 def no_moments(metric: str) -> Moments:
-    """Moments of no units at all."""
+    """The moments of an empty set of units."""
     size = COVARIATES[metric] + 3
     return Moments(np.zeros((size, size)))
 
@@ -104,7 +104,7 @@ class Exposure:
         self._exposure = dict.fromkeys(self._arms[1:], 0)
         self._in_stage = dict.fromkeys(self._arms[1:], 0)
         self._tail_below: float | None = None
-        # A row for each unit that is here.
+        # One row for each present unit.
         self._sums = np.zeros((0, len(_FIELDS)))
         self._past = np.zeros((0, len(_FIELDS)))
         self._unit, self._arm, self._joined, self._seen = (np.zeros(0, np.int64) for _ in range(4))
@@ -119,12 +119,12 @@ class Exposure:
         self._free.extend(range(before + rows - 1, before - 1, -1))
 
     def add(self, units: IntArray, arms: IntArray, sums: Float64Array) -> None:
-        """Take in what `KpiMeter.drain` gave: units [n], arm indices [n], `SUMS` [n, sum]."""
+        """Add what `KpiMeter.drain` returned: units [n], arm indices [n], `SUMS` [n, sum]."""
         if len(units):
             self._chunks.append((units, arms, sums))
 
     def begin_stage(self, stage: int) -> None:
-        """From now on units in the stage are counted anew."""
+        """Restart the count of units in the stage, if the stage changed."""
         if stage != self._stage:
             self._stage = stage
             self._in_stage = dict.fromkeys(self._arms[1:], 0)
@@ -145,16 +145,16 @@ class Exposure:
 
     def _take_in(self, units: IntArray, arms: IntArray, sums: Float64Array, tail_below: float | None) -> None:
         throughput = sums[:, _AT["bits"]] / np.maximum(sums[:, _AT["slots"]], 1)
-        heard = (sums[:, _AT["prbs"]] > 0) & np.isfinite(sums).all(axis=1)
-        calm = heard & (arms <= 1)
+        measured = (sums[:, _AT["prbs"]] > 0) & np.isfinite(sums).all(axis=1)
+        calm = measured & (arms <= 1)
         self._tail_below = float(np.quantile(throughput[calm], TAIL)) if calm.any() else None
         tail, counted = np.zeros(len(units)), np.zeros(len(units))
         if tail_below is not None:
             # The mean of the worst 5 % is a plain mean of this (Rockafellar and Uryasev, J. Risk 2000).
-            tail = np.where(heard, tail_below - np.maximum(tail_below - throughput, 0) / TAIL, 0)
-            counted = heard.astype(np.float64)
+            tail = np.where(measured, tail_below - np.maximum(tail_below - throughput, 0) / TAIL, 0)
+            counted = measured.astype(np.float64)
         values = np.concatenate([np.where(np.isfinite(sums), sums, 0), counted[:, None], tail[:, None]], axis=1)
-        # A unit that joined an arm within the interval has two rows; that of before comes first.
+        # A unit that joined an arm within the interval has two rows, the one before it joined first.
         for which, take in ((np.flatnonzero(arms == 0), self._before), (np.flatnonzero(arms > 0), self._within)):
             if len(which):
                 take(self._rows(units[which]), arms[which], values[which])
@@ -174,7 +174,7 @@ class Exposure:
         return rows
 
     def _before(self, rows: IntArray, arms: IntArray, values: Float64Array) -> None:
-        # Whoever was in an arm and is no longer, has left the test for good.
+        # A unit that is no longer in an arm has left the test for good.
         self._close(rows[self._arm[rows] > 0])
         self._past[rows] += values
 
@@ -193,7 +193,7 @@ class Exposure:
             self._in_stage[name] += int(np.count_nonzero(mine & met))
 
     def _close(self, rows: IntArray) -> None:
-        """Settle the accounts of units that have left their arm."""
+        """Add the sums of units that have left their arm to its closed moments."""
         if not len(rows):
             return
         for index, name in enumerate(self._arms[1:], start=1):
@@ -207,12 +207,12 @@ class Exposure:
 
     def _forget(self) -> None:
         last = self._interval - _FORGET_INTERVALS
-        gone = np.array([row for row in self._row.values() if self._seen[row] <= last], np.int64)
-        if len(gone):
-            self._close(gone[self._arm[gone] > 0])
-            self._past[gone] = 0
-            self._met_in_stage[gone] = False
-            for row in gone.tolist():
+        unseen = np.array([row for row in self._row.values() if self._seen[row] <= last], np.int64)
+        if len(unseen):
+            self._close(unseen[self._arm[unseen] > 0])
+            self._past[unseen] = 0
+            self._met_in_stage[unseen] = False
+            for row in unseen.tolist():
                 del self._row[int(self._unit[row])]
                 self._free.append(row)
 
@@ -224,7 +224,7 @@ class Exposure:
         if metric == "goodput_per_prb":
             columns.append(sums[:, _AT["expected_bits"]])
         if COVARIATES[metric]:
-            # Of the past of the tail only the throughput is known: its threshold was fixed later.
+            # In the past only the throughput is known, not the tail, whose threshold was fixed later.
             names = ("bits", "slots") if metric == "worst5_throughput" else _RATIOS[metric]
             numerator, denominator = (past[:, _AT[name]] for name in names)
             has_past = denominator > 0
@@ -233,7 +233,7 @@ class Exposure:
         return Moments.of(np.stack(columns, axis=1))
 
     def exposed(self) -> Exposed:
-        """All up to the latest interval that was closed."""
+        """All counts up to the latest closed interval."""
         moments = {}
         for index, name in enumerate(self._arms[1:], start=1):
             rows = np.flatnonzero(self._arm == index)

@@ -1,15 +1,15 @@
-"""What each unit did, from the UEs' reports alone, as an xApp sees them.
+"""KPIs of each unit, from the UEs' reports alone, as an xApp sees them.
 
-`KpiMeter` takes note in the decision loop's thread, which costs an append, and adds up in the controller's, many
-reports at once. Of each unit and arm it gives the `SUMS`:
+`KpiMeter` stores reports on the decision loop's thread, which costs an append, and sums them up on the controller's
+thread, many at once. For each unit and arm it returns the `SUMS`:
 
-* **bits**: blocks that arrived times their size. Blocks that arrived are first transmissions less blocks given up;
-  their size follows from MCS, PRBs, layers and MCS table (TS 38.214 clause 5.1.3.2), with the PRBs of the latest
+* **bits**: delivered blocks times their size. Delivered blocks are first transmissions less residual losses; their
+  size follows from MCS, PRBs, layers and MCS table (TS 38.214 clause 5.1.3.2), with the PRBs of the latest
   allocation.
-* **prbs**: PRBs spent, on first transmissions and on retransmissions. Where a report does not count the latter, a
-  failed first transmission is taken to cost one more, and a block given up three.
-* **expected_bits**: what the PRBs would have carried at the MCS that the CQI stands for; no arm can influence it.
-* **withheld**: decisions that the guard did not let out or that missed their deadline.
+* **prbs**: PRBs of first transmissions and retransmissions. If a report does not count retransmissions, a failed first
+  transmission is assumed to cost one more, a residual loss three.
+* **expected_bits**: the bits that the PRBs would have carried at the MCS of the CQI; no arm can influence it.
+* **withheld**: decisions that the guard replaced by native, or that missed their deadline.
 * **late**: decisions whose arm took longer than the plan's budget for inference and guard.
 """
 
@@ -41,7 +41,7 @@ SUMS: Final = (
     "bits",
     "expected_bits",
 )
-"""Columns of what the meter gives."""
+"""Columns of the sums that `KpiMeter.drain` returns."""
 
 _MOST_PRBS: Final = 275
 _MOST_LAYERS: Final = 4
@@ -68,12 +68,12 @@ def _cqi_mcs() -> IntArray:
 
 
 class KpiMeter:
-    """Counts what the arms of one rollout do; a `distila.xapp.policy.arm.Meter`.
+    """Counts the KPIs of the arms of one rollout; a `distila.xapp.policy.arm.Meter`.
 
     Args:
-        cells: those in scope; empty: all.
+        cells: ids of the cells in scope; empty: all.
         by_cell: the unit is the cell.
-        latency_budget_us: a decision that takes longer is late.
+        latency_budget_us: time [us] beyond which a decision is late.
     """
 
     def __init__(self, cells: frozenset[str], by_cell: bool, latency_budget_us: float) -> None:
@@ -83,7 +83,7 @@ class KpiMeter:
         self._pending: deque[Decided] = deque()
         self.noticed: Counter[str] = Counter()
         self.shadow: dict[str, Counter[str]] = {}
-        """Of each shadow arm: ``decisions``, ``native``, ``same`` as what was sent, and summed MCS ``difference``."""
+        """By shadow arm: ``decisions``, ``native``, ``same`` as the decision sent, and summed MCS ``difference``."""
 
     def record(self, decided: Decided) -> None:
         """See `Meter`."""
@@ -110,7 +110,7 @@ class KpiMeter:
 
     def drain(self) -> tuple[IntArray, IntArray, Float64Array]:
         """Units [n], arm indices [n] and their `SUMS` [n, sum] since the last call; a unit and arm has one row."""
-        # The loop appends meanwhile, which a deque bears; what comes now is for the next call.
+        # The loop appends at the same time, which a deque allows; later reports are for the next call.
         batch = [self._pending.popleft() for _ in range(len(self._pending))]
         if not batch:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(SUMS)))
@@ -150,7 +150,7 @@ class KpiMeter:
         if not usable.all():
             self.noticed["kpi_missing_prbs"] += int(np.count_nonzero(~usable))
             prbs = np.where(usable, prbs, 0)
-        # A rank that is not reported is taken for one layer: arms do not differ in it.
+        # A rank that is not reported counts as one layer: arms do not differ in it.
         layer = np.fmax(np.fmin(layers, _MOST_LAYERS), 1).astype(np.int64) - 1
         table = np.maximum(mcs_table, 1) - 1
         sizes = tbs_table().reshape(-1)

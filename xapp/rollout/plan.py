@@ -1,4 +1,4 @@
-"""A rollout as data: arms, who takes part, stages, and which metrics decide. Written in YAML, checked by field.
+"""A rollout plan: arms, scope, stages, and the metrics that decide; in YAML, with every field checked.
 
     name: student-tonight
     scope: {cells: [gnb7-1, gnb7-2, gnb7-3]}
@@ -10,8 +10,8 @@
       - {name: one, share_pct: {student: 1}, min_intervals: 6}
       - {name: half, share_pct: {student: 50}, min_intervals: 12, max_intervals: 60}
 
-Everything else has a default. A challenger is always compared with a *control*: as many units, drawn the same way at
-the same time, that stay on the champion's policy.
+All other fields have defaults. A challenger is always compared with a *control*: as many units, drawn in the same way
+at the same time, that keep the champion's policy.
 """
 
 import hashlib
@@ -46,14 +46,16 @@ class ArmPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", description="as decisions carry it")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", description="name of the arm, which its decisions carry"
+    )
     policy: str = Field(
-        min_length=1, description="directory of a bundle, name of one that ships (olla), or `native`: no override"
+        min_length=1, description="directory of a bundle, name of one that ships (olla), or `native`: the DU decides"
     )
 
 
 class Scope(BaseModel):
-    """Who takes part; everybody else stays on the champion and is not counted."""
+    """The cells that take part; the UEs of all others keep the champion and are not counted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,25 +68,29 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, max_length=40)
-    shadow: bool = Field(default=False, description="challengers decide on every unit in scope, nothing of it is sent")
-    share_pct: dict[str, float] = Field(default_factory=dict, description="share of the units of each challenger")
+    shadow: bool = Field(
+        default=False, description="challengers decide on every unit in scope, but their decisions are not sent"
+    )
+    share_pct: dict[str, float] = Field(default_factory=dict, description="share of the units of each challenger [%]")
     control_pct: float | None = Field(
-        default=None, gt=0, le=100, description="share of the control; default: that of the largest challenger"
+        default=None, gt=0, le=100, description="share of the control [%]; null: that of the largest challenger"
     )
     min_intervals: int = Field(default=6, ge=1, description="evaluation intervals before the next stage")
     min_exposure: int = Field(default=0, ge=0, description="unit intervals on each challenger before the next stage")
     max_intervals: int | None = Field(
-        default=None, ge=1, description="last stage: after so many without promotion the rollout is held"
+        default=None,
+        ge=1,
+        description="last stage: number of evaluation intervals after which the rollout is held, unless promoted",
     )
 
     @property
     def control_share_pct(self) -> float:
-        """Share of the control."""
+        """Share of the control [%]."""
         return self.control_pct if self.control_pct is not None else max(self.share_pct.values(), default=0.0)
 
 
 class Metric(BaseModel):
-    """What is compared, and how much worse is too much.
+    """A metric that is compared, and the margin beyond which a challenger is rolled back.
 
     The difference is challenger minus control; ``relative``: over the control's value (of ``worst5_throughput``: over
     the threshold below which 5 % of the unit intervals lie).
@@ -96,7 +102,10 @@ class Metric(BaseModel):
     role: Literal["primary", "guardrail"] = "guardrail"
     better: Literal["higher", "lower"]
     scale: Literal["relative", "absolute"]
-    margin: float = Field(ge=0, description="harm beyond this, surely, is rolled back; surely less, it may be promoted")
+    margin: float = Field(
+        ge=0,
+        description="a challenger surely worse by more is rolled back; one surely not worse by this may be promoted",
+    )
     effect: float = Field(
         gt=0, description="size of the difference at which the confidence sequence is tuned to be tight"
     )
@@ -119,26 +128,33 @@ class Plan(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
     description: str = ""
-    unit: Literal["ue", "cell"] = Field(default="ue", description="what is drawn for an arm")
+    unit: Literal["ue", "cell"] = Field(default="ue", description="unit of randomisation")
     switchback_intervals: int | None = Field(
-        default=None, ge=2, description="unit cell: a cell changes between control and challenger after so many"
+        default=None,
+        ge=2,
+        description="unit cell: number of intervals after which a cell alternates between control and challenger",
     )
-    salt: str = Field(default="", max_length=80, description="of the draw; default: the name")
+    salt: str = Field(default="", max_length=80, description="salt of the random assignment; empty: the name")
     scope: Scope = Scope()
     champion: ArmPlan = ArmPlan(name="champion", policy="olla")
     challengers: list[ArmPlan] = Field(min_length=1, max_length=6)
     stages: list[Stage] = Field(min_length=1, max_length=20)
     metrics: list[Metric] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
-    interval_s: float = Field(default=10.0, gt=0, le=3600, description="time between two evaluations")
-    settle_intervals: int = Field(default=1, ge=0, description="intervals of a unit not counted after it joins an arm")
+    interval_s: float = Field(default=10.0, gt=0, le=3600, description="time [s] between two evaluations")
+    settle_intervals: int = Field(
+        default=1, ge=0, description="intervals of a unit that are not counted after it joined an arm"
+    )
     alpha: float = Field(default=0.05, gt=0, le=0.2, description="chance of a false alarm in the whole rollout")
     goal: Literal["superior", "non_inferior"] = Field(
-        default="superior", description="promotion asks for a better primary metric, or for one not worse by its margin"
+        default="superior",
+        description="promotion needs a better primary metric (superior), or one not worse by its margin (non_inferior)",
     )
-    min_units: int = Field(default=8, ge=4, description="units in each arm before anything is concluded")
-    latency_budget_us: float = Field(default=2000.0, gt=0, description="a decision of an arm that takes longer is late")
-    auto_promote: bool = True
-    auto_rollback: bool = True
+    min_units: int = Field(default=8, ge=4, description="units in each arm that are needed for any conclusion")
+    latency_budget_us: float = Field(
+        default=2000.0, gt=0, description="inference and guard of a decision that take longer [us] make it late"
+    )
+    auto_promote: bool = Field(default=True, description="false: the rollout is held instead of promoted")
+    auto_rollback: bool = Field(default=True, description="false: the rollout is held instead of rolled back")
 
     @field_validator("stages")
     @classmethod
@@ -196,17 +212,17 @@ class Plan(BaseModel):
 
     @property
     def seed(self) -> str:
-        """What the draw is salted with."""
+        """Salt of the random assignment."""
         return self.salt or self.name
 
     @property
     def primary(self) -> Metric:
-        """The metric that a challenger has to win."""
+        """The metric on which promotion depends."""
         return next(metric for metric in self.metrics if metric.role == "primary")
 
     @property
     def digest(self) -> str:
-        """sha256 of the plan, hex: two plans that differ anywhere have different ones."""
+        """sha256 of the plan, hex."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -228,17 +244,19 @@ class Plan(BaseModel):
         raise InputError(f"arm {arm!r} is unknown, there are {', '.join(one.name for one in self.challengers)}")
 
     def notes(self) -> list[str]:
-        """What a reader of the result should know about this design."""
+        """Notes on the design, for readers of the result."""
         if self.unit == "ue":
             return [
-                "UEs of all arms share the PRBs of their cells and the interference of their neighbours: what one arm"
-                " gains in time or PRBs it may have taken from the other, so differences can be larger than after"
+                "UEs of all arms share the PRBs of their cells and the interference of their neighbours: one arm"
+                " may gain time or PRBs at the cost of the other, so differences can be larger than after"
                 " promotion. With unit: cell, or a switchback schedule, cells are compared as a whole.",
                 "A UE with a stable E2 UE id keeps its arm wherever it goes. One without is drawn by cell and RNTI: a"
                 " new UE on an old RNTI is in the same arm, but is counted as a unit of its own (an episode).",
             ]
         if self.switchback_intervals is None:
-            return ["Few cells make few units: differences between cells are large, and stay. Consider a switchback."]
+            return [
+                "Few cells are few units, and differences between cells are large and lasting. Consider a switchback."
+            ]
         return [
             "Switchback: each cell runs control and challenger in turn, in random order within each pair of periods;"
             f" {self.settle_intervals} interval(s) after each change are not counted."

@@ -1,4 +1,4 @@
-"""Confidence sequences for the difference between two arms: valid however often one looks, and whenever one stops.
+"""Confidence sequences for the difference between two arms: valid at every evaluation, and whenever the test stops.
 
 A unit (UE or cell) is drawn for an arm once and then observed for a long time, and its intervals resemble each other.
 So the unit, not the interval, is what counts: for each unit there is one vector of running sums, and the variance is
@@ -158,7 +158,7 @@ def estimate(
 
 
 def _slope(product: Float64Array, target: Float64Array) -> Float64Array:
-    """Least squares from second moments; covariates without spread get no say."""
+    """Least squares from second moments; covariates without variance are left out."""
     spread = np.sqrt(np.maximum(np.diag(product), 0))
     slope = np.zeros(len(target))
     use = spread > 1e-9 * max(1.0, float(spread.max(initial=0)))
@@ -181,7 +181,7 @@ def boundary(information: float, alpha: float, tightest: float) -> float:
     Args:
         information: 1 / standard error^2.
         alpha: chance that it ever fails.
-        tightest: information at which it shall be tight.
+        tightest: information at which the boundary is tightest.
     """
     log_odds = 2 * math.log(1 / (2 * alpha))
     rho = tightest / (log_odds + math.log(1 + log_odds))
@@ -201,7 +201,7 @@ def student(normal: float, freedom: float) -> float:
 
 
 def radius(found: Estimate, alpha: float, effect: float) -> float:
-    """Half-width of the sequence at this look: with probability 1 - alpha the truth never lies beyond, on one side.
+    """Half-width of the sequence now: with probability 1 - alpha the truth never lies beyond it, on one side.
 
     Args:
         found: the estimate.

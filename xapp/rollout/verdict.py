@@ -1,4 +1,4 @@
-"""From a record of what the arms did to a verdict: a pure function, so that the audit log can be replayed.
+"""The verdict on a record of what the arms did: a pure function, so that the audit log can be replayed.
 
 Each interval ends in one of these:
 
@@ -205,7 +205,7 @@ def _interval(one: Finding) -> str:
 
 
 def _waits(stage: Stage, record: Record, active: list[str]) -> str | None:
-    """Why the stage is not done yet."""
+    """Why the stage cannot end yet; None: it can."""
     if record.stage_intervals < stage.min_intervals:
         return f"interval {record.stage_intervals} of at least {stage.min_intervals}"
     if stage.shadow:
@@ -221,7 +221,7 @@ def _waits(stage: Stage, record: Record, active: list[str]) -> str | None:
 
 
 def _sample_ratio(plan: Plan, stage: Stage, units: dict[str, int], challenger: str) -> str | None:
-    """What is wrong with the numbers of units, None where nothing is; valid at every look.
+    """A sample ratio mismatch, as text; None: the numbers of units fit the shares. Valid at every evaluation.
 
     A unit of either arm is the challenger's with the probability that their shares say, so the surplus is a sum of
     independent bounded steps, and a quarter of their number bounds its variance (Hoeffding); the boundary is the
