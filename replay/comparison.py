@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from distila.replay import open_loop
-from distila.replay.atomic_file import check_writable, replacing
 from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.compared_run import (
     TIMED_FROM_TO,
@@ -33,15 +32,15 @@ from distila.replay.summary import (
     LogFacts,
     OpenLoopSummary,
     ReplaySettings,
-    ReplaySummary,
     RunFigures,
     TraceFacts,
 )
 from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_stats import XappStats
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, write_json
 from distila.xapp.nr.arrays import Float64Array
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 
 NATIVE_OLLA: Final = "olla"
 """Name of the DU's own link adaptation as what a policy is compared with; as a policy it names the shipped bundle."""
@@ -70,8 +69,8 @@ def replay_channel(
     Raises:
         InputError: a bundle or a setting cannot be used, or the xApp failed.
     """
-    bundle = resolve_bundle(policy)
-    other = None if against == NATIVE_OLLA else resolve_bundle(against)
+    bundle = load_bundle(policy)
+    other = None if against == NATIVE_OLLA else load_bundle(against)
     valid_slots = run_config(settings.config).loop.valid_for_slots(settings.du.period_slots)
     if settings.du.decision_delay_slots >= valid_slots:
         raise InputError(
@@ -89,7 +88,7 @@ def replay_channel(
     else:
         theirs = in_process_run(channel, other, settings, progress(f"against {against}"))
     summary = _closed_loop_summary(path, channel, settings, ours, theirs)
-    _write(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     write_closed_loop_page(out / "report.html", summary, ours.record, theirs.record, ours.latency.samples_us())
     return summary
 
@@ -107,7 +106,7 @@ def replay_log(
     Raises:
         InputError: the bundle cannot be used.
     """
-    bundle = resolve_bundle(policy)
+    bundle = load_bundle(policy)
     check_writable(out)
     loop = decision_loop(bundle, config, speed=None)
     decided, latency = open_loop.run(log, loop, progress)
@@ -126,7 +125,7 @@ def replay_log(
         guarded=stats.guarded or {},
         noticed=stats.noticed or {},
     )
-    _write(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     write_open_loop_page(out / "report.html", summary, log, decided)
     return summary
 
@@ -188,8 +187,3 @@ def _agreement(decided: Float64Array, logged: Float64Array) -> Agreement:
         same_mcs_share=round(float((difference == 0).mean()), 4),
         mean_difference=round(float(difference.mean()), 3),
     )
-
-
-def _write(path: Path, summary: ReplaySummary) -> None:
-    with replacing(path) as partial:
-        partial.write_text(summary.json_text(), "utf-8")

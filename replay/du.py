@@ -23,12 +23,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from distila.replay.link import Link, Luck
 from distila.replay.trace import NO_CQI, ChannelTrace
-from distila.xapp.config import read_yaml
-from distila.xapp.errors import InputError, first_error
+from distila.xapp.errors import InputError
+from distila.xapp.files import parse_model, read_yaml
 from distila.xapp.kpi.report import (
     ACK,
     MCS,
@@ -84,10 +84,7 @@ def load_du_config(path: Path | None, given: dict[str, Any]) -> DuConfig:
         InputError: the file cannot be read, or a setting is unknown or out of range.
     """
     data = {} if path is None else read_yaml(path) or {}
-    try:
-        return DuConfig.model_validate({**data, **given} if isinstance(data, dict) else data)
-    except ValidationError as error:
-        raise InputError(f"{path or 'DU settings'}: {first_error(error)}") from None
+    return parse_model({**data, **given} if isinstance(data, dict) else data, DuConfig, str(path or "DU settings"))
 
 
 @dataclass(slots=True)

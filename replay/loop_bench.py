@@ -23,7 +23,7 @@ from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.kpi import KpiMeter
-from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.rollout.plan import Plan
 from distila.xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
@@ -119,7 +119,7 @@ def bench_rollout(
     ):
         stage = {"name": "bench", "share_pct": {"challenger": share}, "control_pct": 50}
         challenger = {"name": "challenger", "policy": "olla"}
-        plan = parse_plan({"name": "bench", "challengers": [challenger], "stages": [stage]}, "bench")
+        plan = Plan.model_validate({"name": "bench", "challengers": [challenger], "stages": [stage]})
         loop = loops[name] = DecisionLoop(bundle, guard_config=_NO_DEADLINE)
         champion = loop.lineup.arms[0]
         engine = champion.engine if policy is bundle else loop.engine(policy)

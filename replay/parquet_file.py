@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from distila.replay.atomic_file import replacing
 from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.files import replacing
 
 FORMAT_KEY = b"distila.format"
 META_KEY = b"distila.meta"
@@ -27,11 +27,8 @@ def write_table(path: Path, table: pa.Table, file_format: str, meta: BaseModel) 
     table = table.replace_schema_metadata(
         {FORMAT_KEY: file_format.encode(), META_KEY: meta.model_dump_json(exclude_none=True).encode()}
     )
-    try:
-        with replacing(path) as partial:
-            pq.write_table(table, partial, compression="zstd", compression_level=19)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd", compression_level=19)
 
 
 def file_format(path: Path) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from distila.replay.atomic_file import replacing
 from distila.replay.report_charts import AGAINST_COLOUR, DASH, POLICY_COLOUR, signed
+from distila.xapp.files import write_text
 
 
 def write_page(path: Path, values: dict[str, Any], template: str) -> None:
@@ -26,8 +26,7 @@ def write_page(path: Path, values: dict[str, Any], template: str) -> None:
     environment.filters.update(number=number, signed=signed)
     colours = {"policy": POLICY_COLOUR, "against": AGAINST_COLOUR}
     text = environment.from_string(template).render(colours=colours, plotly_js=get_plotlyjs(), **values)
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(path, text)
 
 
 def number(value: Any, digits: int = 0) -> str:

@@ -146,10 +146,10 @@ def test_a_policy_that_is_not_there(command: tuple[str, ...]) -> None:
 
 
 def test_a_damaged_bundle(tmp_path: Path) -> None:
-    from distila.xapp.policy.bundle import bundled
+    from distila.xapp.policy.bundle import BUNDLES
 
     for name in ("manifest.json", "policy.onnx"):
-        (tmp_path / name).write_bytes((bundled("olla") / name).read_bytes())
+        (tmp_path / name).write_bytes((BUNDLES.find("olla") / name).read_bytes())
     with (tmp_path / "policy.onnx").open("ab") as graph:
         graph.write(b"\0")
     done = distila("policy", "check", tmp_path)

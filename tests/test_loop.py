@@ -14,10 +14,10 @@ from distila.xapp.e2.codec import Identity, decode_control, decode_indication_he
 from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import MCS, NATIVE, NO_UE_ID
 from distila.xapp.loop import DecisionLoop, LoopConfig
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 
-OLLA = load_bundle(bundled("olla"))
+OLLA = load_bundle("olla")
 NO_DEADLINE = GuardConfig(deadline_us=None)
 CQI = MEASURED.index("cqi")
 

@@ -13,11 +13,11 @@ from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import MCS, NATIVE, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.arm import Arm, Lineup
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.policy.olla import OllaConfig
 
-OLLA = load_bundle(bundled("olla"))
+OLLA = load_bundle("olla")
 NO_DEADLINE = GuardConfig(deadline_us=None)
 CQI = MEASURED.index("cqi")
 

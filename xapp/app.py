@@ -19,7 +19,7 @@ from distila.xapp.e2.rmr_transport import RmrTransport
 from distila.xapp.e2.transport import Transport
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.ric.platform_config import HttpConfig
 from distila.xapp.ric.reload import ConfigWatcher, Reloader
 from distila.xapp.rollout.controller import RolloutController
@@ -76,7 +76,7 @@ class Xapp:
         load: Callable[[], RunConfig] | None = None,
     ) -> None:
         identity = Identity(app_instance_id=config.instance_id)
-        self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard, identity)
+        self.loop = DecisionLoop(load_bundle(config.policy), config.loop, config.guard, identity)
         self._inbox = Inbox(config.loop.cell_capacity)
         self._transport = TRANSPORTS[config.e2.transport](config.e2, identity, exit_on_end)
         reloader = Reloader(self.loop, config, None if config.ric is None else config.ric.policies)

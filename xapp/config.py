@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.rmr_config import RmrConfig
 from distila.xapp.e2.tls import TlsConfig
 from distila.xapp.e2.transport import split_endpoint
-from distila.xapp.errors import InputError, first_error
+from distila.xapp.errors import InputError
+from distila.xapp.files import parse_model, read_yaml
 from distila.xapp.loop import LoopConfig
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 from distila.xapp.policy.guard import GuardConfig
@@ -92,21 +92,7 @@ class RunConfig(BaseModel):
         for section in sections:
             place = place[section]
         place[field] = value
-        return _checked(data, f"--{field}" if len(path) == 1 else f"--{path[0]}")
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML (or JSON) file.
-
-    Raises:
-        InputError: the file cannot be read, or is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        return parse_model(data, RunConfig, f"--{field}" if len(path) == 1 else f"--{path[0]}")
 
 
 def read_descriptor(path: Path) -> dict[str, Any] | None:
@@ -135,14 +121,7 @@ def parse_config(data: Any, where: str) -> RunConfig:
         InputError: one line naming file, field and what is wrong.
     """
     if is_descriptor(data):
-        return _checked(parse_descriptor(data, where).controls, f"{where}: controls")
+        return parse_model(parse_descriptor(data, where).controls, RunConfig, f"{where}: controls")
     if isinstance(data, dict) and {"image", "config"} <= data.keys():
         raise InputError(f"{where}: these are values of the helm chart; give its descriptor/config-file.json")
-    return _checked({} if data is None else data, where)
-
-
-def _checked(data: Any, where: str) -> RunConfig:
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise InputError(f"{where}: {first_error(error)}") from None
+    return parse_model({} if data is None else data, RunConfig, where)

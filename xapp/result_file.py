@@ -13,9 +13,10 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.errors import InputError
+from distila.xapp.files import parse_model, read_json
 
 
 class ResultModel(BaseModel):
@@ -55,18 +56,10 @@ def read_result(model: type[Result], path: Path) -> Result:
     Raises:
         InputError: there is no such file, or it is not JSON, of another kind or version, or damaged; one line.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {one_line(error)}") from None
+    found = read_json(path)
     kind, version = (model.model_fields[name].default for name in ("kind", "version"))
     given: dict[str, Any] = found if isinstance(found, dict) else {}
     if (given.get("kind"), given.get("version")) != (kind, version):
         what = f"kind {given.get('kind')!r}, version {given.get('version')!r}"
         raise InputError(f"{path}: a result file of {what}; expected kind {kind!r}, version {version}")
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return parse_model(found, model, str(path))

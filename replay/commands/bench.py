@@ -24,7 +24,7 @@ from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.replay.xapp_stats import Percentiles
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle, resolve_bundle
+from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle
 from distila.xapp.result_file import ResultFile
 
 app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def loop(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time the decision loop from indication bytes to control bytes."""
-    bundle = resolve_bundle(policy)
+    bundle = load_bundle(policy)
     if e2ap and transport != "inproc":
         raise InputError("--e2ap needs --transport inproc: there is no E2AP over gRPC, and always E2AP over RMR")
     encoded = indications(ChannelTrace.load(trace or bundled_trace()), ues, reports)
@@ -113,7 +113,7 @@ def replay(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time a closed-loop replay in process with a decision every slot."""
-    bundle = resolve_bundle(policy)
+    bundle = load_bundle(policy)
     channel = ChannelTrace.load(trace or bundled_trace())
     with progress_bar("replay", "slots") as progress:
         with_xapp, du_alone = bench_replay(bundle, channel, ues, slots, progress)
@@ -142,7 +142,7 @@ def edgeric(
         from distila.replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
     except ModuleNotFoundError as error:
         raise InputError(f"bench edgeric needs the package {error.name!r}: pip install 'distila[edgeric]'") from None
-    bundle = resolve_bundle(policy)
+    bundle = load_bundle(policy)
     encoded = ttis(ChannelTrace.load(trace or bundled_trace()), ues, count)
     with progress_bar("stages", "TTIs") as progress:
         stages = bench_in_process(bundle, encoded, progress)
@@ -172,10 +172,10 @@ def rollout(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time how much an A/B rollout slows the decision loop down, in turns with a loop without a rollout."""
-    other = resolve_bundle(challenger) if challenger else load_bundle(GREEDY)
+    other = load_bundle(challenger) if challenger else load_bundle(GREEDY)
     encoded = indications(ChannelTrace.load(bundled_trace()), ues, reports)
     with progress_bar("decisions", "indications") as progress:
-        result = bench_rollout(resolve_bundle(policy), other, encoded, progress)
+        result = bench_rollout(load_bundle(policy), other, encoded, progress)
     if json:
         _print_json(RolloutBench(ues=ues, reports=reports, **dict(result)))
         return

@@ -1,27 +1,26 @@
 """The commands of `distila rollout` that work offline: simulate, aa, power, report."""
 
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.replay.du import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Population
 from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary, StudySettings, TransitionTaken
 from distila.replay.rollouts.rollout_page import write_rollout_page
-from distila.replay.rollouts.simulation import find_plan, simulate_rollout
+from distila.replay.rollouts.simulation import SIMULATION_PLANS, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.files import check_writable, write_json
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.rollout.audit import read_log
-from distila.xapp.rollout.plan import Plan
+from distila.xapp.rollout.plan import Plan, load_plan
 from distila.xapp.rollout.store import StoreLostError, open_store
 
 app = typer.Typer()
@@ -66,7 +65,7 @@ def simulate(
     json: _Json = False,
 ) -> None:
     """Run a whole rollout on a replayed trace, in seconds, and show how it ends."""
-    loaded = find_plan(plan)
+    loaded = load_plan(plan, SIMULATION_PLANS)
     channel = ChannelTrace.load(trace or bundled_trace())
     check_writable(out)
     du = DuConfig(period_slots=period, decision_delay_slots=delay)
@@ -75,15 +74,8 @@ def simulate(
             loaded, channel, du, ues=ues, interval_slots=interval_slots, seed=seed, progress=progress
         )
     write_rollout_page(out / "report.html", result.entries)
-    with replacing(out / "audit.json") as partial:
-        partial.write_text(
-            dumps(
-                {"entries": [entry.model_dump(mode="json") for entry in result.entries]},
-                separators=(",", ":"),
-                allow_nan=False,
-            )
-            + "\n"
-        )
+    entries = [entry.model_dump(mode="json") for entry in result.entries]
+    write_json(out / "audit.json", {"entries": entries}, indent=None)
     status = result.status
     summary = SimulationSummary(
         plan=status.plan,
@@ -224,8 +216,8 @@ def _study(
     interval_slots: int,
     seed: int,
 ) -> tuple[Plan, Population, StudySettings]:
-    loaded = find_plan(plan)
-    champion = resolve_bundle(loaded.champion.policy)
+    loaded = load_plan(plan, SIMULATION_PLANS)
+    champion = load_bundle(loaded.champion.policy)
     du = DuConfig(period_slots=period, decision_delay_slots=delay)
     paths = traces or [bundled_trace()]
     parts = []

@@ -16,8 +16,8 @@ from distila.replay.kpi_log import KpiLog
 from distila.replay.parquet_file import file_format
 from distila.replay.trace import NO_CQI, ChannelTrace
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
-from distila.xapp.config import read_yaml
 from distila.xapp.errors import InputError
+from distila.xapp.files import read_yaml
 from distila.xapp.nr.bler import SmoothBler
 
 app = typer.Typer(help="Import traces and logs, and look at them.", no_args_is_help=True)

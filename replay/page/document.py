@@ -21,11 +21,11 @@ from typing import Final
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from distila.replay.atomic_file import replacing
 from distila.replay.page import number_text, palette
 from distila.replay.page.chart import Chart
 from distila.replay.page.table import Table
 from distila.replay.page.verdict import SIGNS, VerdictLine
+from distila.xapp.files import write_text
 
 _PLAIN: Final = '{% extends "base" %}'
 
@@ -83,5 +83,4 @@ def write_page(path: Path, page: Page, template: str = _PLAIN, values: Mapping[s
         policy_colour=palette.POLICY_COLOUR, against_colour=palette.AGAINST_COLOUR, faded=palette.faded, signs=SIGNS
     )
     text = environment.from_string(template).render(page=page, plotly_js=get_plotlyjs(), **(values or {}))
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8")
+    write_text(path, text)

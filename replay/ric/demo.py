@@ -33,7 +33,7 @@ from distila.xapp.e2.rmr import RmrPort
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
-from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, find_bundle, load_bundle, write_bundle
+from distila.xapp.policy.bundle import BUNDLES, DEFAULT_POLICY, GRAPH_FILE, load_bundle, write_bundle
 from distila.xapp.ric.platform_config import RicConfig
 
 _UES: Final = 20
@@ -133,7 +133,7 @@ def ric_demo(folder: Path, rmr: bool, progress: Callable[[int, int], None] = lam
         steps.append(Step(name, seen, ok))
         progress(len(steps), 13)
 
-    first, second = relabelled(find_bundle(DEFAULT_POLICY), folder)
+    first, second = relabelled(BUNDLES.find(DEFAULT_POLICY), folder)
     link = folder / "policy"
     link.symlink_to(first.name)
     with Ric(folder, rmr=rmr) as ric:

@@ -16,7 +16,7 @@ from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
 from distila.replay.xapp_stats import Percentiles
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import find_bundle
+from distila.xapp.policy.bundle import BUNDLES
 from distila.xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200
@@ -43,7 +43,7 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
         raise InputError(f"{len(encoded)} indications: over RMR it takes 6000 or more, burst and swaps included")
     latency, checks = LatencyRecorder(), LatencyRecorder()
     with TemporaryDirectory() as temporary:
-        first, second = relabelled(find_bundle(policy), Path(temporary))
+        first, second = relabelled(BUNDLES.find(policy), Path(temporary))
         link = Path(temporary) / "policy"
         link.symlink_to(first.name)
         with xapp_over_rmr(str(link), {"watch_every_s": 0.1}) as (node, process):

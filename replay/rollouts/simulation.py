@@ -22,36 +22,22 @@ from distila.replay.trace import ChannelTrace
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.audit import Entry
 from distila.xapp.rollout.controller import RolloutController, RolloutStatus, Transition
 from distila.xapp.rollout.machine import Command
-from distila.xapp.rollout.plan import NATIVE_POLICY, Plan, bundled_plans, load_plan
+from distila.xapp.rollout.plan import NATIVE_POLICY, Plan
 from distila.xapp.rollout.store import SqliteStore
+from distila.xapp.shipped import Shipped, package_folder
 
-_PLANS: Final = Path(__file__).parent / "plans"
+_FOLDER: Final = package_folder("distila.replay.rollouts", "plans")
+SIMULATION_PLANS: Final = Shipped("rollout plan", (_FOLDER, package_folder("distila.xapp.rollout", "plans")))
+"""Plans made for simulation, then those of the xApp."""
 _MOST_INTERVALS: Final = 300
 
-GREEDY: Final = _PLANS / "olla-greedy"
+GREEDY: Final = _FOLDER / "olla-greedy"
 """A bundle that hurts: OLLA that aims at a BLER of 40 %."""
-
-
-def find_plan(plan: str) -> Plan:
-    """A plan from a file, or by name: those made for simulation, or those of the xApp.
-
-    Raises:
-        InputError: there is none, or it is wrong.
-    """
-    if not Path(plan).is_file() and (_PLANS / f"{plan}.yaml").is_file():
-        return load_plan(str(_PLANS / f"{plan}.yaml"))
-    try:
-        return load_plan(plan)
-    except InputError:
-        if Path(plan).is_file() or plan in bundled_plans():
-            raise
-        names = sorted([*(path.stem for path in _PLANS.glob("*.yaml")), *bundled_plans()])
-        raise InputError(f"{plan}: neither a file nor a plan that ships ({', '.join(names)})") from None
 
 
 @dataclass
@@ -137,7 +123,7 @@ def simulate_rollout(
     with tempfile.TemporaryDirectory() as folder:
         kept = SqliteStore(store or Path(folder) / "rollout.sqlite")
         loop = DecisionLoop(
-            resolve_bundle(plan.champion.policy),
+            load_bundle(plan.champion.policy),
             LoopConfig(arm=plan.champion.name, ue_capacity=max(8192, 2 * ues)),
             GuardConfig(deadline_us=None),
             # Time stands still while the loop decides, so that a run repeats exactly: nothing is ever late here.

@@ -27,7 +27,7 @@ from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import ACK, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID, Decisions
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 
 TRACE = Path(__file__).resolve().parents[2] / "replay" / "traces" / "urban.trace"
@@ -224,7 +224,7 @@ mac_metrics = st.builds(
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), mac_metrics), min_size=1, max_size=20))
 def test_any_telemetry_is_survived_by_the_whole_loop(messages):
-    telemetry, loop = Telemetry(EdgeRicConfig(uplink_snr_as_sinr=True)), DecisionLoop(resolve_bundle("olla"))
+    telemetry, loop = Telemetry(EdgeRicConfig(uplink_snr_as_sinr=True)), DecisionLoop(load_bundle("olla"))
     taken = 0
     for index, rnti, mac in messages:
         message = pb.TtiMetrics(tti_index=index, timestamp_us=index, ues=[pb.UeMetrics(rnti=rnti, mac=mac)])
@@ -417,7 +417,7 @@ def test_without_pyzmq_the_error_says_what_to_install(addresses, monkeypatch):
 def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_out(gnb, start, addresses):
     trace, bler, slots = ChannelTrace.load(TRACE), SmoothBler.load(), 1500
     du = DuConfig(period_slots=1, harq_rtt_slots=8)
-    loop = DecisionLoop(resolve_bundle("olla"), guard_config=GuardConfig(deadline_us=None))
+    loop = DecisionLoop(load_bundle("olla"), guard_config=GuardConfig(deadline_us=None))
     full, _ = run(trace, bler, du, seed=1, controller=InProcess(loop), max_slots=slots)
     # The telemetry names the MCS of the slot before, whose feedback comes eight slots after it.
     olla = config(addresses, feedback_delay_ttis=7).model_copy(update={"policy": "olla"})

@@ -14,7 +14,7 @@ import yaml
 
 from distila.xapp.config import RunConfig, parse_config
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.ric import reload
 from helm import check, schemas
 from helm.chart import CHART, helm, render, with_defaults
@@ -138,11 +138,11 @@ def test_chart_descriptor_and_package_have_one_version():
 
 def test_a_bundle_is_read_from_a_configmap_as_the_kubelet_lays_it_out(tmp_path):
     hidden = tmp_path / "..2026_11_25_12_00_00.1"
-    shutil.copytree(resolve_bundle("olla").path, hidden)
+    shutil.copytree(load_bundle("olla").path, hidden)
     (tmp_path / "..data").symlink_to(hidden.name)
     for file in hidden.iterdir():
         (tmp_path / file.name).symlink_to(f"..data/{file.name}")
-    assert resolve_bundle(str(tmp_path)).digest == resolve_bundle("olla").digest
+    assert load_bundle(str(tmp_path)).digest == load_bundle("olla").digest
 
 
 def test_the_names_follow_the_namespace():

@@ -17,14 +17,13 @@ from distila.xapp.kpi.observations import MEASURED, UNITS
 from distila.xapp.kpi.report import KpiReport
 from distila.xapp.policy.benchmark_figures import OWN_TIMING, BenchmarkRun
 from distila.xapp.policy.bundle import (
+    BUNDLES,
     GRAPH_FILE,
     MANIFEST_FILE,
     MAX_GRAPH_BYTES,
     Action,
     Bundle,
-    bundled,
     load_bundle,
-    resolve_bundle,
     write_bundle,
 )
 from distila.xapp.policy.columns import Layout
@@ -168,7 +167,7 @@ def test_a_benchmark_section_of_another_shape_is_one_line(path: Path) -> None:
 
 
 def test_the_shipped_student_says_how_it_did() -> None:
-    runs = resolve_bundle("student").manifest.benchmark
+    runs = load_bundle("student").manifest.benchmark
     assert list(runs) == [OWN_TIMING, "e2_period_10_ms", "e2_period_20_ms", "e2_period_100_ms"]
     assert [(run.e2_period_ms, run.e2_delay_ms) for run in runs.values()] == [(None, None), (10, 5), (20, 5), (100, 5)]
     assert runs[OWN_TIMING].averages["five"].mean == 12.07
@@ -319,13 +318,13 @@ def test_golden_vectors_of_a_wrong_shape(path: Path, field: str, value: list) ->
 
 
 def test_a_policy_is_given_by_directory_or_by_name(path: Path) -> None:
-    assert resolve_bundle(str(path)).manifest.name == "toy"
-    assert resolve_bundle("olla").path == bundled("olla")
+    assert load_bundle(str(path)).manifest.name == "toy"
+    assert load_bundle("olla").path == BUNDLES.find("olla")
 
 
 def test_an_unknown_name_lists_what_ships() -> None:
     with pytest.raises(InputError, match=r"nonsense.*\bolla\b"):
-        resolve_bundle("nonsense")
+        load_bundle("nonsense")
 
 
 def test_the_shipped_olla_is_what_the_exporter_writes(tmp_path: Path) -> None:
@@ -334,7 +333,7 @@ def test_the_shipped_olla_is_what_the_exporter_writes(tmp_path: Path) -> None:
 
     export_olla(OllaConfig(), tmp_path / "olla")
     for file in (GRAPH_FILE, MANIFEST_FILE):
-        assert (tmp_path / "olla" / file).read_bytes() == (bundled("olla") / file).read_bytes(), file
+        assert (tmp_path / "olla" / file).read_bytes() == (BUNDLES.find("olla") / file).read_bytes(), file
 
 
 # ---------------------------------------------------------------- the matrix of a report

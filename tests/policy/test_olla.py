@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distila.xapp.errors import InputError
 from distila.xapp.nr.cqi import mcs_for_cqi
 from distila.xapp.nr.mcs import NUM_MCS
-from distila.xapp.policy.bundle import Bundle, bundled, load_bundle
+from distila.xapp.policy.bundle import Bundle, load_bundle
 from distila.xapp.policy.olla import CqiOlla, OllaConfig, cqi_to_mcs_table
 
 NAN = float("nan")
@@ -205,7 +205,7 @@ def same_decisions(
 
 
 def test_shipped_bundle_decides_as_the_law_does_over_a_long_run() -> None:
-    assert same_decisions(load_bundle(bundled("olla")), OllaConfig(), np.random.default_rng(7), 90, 1500) >= 100_000
+    assert same_decisions(load_bundle("olla"), OllaConfig(), np.random.default_rng(7), 90, 1500) >= 100_000
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_any_exported_bundle_decides_as_the_law_does(
 
 
 def test_feedback_for_several_mcs_in_one_report_counts_by_its_own_mcs() -> None:
-    graph = OllaBundle(load_bundle(bundled("olla")), np.array([1]), np.array([1]))
+    graph = OllaBundle(load_bundle("olla"), np.array([1]), np.array([1]))
     ack, nack = np.zeros((2, 1, NUM_MCS), np.float32)
     ack[0, [28, 10, 0]], nack[0, [28, 10, 0]] = [9, 2, 1], [1, 1, 7]
     graph.decide(floats(8), ack, nack)
@@ -247,7 +247,7 @@ def test_feedback_for_several_mcs_in_one_report_counts_by_its_own_mcs() -> None:
 
 
 def test_an_ack_above_the_top_mcs_of_the_pair_does_not_raise_the_offset_in_either_form() -> None:
-    graph, olla = OllaBundle(load_bundle(bundled("olla")), np.array([2]), np.array([1])), one_ue(2, 1, cqi=10)
+    graph, olla = OllaBundle(load_bundle("olla"), np.array([2]), np.array([1])), one_ue(2, 1, cqi=10)
     ack, nack = np.zeros((2, 1, NUM_MCS), np.float32)
     ack[0, 25] = 50
     olla.update(np.array([25]), floats(50), floats(0))

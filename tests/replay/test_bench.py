@@ -16,7 +16,7 @@ from distila.replay.statistics import paired_gain
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.xapp.e2.codec import decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.stats import STAGES
 
 
@@ -189,7 +189,7 @@ def encoded():
 
 def test_bench_in_process(encoded):
     progress = []
-    figures = bench_in_process(load_bundle(bundled("olla")), encoded, lambda *at: progress.append(at))
+    figures = bench_in_process(load_bundle("olla"), encoded, lambda *at: progress.append(at))
     assert set(figures.stages_us) == set(STAGES) - {"total"}
     assert all(stage.p50 <= stage.p99 <= stage.max for stage in figures.stages_us.values())
     assert 0 < figures.p50_us <= figures.p99_us <= figures.max_us
@@ -214,7 +214,7 @@ def test_bench_with_a_policy_that_does_not_exist(encoded):
 
 def test_replay_is_timed_with_the_xapp_and_without():
     trace = ChannelTrace.load(bundled_trace())
-    with_xapp, du_alone = bench_replay(load_bundle(bundled("olla")), trace, 3, 200, lambda done, total: None)
+    with_xapp, du_alone = bench_replay(load_bundle("olla"), trace, 3, 200, lambda done, total: None)
     for speed in (with_xapp, du_alone):
         assert speed.ue_slots_per_s > 0
         assert speed.elapsed_s > 0

@@ -27,7 +27,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import MEASURED as REPORTED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
-from distila.xapp.policy.bundle import Action, bundled, load_bundle, write_bundle
+from distila.xapp.policy.bundle import BUNDLES, Action, load_bundle, write_bundle
 from distila.xapp.policy.guard import GuardConfig
 
 TRACES = os.environ.get("DISTILA_TRACES")
@@ -53,12 +53,12 @@ def make_trace(num_ues=12, slots=600, mean_db=14.0, gap=None):
 
 
 def a_loop(path=None):
-    return DecisionLoop(load_bundle(path or bundled("olla")), guard_config=GuardConfig(deadline_us=None))
+    return DecisionLoop(load_bundle(path or BUNDLES.find("olla")), guard_config=GuardConfig(deadline_us=None))
 
 
 def olla_du(**settings):
     """A DU whose native OLLA is set as the shipped bundle is."""
-    made = load_bundle(bundled("olla")).manifest.training
+    made = load_bundle("olla").manifest.training
     return DuConfig(
         olla_target_bler=made["target_bler"],
         olla_step_on_nack=made["step_on_nack"],

@@ -23,7 +23,7 @@ from distila.replay.summary import ClosedLoopSummary, Latency, OpenLoopSummary
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -81,7 +81,7 @@ def make_trace(lengths, *, name="made up", gap=None, speeds=None, notes=(), slot
 
 def replay(trace, **settings):
     """A run with the OLLA bundle through the loop, one without, and the decision times."""
-    controller = InProcess(DecisionLoop(load_bundle(bundled("olla")), guard_config=GuardConfig(deadline_us=None)))
+    controller = InProcess(DecisionLoop(load_bundle("olla"), guard_config=GuardConfig(deadline_us=None)))
     bler, config = SmoothBler.load(), DuConfig(**settings)
     policy, _ = run(trace, bler, config, seed=1, controller=controller)
     against, _ = run(trace, bler, config, seed=1, controller=None)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distila.replay import atomic_file, parquet_file
+from distila.replay import parquet_file
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
 from distila.replay.parquet_file import FORMAT_KEY, META_KEY, file_format
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
+from distila.xapp import files
 from distila.xapp.errors import InputError
 
 LOGGED = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
@@ -324,7 +325,7 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_whole(trace_file, monkeypat
     if where == "while writing":
         monkeypatch.setattr(parquet_file.pq, "write_table", half)
     else:
-        monkeypatch.setattr(atomic_file.os, "replace", never)
+        monkeypatch.setattr(files.os, "replace", never)
     with pytest.raises(Killed):
         make_trace([[(1, 0.0, 0)]]).save(trace_file)
     assert trace_file.read_bytes() == old

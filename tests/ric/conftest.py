@@ -8,7 +8,7 @@ import pytest
 
 from distila.replay.ric.redis_server import RedisServer
 from distila.replay.ric.ric import free_ports
-from distila.xapp.policy.bundle import GRAPH_FILE, bundled, load_bundle, write_bundle
+from distila.xapp.policy.bundle import GRAPH_FILE, load_bundle, write_bundle
 
 PATIENCE_S = 20.0
 
@@ -82,7 +82,7 @@ def redis(tmp_path, monkeypatch):
 
 def _relabelled(path, label):
     """OLLA with another digest in ``path``."""
-    olla = load_bundle(bundled("olla"))
+    olla = load_bundle("olla")
     manifest = olla.manifest
     return write_bundle(
         path,

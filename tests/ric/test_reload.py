@@ -13,7 +13,7 @@ from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import MCS, NATIVE
 from distila.xapp.loop import DecisionLoop
-from distila.xapp.policy.bundle import DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, bundled, load_bundle, resolve_bundle
+from distila.xapp.policy.bundle import BUNDLES, DEFAULT_POLICY, GRAPH_FILE, MANIFEST_FILE, load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.ric.a1_policy import A1Policy
 from distila.xapp.ric.reload import ConfigWatcher, Reloader
@@ -29,7 +29,7 @@ class Running:
     """A loop under a configuration, with what steers it."""
 
     def __init__(self, config, bundles=None):
-        self.loop = DecisionLoop(resolve_bundle(config.policy), config.loop, config.guard)
+        self.loop = DecisionLoop(load_bundle(config.policy), config.loop, config.guard)
         self.reloader = Reloader(self.loop, config, bundles)
         self.refused = []
         self.reloader.on_rejected = lambda what, why: self.refused.append((what, why))
@@ -203,7 +203,7 @@ def test_a_configuration_that_goes_away_leaves_the_old_one_in_force(mounted, eve
 @pytest.fixture
 def volume(tmp_path, relabelled):
     """A link to a bundle that is watched, and a second bundle."""
-    shutil.copytree(bundled("olla"), tmp_path / "first")
+    shutil.copytree(BUNDLES.find("olla"), tmp_path / "first")
     relabelled(tmp_path / "second", "second")
     link = tmp_path / "policy"
     link.symlink_to("first")

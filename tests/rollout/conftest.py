@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from kpi_reports import kpi_report
 
+from distila.xapp.files import parse_model
 from distila.xapp.loop import DecisionLoop, LoopConfig
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import BUNDLES, load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.controller import RolloutController
-from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.rollout.plan import Plan
 from distila.xapp.rollout.redis_store import RedisStore
 from distila.xapp.rollout.store import SqliteStore
 
-OLLA = load_bundle(bundled("olla"))
+OLLA = load_bundle("olla")
 
 
 def _report(sequence=1, rnti=(5,), *, cqi=9.0, prbs=50.0, **settings):
@@ -44,7 +45,7 @@ PLAN = {
 @pytest.fixture(scope="session")
 def make_plan():
     def make(**changes):
-        return parse_plan({**PLAN, **changes}, "plan")
+        return parse_model({**PLAN, **changes}, Plan, "plan")
 
     return make
 
@@ -162,5 +163,5 @@ def make_desk(tmp_path):
 @pytest.fixture
 def bundle_copy(tmp_path):
     path = tmp_path / "mine"
-    shutil.copytree(bundled("olla"), path)
+    shutil.copytree(BUNDLES.find("olla"), path)
     return path

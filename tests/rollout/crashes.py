@@ -21,18 +21,18 @@ from kpi_reports import kpi_report
 
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop, LoopConfig
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.audit import verify
 from distila.xapp.rollout.controller import RolloutController
 from distila.xapp.rollout.machine import Command
-from distila.xapp.rollout.plan import parse_plan
+from distila.xapp.rollout.plan import Plan
 from distila.xapp.rollout.store import SqliteStore, open_store
 
 _KILLS_PER_STORE = 100
 UES = np.arange(100, 160)
-PLAN = parse_plan(
+PLAN = Plan.model_validate(
     {
         "name": "crash",
         "challengers": [{"name": "new", "policy": "olla"}],
@@ -44,9 +44,8 @@ PLAN = parse_plan(
         "settle_intervals": 0,
         "latency_budget_us": 1e9,
     },
-    "plan",
 )
-OLLA = load_bundle(bundled("olla"))
+OLLA = load_bundle("olla")
 FOLLOWS = {
     "start": {"start"},
     "evaluate": {"start", "evaluate", "advance"},

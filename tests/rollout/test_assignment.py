@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.xapp.rollout.assignment import Assignment, arm_of_bucket
-from distila.xapp.rollout.plan import BUCKETS, parse_plan
+from distila.xapp.rollout.plan import BUCKETS, Plan
 
 
 def arms(plan, stage, report, **given):
@@ -20,7 +20,7 @@ def arms(plan, stage, report, **given):
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 20), st.floats(0.1, 30)), min_size=1, max_size=5))
 def test_a_ramp_only_adds_units_and_gives_each_arm_its_share(steps):
     steps = np.maximum.accumulate(np.round(steps, 2), axis=0).tolist()
-    plan = parse_plan(
+    plan = Plan.model_validate(
         {
             "name": "p",
             "challengers": [{"name": "a", "policy": "olla"}, {"name": "b", "policy": "native"}],
@@ -28,7 +28,6 @@ def test_a_ramp_only_adds_units_and_gives_each_arm_its_share(steps):
                 {"name": str(n), "share_pct": {"a": a, "b": b}, "control_pct": c} for n, (a, b, c) in enumerate(steps)
             ],
         },
-        "plan",
     )
     before = np.zeros(BUCKETS, int)
     for stage, (a, b, control) in enumerate(steps):

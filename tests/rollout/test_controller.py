@@ -7,7 +7,7 @@ import pytest
 
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import NATIVE
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.audit import replayed
 from distila.xapp.rollout.controller import carry_out
@@ -86,7 +86,7 @@ def test_a_better_challenger_is_promoted_and_stays_so_after_a_restart(make_desk,
     again = make_desk(store=desk.store)
     again.controller.tick()
     assert [name for name, _ in again.reports(1)[0].arms] == ["new"]
-    assert desk.controller.state.digests == {"olla": resolve_bundle("olla").digest}
+    assert desk.controller.state.digests == {"olla": load_bundle("olla").digest}
 
 
 def test_a_restart_in_a_stage_changes_nobodys_arm(make_desk, make_plan):
@@ -233,7 +233,7 @@ def test_a_replica_without_the_bundle_stays_with_the_champion_and_says_so(make_d
     def load(policy):
         if policy != "olla":
             raise InputError(f"{policy}: no policy bundle")
-        return resolve_bundle(policy)
+        return load_bundle(policy)
 
     other = make_desk(store=desk.store, load=load)
     # The very same graph is at hand under another name, so make it another one.

@@ -12,12 +12,12 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.arm import Arm, Lineup
-from distila.xapp.policy.bundle import bundled, load_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
 from distila.xapp.rollout.exposure import Exposed, Exposure
 from distila.xapp.rollout.kpi import SUMS, KpiMeter, tbs_table
 
-OLLA = load_bundle(bundled("olla"))
+OLLA = load_bundle("olla")
 AT = {name: index for index, name in enumerate(SUMS)}
 
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from distila.replay.rollouts.simulation import find_plan
+from distila.replay.rollouts.simulation import SIMULATION_PLANS
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.controller import check_policies
-from distila.xapp.rollout.plan import bundled_plans, load_plan
+from distila.xapp.rollout.plan import PLANS, load_plan
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_a_plan_comes_back_from_yaml_and_its_digest_tells_it_from_others(make_pl
 
 
 def test_plans_that_ship_are_good_and_so_are_their_policies():
-    for name in [*bundled_plans(), "healthy", "harmful", "aa"]:
-        plan = find_plan(name)
+    for name in [*PLANS.names(), "healthy", "harmful", "aa"]:
+        plan = load_plan(name, SIMULATION_PLANS)
         assert check_policies(plan).keys() == {arm.policy for arm in (plan.champion, *plan.challengers)}
 
 
@@ -75,7 +75,7 @@ def test_a_policy_may_lie_beside_the_plan(make_plan, tmp_path, bundle_copy):
 
 def test_an_unknown_bundle_and_an_unknown_plan_are_named(make_plan):
     plan = make_plan(challengers=[{"name": "new", "policy": "nowhere"}])
-    with pytest.raises(InputError, match="nowhere: neither a policy bundle"):
+    with pytest.raises(InputError, match="nowhere: no such policy bundle"):
         check_policies(plan)
-    with pytest.raises(InputError, match="nothing: neither a file nor a plan that ships"):
+    with pytest.raises(InputError, match="nothing: no such rollout plan"):
         load_plan("nothing")

@@ -6,11 +6,11 @@ import pytest
 from distila.replay.du import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Effect, Population, planned_exposure, simulate
-from distila.replay.rollouts.simulation import find_plan, simulate_rollout
+from distila.replay.rollouts.simulation import SIMULATION_PLANS, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, clopper_pearson, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import resolve_bundle
+from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.rollout.audit import replayed
 from distila.xapp.rollout.kpi import SUMS
 from distila.xapp.rollout.plan import load_plan
@@ -26,11 +26,13 @@ def trace():
 
 @pytest.fixture(scope="module")
 def library(trace):
-    return record_library(trace, resolve_bundle("olla"), NEAR_RT, interval_slots=500, passes=1, seed=1)
+    return record_library(trace, load_bundle("olla"), NEAR_RT, interval_slots=500, passes=1, seed=1)
 
 
 def run(name, trace, **given):
-    return simulate_rollout(find_plan(name), trace, NEAR_RT, **{"ues": 300, "interval_slots": 500, "seed": 1, **given})
+    return simulate_rollout(
+        load_plan(name, SIMULATION_PLANS), trace, NEAR_RT, **{"ues": 300, "interval_slots": 500, "seed": 1, **given}
+    )
 
 
 @pytest.mark.slow
@@ -64,8 +66,8 @@ def test_the_twin_is_held(trace):
 def test_what_cannot_be_simulated_is_said(trace, make_plan):
     with pytest.raises(InputError, match="6000 slots, fewer than an interval of 9000"):
         run("aa", trace, interval_slots=9000)
-    with pytest.raises(InputError, match="neither a file nor a plan that ships \\(aa, challenger, harmful, healthy"):
-        find_plan("nothing")
+    with pytest.raises(InputError, match="distila ships aa, harmful, healthy, challenger, student"):
+        load_plan("nothing", SIMULATION_PLANS)
     with pytest.raises(InputError, match="champion is a bundle"):
         simulate_rollout(
             make_plan(champion={"name": "c", "policy": "native"}), trace, NEAR_RT, ues=10, interval_slots=500, seed=1

@@ -429,7 +429,7 @@ def test_what_is_not_asked_for_stays_as_it_is():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--scenarios", "nowhere"), ["'nowhere'", "high_mobility"]),
+        (("--scenarios", "nowhere"), ["nowhere", "high_mobility"]),
         (("--scenarios", "missing.yaml"), ["missing.yaml"]),
         (("--scenarios", "unknown_key.yaml"), ["unknown_key.yaml", "colour"]),
         (("--scenarios", "empty.yaml"), ["empty.yaml"]),
@@ -438,7 +438,7 @@ def test_what_is_not_asked_for_stays_as_it_is():
         (("--scenarios", "bursty.yaml,./bursty.yaml"), ["--scenarios", "same name"]),
         (("--scenarios", ","), ["names nothing"]),
         (("--policies", "ola"), ["'ola'", "salad"]),
-        (("--policies", "gone/network.pt"), ["gone/network.pt", "neither"]),
+        (("--policies", "gone/network.pt"), ["gone/network.pt", "no such network"]),
         (("--policies", "bursty.yaml"), ["bursty.yaml: not a network"]),
         (("--policies", "olla:best"), ["'best'"]),
         (("--policies", "olla@ru"), ["'ru'"]),

@@ -8,7 +8,7 @@ conditions they must agree to the last bit, wherever they sit, as long as report
 import hashlib
 import json
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,11 +21,10 @@ from distila.training.baselines import BASELINES
 from distila.training.benchmark.episode import Episode, EpisodePlan, run_episode
 from distila.training.benchmark.policies import GENIES, REFERENCE, BundlePolicy, PolicySpec, parse_policy
 from distila.training.benchmark.sizes import Sizes
-from distila.training.network import store
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.policy import NetworkPolicy
-from distila.training.network.store import NETWORK_FILE, save_network
+from distila.training.network.store import NETWORK_FILE, NETWORKS, save_network
 from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.report import Decision
 from distila.training.sim.scenario import Scenario, families
@@ -229,15 +228,15 @@ def test_a_networks_file_may_have_any_name(tmp_path, name):
 
 
 def test_a_network_that_ships_goes_by_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "files", lambda package: tmp_path)
+    monkeypatch.setattr("distila.training.benchmark.policies.NETWORKS", replace(NETWORKS, folders=tmp_path / "shipped"))
     path = kept_network(tmp_path / "shipped" / "tutor.pt")
     for text, seat in (("tutor", "xapp"), ("tutor@du", "du")):
         spec = parse_policy(text)
         assert (spec.kind, Path(spec.base), spec.seat) == ("network", path, seat)
-    with pytest.raises(InputError, match=r"'nobody' is no baseline .*bundle.*\(olla, student\).*network.*\(tutor\)$"):
+    with pytest.raises(InputError, match=r"'nobody' is no baseline .* ships olla, student; .* ships tutor$"):
         parse_policy("nobody")
     path.unlink()
-    with pytest.raises(InputError, match=r"'tutor' is no baseline .*\(none does\)$") as refused:
+    with pytest.raises(InputError, match=r"'tutor' is no baseline .* ships none$") as refused:
         parse_policy("tutor")
     assert "\n" not in str(refused.value)
 

@@ -350,7 +350,7 @@ def test_the_command_has_a_teacher_for_each_scenario(files, distila):
             ("--teacher", "steady=teacher.pt", "--teacher", "steady=other.pt"),
             "--teacher steady=other.pt: there is one for steady already",
         ),
-        (("--teacher", "nowhere"), "nowhere: neither a network's file"),
+        (("--teacher", "nowhere"), "nowhere: no such network"),
         (("--teacher", "reported=teacher.pt"), "a teacher for reported, which is not among the scenarios"),
         (("--teacher", "teacher.pt", "--config", "missing"), "missing"),
         (("--teacher", "teacher.pt", "--workers", "0"), "workers"),

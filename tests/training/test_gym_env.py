@@ -406,7 +406,7 @@ class TestRewards:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scenario": "moon"}, "scenario 'moon' is neither"),
+        ({"scenario": "moon"}, "moon: no such scenario"),
         ({"columns": ["cqi", "weather"]}, "column 'weather' is unknown"),
         ({"columns": ["cqi", "cqi"]}, "column 'cqi' is named twice"),
         ({"reward": "money"}, "reward 'money' is unknown; must be goodput or goodput_bler"),

@@ -133,7 +133,12 @@ def test_name_and_channels_are_needed(tmp_path, missing):
     assert refusal(tmp_path, {k: v for k, v in MINIMAL.items() if k != missing}).startswith(f"{missing}: ")
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "3", "just words", "null"])
+@pytest.mark.parametrize("text", ["", "null", "{}"])
+def test_an_empty_file_lacks_a_name(tmp_path, text):
+    assert refusal(tmp_path, text) == "name: Field required"
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "3", "just words"])
 def test_what_is_no_mapping_is_refused(tmp_path, text):
     assert refusal(tmp_path, text).startswith("the file")
 
@@ -256,7 +261,7 @@ def test_geometry_is_within_a_range_that_holds_its_clipping():
 def test_find_scenario_takes_a_family_or_a_file(tmp_path):
     assert find_scenario("embb") is families()["embb"]
     assert find_scenario(str(a_file(tmp_path, MINIMAL))).name == "mine"
-    with pytest.raises(InputError, match=r"scenario 'nowhere' is neither a YAML file nor a family: full_buffer_mimo"):
+    with pytest.raises(InputError, match=r"nowhere: no such scenario: .* distila ships full_buffer_mimo, "):
         find_scenario("nowhere")
     with pytest.raises(InputError):
         find_scenario(str(tmp_path))

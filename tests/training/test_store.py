@@ -2,14 +2,15 @@
 
 import json
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from distila.training.network import store
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork
-from distila.training.network.store import NETWORK_FILE, find_network, load_network, save_network
+from distila.training.network.store import NETWORK_FILE, NETWORKS, load_network, save_network
 from distila.xapp.errors import InputError
 
 
@@ -60,11 +61,17 @@ def test_a_network_comes_back_with_its_configuration_weights_and_story(tmp_path,
             assert torch.equal(ours, theirs)
 
 
+def test_the_same_network_has_the_same_bytes_under_any_name(kept, tmp_path):
+    """A student is identified by the digest of its teacher's file."""
+    save_network(a_network(), tmp_path / "other.pt", {"kind": "made up", "episodes": 7})
+    assert (tmp_path / "other.pt").read_bytes() == kept.read_bytes()
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(kept, monkeypatch):
     before = kept.read_bytes()
 
     def save(data, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", save)
@@ -149,26 +156,25 @@ def test_another_architecture(kept, changes, says):
 
 
 def test_a_network_is_found_by_file_and_by_directory(kept):
-    assert find_network(str(kept)) == kept
-    assert find_network(str(kept.parent)) == kept
+    assert NETWORKS.find(str(kept)) == kept
+    assert NETWORKS.find(str(kept.parent)) == kept
 
 
-def test_or_by_name_if_it_ships(kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "files", lambda package: tmp_path / package)
-    folder = tmp_path / "distila.training.teachers" / "shipped"
-    folder.mkdir(parents=True)
+def test_or_by_name_if_it_ships(kept, tmp_path):
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    networks = replace(NETWORKS, folders=folder)
     for name in ("tutor", "mentor"):
         (folder / f"{name}.pt").write_bytes(kept.read_bytes())
-    assert find_network("tutor") == folder / "tutor.pt"
+    assert networks.find("tutor") == folder / "tutor.pt"
     for name in ("nobody", "../shipped/tutor", str(folder / "tutor"), ""):
         with pytest.raises(InputError) as refused:
-            find_network(name)
-        assert str(refused.value).startswith(f"{name}: neither")
-        assert "(mentor, tutor)" in str(refused.value)
+            networks.find(name)
+        assert str(refused.value).startswith(f"{name}: no such network: there is no file {Path(name).absolute()}")
+        assert "distila ships mentor, tutor" in str(refused.value)
         assert "\n" not in str(refused.value)
 
 
-def test_where_none_ships_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "files", lambda package: tmp_path / package)
-    with pytest.raises(InputError, match=r"^tutor: neither .*\(none does\)$"):
-        find_network("tutor")
+def test_where_none_ships_it_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"^tutor: no such network: .* distila ships none$"):
+        replace(NETWORKS, folders=tmp_path / "none").find("tutor")

@@ -181,8 +181,8 @@ def build(no_fading, workplace, steady, distila, monkeypatch):
     Path("five.yaml").write_text(steady.replace("name: steady", "name: embb"))
     for name, network in (("teacher", {"hidden": [24], "head": "value"}), ("student", {"hidden": [12]})):
         Path(f"{name}.yaml").write_text(yaml.safe_dump({**LOOP, "network": network}))
-    monkeypatch.setattr(command, "files", lambda package: workplace / "site" / package)
-    (workplace / "site" / "distila.training.teachers").mkdir(parents=True)
+    monkeypatch.setattr(command, "package_folder", lambda package, folder: workplace / "site" / package / folder)
+    (workplace / "site" / "distila.training.network").mkdir(parents=True)
 
     def run(*arguments, **settings):
         Path("recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **settings}))
@@ -247,7 +247,7 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert "| family | student | teacher | first-tx BLER" in near_rt_table
     assert "`steady`" not in near_rt_table
 
-    assert "distila.training.teachers/shipped/teacher.pt" in installed()
+    assert "distila.training.network/shipped/teacher.pt" in installed()
     target = Path("site/distila.xapp.policy/bundles/small")
     assert load_bundle(target).digest == load_bundle(Path("made/bundle")).digest
     assert (target / "card.md").read_text() == card

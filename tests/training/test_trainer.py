@@ -326,7 +326,7 @@ def test_a_damaged_checkpoint_is_refused(tiny, train, refused, damage):
     train(tiny(episodes=1))
     path = OUT / "checkpoint.pt"
     path.write_bytes(damage(path.read_bytes()))
-    assert "checkpoint.pt: no checkpoint" in refused(tiny(episodes=1), resume=True)
+    assert "checkpoint.pt: not a checkpoint" in refused(tiny(episodes=1), resume=True)
 
 
 def test_a_checkpoint_in_the_way_is_not_overwritten(tiny, train, refused):
@@ -358,7 +358,7 @@ def test_the_log_is_closed_whatever_ends_the_training(tiny, refused, monkeypatch
     ("settings", "says"),
     [
         ({"scenarios": ["unseen_carrier"]}, "unseen_carrier is unseen"),
-        ({"scenarios": ["nowhere"]}, "'nowhere'"),
+        ({"scenarios": ["nowhere"]}, "nowhere: no such scenario"),
         ({"network": {"mcs_table": 2}}, "network.mcs_table = 2: scenario steady has 1"),
         ({"network": {"cqi_table": 3}}, "network.cqi_table = 3: scenario steady has 1"),
         ({"slots": 32}, "slots = 32: scenario steady needs 33 or more"),

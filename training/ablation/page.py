@@ -5,9 +5,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from distila.replay.atomic_file import replacing
 from distila.training.ablation.study import AblationResults, VariantResult
 from distila.training.learning.interval import SeedInterval
+from distila.xapp.files import replacing, write_text
 from distila.xapp.policy.benchmark_figures import interval_text
 from distila.xapp.result_file import Estimate
 
@@ -24,8 +24,7 @@ def write_page(path: Path, results: AblationResults) -> None:
             cells = [text(figures) for figures in (variant.seen, variant.unseen, variant.against_student)]
             lines.append(f"| `{variant.name}` | {variant.what} | {' | '.join(cells)} |")
         lines.append("")
-    with replacing(path) as partial:
-        partial.write_text("\n".join(lines))
+    write_text(path, "\n".join(lines))
 
 
 def write_chart(path: Path, results: AblationResults) -> None:

@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Variant
 from distila.training.benchmark.policies import parse_policy
 from distila.training.benchmark.results import BenchmarkResults
@@ -15,7 +14,6 @@ from distila.training.benchmark.sizes import SeededSizes
 from distila.training.benchmark.suite import Benchmark, run_benchmark
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers
 from distila.training.learning import trainer
-from distila.training.learning.config_file import load_config
 from distila.training.learning.interval import SeedInterval, interval
 from distila.training.learning.trainings import Bar, run_missing
 from distila.training.network.network import Network
@@ -23,7 +21,9 @@ from distila.training.network.store import NETWORK_FILE, save_network
 from distila.training.sim.scenario import find_scenario
 from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, read_model, write_json
 from distila.xapp.result_file import ResultFile, ResultModel
+from distila.xapp.shipped import Shipped, package_folder
 
 RESULTS_FILE: Final = "ablation.json"
 _FLAT_KEYS: Final = {
@@ -77,13 +77,16 @@ class StudyConfig(BaseModel):
         return {**rest, "benchmark": {**section, **rest.get("benchmark", {})}}
 
 
+STUDIES: Final = Shipped("study", package_folder("distila.training.ablation", "configs"))
+
+
 def load_study(name: str) -> StudyConfig:
     """A study from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    study = load_config(StudyConfig, name, "distila.training.ablation")
+    study = read_model(STUDIES.find(name), StudyConfig)
     known = [variant.name for variant in VARIANTS]
     for variant in study.variants or ():
         if variant not in known:
@@ -177,8 +180,7 @@ def run_study(study: StudyConfig, out: Path, bar: Bar, workers: int, jobs: int, 
     run_missing("students", _train, trainings, bar, workers)
     benchmarked = _evaluate(study, out, chosen, trainings, teachers[""], bar, jobs, cache)
     results = AblationResults(study=study, variants=_table(study, chosen, benchmarked))
-    with replacing(out / RESULTS_FILE) as partial:
-        partial.write_text(results.json_text())
+    write_json(out / RESULTS_FILE, results)
     return results
 
 

@@ -23,8 +23,6 @@ import functools
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from distila.training.baselines.bler_window import BlerWindow, BlerWindowSettings
@@ -33,8 +31,9 @@ from distila.training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, Illa
 from distila.training.baselines.salad import Salad, SaladSettings
 from distila.training.baselines.thompson import Thompson, ThompsonSettings
 from distila.training.sim.report import Policy
-from distila.xapp.config import read_yaml
 from distila.xapp.errors import InputError
+from distila.xapp.files import read_yaml
+from distila.xapp.shipped import package_folder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,7 +67,7 @@ BASELINES: Final[dict[str, Callable[..., Policy]]] = {
 GENIES: Final = (Genie.name, GenieTarget.name)
 """Those that know what nobody can; in the DU only."""
 
-_TUNED: Final = Path(str(files("distila.training.baselines"))) / "tuned.yaml"
+_TUNED: Final = package_folder("distila.training.baselines") / "tuned.yaml"
 
 
 @functools.cache

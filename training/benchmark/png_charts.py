@@ -10,10 +10,10 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distila.replay.atomic_file import replacing
 from distila.replay.report_charts import AGAINST_COLOUR, GREY
 from distila.training.benchmark.results import BenchmarkResults, E2Sweep
 from distila.training.benchmark.view import BETTER, UNKNOWN, UNSEEN, WORSE, BenchmarkView, gain_of
+from distila.xapp.files import replacing
 
 GAIN_FILE: Final = "gain.png"
 SWEEP_FILE: Final = "e2_sweep.png"

@@ -22,10 +22,10 @@ import torch
 from distila.training.baselines import BASELINES, GENIES, baseline, tuned_settings
 from distila.training.network.network import Network
 from distila.training.network.policy import Answers, NetworkPolicy
-from distila.training.network.store import NETWORK_FILE, find_network, load_network
+from distila.training.network.store import NETWORK_FILE, NETWORKS, load_network
 from distila.training.sim.report import Cell, Decision, Policy, Report, matrix
 from distila.xapp.errors import InputError
-from distila.xapp.policy.bundle import MANIFEST_FILE, Action, Bundle, find_bundle, load_bundle
+from distila.xapp.policy.bundle import BUNDLES, MANIFEST_FILE, Action, Bundle, load_bundle
 
 REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
@@ -125,13 +125,13 @@ def _find(text: str, base: str) -> tuple[Literal["bundle", "network"], Path]:
     """The bundle's directory, or the network's file; what is there goes before what ships."""
     path = Path(base)
     if path.is_file() or (not (path / MANIFEST_FILE).is_file() and (path / NETWORK_FILE).is_file()):
-        return "network", find_network(base)
+        return "network", NETWORKS.find(base)
     try:
-        return "bundle", find_bundle(base)
+        return "bundle", BUNDLES.find(base)
     except InputError as error:
         no_bundle = error
     try:
-        return "network", find_network(base)
+        return "network", NETWORKS.find(base)
     except InputError as error:
         raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {no_bundle}; {error}") from None
 

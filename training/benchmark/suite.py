@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.training.benchmark.averages import Resamples, average_gains
 from distila.training.benchmark.episode import Episode, EpisodePlan
 from distila.training.benchmark.episode_pool import Progress, run_all
@@ -31,6 +30,7 @@ from distila.training.sim.distribution import Distribution
 from distila.training.sim.scenario import Scenario, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, write_json
 
 SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
@@ -120,8 +120,7 @@ def run_benchmark(
         averages=average_gains(BenchmarkView(Comparison(families=families), REFERENCE), resamples),
         e2_sweep=_sweep_figures(benchmark, sweep, episodes),
     )
-    with replacing(out / RESULTS_FILE) as partial:
-        partial.write_text(summary.json_text())
+    write_json(out / RESULTS_FILE, summary)
     write_reports(out, summary)
     return summary
 

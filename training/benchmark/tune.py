@@ -13,13 +13,13 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.training.benchmark.episode import EpisodePlan
 from distila.training.benchmark.episode_pool import Progress, run_all
 from distila.training.benchmark.policies import PolicySpec
 from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.scenario import families
 from distila.training.sim.split import Split
+from distila.xapp.files import check_writable, write_text
 
 GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
     "illa": {"target": (0.03, 0.1, 0.2, 0.3, 0.45), "cqi_position": (0.0, 0.25, 0.5)},
@@ -124,15 +124,10 @@ def tune(
             worst_loss_of_global_pct=round(float(100 * (1 - (ours[overall] / ours.max(axis=0)).min())), 2),
         )
     result = Tuning(how=TuningSettings(**sizes.model_dump()), policies=found)
-    with replacing(out / "tuned.yaml") as partial:
-        partial.write_text(
-            "# Written by `distila benchmark tune`; what is used is training/baselines/tuned.yaml.\n"
-            + yaml.dump(
-                result.model_dump(mode="json", by_alias=True),
-                Dumper=_Plain,
-                sort_keys=False,
-                default_flow_style=None,
-                width=110,
-            )
-        )
+    plain = result.model_dump(mode="json", by_alias=True)
+    write_text(
+        out / "tuned.yaml",
+        "# Written by `distila benchmark tune`; what is used is training/baselines/tuned.yaml.\n"
+        + yaml.dump(plain, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=110),
+    )
     return result

@@ -8,7 +8,7 @@ import typer
 from distila.training.commands.trained import finish, one_thread
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
-from distila.training.network.store import find_network
+from distila.training.network.store import NETWORKS
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
@@ -66,5 +66,5 @@ def _paths(given: list[str]) -> dict[str, Path]:
         name, path = (scenario, rest) if equals and not Path(text).exists() else ("", text)
         if name in found:
             raise InputError(f"--teacher {text}: there is one for {name or 'everything'} already")
-        found[name] = find_network(path)
+        found[name] = NETWORKS.find(path)
     return found

@@ -1,7 +1,6 @@
 """`distila resource`: powers of interfering links, by algorithms and by students that learnt from them."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 import typer
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.training.commands.trained import one_thread
 from distila.training.learning.trainings import run_missing
 from distila.training.resource.algorithms import METHODS, apply
@@ -17,19 +15,18 @@ from distila.training.resource.charts import figure_table, markdown, write_figur
 from distila.training.resource.contest import Point, load_bench, run_bench
 from distila.training.resource.export import export_onnx
 from distila.training.resource.problems import SETTINGS, Channels, channels, sum_rate
-from distila.training.resource.store import STUDENT_FILE, find_students, load_students, save_students
+from distila.training.resource.store import STUDENT_FILE, STUDENTS, load_students, save_students
 from distila.training.resource.students import Student, UnrolledGnn
 from distila.training.resource.study import load_study, reproduce
-from distila.training.resource.train_config import TrainConfig, load_train_config
+from distila.training.resource.train_config import CONFIGS, TrainConfig, load_train_config
 from distila.training.resource.training import train
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, write_json, write_text
+from distila.xapp.shipped import package_folder
 
 app = typer.Typer(help="SINR optimisation: WMMSE, FPLinQ, and students that learn from them.", no_args_is_help=True)
 
-SHIPPED: Final = tuple(
-    sorted(path.stem for path in (Path(str(files("distila.training.resource"))) / "configs").glob("*.yaml"))
-)
 BENCH_FILE: Final = "bench.json"
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -55,7 +52,7 @@ def solve(
     given = channels(_read(channel), None if weights is None else _read(weights), name=str(channel))
     generator = torch.Generator().manual_seed(seed)
     if _is_student(method):
-        students, _ = load_students(find_students(method))
+        students, _ = load_students(STUDENTS.find(method))
         student = students[min(students)]
         _check_fits(method, student, given)
         power = Point(starts=starts if isinstance(student, UnrolledGnn) else 1).power(student, given, generator)
@@ -76,7 +73,9 @@ def solve(
 
 @app.command("train")
 def train_student(
-    config: Annotated[str, typer.Option(help=f"YAML file, or one that ships: {', '.join(SHIPPED)}.")] = "rayleigh-10db",
+    config: Annotated[
+        str, typer.Option(help=f"YAML file, or one that ships: {', '.join(CONFIGS.names())}.")
+    ] = "rayleigh-10db",
     seed: _Seed = 0,
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt and student.pt.")] = Path(
         "out/resource/student"
@@ -109,7 +108,7 @@ def train_student(
 
 @app.command()
 def build(
-    students: Annotated[str, typer.Option(help="Comma-separated configurations.")] = ",".join(SHIPPED),
+    students: Annotated[str, typer.Option(help="Comma-separated configurations.")] = ",".join(CONFIGS.names()),
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 5,
     out: Annotated[Path, typer.Option(help="Directory of everything that comes out; an interrupted run goes on.")] = (
         Path("out/resource/students")
@@ -131,7 +130,7 @@ def build(
             seed: load_students(out / Path(name).stem / str(seed) / STUDENT_FILE)[0][seed] for seed in range(seeds)
         }
         if install:
-            target = Path(str(files("distila.training.resource"))) / "shipped" / target.name
+            target = package_folder("distila.training.resource", "shipped") / target.name
         save_students(trained, settings[name], target)
         stdout.print(f"written: {target}", soft_wrap=True)
 
@@ -162,7 +161,7 @@ def export(
     seed: Annotated[int | None, typer.Option(min=0, help="Which of the file's; default: the first.")] = None,
 ) -> None:
     """Write a student as ONNX: any number of instances and, but for perceptrons, of links."""
-    students, _ = load_students(find_students(student))
+    students, _ = load_students(STUDENTS.find(student))
     if seed is not None and seed not in students:
         raise InputError(f"--seed {seed}: {student} has {', '.join(map(str, students))}")
     export_onnx(students[min(students) if seed is None else seed], out)
@@ -188,8 +187,7 @@ def bench(
     check_writable(out)
     with progress_bar("contests", "settings and K") as progress:
         found = run_bench(settings, progress)
-    with replacing(out / BENCH_FILE) as partial:
-        partial.write_text(found.json_text())
+    write_json(out / BENCH_FILE, found)
     for setting in dict.fromkeys(row.setting for row in found.rows):
         write_quality_time(out / f"{setting}.png", found.rows, setting)
     if found.mlp_times:
@@ -244,9 +242,8 @@ def reproduce_figure(
     found = reproduce(study, figure, folder, progress_bar, workers)
     columns, rows = figure_table(found)
     write_figure(folder / f"figure-{figure}.png", found)
-    (folder / f"figure-{figure}.md").write_text(markdown(columns, rows))
-    with replacing(folder / f"figure-{figure}.json") as partial:
-        partial.write_text(found.json_text())
+    write_text(folder / f"figure-{figure}.md", markdown(columns, rows))
+    write_json(folder / f"figure-{figure}.json", found)
     if json:
         print_json(found.model_dump(mode="json"))
         return
@@ -275,7 +272,7 @@ def _read(path: Path) -> torch.Tensor:
 
 
 def _is_student(name: str) -> bool:
-    return name not in METHODS and not name.startswith("wmmse-") and (name in SHIPPED or Path(name).exists())
+    return name not in METHODS and not name.startswith("wmmse-") and (name in CONFIGS.names() or Path(name).exists())
 
 
 def _check_fits(name: str, student: Student, given: Channels) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,13 +10,14 @@ import typer
 
 from distila.training.commands.trained import one_thread
 from distila.training.distill.distill import DistillConfig, load_distill
-from distila.training.network.store import find_network
+from distila.training.network.store import NETWORKS
 from distila.training.student.build import BuildSummary, Built, build
 from distila.training.student.card import CARD_FILE
 from distila.training.student.recipe import Evaluation, load_recipe
 from distila.training.student.search import Limits, parse_sizes, search
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.policy.benchmark_figures import interval_text, timing_title
+from distila.xapp.shipped import package_folder
 
 app = typer.Typer(help="Build the student that ships: teacher, distillation, benchmark, gates.")
 _LIMITS: Final = Limits()
@@ -113,7 +113,7 @@ def search_size(
     one_thread()
     found = search(
         settings,
-        find_network(teacher),
+        NETWORKS.find(teacher),
         parse_sizes(sizes),
         Limits(graph_bytes=most_bytes, hundred_ues_us=most_us),
         evaluation,
@@ -145,10 +145,10 @@ def search_size(
 
 def _install(built: Built, name: str) -> None:
     """Copy the bundle, card included, and the teacher into the packages that they ship with."""
-    target = Path(str(files("distila.xapp.policy"))) / "bundles" / name
+    target = package_folder("distila.xapp.policy", "bundles") / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(built.bundle.path, target)
-    shipped = Path(str(files("distila.training.teachers"))) / "shipped"
+    shipped = package_folder("distila.training.network", "shipped")
     shipped.mkdir(exist_ok=True)
     shutil.copyfile(built.teacher, shipped / "teacher.pt")
 

@@ -12,19 +12,20 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from distila.training.distill.losses import LossConfig, distillation_loss
-from distila.training.learning.config_file import load_config
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
 from distila.training.learning.trainer import EpisodicConfig, checked_scenarios
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
 from distila.training.network.store import load_network
 from distila.xapp.errors import InputError
+from distila.xapp.files import read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 
 class DistillConfig(EpisodicConfig):
@@ -50,13 +51,16 @@ class DistillConfig(EpisodicConfig):
         return self
 
 
+CONFIGS: Final = Shipped("configuration of a distillation", package_folder("distila.training.distill", "configs"))
+
+
 def load_distill(name: str) -> DistillConfig:
     """A configuration from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(DistillConfig, name, "distila.training.distill")
+    return read_model(CONFIGS.find(name), DistillConfig)
 
 
 class Teachers:

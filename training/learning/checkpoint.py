@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights, optimiser and place, in a file that says what they are of."""
+"""Checkpoints of a training: weights, optimiser and episodes done, in a file that says which training it belongs to."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from distila.replay.atomic_file import replacing
-from distila.xapp.errors import InputError, one_line
+from distila.training.torch_file import TorchFormat
+from distila.xapp.errors import InputError
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
-_FORMAT: Final = "distila-checkpoint/1"
+_FORMAT: Final = TorchFormat("distila-checkpoint/1", kind="checkpoint", written_by="distila train")
 
 
 class Checkpoint:
@@ -19,7 +19,7 @@ class Checkpoint:
 
     Args:
         path: of the file.
-        identity: everything that the weights depend on, as JSON would hold it.
+        identity: everything that the weights depend on; JSON.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -31,52 +31,41 @@ class Checkpoint:
         Raises:
             InputError: it cannot be written.
         """
-        data = {
-            "format": _FORMAT,
+        content = {
             "identity": json.dumps(self._identity),
             "episodes": episodes,
             "model": network.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        try:
-            with replacing(self._path) as path:
-                torch.save(data, path)
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be written: {error.strerror or error}") from None
+        _FORMAT.save(self._path, content)
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Read the file into both; returns the episodes that it comes after, 0 if there is none.
+        """Restore both from the file; returns the number of episodes done before it was written, 0 without a file.
 
         Raises:
-            InputError: it is damaged, or of another training.
+            InputError: it is damaged, or belongs to another training.
         """
         if not self._path.exists():
             return 0
-        try:
-            data: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-            if data["format"] != _FORMAT:
-                raise ValueError(f"its format is {data['format']!r}, not {_FORMAT!r}")
-            identity, episodes = json.loads(data["identity"]), int(data["episodes"])
-        except Exception as error:  # of many kinds, from zipfile to pickle
-            raise InputError(f"{self._path}: no checkpoint of this kind: {one_line(error)}") from None
-        differs = _difference(identity, self._identity)
+        content = _FORMAT.load(self._path, json_entries=("identity",))
+        differs = _difference(content["identity"], self._identity)
         if differs is not None:
             raise InputError(f"{self._path}: of another training: {differs}")
-        try:
-            network.load_state_dict(data["model"])
-            optimizer.load_state_dict(data["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{self._path}: of another architecture: {one_line(error)}") from None
-        return episodes
+        with _FORMAT.restoring(self._path):
+            network.load_state_dict(content["model"])
+            optimizer.load_state_dict(content["optimizer"])
+            return int(content["episodes"])
 
     def must_not_exist(self) -> int:
-        """0, the first episode of a new training.
+        """Check that a new training would not overwrite one; returns 0, its first episode.
 
         Raises:
-            InputError: there is one, which would be lost.
+            InputError: there is a checkpoint already.
         """
         if self._path.exists():
-            raise InputError(f"{self._path}: there is a training already; --resume it, or take another --out")
+            raise InputError(
+                f"{self._path}: there is a training already; continue it with --resume, or choose another --out"
+            )
         return 0
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from distila.replay.atomic_file import replacing
 from distila.xapp.errors import InputError
+from distila.xapp.files import write_text
 
 LOG_FILE: Final = "train.jsonl"
 
@@ -27,8 +27,7 @@ class TrainingLog:
         self._board = _tensorboard(out, first)
         try:
             kept = [line for line in _lines(self._path) if line["episode"] < first]
-            with replacing(self._path) as path:
-                path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
             raise InputError(f"{self._path}: cannot be written: {error.strerror or error}") from None
 

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from distila.replay.atomic_file import check_writable
 from distila.training.learning.action_values import MAX_SAMPLE_PERIOD_SLOTS
 from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from distila.training.learning.fan_out import fan_out
@@ -33,6 +32,7 @@ from distila.training.sim.conditions import Banks
 from distila.training.sim.scenario import Scenario, find_scenario, training_domain
 from distila.training.sim.split import Split, torch_seed
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable
 
 Progress = Callable[[int, int], None]
 

@@ -1,46 +1,26 @@
-"""Networks in files: configuration and weights, and what they were trained on. What teachers are kept as.
+"""Networks in files: configuration and weights, and how they were trained. Teachers are kept this way.
 
-A bundle (`distila.xapp.policy.bundle`) is what is served, and has room for a megabit; a teacher may be larger, and is
-needed with its weights.
+A bundle (`distila.xapp.policy.bundle`) is what the xApp runs, and is limited to a megabit; a teacher may be larger, and
+distillation needs its weights.
 """
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-from pydantic import ValidationError
-
-from distila.replay.atomic_file import replacing
 from distila.training.network.config import NetworkConfig
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
-from distila.xapp.errors import InputError, first_error, one_line
+from distila.training.torch_file import TorchFormat
+from distila.xapp.files import parse_model
+from distila.xapp.shipped import Shipped, package_folder
 
 NETWORK_FILE: Final = "network.pt"
-_FORMAT: Final = "distila-network/1"
-
-
-def find_network(name: str) -> Path:
-    """The file of a network that is given as this file, as a training's directory, or by the name of one that ships.
-
-    Raises:
-        InputError: it is none of these.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    if (path / NETWORK_FILE).is_file():
-        return path / NETWORK_FILE
-    folder = Path(str(files("distila.training.teachers"))) / "shipped"
-    shipped = {file.stem: file for file in sorted(folder.glob("*.pt"))}
-    if name not in shipped:
-        raise InputError(
-            f"{name}: neither a network's file, nor a directory with {NETWORK_FILE}, nor a network that ships"
-            f" ({', '.join(shipped) or 'none does'})"
-        )
-    return shipped[name]
+NETWORKS: Final = Shipped(
+    "network", package_folder("distila.training.network", "shipped"), pattern="*.pt", inside=NETWORK_FILE
+)
+"""Networks by file, by directory of a training, or by the name of one that ships: ``NETWORKS.find("teacher")``."""
+_FORMAT: Final = TorchFormat("distila-network/1", kind="network", written_by="distila train")
 
 
 def save_network(network: Network, path: Path, training: dict[str, Any]) -> None:
@@ -54,17 +34,12 @@ def save_network(network: Network, path: Path, training: dict[str, Any]) -> None
     Raises:
         InputError: it cannot be written.
     """
-    data = {
-        "format": _FORMAT,
+    content = {
         "config": network.config.model_dump_json(),
         "training": json.dumps(training),
         "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
     }
-    try:
-        with replacing(path) as partial:
-            torch.save(data, partial)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    _FORMAT.save(path, content)
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
@@ -73,20 +48,9 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     Raises:
         InputError: there is none, it is damaged, or of another architecture.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such network; `distila train` writes one")
-    try:
-        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if data["format"] != _FORMAT:
-            raise ValueError(f"its format is {data['format']!r}, not {_FORMAT!r}")
-        config, training = data["config"], json.loads(data["training"])
-    except Exception as error:  # of many kinds, from zipfile to pickle
-        raise InputError(f"{path}: not a network: {one_line(error)}") from None
-    try:
-        network = make_network(NetworkConfig.model_validate_json(config))
-        network.load_state_dict(data["weights"])
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: of another architecture: {one_line(error)}") from None
-    return network, training
+    content = _FORMAT.load(path, json_entries=("config", "training"))
+    config = parse_model(content["config"], NetworkConfig, str(path))
+    with _FORMAT.restoring(path):
+        network = make_network(config)
+        network.load_state_dict(content["weights"])
+    return network, content["training"]

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from distila.replay.atomic_file import replacing
 from distila.training.learning.interval import SeedInterval
 from distila.training.resource.algorithms import BEST_OF
 from distila.training.resource.contest import REFERENCE, ContestRow, MlpTime
 from distila.training.resource.study import TEACHER, FigureResults, FigureRow
+from distila.xapp.files import replacing
 
 NAMES: Final = {
     "ad-decreasing": "AD, beta decreasing",

@@ -16,17 +16,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from distila.training.learning.config_file import load_config
 from distila.training.learning.interval import interval
 from distila.training.resource.algorithms import METHODS, Method, find_method
 from distila.training.resource.algorithms.search import flip
 from distila.training.resource.algorithms.wmmse import all_ones, random_starts
 from distila.training.resource.export import export_onnx
 from distila.training.resource.problems import SETTINGS, Channels, sum_rate
-from distila.training.resource.store import find_students, load_students
+from distila.training.resource.store import STUDENTS, load_students
 from distila.training.resource.students import MlpConfig, Student, allocate, as_used, make_student
 from distila.xapp.errors import InputError
+from distila.xapp.files import read_model
 from distila.xapp.result_file import ResultFile, ResultModel
+from distila.xapp.shipped import Shipped, package_folder
 
 Progress = Callable[[int, int], None]
 
@@ -153,13 +154,16 @@ class ContestResults(ResultFile):
     mlp_times: tuple[MlpTime, ...] = Field(description="perceptrons of the shipped shape at other K, untrained")
 
 
+BENCHMARKS: Final = Shipped("benchmark", package_folder("distila.training.resource", "benchmarks"))
+
+
 def load_bench(name: str) -> BenchConfig:
     """A benchmark from a YAML file, or one that ships by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    config = load_config(BenchConfig, name, "distila.training.resource", "benchmarks")
+    config = read_model(BENCHMARKS.find(name), BenchConfig)
     for contest in config.contests:
         if contest.setting not in SETTINGS:
             raise InputError(f"{name}: setting {contest.setting!r}: there are {', '.join(SETTINGS)}")
@@ -194,7 +198,7 @@ def _contest(config: BenchConfig, contest: Contest, links: int) -> list[ContestR
     for name in dict.fromkeys((REFERENCE, *contest.methods)):
         runs[name] = [find_method(name, links)]
     for name, points in contest.students.items():
-        students, trained = load_students(find_students(name))
+        students, trained = load_students(STUDENTS.find(name))
         if isinstance(trained.student, MlpConfig) and trained.student.links != links:
             raise InputError(f"{name}: a perceptron for K = {trained.student.links}, not {links}")
         for point in points:

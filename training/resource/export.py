@@ -12,9 +12,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from distila.replay.atomic_file import replacing
 from distila.training.resource.students import MlpConfig, Student, UnrolledGnn
 from distila.xapp.errors import InputError
+from distila.xapp.files import replacing
 
 _OPSET: Final = 17
 

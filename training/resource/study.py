@@ -10,8 +10,6 @@ from typing import Any, Final, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distila.replay.atomic_file import check_writable, replacing
-from distila.training.learning.config_file import load_config
 from distila.training.learning.interval import SeedInterval, interval
 from distila.training.learning.trainings import Bar, run_missing
 from distila.training.resource.algorithms import apply
@@ -22,7 +20,9 @@ from distila.training.resource.students import Student, allocate
 from distila.training.resource.train_config import TrainConfig
 from distila.training.resource.training import train
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.files import check_writable, read_model, write_json
 from distila.xapp.result_file import ResultFile, ResultModel
+from distila.xapp.shipped import Shipped, package_folder
 
 SETTING: Final = "seed"
 STRONG: Final = ("plain-bn", "ad-decreasing-bn")
@@ -59,13 +59,16 @@ class StudyConfig(BaseModel):
     gnn: Side = Side()
 
 
+STUDIES: Final = Shipped("study", package_folder("distila.training.resource", "studies"))
+
+
 def load_study(name: str) -> StudyConfig:
     """A study from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(StudyConfig, name, "distila.training.resource", "studies")
+    return read_model(STUDIES.find(name), StudyConfig)
 
 
 def find_figure(name: str) -> SeedFigure:
@@ -202,8 +205,7 @@ def _train(run: _Run) -> None:
         sum_rate_scheduled=round(_rate(student, given, scheduled=True), 4),
         curve=tuple(curve),
     )
-    with replacing(run.path) as partial:
-        partial.write_text(result.model_dump_json() + "\n")
+    write_json(run.path, result)
 
 
 def _result(run: _Run) -> RunResult:

@@ -1,14 +1,15 @@
 """What a training of a student depends on."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from distila.training.learning.algorithm import BetaSchedule
-from distila.training.learning.config_file import load_config
 from distila.training.resource.algorithms import TEACHERS
 from distila.training.resource.problems import SETTINGS
 from distila.training.resource.students import MlpConfig, StudentConfig, UnrolledGnnConfig
+from distila.xapp.files import read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 
 class ResourceTerm(BetaSchedule):
@@ -93,10 +94,13 @@ class TrainConfig(BaseModel):
         return self
 
 
+CONFIGS: Final = Shipped("configuration of a training", package_folder("distila.training.resource", "configs"))
+
+
 def load_train_config(name: str) -> TrainConfig:
     """A training from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(TrainConfig, name, "distila.training.resource")
+    return read_model(CONFIGS.find(name), TrainConfig)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from distila.replay.atomic_file import check_writable
 from distila.training.learning.algorithm import distance_to_power
 from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
 from distila.training.resource.algorithms import teach
@@ -24,6 +23,7 @@ from distila.training.resource.critic import make_critic
 from distila.training.resource.problems import SETTINGS, Channels, sum_rate
 from distila.training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
 from distila.training.resource.train_config import TrainConfig
+from distila.xapp.files import check_writable
 
 Progress = Callable[[int, int], None]
 OnStep = Callable[[int, Student], None]

@@ -9,7 +9,6 @@ of the benchmark is one with narrow ones, a point has constants only. ::
 """
 
 import functools
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,7 +17,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -34,9 +32,9 @@ from distila.training.sim.distribution import (
     Whole,
     parse_number,
 )
-from distila.xapp.config import read_yaml
-from distila.xapp.errors import InputError, first_error
+from distila.xapp.files import read_model
 from distila.xapp.kpi.observations import TABLE
+from distila.xapp.shipped import Shipped, package_folder
 
 SYSTEM_LEVEL: Final = ("UMi", "UMa", "RMa")
 """Channel models of TR 38.901 that drop UEs into a cell, with path loss, line of sight and shadowing."""
@@ -47,6 +45,9 @@ _OPTIONAL_SETTINGS: Final = tuple(
 
 GEOMETRY_SNR_DB: Final = (-8.0, 32.0)
 """The SNR of a drop's link budget is clipped to this [dB]."""
+
+FAMILIES: Final = Shipped("scenario", package_folder("distila.training.sim", "families"))
+"""Scenarios by YAML file, or by the name of a family of the benchmark: ``FAMILIES.find("high_mobility")``."""
 
 
 class _Settings(BaseModel):
@@ -280,34 +281,25 @@ def load_scenario(path: Path) -> Scenario:
     Raises:
         InputError: one line naming file, setting and value.
     """
-    data = read_yaml(path)
-    try:
-        return Scenario.model_validate(data)
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_error(error)}") from None
+    return read_model(path, Scenario)
 
 
 @functools.cache
 def families() -> dict[str, Scenario]:
     """The families of the benchmark by name, in its order: seen ones first."""
-    folder = Path(str(files("distila.training.sim"))) / "families"
-    found = [load_scenario(path) for path in sorted(folder.glob("*.yaml"))]
-    return {scenario.name: scenario for scenario in found}
+    return {name: load_scenario(path) for name, path in FAMILIES.paths().items()}
 
 
 def training_domain() -> Scenario:
     """The domain that generalist policies are trained on: one scenario that holds every family that is not unseen."""
-    return load_scenario(Path(str(files("distila.training.sim"))) / "domain.yaml")
+    return load_scenario(package_folder("distila.training.sim") / "domain.yaml")
 
 
 def find_scenario(name: str) -> Scenario:
-    """A family by name, or a scenario from a YAML file.
+    """A scenario from a YAML file, or a family of the benchmark by its name.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or the file is wrong.
     """
-    if name in families():
-        return families()[name]
-    if Path(name).is_file():
-        return load_scenario(Path(name))
-    raise InputError(f"scenario {name!r} is neither a YAML file nor a family: {', '.join(families())}")
+    path = FAMILIES.find(name)
+    return families()[name] if path == FAMILIES.paths().get(name) else load_scenario(path)

@@ -6,8 +6,6 @@ pass, and some through as exceptions of many kinds. Written beside its place and
 
 import hashlib
 import io
-import os
-import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distila.xapp.errors import InputError
+from distila.xapp.files import replacing
 
 _DIGEST_CHARACTERS: Final = 64
 
@@ -32,19 +31,9 @@ def write_sealed(path: Path, arrays: Mapping[str, Any]) -> None:
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = b"0" * _DIGEST_CHARACTERS
     body = buffer.getbuffer()[:-_DIGEST_CHARACTERS]
-    # Not `distila.replay.atomic_file.replacing`: its partial file has one name, which two processes would share.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(body)
-                file.write(_digest(body))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(body)
+        file.write(_digest(body))
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, npt.NDArray[Any]]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from distila.replay.atomic_file import replacing
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.student.recipe import Recipe
+from distila.xapp.files import write_text
 from distila.xapp.policy.benchmark_figures import group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import Bundle
 
@@ -30,8 +30,7 @@ def write_card(
         failed: gates that the policy did not pass, see `distila.training.student.gates`.
     """
     text = "\n".join([*_head(recipe, bundle), *_verdict(failed), *_tables(benchmarks), *_making(recipe, bundle), ""])
-    with replacing(path) as partial:
-        partial.write_text(text)
+    write_text(path, text)
 
 
 def _head(recipe: Recipe, bundle: Bundle) -> list[str]:

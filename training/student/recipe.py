@@ -1,11 +1,12 @@
 """Recipes for a student that ships: checked in, so that anybody can make it again."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from distila.training.benchmark.sizes import SeededSizes
-from distila.training.learning.config_file import load_config
+from distila.xapp.files import read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 
 class Evaluation(SeededSizes):
@@ -48,10 +49,13 @@ class Recipe(BaseModel):
     gates: Gates = Field(default=Gates(), description="what it must pass")
 
 
+RECIPES: Final = Shipped("recipe", package_folder("distila.training.student", "recipes"))
+
+
 def load_recipe(name: str) -> Recipe:
     """A recipe from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(Recipe, name, "distila.training.student", "recipes")
+    return read_model(RECIPES.find(name), Recipe)

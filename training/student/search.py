@@ -10,7 +10,6 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from distila.replay.atomic_file import check_writable, replacing
 from distila.training.benchmark.policies import parse_policy
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
@@ -21,6 +20,7 @@ from distila.training.sim.split import Split
 from distila.training.student.build import Bar, distilled
 from distila.training.student.recipe import Evaluation
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, write_json
 from distila.xapp.result_file import ResultFile, ResultModel
 
 SEARCH_FILE: Final = "search.json"
@@ -137,8 +137,7 @@ def search(
         )
     found.sort(key=lambda each: (not each.fits, -each.gain_pct))
     results = SearchResults(limits=limits, candidates=tuple(found))
-    with replacing(out / SEARCH_FILE) as partial:
-        partial.write_text(results.json_text())
+    write_json(out / SEARCH_FILE, results)
     return results
 
 

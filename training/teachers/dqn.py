@@ -33,12 +33,10 @@ from torchrl.modules import EGreedyModule, QValueActor
 from torchrl.modules.models import DuelingMlpDQNet
 from torchrl.objectives import DQNLoss, SoftUpdate
 
-from distila.replay.atomic_file import check_writable
 from distila.training.baselines import baseline, tuned_settings
 from distila.training.learning import trainer
 from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
 from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
-from distila.training.learning.config_file import load_config
 from distila.training.learning.log import TrainingLog
 from distila.training.learning.trainer import EpisodicConfig, Progress
 from distila.training.network.config import NetworkConfig
@@ -51,6 +49,8 @@ from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, torch_seed
 from distila.training.teachers.dqn_env import LinkEnv, figures
 from distila.xapp.errors import InputError
+from distila.xapp.files import check_writable, read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 # At this level it tells of every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -110,13 +110,16 @@ class DqnConfig(EpisodicConfig):
         return self.epsilon + gone * (self.final_epsilon - self.epsilon)
 
 
+_CONFIGS: Final = Shipped("configuration of a training", package_folder("distila.training.teachers", "configs"))
+
+
 def load_dqn(name: str) -> DqnConfig:
     """A configuration from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(DqnConfig, name, "distila.training.teachers")
+    return read_model(_CONFIGS.find(name), DqnConfig)
 
 
 def dueling(network: PolicyNetwork) -> DuelingMlpDQNet:

@@ -12,6 +12,7 @@ exploration.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from pydantic import Field, model_validator
@@ -20,10 +21,11 @@ from torch.nn import functional as F
 
 from distila.training.baselines import baseline, tuned_settings
 from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
-from distila.training.learning.config_file import load_config
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
 from distila.training.learning.trainer import EpisodicConfig
 from distila.training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
+from distila.xapp.files import read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 
 class PrivilegedConfig(EpisodicConfig):
@@ -40,13 +42,16 @@ class PrivilegedConfig(EpisodicConfig):
         return self
 
 
+_CONFIGS: Final = Shipped("configuration of a training", package_folder("distila.training.teachers", "configs"))
+
+
 def load_privileged(name: str) -> PrivilegedConfig:
     """A configuration from a YAML file, or one that ships with distila by its name.
 
     Raises:
         InputError: one line naming file, setting and value.
     """
-    return load_config(PrivilegedConfig, name, "distila.training.teachers")
+    return read_model(_CONFIGS.find(name), PrivilegedConfig)
 
 
 class PrivilegedObjective:

@@ -9,7 +9,7 @@ import typer
 from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, group_title, interval_text, timing_title
-from distila.xapp.policy.bundle import Bundle, find_bundle, load_bundle, resolve_bundle, run_times_us
+from distila.xapp.policy.bundle import BUNDLES, Bundle, load_bundle, run_times_us
 
 app = typer.Typer(help="Look at a policy bundle, or check it.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tab
 @app.command()
 def info(bundle: _Bundle, json: _Json = False) -> None:
     """Print what a bundle says about itself."""
-    loaded = resolve_bundle(bundle)
+    loaded = load_bundle(bundle)
     facts = _facts(loaded)
     if json:
         print_json({**facts, "manifest": loaded.manifest.model_dump(mode="json", exclude={"golden"})})
@@ -50,7 +50,7 @@ def check(
 
     Exit status 1 and one line saying what is wrong, if anything is.
     """
-    path = find_bundle(bundle)
+    path = BUNDLES.find(bundle)
     try:
         loaded = load_bundle(path)
     except InputError as error:

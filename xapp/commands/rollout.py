@@ -18,7 +18,7 @@ from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
 from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
 from distila.xapp.rollout.machine import Command, Summary, summary
-from distila.xapp.rollout.plan import bundled_plans, load_plan
+from distila.xapp.rollout.plan import PLANS, load_plan
 from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import Store, StoreLostError, open_store
 
@@ -61,7 +61,7 @@ def plan(
 ) -> None:
     """Check a plan and its bundles, and show its stages and metrics; or list the plans that ship."""
     if plan is None:
-        plans = {name: load_plan(name).description for name in bundled_plans()}
+        plans = {name: load_plan(name).description for name in PLANS.names()}
         if json:
             print_json({"plans": plans})
         else:

@@ -18,15 +18,10 @@ checked before a policy is let near a UE. Each refusal is one line: which file, 
 """
 
 import hashlib
-import json
 import math
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -35,17 +30,21 @@ import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.files import read_model, replacing_directory, write_json
 from distila.xapp.kpi.observations import UNITS
 from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, PolicyBenchmark
 from distila.xapp.policy.columns import Layout
+from distila.xapp.shipped import Shipped, package_folder
 
 CONTRACT: Final = "distila-policy/1"
 GRAPH_FILE: Final = "policy.onnx"
 MANIFEST_FILE: Final = "manifest.json"
 DEFAULT_POLICY: Final = "student"
-"""What runs unless told otherwise."""
+"""The policy that runs by default, of those that ship."""
+BUNDLES: Final = Shipped("policy bundle", package_folder("distila.xapp.policy", "bundles"), f"*/{MANIFEST_FILE}")
+"""Policy bundles by directory or name: ``BUNDLES.find("student")``."""
 MAX_GRAPH_BYTES: Final = 125_000
 """1 Mbit, the memory that arXiv 2511.06563 grants a policy on baseband hardware."""
 
@@ -149,54 +148,21 @@ def run_times_us(bundle: Bundle, report: Float32Array, state: Float32Array, runs
     return {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
 
 
-def bundled(name: str) -> Path:
-    """Where a bundle that ships with distila lies.
-
-    Raises:
-        InputError: there is none of that name; lists those there are.
-    """
-    root = Path(str(files("distila.xapp.policy"))) / "bundles"
-    if not (root / name / MANIFEST_FILE).is_file():
-        known = sorted(entry.parent.name for entry in root.glob(f"*/{MANIFEST_FILE}"))
-        raise InputError(
-            f"{name}: neither a policy bundle's directory nor one that ships ({', '.join(known) or 'none'})"
-        )
-    return root / name
-
-
-def resolve_bundle(policy: str) -> Bundle:
-    """Load a policy given as a directory or as the name of one that ships with distila.
-
-    Raises:
-        InputError: see `load_bundle` and `bundled`.
-    """
-    return load_bundle(find_bundle(policy))
-
-
-def find_bundle(policy: str) -> Path:
-    """The directory of a policy given as a directory or by the name of one that ships.
-
-    Raises:
-        InputError: it is neither.
-    """
-    path = Path(policy)
-    return path if path.is_dir() else bundled(policy)
-
-
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(policy: str | Path) -> Bundle:
     """Read and check a policy bundle.
 
+    Args:
+        policy: its directory, or the name of one that ships with distila, such as ``student``.
+
     Raises:
-        InputError: one line naming the file and what is wrong with it.
+        InputError: there is no such bundle, or one of its files is wrong; one line that names it and says why.
     """
+    path = BUNDLES.find(policy)
     manifest_path, graph_path = path / MANIFEST_FILE, path / GRAPH_FILE
     for needed in (manifest_path, graph_path):
         if not needed.is_file():
             raise InputError(f"{path}: no policy bundle, {needed.name} is missing")
-    try:
-        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{manifest_path}: {first_error(error)}") from None
+    manifest = read_model(manifest_path, Manifest)
     size = graph_path.stat().st_size
     if size > MAX_GRAPH_BYTES:
         raise InputError(f"{graph_path}: {size} bytes, a policy has at most {MAX_GRAPH_BYTES} (1 Mbit)")
@@ -241,9 +207,7 @@ def write_bundle(
     Raises:
         InputError: the graph does not keep the contract.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with replacing_directory(path) as partial:
         manifest = _manifest(
             name=name,
             version=version,
@@ -261,27 +225,9 @@ def write_bundle(
         )
         manifest.golden = _golden(path / GRAPH_FILE, graph, manifest, golden_report, golden_state)
         (partial / GRAPH_FILE).write_bytes(graph)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=1)
-        (partial / MANIFEST_FILE).write_text(text + "\n")
+        write_json(partial / MANIFEST_FILE, manifest, indent=1)
         load_bundle(partial)
-        partial.chmod(0o755)
-        _replace(path, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return load_bundle(path)
-
-
-def _replace(path: Path, new: Path) -> None:
-    """Put the directory ``new`` where ``path`` is; what was there goes only once the new one has its place."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file, a bundle is a directory")
-    if not path.exists():
-        os.replace(new, path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.replace(path, old / "bundle")
-    os.replace(new, path)
-    shutil.rmtree(old)
 
 
 def _manifest(**fields: Any) -> Manifest:
@@ -302,6 +248,7 @@ def _golden(graph_path: Path, graph: bytes, manifest: Manifest, report: Float32A
         )
     except Exception as error:  # see _session
         raise InputError(f"{graph_path}: fails on the golden reports: {one_line(error)}") from None
+    _check_finite(graph_path, score, next_state)
     return Golden(
         report=[[None if math.isnan(x) else x for x in row] for row in report.tolist()],
         state=state.tolist(),
@@ -374,10 +321,7 @@ def _check_golden(bundle: Bundle) -> None:
         score, action, next_state = bundle.run(report, state)
     except Exception as error:  # see _session
         raise InputError(f"{graph_path}: fails on the golden vectors: {one_line(error)}") from None
-    for name, array in (("score", score), ("next_state", next_state)):
-        if not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-            raise InputError(f"{graph_path}: {name} is not finite on golden vector {row}")
+    _check_finite(graph_path, score, next_state)
     if not ((action >= 0) & (action < len(manifest.actions))).all():
         raise InputError(f"{graph_path}: action is {action.min()} to {action.max()}, there are {len(manifest.actions)}")
     if not np.array_equal(action, golden.action):
@@ -391,6 +335,13 @@ def _check_golden(bundle: Bundle) -> None:
             raise InputError(f"{graph_path}: {name} differs from the golden vectors by {difference.max():.2g}")
     if not np.array_equal(np.argmax(score, axis=1), action):
         raise InputError(f"{graph_path}: action is not the argmax of score")
+
+
+def _check_finite(graph_path: Path, score: Float32Array, next_state: Float32Array) -> None:
+    for name, array in (("score", score), ("next_state", next_state)):
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+            raise InputError(f"{graph_path}: {name} is not finite on golden vector {row}")
 
 
 def _array(rows: list[list[float | None]] | list[list[float]]) -> Float32Array:

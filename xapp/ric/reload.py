@@ -15,7 +15,7 @@ from typing import Final
 from distila.xapp.config import RunConfig
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
-from distila.xapp.policy.bundle import GRAPH_FILE, MANIFEST_FILE, find_bundle, load_bundle
+from distila.xapp.policy.bundle import BUNDLES, GRAPH_FILE, MANIFEST_FILE, load_bundle
 from distila.xapp.ric.a1_policy import A1Policy, limits_under
 from distila.xapp.ric.worker import Worker
 
@@ -45,7 +45,7 @@ class Reloader:
         self._config = config
         self._bundles = bundles
         self._policies: dict[str, A1Policy] = {}
-        self._bundle_path = find_bundle(config.policy)
+        self._bundle_path = BUNDLES.find(config.policy)
         self._fingerprint = _fingerprint(self._bundle_path)
         self._changing = threading.Lock()
         self.counts: Counter[str] = Counter()
@@ -117,7 +117,7 @@ class Reloader:
         except ValueError as error:
             raise InputError(" ".join(str(error).split())) from None
         named = [policy.policy for policy in policies.values() if policy.policy is not None]
-        path = self._named_bundle(named[-1]) if named else find_bundle(config.policy)
+        path = self._named_bundle(named[-1]) if named else BUNDLES.find(config.policy)
         if path != self._bundle_path:
             fingerprint = _fingerprint(path)
             self._load(path)
@@ -128,7 +128,7 @@ class Reloader:
     def _named_bundle(self, name: str) -> Path:
         if self._bundles is not None and (self._bundles / name).is_dir():
             return self._bundles / name
-        return find_bundle(name)
+        return BUNDLES.find(name)
 
     def _load(self, path: Path) -> None:
         try:

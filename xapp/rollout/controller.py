@@ -18,7 +18,7 @@ from pydantic import Field
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.arm import Arm, Engine, Lineup
-from distila.xapp.policy.bundle import Bundle, resolve_bundle
+from distila.xapp.policy.bundle import Bundle, load_bundle
 from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.audit import Entry, Start
 from distila.xapp.rollout.exposure import Exposed, Exposure
@@ -77,7 +77,7 @@ class RolloutStatus(Summary):
     )
 
 
-def check_policies(plan: Plan, load: Callable[[str], Bundle] = resolve_bundle) -> dict[str, str]:
+def check_policies(plan: Plan, load: Callable[[str], Bundle] = load_bundle) -> dict[str, str]:
     """sha256 of each policy of a plan, all of them loaded and checked.
 
     Raises:
@@ -123,7 +123,7 @@ class RolloutController:
         loop: DecisionLoop,
         store: Store,
         replica: str = "distila-0",
-        load: Callable[[str], Bundle] = resolve_bundle,
+        load: Callable[[str], Bundle] = load_bundle,
         on_transition: Callable[[Transition], None] = lambda _: None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -16,20 +16,22 @@ at the same time, that keep the champion's policy.
 
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from distila.xapp.config import read_yaml
-from distila.xapp.errors import InputError, first_error
+from distila.xapp.errors import InputError
+from distila.xapp.files import read_model
+from distila.xapp.shipped import Shipped, package_folder
 
 BUCKETS: Final = 10_000
 """Units are hashed to this many buckets, so a share has steps of 0.01 %."""
 
 CONTROL: Final = "control"
 NATIVE_POLICY: Final = "native"
+PLANS: Final = Shipped("rollout plan", package_folder("distila.xapp.rollout", "plans"))
+"""Plans by YAML file, or by the name of one that ships: ``PLANS.find("student")``."""
 
 MetricName = Literal[
     "goodput_per_prb",
@@ -263,35 +265,18 @@ class Plan(BaseModel):
         ]
 
 
-def parse_plan(data: Any, where: str) -> Plan:
-    """A plan from parsed YAML or JSON.
+def load_plan(plan: str | Path, plans: Shipped = PLANS) -> Plan:
+    """Read a plan. Policies may be directories beside the file.
+
+    Args:
+        plan: a YAML file, or the name of one of ``plans``.
+        plans: those that ship.
 
     Raises:
-        InputError: one line naming the field and what is wrong.
+        InputError: there is no such plan, or it is wrong.
     """
-    try:
-        return Plan.model_validate(data)
-    except ValidationError as error:
-        raise InputError(f"{where}: {first_error(error)}") from None
-
-
-def bundled_plans() -> list[str]:
-    """Names of the plans that ship."""
-    return sorted(path.stem for path in _bundled_dir().glob("*.yaml"))
-
-
-def load_plan(plan: str) -> Plan:
-    """A plan from a YAML file, or one that ships by its name. Policies may be directories beside the file.
-
-    Raises:
-        InputError: neither, or the plan is wrong.
-    """
-    path = Path(plan)
-    if not path.is_file():
-        path = _bundled_dir() / f"{plan}.yaml"
-        if not path.is_file():
-            raise InputError(f"{plan}: neither a file nor a plan that ships ({', '.join(bundled_plans()) or 'none'})")
-    loaded = parse_plan(read_yaml(path), str(path))
+    path = plans.find(plan)
+    loaded = read_model(path, Plan)
 
     def found(arm: ArmPlan) -> ArmPlan:
         beside = path.parent / arm.policy
@@ -299,7 +284,3 @@ def load_plan(plan: str) -> Plan:
 
     arms = {"champion": found(loaded.champion), "challengers": [found(arm) for arm in loaded.challengers]}
     return loaded.model_copy(update=arms)
-
-
-def _bundled_dir() -> Path:
-    return Path(str(files("distila.xapp.rollout"))) / "plans"

@@ -20,7 +20,7 @@ from distila.training.resource.charts import (
 from distila.training.resource.contest import ContestRow, MlpTime, Point, WmmseShare, _bound, load_bench, run_bench
 from distila.training.resource.problems import rayleigh, sum_rate
 from distila.training.resource.seed_paper import FIGURES, METHODS
-from distila.training.resource.store import load_students, shipped
+from distila.training.resource.store import STUDENTS, load_students
 from distila.training.resource.students import UnrolledGnnConfig, make_student
 from distila.training.resource.study import STRONG, RunResult, StudyConfig, find_figure, load_study, reproduce
 from distila.training.resource.train_config import load_train_config
@@ -121,7 +121,7 @@ def test_charts_of_the_benchmark(tmp_path):
 def test_benchmarks_that_ship_load_and_have_their_students(name):
     for contest in load_bench(name).contests:
         for student_name in contest.students:
-            students, config = load_students(shipped()[student_name])
+            students, config = load_students(STUDENTS.paths()[student_name])
             assert len(students) == 5
             assert config == load_train_config(student_name)
 
@@ -152,7 +152,7 @@ def test_a_wrong_benchmark_is_one_line(tmp_path, change, says):
 @pytest.mark.parametrize(("name", "links", "at_least"), [("rayleigh-10db", 10, 104.3), ("rayleigh-0db", 10, 101.3)])
 def test_every_seed_of_a_shipped_student_beats_wmmse_and_none_collapsed(name, links, at_least):
     config = load_train_config(name)
-    students, _ = load_students(shipped()[name])
+    students, _ = load_students(STUDENTS.paths()[name])
     given = rayleigh(1000, links, 10.0 if "10db" in name else 0.0, generator(4))
     reference = sum_rate(given, wmmse(given, all_ones(given))).mean()
     assert len(students) == 5
@@ -163,7 +163,7 @@ def test_every_seed_of_a_shipped_student_beats_wmmse_and_none_collapsed(name, li
 
 
 def test_shipped_students_are_small():
-    assert sum(path.stat().st_size for path in shipped().values()) < 1_000_000
+    assert sum(path.stat().st_size for path in STUDENTS.paths().values()) < 1_000_000
 
 
 # --- the study ---

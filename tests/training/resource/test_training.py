@@ -9,7 +9,8 @@ from distila.training.resource.algorithms import apply
 from distila.training.resource.algorithms.wmmse import all_ones
 from distila.training.resource.critic import make_critic
 from distila.training.resource.problems import SETTINGS, rayleigh_amplitude, sum_rate
-from distila.training.resource.store import STUDENT_FILE, find_students, load_students, save_students
+from distila.training.resource.store import STUDENT_FILE, load_students, save_students
+from distila.training.resource.store import STUDENTS as SHIPPED_STUDENTS
 from distila.training.resource.students import MessageGnnConfig, allocate, make_student
 from distila.training.resource.train_config import ResourceTerm, TrainConfig, load_train_config
 from distila.training.resource.training import train
@@ -249,7 +250,7 @@ def test_an_unrolled_student_has_no_use_for_a_critic():
 def test_students_survive_their_file(tmp_path, same_weights):
     students = {seed: train(config("unrolled-gnn"), seed) for seed in (0, 4)}
     save_students(students, config("unrolled-gnn"), tmp_path / STUDENT_FILE)
-    found, about = load_students(find_students(str(tmp_path)))
+    found, about = load_students(SHIPPED_STUDENTS.find(str(tmp_path)))
     assert about == config("unrolled-gnn")
     assert list(found) == [0, 4]
     assert all(same_weights(found[seed], students[seed]) for seed in students)
@@ -261,8 +262,8 @@ def test_what_is_no_student_is_refused(tmp_path):
         load_students(tmp_path / "noise.pt")
     with pytest.raises(InputError, match="no such student"):
         load_students(tmp_path / "none.pt")
-    with pytest.raises(InputError, match="nor a student that ships"):
-        find_students("nobody")
+    with pytest.raises(InputError, match="no such student"):
+        SHIPPED_STUDENTS.find("nobody")
     data = {"format": "distila-resource-student/1", "config": config().model_dump_json(), "weights": {0: {}}}
     torch.save(data, tmp_path / "empty.pt")
     with pytest.raises(InputError, match="of another architecture"):
