@@ -2,8 +2,8 @@
 
     record = run(trace, SmoothBler.load(), DuConfig(), seed=1, controller=InProcess(loop))
 
-Two runs with one seed meet the same channel and the same luck (see `distila.replay.link`), so their records compare in
-pairs.
+Two runs with one seed meet the same channel and the same random draws (see `distila.replay.link`), so their records
+compare in pairs.
 """
 
 import time
@@ -72,12 +72,12 @@ def run(
 
     Args:
         trace: the channel.
-        bler: decides, with the common luck, what arrives.
+        bler: the error rates by which, with the random draws, blocks are decoded or not.
         config: the DU.
-        seed: of the luck.
+        seed: of the random draws.
         controller: the xApp; None leaves every UE to the DU's own link adaptation.
         max_slots: stop there; None: the whole trace.
-        repeat: a trace that is shorter than ``max_slots`` begins again, with new luck; the DU goes on.
+        repeat: a trace that is shorter than ``max_slots`` begins again, with new random draws; the DU continues.
         speed: 1 is real time, N is N times as fast, None as fast as possible.
         progress: called now and then with slots done and slots in all.
 

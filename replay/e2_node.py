@@ -1,7 +1,7 @@
 """The E2 node's end of gRPC: serves `E2Service` to one xApp, and hands the replay its answers.
 
 `E2Node` is the server, `RemoteXapp` the `Controller` on top of it, or of any other `Node`: a report goes out as octet
-strings, the decisions that come back are decoded here, and what became of them is told to the xApp as a ControlOutcome.
+strings, the decisions that come back are decoded here, and their outcome goes to the xApp as a ControlOutcome.
 """
 
 import queue
@@ -215,14 +215,14 @@ def _tell(
 
 
 def rejection_outcome(rejection: Rejected) -> pb.ControlOutcome:
-    """What the xApp is told of a control message that could not be read."""
+    """The outcome sent to the xApp for a control message that could not be read."""
     unsupported = rejection.reason in ("service_model", "encoding")
     cause = pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
     return pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
 
 
 def outcome_of(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
-    """What the xApp is told of its decisions, given how many were accepted, or refused by reason."""
+    """The outcome sent to the xApp for its decisions, given how many were accepted, or rejected by reason."""
     return pb.ControlOutcome(
         cell_id=decisions.cell_id,
         answers_sequence=decisions.answers_sequence,

@@ -75,10 +75,10 @@ class EdgeRicGnb:
 
 
 def telemetry(report: KpiReport, tti: int, dl_mcs: IntArray) -> pb.TtiMetrics:
-    """A DU's report as EdgeRIC has it.
+    """A DU's report in EdgeRIC's form.
 
     Args:
-        report: what the DU knows; HARQ counts lose their MCS, and its own choice is not told.
+        report: what the DU knows; HARQ counts lose their MCS, and its own choice is left out.
         tti: goes out modulo 10000.
         dl_mcs: [ue], what each UE was scheduled with in this TTI.
     """

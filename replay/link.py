@@ -88,7 +88,7 @@ class Luck:
     """Uniform draws for every UE and slot, the same whatever is transmitted.
 
     Args:
-        seed: replays with one seed share their luck.
+        seed: replays with the same seed have the same random draws.
         num_ues: number of UEs.
     """
 

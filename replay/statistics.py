@@ -27,9 +27,9 @@ class Gain:
 def paired_gain(policy: RunRecord, against: RunRecord, rng: np.random.Generator) -> Gain:
     """Gain of ``policy`` over ``against`` in total bits, with a percentile bootstrap interval over paired units.
 
-    Both runs met the same channels and the same luck, so a unit is a pair. With ten or more UEs the units are the UEs,
-    and the interval speaks about other UEs of the same kind; with fewer they are UEs times twenty stretches of time,
-    and it speaks about other times of the same UEs (Efron and Tibshirani 1993, chapters 8 and 13).
+    Both runs met the same channels and the same random draws, so a unit is a pair. With ten or more UEs the units are
+    the UEs, and the interval speaks about other UEs of the same kind; with fewer they are UEs times twenty stretches of
+    time, and it speaks about other times of the same UEs (Efron and Tibshirani 1993, chapters 8 and 13).
     """
     if policy.trace.num_ues >= _MIN_UES:
         ours, theirs, unit = policy.bits.sum(axis=1), against.bits.sum(axis=1), "UE"

@@ -1,7 +1,7 @@
 """What an import read, used and left out: `ImportReport`, returned by every importer beside its trace or log.
 
 The books balance: every row that looks like data is either used or counted in ``skipped`` under one reason,
-so that ``rows_found == rows_used + sum(skipped.values())``. What is worth knowing but costs no row (a file
+so that ``rows_found == rows_used + sum(skipped.values())``. What a user should know but costs no row (a file
 cut short, a segment whose SINR is only bounded) is counted in ``noted``. ::
 
     trace, report = import_ranalyzer(Path("logs"), bler=SmoothBler.load())

@@ -75,12 +75,12 @@ class _Manager:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Base URL of the server."""
         return f"http://127.0.0.1:{self._http.port}"
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port to connect to."""
         return self._http.port
 
     def stop(self) -> None:

@@ -23,7 +23,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 
 def rmr_environment(route_table: Path) -> dict[str, str]:
-    """How librmr is told to use a route table from a file, on this machine alone."""
+    """Makes librmr use a route table from a file, on this machine alone."""
     return {
         "RMR_SEED_RT": str(route_table),
         "RMR_RTG_SVC": "-1",

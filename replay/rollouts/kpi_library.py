@@ -51,7 +51,7 @@ class KpiLibrary:
     """KPIs of UEs.
 
     Attributes:
-        values: [row, SUMS], one row for each UE and interval in which it was heard.
+        values: [row, SUMS], one row for each UE and interval in which it was reported.
         start, length: [ue], where each UE's rows begin, and how many there are.
     """
 
@@ -89,9 +89,9 @@ def record_library(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> KpiLibrary:
-    """Replay a trace ``passes`` times, each with its own luck, and keep what the meter counts.
+    """Replay a trace ``passes`` times, each with its own random draws, and keep what the meter counts.
 
-    A UE that is heard in fewer than two intervals, the first of each pass left out, is left out.
+    A UE that is reported in fewer than two intervals, the first of each pass left out, is left out.
     """
     of_ue: dict[int, list[Float64Array]] = {}
     total = passes * int(trace.num_slots.max())

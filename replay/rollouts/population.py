@@ -1,4 +1,4 @@
-"""Simulated rollouts, thousands of them: units drawn from a KPI library, judged by the very code that runs in the xApp.
+"""Simulated rollouts, thousands of them: units drawn from a KPI library, evaluated by the code that runs in the xApp.
 
 Draw, exposure, estimates, verdict and state machine are `distila.xapp.rollout`'s own; only indications and decisions
 are left out, since what an arm does to KPIs is given: an `Effect`.

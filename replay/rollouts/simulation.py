@@ -1,6 +1,6 @@
 """A whole rollout on a replayed trace: the very loop, controller, store and verdicts of a running xApp, time sped up.
 
-The trace's UEs come again and again, with new luck each time, until the rollout is over. An evaluation interval is so
+The trace is repeated, with new random draws each time, until the rollout is over. An evaluation interval is so
 many slots, so a rollout of hours takes seconds; what the plan says in seconds is not used.
 """
 
@@ -103,7 +103,7 @@ def simulate_rollout(
         du: the DU stand-in.
         ues: UEs in the cell.
         interval_slots: slots of an evaluation interval.
-        seed: of the luck.
+        seed: of the random draws.
         store: file to keep the rollout's store in; None: a temporary one.
         progress: called with intervals done and intervals at most.
 

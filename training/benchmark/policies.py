@@ -5,9 +5,9 @@
 
 * *variant*: ``global``, the default, has the settings tuned over all seen families, ``family`` those tuned for the
   family at hand, ``default`` none.
-* *seat*: ``du`` hears feedback every slot and decides every slot, without delay; ``xapp`` hears an E2 report every
+* *seat*: ``du`` gets feedback every slot and decides every slot, without delay; ``xapp`` gets an E2 report every
   period, and its decisions are late; between them the DU's own (tuned) OLLA is what it overrides. Baselines sit in the
-  DU unless told otherwise, where real ones sit; bundles and networks in the xApp.
+  DU by default, as real ones do; bundles and networks in the xApp.
 """
 
 import hashlib

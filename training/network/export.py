@@ -220,7 +220,7 @@ def agreement(network: Network, bundle: Bundle, reports: Float32Array, states: F
 
     Args:
         network: what the bundle was made from, on the CPU.
-        bundle: to be judged.
+        bundle: the bundle to check.
         reports: float32 [n, R].
         states: float32 [n, S].
     """

@@ -23,9 +23,9 @@ class MlpCritic(nn.Module):
 
 
 class GraphCritic(nn.Module):
-    """Every link's worth from its own gain and power and what it hears of others; the value is their sum.
+    """A value for every link from its own gain and power and its interference; the network's value is their sum.
 
-    What is heard of a transmitter is some function of its gain, times its power; the function is learnt.
+    The interference of a transmitter is a learnt function of its gain, times its power.
     """
 
     def __init__(self, hidden: int) -> None:

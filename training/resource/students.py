@@ -130,7 +130,7 @@ class FoldedMlp(nn.Module):
 
 
 class MessageGnn(nn.Module):
-    """Every round, a link hears from every other what it is, what it does, and how they disturb each other.
+    """In every round a link gets a message from every other link: features, power and mutual interference.
 
     A message is ``relu(A [direct, power] of the sender + b cross + c cross back)``; their mean over the senders, beside
     the receiver's own state, goes through a perceptron to the logit of its power. Linear layers after the ``relu``

@@ -45,7 +45,7 @@ BETA_AT_0_DB: Final = 2.19
 BETA_SLOPE_PER_DB: Final = 0.155
 BETA_MIN: Final = 1.6
 """The beta of the MCS that a SINR asks for: ``max(BETA_MIN, BETA_AT_0_DB * exp(BETA_SLOPE_PER_DB * sinr_db))``; where
-it comes from is told in `distila.training.bundled_trace.effective_sinr_db`."""
+it comes from is explained in `distila.training.bundled_trace.effective_sinr_db`."""
 
 
 def nodes_db() -> Float64Array:

@@ -49,7 +49,7 @@ _MAX_BUFFER_BYTES: Final = 2.0**32
 
 
 class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
-    """Choose the MCS of one NR downlink, as an xApp does: hear a report each E2 period, answer, and act late.
+    """Choose the MCS of one NR downlink, as an xApp does: from a report each E2 period, with a delayed effect.
 
     ## Description
 
@@ -82,7 +82,7 @@ class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
     | ``cqi_table``, ``mcs_table`` | 1 | 3 | TS 38.214 |
     | ``period_slots`` | 0 | longest period | slots that the report covers; 0 in the first |
     | ``harq_ack``, ``harq_nack``, ``harq_dtx`` | 0 | longest period | first transmissions, by feedback in the period |
-    | ``harq_residual`` | 0 | longest period | transport blocks given up in the period |
+    | ``harq_residual`` | 0 | longest period | transport blocks lost in the period after their last transmission |
     | ``<column>_measured`` | 0 | 1 | for cqi, cqi_age_slots and dl_buffer_bytes (and sinr_db, if asked for) |
     | ``pending_1`` ... ``pending_K`` | 0 or -1 | 1 | the agent's own latest actions, newest first |
 
@@ -130,7 +130,7 @@ class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
     ## Info
 
     ``slot`` of the report; of the period, ``delivered_bits`` (B), ``resource_elements`` (E), ``goodput`` (B / E), the
-    first transmissions ``first_ack``, ``first_nack``, ``first_dtx``, and ``residual``, blocks given up (all 0 after a
+    first transmissions ``first_ack``, ``first_nack``, ``first_dtx``, and ``residual``, blocks lost (all 0 after a
     reset); ``bler`` as above; ``native_mcs``, what the DU would use now.
 
     ## Arguments

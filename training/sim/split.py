@@ -1,8 +1,8 @@
 """Seeds that cannot meet: what is trained, tuned and tested on differs by construction.
 
 A seed is a pair of split and number, and everything random is drawn from a `numpy.random.SeedSequence` that has the
-split in its entropy: channel banks, set-ups, luck and traffic of two splits are different streams for every number.
-(PyTorch's CPU generators take 32 bits of seed: two of those streams coincide with a chance of 2^-32.)
+split in its entropy: channel banks, set-ups, random draws and traffic of two splits are different streams for every
+number. (PyTorch's CPU generators take 32 bits of seed: two of those streams coincide with a chance of 2^-32.)
 """
 
 from enum import IntEnum
@@ -23,7 +23,7 @@ _PROJECT: Final = 0xD157
 
 
 def seed_sequence(split: Split, seed: int, purpose: str) -> np.random.SeedSequence:
-    """The entropy of one purpose (``bank``, ``setup``, ``luck``...) under one seed of one split."""
+    """The entropy of one purpose (``bank``, ``setup``, ``cqi``...) under one seed of one split."""
     if seed < 0:
         raise ValueError(f"seed is {seed}; must be 0 or above")
     return np.random.SeedSequence([_PROJECT, int(split), seed, *purpose.encode()])

@@ -1,7 +1,7 @@
 """Who has something to send: full buffer, or files that arrive by chance, and how long each file took.
 
 FTP model 3 of TR 36.889 annex A: a UE's files have one size and arrive as a Poisson process; those that wait are sent
-in turn. Blocks that HARQ gives up go back into the buffer, as RLC in acknowledged mode would send them again. A file is
+in turn. Blocks that HARQ loses go back into the buffer, as RLC in acknowledged mode would send them again. A file is
 done when as many bits have arrived as it and those before it have.
 """
 
@@ -75,7 +75,7 @@ class Traffic:
         return taken
 
     def give_back(self, bits: Tensor) -> None:
-        """Return what HARQ gave up, float32 [link]."""
+        """Return the blocks that HARQ lost, float32 [link]."""
         self.buffer_bits += bits
 
     def deliver(self, slot: int, bits: Tensor) -> None:

@@ -6,8 +6,8 @@ Where EdgeRIC's messages say less than the service model, this is how the gap is
 * **HARQ feedback has no MCS**, and is of transmissions some TTIs before: it is booked on the MCS that the UE was last
   scheduled with ``feedback_delay_ttis`` before. First and later transmissions cannot be told apart; all count.
 * **The gNB's own choice** is what it schedules while no override of ours is in force. A policy that overrides all the
-  time would never see it again, so it is believed for ``native_max_age_ttis`` only; then an offset, which is worth
-  nothing without, becomes no override, and the gNB shows its choice anew.
+  time would never see it again, so it is used for ``native_max_age_ttis`` only. After that an offset, which has no
+  meaning without it, becomes no override, and the gNB shows its choice anew.
 * **TTIs count to 9999** and begin anew, or, in newer gNBs, count on. Either becomes a sequence that goes on.
 * **No acknowledgement**: whether the gNB obeys is read off its next TTIs (``applied``, ``not_applied``).
 """

@@ -135,7 +135,7 @@ class RmrPort:
     def send(self, mtype: int, payload: bytes, sub_id: int = -1, meid: str = "") -> bool:
         """Send a message by the route table; False if it could not be, counted in ``unsent``.
 
-        Never waits: where the socket is full for long the message is given up (``busy``).
+        Never waits: where the socket stays full the message is dropped (``busy``).
         """
         if self._context is None or self._stop.is_set():
             self.unsent["not_open"] += 1

@@ -2,7 +2,7 @@
 
 Two readers give the same. `read_by_protobuf` asks the protobuf library field by field and is the reference.
 `read_records` is for the hot path, several times as fast: the fields of UeReport have fixed widths, so UEs that report
-the same fields are records of one length, which numpy reads as one structured array. It gives up (None) on whatever is
+the same fields are records of one length, which numpy reads as one structured array. It returns None for whatever is
 not exactly of that form, UEs with different fields and damaged bytes included, and leaves it to protobuf.
 """
 

@@ -25,7 +25,7 @@ in closed form.
 
 Between code block size nodes c, log w, e and log d are interpolated linearly in log(code block size), so
 every code block size has a curve of the same form. Where the parameters come from, the rows no simulation
-covers and how they are filled, is told in :mod:`distila.training.bler_fit.fit`, which writes the data file
+covers and how they are filled, is explained in :mod:`distila.training.bler_fit.fit`, which writes the data file
 ``bler_curves.npz``.
 
 All functions are free of state and thread-safe.
