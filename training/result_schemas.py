@@ -14,6 +14,12 @@ from pydantic import BaseModel
 from distila.replay import bench_results
 from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary
+from distila.training.ablation.study import AblationResults
+from distila.training.benchmark.results import BenchmarkResults
+from distila.training.resource.contest import ContestResults
+from distila.training.resource.study import FigureResults
+from distila.training.student.build import BuildSummary
+from distila.training.student.search import SearchResults
 from distila.xapp.rollout.audit import Entry
 from distila.xapp.rollout.verdict import Evaluation
 
@@ -31,6 +37,12 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "bench-replay": bench_results.ReplayBench,
     "bench-edgeric": bench_results.EdgericBench,
     "bench-rollout": bench_results.RolloutBench,
+    "benchmark": BenchmarkResults,
+    "student-build": BuildSummary,
+    "student-search": SearchResults,
+    "ablation": AblationResults,
+    "resource-bench": ContestResults,
+    "resource-figure": FigureResults,
 }
 """Name of the schema's file, and the model."""
 

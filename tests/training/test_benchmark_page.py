@@ -16,7 +16,7 @@ from distila.training.benchmark import charts
 from distila.training.benchmark.page import write_report
 from distila.training.benchmark.png_charts import write_pngs as write_png_charts
 from distila.training.benchmark.results import BenchmarkResults
-from distila.training.benchmark.view import BenchmarkView, gain_of
+from distila.training.benchmark.view import BenchmarkView, difference
 from distila.xapp.result_file import Estimate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -45,7 +45,7 @@ class Page(HTMLParser):
             self.headline.append([])
         if self._table == "headline" and tag == "td":
             self.headline[-1].append("")
-        if "gain" in attrs.get("class", "").split() and self._table == "headline":
+        if "mark" in attrs.get("class", "").split() and self._table == "headline":
             self.headline[-1][-1] = attrs["class"].split()[1] + ":"
         if attrs.get("class") == "chart":
             self.charts.append(attrs["id"])
@@ -186,9 +186,9 @@ def test_headline_says_what_the_intervals_say(results, tmp_path):
     page = page_of(results, tmp_path)
     # Genies last, the reference first with its goodput.
     assert [[cell.split(":")[0] for cell in row] for row in page.headline[1:4]] == [
-        ["2.000bit/s/Hz", "unclear", "better", "better"],
+        ["2.000bit/s/Hz", "no-difference", "better", "better"],
         ["2.000bit/s/Hz", "worse", "better", "better"],
-        ["2.000bit/s/Hz", "unclear", "unclear", "better"],
+        ["2.000bit/s/Hz", "no-difference", "no-difference", "better"],
     ]
     assert page.headline[2][1] == "worse:\u25bc \u22123.0 %\u22124.0 to \u22122.0"
     assert page.headline[4][1:] == ["0 · 1 · 2", "2 · 0 · 1", "3 · 0 · 0"]
@@ -199,17 +199,17 @@ def test_headline_says_what_the_intervals_say(results, tmp_path):
     [
         ([0.01, 2.0], "better"),
         ([-2.0, -0.01], "worse"),
-        ([-1.0, 1.0], "unclear"),
-        ([0.0, 1.0], "unclear"),
-        ([-1.0, 0.0], "unclear"),
-        ([0.0, 0.0], "unclear"),
-        ([None, 1.0], "unknown"),
-        (None, "unknown"),
+        ([-1.0, 1.0], "no-difference"),
+        ([0.0, 1.0], "no-difference"),
+        ([-1.0, 0.0], "no-difference"),
+        ([0.0, 0.0], "no-difference"),
+        ([None, 1.0], "nothing-decided"),
+        (None, "nothing-decided"),
     ],
 )
 def test_better_or_worse_only_where_the_interval_stays_clear_of_zero(ci95, verdict):
     estimate = None if ci95 is None else Estimate(mean=0.5, ci95=ci95)
-    assert gain_of(estimate).verdict == verdict
+    assert difference(estimate).kind == verdict
 
 
 def test_an_interval_clear_of_zero_does_not_look_as_if_it_ended_there(results, tmp_path):
@@ -250,11 +250,11 @@ def test_means_over_families_stand_below_them_each_group_once(results, tmp_path)
     assert "mean over unseen families, slow E2 2" in page.text
     assert page.headline[4] == [
         "",
-        "unclear:\u22120.5 %\u22121.5 to +0.5",
+        "no-difference:\u22120.5 %\u22121.5 to +0.5",
         "better:\u25b2 +5.0 %+4.5 to +5.5",
         "better:\u25b2 +25.0 %+24.0 to +26.0",
     ]
-    assert page.headline[5][2] == "unknown:\u2013\u2013"
+    assert page.headline[5][2] == "nothing-decided:not definednot defined"
 
 
 def test_the_verdict_has_the_mean_over_the_very_families_that_it_is_about(results, tmp_path):
@@ -263,18 +263,22 @@ def test_the_verdict_has_the_mean_over_the_very_families_that_it_is_about(result
     assert "mean gain over" not in page_of(results, tmp_path).text
     results["averages"]["seen_real_time"] = averages(reversed(names), (3.3, 2.7, 3.9))
     text = page_of(results, tmp_path).text
-    assert "not significant. Its mean gain over these families is +3.3 % (95 % interval +2.7 to +3.9 %)." in text
-    assert "Its mean gain over these families is \u22120.5 % (95 % interval \u22121.5 to +0.5 %)." in text
+    assert "not significant. Its mean gain over these families is +3.3 %. 95 % interval +2.7 to +3.9 %" in text
+    assert "Its mean gain over these families is \u22120.5 %. 95 % interval \u22121.5 to +0.5 %" in text
 
 
 @pytest.mark.parametrize(
     ("mean", "ci95", "shown"),
     [
-        (4e-5, [1e-5, 7e-5], '<span class="gain worse">\u25bc +0.004</span><span class="interval">+0.001 to +0.007'),
-        (-4e-5, [-7e-5, -1e-5], '<span class="gain better">\u25b2 \u22120.004</span><span class="interval">'),
-        (4e-5, [-1e-5, 7e-5], '<span class="gain unclear">+0.004</span>'),
-        (4e-6, [1e-6, 7e-6], '<span class="interval">+0.00010 to +0.00070</span>'),
-        (None, [None, None], '<span class="gain unknown">\u2013</span><span class="interval">\u2013</span>'),
+        (4e-5, [1e-5, 7e-5], '<span class="mark worse">\u25bc +0.004</span><span class="note">+0.001 to +0.007'),
+        (-4e-5, [-7e-5, -1e-5], '<span class="mark better">\u25b2 \u22120.004</span><span class="note">'),
+        (4e-5, [-1e-5, 7e-5], '<span class="mark no-difference">+0.004</span>'),
+        (4e-6, [1e-6, 7e-6], '<span class="note">+0.0001 to +0.0007</span>'),
+        (
+            None,
+            [None, None],
+            '<span class="mark nothing-decided">not defined</span><span class="note">not defined</span>',
+        ),
     ],
 )
 def test_residual_bler_is_marked_where_it_is_surely_another(results, tmp_path, mean, ci95, shown):
@@ -317,7 +321,9 @@ def test_families_of_another_pace_of_e2_are_counted_apart(results, tmp_path):
         "drawn_2": family(e2_period_ms=None),
     }
     page = page_of(results, tmp_path)
-    assert "<h1>student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3 families" in page.source
+    assert (
+        "better</span> student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3" in page.source
+    )
     assert (
         "student (xApp, slow E2) has significantly more goodput than olla in none of 2 families "
         "and significantly less in 2." in page.text
@@ -347,7 +353,7 @@ def test_each_pace_of_e2_has_its_own_best_policy(results, tmp_path):
         entry["policies"]["patient"] = policy("patient", "xapp", *((3.0, 2.0, 4.0) if entry is slow else (0, -1, 1)))
     text = page_of(results, tmp_path).text
     assert "student (xApp, real-time E2) has significantly more goodput than olla in 2 of 3 families" in text
-    assert "patient (xApp, slow E2) has more goodput than olla in slow: +3.0 % (95 % interval +2.0 to +4.0 %)." in text
+    assert "patient (xApp, slow E2) has 3.0 % more goodput than olla in slow. 95 % interval +2.0 to +4.0 %" in text
 
 
 def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
@@ -367,9 +373,9 @@ def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
     [
         (
             (5.0, 4.0, 6.0),
-            "student (xApp, real-time E2) has more goodput than olla in one: +5.0 % (95 % interval +4.0 to +6.0 %).",
+            "student (xApp, real-time E2) has 5.0 % more goodput than olla in one. 95 % interval +4.0 to +6.0 %",
         ),
-        ((-5.0, -6.0, -4.0), "student (xApp, real-time E2) has less goodput than olla in one"),
+        ((-5.0, -6.0, -4.0), "student (xApp, real-time E2) has 5.0 % less goodput than olla in one"),
         ((1.0, -1.0, 3.0), "student (xApp, real-time E2) and olla do not differ significantly in one"),
         ((1.0, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
         ((None, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
@@ -417,7 +423,7 @@ def test_null_is_a_dash_and_never_a_word(results, tmp_path):
         point |= UNDEFINED
     page = page_of(results, tmp_path)
     assert not NOT_A_FIGURE.search(page.text)
-    assert page.headline[1] == ["\u2013bit/s/Hz", *["unknown:\u2013\u2013"] * 3]
+    assert page.headline[1] == ["not definedbit/s/Hz", *["nothing-decided:not definednot defined"] * 3]
     assert "chart-genie" not in page.charts
     assert "chart-delay" not in page.charts
     for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.source):
@@ -439,7 +445,7 @@ def test_two_policies_one_family_no_sweep(results, tmp_path):
 def test_settings_that_differ_between_families_are_told_apart(results, tmp_path):
     results["families"]["files"]["policies"]["salad"]["settings"] = {"target": 0.25}
     text = page_of(results, tmp_path).text
-    assert "high_mobility, new_carrier: target = 0.1, memory = \u2013 files: target = 0.25" in text
+    assert "high_mobility, new_carrier target = 0.1, memory = \u2013 4.5 files target = 0.25" in text
 
 
 def test_a_failed_write_leaves_the_old_page(results, tmp_path, monkeypatch):

@@ -9,36 +9,24 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from distila.replay.report_charts import AGAINST_COLOUR, GREY, Chart, new_figure, plain, signed
+from distila.replay.page.chart import Chart, new_figure, pair_up, plain
+from distila.replay.page.number_text import signed
+from distila.replay.page.palette import AGAINST_COLOUR, GREY, Look, faded
+from distila.replay.page.verdict import Difference
 from distila.training.benchmark.results import E2Sweep, FileDelays, SpeedGain
-from distila.training.benchmark.view import (
-    BETTER,
-    UNKNOWN,
-    UNSEEN,
-    WORSE,
-    BenchmarkView,
-    Figure,
-    Gain,
-    Look,
-    figure_of,
-    gain_of,
-)
+from distila.training.benchmark.view import UNSEEN, BenchmarkView, Figure, difference, figure_of
 
 _TARGET_BLER_PCT: Final = 10
 _GENIE_SHARE_SHOWN: Final = (-100.0, 200.0)
-_NOTHING: Final = [math.nan]  # drawn by a trace that is to stand in the legend all the same
-_LEVEL: Final = {"color": f"rgb({GREY})", "dash": "dash", "width": 1.5}
+_NOTHING: Final = [math.nan]  # a trace without points that has an entry in the legend
+_LEVEL: Final = {"color": GREY, "dash": "dash", "width": 1.5}
 
 
 def overview(bench: BenchmarkView) -> list[Chart]:
     """All families side by side."""
     charts = [_gain(bench), _goodput(bench), _bler(bench), _worst_links(bench)]
     charts += [chart for chart in (_genie_share(bench), _file_delay(bench)) if chart is not None]
-    # Half-width charts come in pairs; one that is left alone takes the row.
-    halves = [chart for chart in charts if not chart.wide]
-    if len(halves) % 2:
-        halves[-1].wide = True
-    return charts
+    return pair_up(charts)
 
 
 def _gain(bench: BenchmarkView) -> Chart:
@@ -63,7 +51,7 @@ def _gain(bench: BenchmarkView) -> Chart:
                 "color": look.colour,
                 "size": 9,
                 "line": {"width": 1.5, "color": look.colour},
-                "symbol": [look.symbol + ("" if g.verdict in (BETTER, WORSE) else "-open") for g, _, _ in rows],
+                "symbol": [look.symbol + ("" if g.kind in ("better", "worse") else "-open") for g, _, _ in rows],
             },
             customdata=[[plain(family), _with_interval(gain)] for gain, family, _ in rows],
             hovertemplate="%{customdata[0]}: %{customdata[1]}",
@@ -256,7 +244,7 @@ def _gain_by_speed(bench: BenchmarkView) -> Chart:
             for entry in _speeds(bench, family, policy):
                 if entry.mean is None:
                     continue
-                gain = gain_of(entry)
+                gain = difference(entry)
                 # Side by side, so that no interval hides another.
                 x.append(classes.index(entry.speed_kmh) + shift)
                 gains.append(gain)
@@ -297,8 +285,8 @@ def sweep(bench: BenchmarkView, swept: E2Sweep | None) -> Chart | None:
     for policy, shift in _lanes(list(swept.policies), 1.0):
         points = sorted(swept.policies[policy], key=lambda point: point.period_ms)
         points = [point for point in points if point.mean is not None]
-        gains = [gain_of(point) for point in points]
-        look = bench.looks.get(policy, Look(f"rgb({GREY})", "circle", "solid"))
+        gains = [difference(point) for point in points]
+        look = bench.looks.get(policy, Look(GREY))
         figure.add_scatter(
             x=[point.period_ms * 1.12**shift for point in points] or _NOTHING,
             y=[gain.mean for gain in gains] or _NOTHING,
@@ -338,7 +326,7 @@ def _by_family(bench: BenchmarkView, x_title: str, row_px: int, families: list[s
         tickfont_size=12,
     )
     for place in range(0, len(families), 2):
-        figure.add_hrect(place - 0.5, place + 0.5, fillcolor=f"rgba({GREY},0.08)", line_width=0, layer="below")
+        figure.add_hrect(place - 0.5, place + 0.5, fillcolor=faded(GREY, 0.08), line_width=0, layer="below")
     return figure
 
 
@@ -395,17 +383,19 @@ def _grid(values: list[float]) -> list[float]:
     return [float(point) for point in np.linspace(0, 100, len(values))]
 
 
-def _interval(gains: list[Gain], colour: str) -> dict[str, Any]:
+def _interval(gains: list[Difference], colour: str) -> dict[str, Any]:
     """Error bars; where there is no interval, a bar of no length."""
-    ends = [(0.0, 0.0) if g.verdict == UNKNOWN else (g.high - g.mean, g.mean - g.low) for g in gains]
+    ends = [
+        (0.0, 0.0) if gain.kind == "nothing-decided" else (gain.high - gain.mean, gain.mean - gain.low)
+        for gain in gains
+    ]
     arrays = {"array": [up for up, _ in ends], "arrayminus": [down for _, down in ends]}
     return {"type": "data", "symmetric": False, **arrays, "color": colour, "thickness": 1.5, "width": 0}
 
 
-def _with_interval(gain: Gain) -> str:
-    if gain.verdict == UNKNOWN:
-        return f"{signed(gain.mean, 2)} %"
-    return f"{signed(gain.mean, 2)} % ({signed(gain.low, 2)} to {signed(gain.high, 2)})"
+def _with_interval(gain: Difference) -> str:
+    interval = f" ({gain.interval_text(2, unit='')})" if gain.kind != "nothing-decided" else ""
+    return f"{gain.mean_text(2)}{interval}"
 
 
 def _outline(look: Look) -> dict[str, Any]:

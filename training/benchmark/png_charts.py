@@ -10,21 +10,13 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distila.replay.report_charts import AGAINST_COLOUR, GREY
+from distila.replay.page.palette import AGAINST_COLOUR, GREY, Look
 from distila.training.benchmark.results import BenchmarkResults, E2Sweep
-from distila.training.benchmark.view import BETTER, UNKNOWN, UNSEEN, WORSE, BenchmarkView, gain_of
+from distila.training.benchmark.view import UNSEEN, BenchmarkView, difference
 from distila.xapp.files import replacing
 
 GAIN_FILE: Final = "gain.png"
 SWEEP_FILE: Final = "e2_sweep.png"
-
-# matplotlib does not read CSS's rgb().
-_GREY: Final = "#" + "".join(f"{int(part):02x}" for part in GREY.split(","))
-# matplotlib's names of the page's markers.
-_MARKERS: Final = {
-    "circle": "o", "diamond": "D", "square": "s", "triangle-up": "^", "pentagon": "p", "star": "*",
-    "triangle-down": "v", "hexagram": "h", "line-ns": "|", "x": "X",
-}  # fmt: skip
 
 
 def write_pngs(folder: Path, results: BenchmarkResults) -> list[Path]:
@@ -53,16 +45,17 @@ def _draw_gain(bench: BenchmarkView) -> Figure:
         axes.axhspan(place - 0.5, place + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
     axes.axvline(0, color=AGAINST_COLOUR, linestyle=":", linewidth=1.4, zorder=1, label=_literal(bench.reference))
     for lane, policy in enumerate(others):
-        colour, marker = _drawn_as(bench, policy)
+        look = _look(bench, policy)
+        colour, marker = look.colour, look.matplotlib_marker
         named = False
         for place, family in enumerate(families):
             gain = bench.gain(family, policy)
             if math.isnan(gain.mean):
                 continue
             y = place + 0.8 * ((lane + 0.5) / len(others) - 0.5)
-            if gain.verdict != UNKNOWN:
+            if gain.kind != "nothing-decided":
                 axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.3)
-            face = colour if gain.verdict in (BETTER, WORSE) else "white"
+            face = colour if gain.kind in ("better", "worse") else "white"
             axes.plot(gain.mean, y, marker=marker, markersize=5, color=colour, markerfacecolor=face, linestyle="")
             named = True
         if named:
@@ -85,14 +78,15 @@ def _draw_sweep(bench: BenchmarkView, swept: E2Sweep) -> Figure:
     axes.axhline(0, color=AGAINST_COLOUR, linestyle=":", linewidth=1.4, label=_literal(f"{bench.reference}, in the DU"))
     periods: set[float] = set()
     for lane, (policy, points) in enumerate(swept.policies.items()):
-        known = [(point.period_ms, gain_of(point)) for point in points if point.mean is not None]
+        known = [(point.period_ms, difference(point)) for point in points if point.mean is not None]
         known.sort(key=lambda point: point[0])
         periods.update(period for period, _ in known)
         x = [period * 1.04 ** (lane - (len(swept.policies) - 1) / 2) for period, _ in known]
-        colour, marker = _drawn_as(bench, policy)
+        look = _look(bench, policy)
+        colour, marker = look.colour, look.matplotlib_marker
         axes.plot(x, [g.mean for _, g in known], marker=marker, markersize=5, color=colour, label=_literal(policy))
         for place, (_, gain) in zip(x, known, strict=True):
-            if gain.verdict != UNKNOWN:
+            if gain.kind != "nothing-decided":
                 axes.plot([place, place], [gain.low, gain.high], color=colour, linewidth=1.3)
     axes.set_xscale("log")
     ticks = sorted(periods)
@@ -112,12 +106,9 @@ def _finish(figure: Figure, axes: Axes) -> None:
     figure.legend(loc="outside upper left", ncols=6, frameon=False, fontsize=9)
 
 
-def _drawn_as(bench: BenchmarkView, policy: str) -> tuple[str, str]:
-    """Colour and marker; grey for a policy that is only in the sweep."""
-    look = bench.looks.get(policy)
-    if look is None:
-        return _GREY, "o"
-    return look.colour if look.colour.startswith("#") else _GREY, _MARKERS[look.symbol]
+def _look(bench: BenchmarkView, policy: str) -> Look:
+    """How the policy is drawn; grey for a policy that is only in the sweep."""
+    return bench.looks.get(policy, Look(GREY))
 
 
 def _literal(text: str) -> str:

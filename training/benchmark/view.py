@@ -1,15 +1,15 @@
-"""What a benchmark's charts and its page share: its results with verdicts, the order of policies, and how each looks.
+"""A benchmark as its reports need it: differences with verdicts, the order of policies, and how each is drawn.
 
-Every policy keeps its colour and its marker everywhere; the reference has the colour that stands for what is compared
-with in all reports, genies are grey.
+Every policy keeps its colour and its marker everywhere; genies are grey.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from distila.replay.report_charts import AGAINST_COLOUR, GREY, POLICY_COLOUR
+from distila.replay.page.palette import AGAINST, GREY, Look, series_look
+from distila.replay.page.verdict import Difference
 from distila.training.baselines import GENIES
 from distila.training.benchmark.results import (
     BenchmarkResults,
@@ -23,34 +23,13 @@ from distila.xapp.result_file import Estimate
 Figure = Literal["goodput", "goodput_p5", "first_tx_bler", "residual_bler", "genie_share_pct", "mean_mcs"]
 """Figures of a policy in a family that are one number."""
 
-# Told apart by most kinds of colour vision, on light and on dark; markers and dashes help where they are not.
-_COLOURS: Final = (
-    POLICY_COLOUR, "#12937a", "#a05fc4", "#c8436b", "#8a8a12", "#1796b8", "#9a6446", "#5f6fd0", "#5c9a2c", "#b0528f",
-)  # fmt: skip
-_SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "pentagon", "star", "triangle-down", "hexagram")
-_DASHES: Final = ("solid", "dash", "dashdot", "longdash")
-_GENIE_COLOURS: Final = (f"rgb({GREY})", "#a8906a")
+_GENIES: Final = (Look(GREY, "x", "dot"), Look("#a8906a", "x", "dot"))
 
-BETTER, WORSE, UNCLEAR, UNKNOWN = "better", "worse", "unclear", "unknown"
 REAL_TIME, SLOW, MIXED = "real_time", "slow", "mixed"
 """Pace of E2, see `BenchmarkView.pace`; figures of one say nothing about another."""
 _REAL_TIME_SLOTS: Final = 2
 UNSEEN: Final = "\u2020"
 """Marks the name of a family that is not in training."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a policy is drawn wherever it is drawn."""
-
-    colour: str
-    symbol: str
-    dash: str
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """For plotly."""
-        return {"color": self.colour, "dash": self.dash, "width": 2}
 
 
 @dataclass(frozen=True)
@@ -91,17 +70,16 @@ class BenchmarkView:
     def looks(self) -> dict[str, Look]:
         """How each policy is drawn."""
         looks: dict[str, Look] = {}
-        plain_ones = genies = 0
+        series = genies = 0
         for name in self.policies:
             if name == self.reference:
-                looks[name] = Look(AGAINST_COLOUR, "line-ns", "dot")
+                looks[name] = AGAINST
             elif self.is_genie(name):
-                looks[name] = Look(_GENIE_COLOURS[genies % len(_GENIE_COLOURS)], "x", "dot")
+                looks[name] = _GENIES[genies % len(_GENIES)]
                 genies += 1
             else:
-                symbol, dash = _SYMBOLS[plain_ones % len(_SYMBOLS)], _DASHES[plain_ones % len(_DASHES)]
-                looks[name] = Look(_COLOURS[plain_ones % len(_COLOURS)], symbol, dash)
-                plain_ones += 1
+                looks[name] = series_look(series)
+                series += 1
         return looks
 
     def is_genie(self, policy: str) -> bool:
@@ -138,16 +116,16 @@ class BenchmarkView:
         """Figures of the policy in the family; None where it did not run."""
         return self.families[family].policies.get(policy)
 
-    def gain(self, family: str, policy: str) -> "Gain":
-        """Gain over the reference."""
+    def gain(self, family: str, policy: str) -> Difference:
+        """Gain over the reference [%]."""
         outcome = self.outcome(family, policy)
-        return gain_of(None if outcome is None else outcome.gain_vs_olla_pct)
+        return difference(None if outcome is None else outcome.gain_vs_olla_pct)
 
-    def residual(self, family: str, policy: str) -> "Gain":
-        """Residual BLER minus the reference's [% points] with its interval; here worse is what lies above zero."""
+    def residual(self, family: str, policy: str) -> Difference:
+        """Residual BLER minus the reference's [% points] with its interval."""
         outcome = self.outcome(family, policy)
-        change = gain_of(None if outcome is None else outcome.residual_vs_olla)
-        return Gain(100 * change.mean, 100 * change.low, 100 * change.high, less_is_better=True)
+        change = difference(None if outcome is None else outcome.residual_vs_olla)
+        return Difference(100 * change.mean, 100 * change.low, 100 * change.high, less_is_better=True)
 
     def value(self, family: str, policy: str, figure: Figure, scale: float = 1.0) -> float:
         """One figure, scaled; NaN where there is none."""
@@ -159,33 +137,9 @@ class BenchmarkView:
         return family + (f" {UNSEEN}" if self.families[family].unseen else "")
 
 
-@dataclass(frozen=True)
-class Gain:
-    """A gain [%], or another difference, with its 95 % interval; NaN where it is not known."""
-
-    mean: float
-    low: float
-    high: float
-    less_is_better: bool = False
-
-    @property
-    def verdict(self) -> str:
-        """Better or worse only where the whole interval is; an end at zero is not enough."""
-        if math.isnan(self.low) or math.isnan(self.high) or math.isnan(self.mean):
-            return UNKNOWN
-        if self.low > 0:
-            return WORSE if self.less_is_better else BETTER
-        if self.high < 0:
-            return BETTER if self.less_is_better else WORSE
-        return UNCLEAR
-
-
-def gain_of(estimate: Estimate | None) -> Gain:
-    """A gain from an estimate; of None all is unknown."""
-    if estimate is None:
-        return Gain(math.nan, math.nan, math.nan)
-    low, high = estimate.ci95
-    return Gain(figure_of(estimate.mean), figure_of(low), figure_of(high))
+def difference(estimate: Estimate | None) -> Difference:
+    """An estimate as the report kit takes it; None: nothing is known."""
+    return Difference.of(None, None) if estimate is None else Difference.of(estimate.mean, estimate.ci95)
 
 
 def figure_of(value: float | None) -> float:
