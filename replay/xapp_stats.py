@@ -41,4 +41,4 @@ class XappStats(BaseModel):
     @classmethod
     def of(cls, loop: DecisionLoop) -> "XappStats":
         """Of a decision loop in this process."""
-        return cls.model_validate(loop.stats.as_dict())
+        return cls.model_validate(loop.stats.summary().model_dump())

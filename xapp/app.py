@@ -4,10 +4,11 @@ import gc
 import logging
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
 
 from distila.xapp.config import E2Config, RunConfig, read_descriptor
 from distila.xapp.e2.codec import Identity
@@ -22,8 +23,9 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.ric.platform_config import HttpConfig
 from distila.xapp.ric.reload import ConfigWatcher, Reloader
-from distila.xapp.rollout.controller import RolloutController
+from distila.xapp.rollout.controller import RolloutController, RolloutStatus
 from distila.xapp.rollout.store import open_store
+from distila.xapp.stats import LoopSummary, summed
 
 if TYPE_CHECKING:
     from distila.xapp.ric.platform import Platform
@@ -53,6 +55,16 @@ TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = 
     "edgeric": _edgeric,
 }
 """The factory of each transport that the configuration can name."""
+
+
+class XappSummary(LoopSummary):
+    """Counters and latencies of an xApp at one time."""
+
+    lost: dict[str, int] = Field(description="messages and connections that were lost, by reason")
+    platform: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="events of the platform's clients and of reloads, by part and result"
+    )
+    rollout: RolloutStatus | None = Field(default=None, description="status of the A/B rollout; null: not configured")
 
 
 class Xapp:
@@ -158,22 +170,20 @@ class Xapp:
             if self.loop.stats.dropped["internal_error"] <= _LOGGED_ERRORS:
                 log.exception("indication dropped: internal error")
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> XappSummary:
         """Counters of loop, inbox, transport, platform and rollout; may be called from any thread."""
-        stats = self.loop.stats.as_dict()
-        stats["dropped"] = _sum(self.loop.stats.dropped, self._inbox.dropped)
-        stats["outcomes"] = _sum(self._transport.outcomes)
-        stats["lost"] = _sum(self._transport.lost)
+        loop = self.loop.stats
+        parts: dict[str, Any] = {}
         if self.platform is not None:
-            stats["platform"] = self.platform.events()
+            parts["platform"] = self.platform.events()
         if self.rollout is not None:
-            stats["rollout"] = self.rollout.status().model_dump(mode="json", exclude_unset=True)
-        return stats
-
-
-def _sum(*counters: Mapping[str, int]) -> dict[str, int]:
-    """The sum of counters, each copied first because another thread may be counting."""
-    total: Counter[str] = Counter()
-    for counter in counters:
-        total.update(dict(counter))
-    return dict(sorted(total.items()))
+            parts["rollout"] = self.rollout.status()
+        return XappSummary(
+            **{
+                **loop.summary().model_dump(),
+                "dropped": summed(loop.dropped, self._inbox.dropped),
+                "outcomes": summed(self._transport.outcomes),
+                "lost": summed(self._transport.lost),
+                **parts,
+            }
+        )

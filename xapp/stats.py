@@ -1,10 +1,12 @@
 """Statistics of a decision loop: counts by reason, and latency by stage. Every drop is counted."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from distila.xapp.nr.arrays import Float64Array
 
@@ -71,6 +73,21 @@ class LatencyRecorder:
         return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(self.max_us, 1)}
 
 
+class LoopSummary(BaseModel):
+    """Counters and latencies of a decision loop at one time; see `LoopStats`."""
+
+    indications: int = Field(description="indications decided on")
+    decisions: int = Field(description="UE decisions sent, native ones included")
+    native: int = Field(description="UE decisions by which the DU decides itself")
+    dropped: dict[str, int] = Field(description="indications without a decision, by reason")
+    guarded: dict[str, int] = Field(description="UE decisions that the guard changed, by reason")
+    noticed: dict[str, int] = Field(description="irregularities that do not drop an indication, by reason")
+    outcomes: dict[str, int] = Field(description="UE decisions by the outcome that the E2 node reported")
+    latency_us: dict[str, dict[str, float | None]] = Field(
+        description="p50, p99 and max of each stage [us]; null: nothing was recorded"
+    )
+
+
 @dataclass
 class LoopStats:
     """Counters of one decision loop.
@@ -95,15 +112,23 @@ class LoopStats:
     outcomes: Counter[str] = field(default_factory=Counter)
     latency: dict[str, LatencyRecorder] = field(default_factory=lambda: {stage: LatencyRecorder() for stage in STAGES})
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "indications": self.indications,
-            "decisions": self.decisions,
-            "native": self.native,
-            "dropped": dict(sorted(self.dropped.items())),
-            "guarded": dict(sorted(self.guarded.items())),
-            "noticed": dict(sorted(self.noticed.items())),
-            "outcomes": dict(sorted(self.outcomes.items())),
-            "latency_us": {stage: recorder.summary() for stage, recorder in self.latency.items()},
-        }
+    def summary(self) -> LoopSummary:
+        """The counters and latencies now."""
+        return LoopSummary(
+            indications=self.indications,
+            decisions=self.decisions,
+            native=self.native,
+            dropped=summed(self.dropped),
+            guarded=summed(self.guarded),
+            noticed=summed(self.noticed),
+            outcomes=summed(self.outcomes),
+            latency_us={stage: recorder.summary() for stage, recorder in self.latency.items()},
+        )
+
+
+def summed(*counters: Mapping[str, int]) -> dict[str, int]:
+    """The sum of counters, by reason. Each is copied first, because another thread may be counting."""
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(dict(counter))
+    return dict(sorted(total.items()))

@@ -351,13 +351,13 @@ def test_telemetry_goes_out_and_an_override_comes_back(gnb, start, addresses, ev
     assert 0 <= by_rnti[2] < by_rnti[1] <= 28
     ask(gnb, tti(0, ue(1, cqi=12), timestamp_us=10**10), 0)
     gnb.publish(b"\xff\xff")
-    eventually(lambda: running.stats()["lost"].get("malformed_metrics") == 1)
+    eventually(lambda: running.stats().lost.get("malformed_metrics") == 1)
     ask(gnb, tti(1, ue(1, cqi=12), timestamp_us=10**10 + 1), 1)
     running.stop.set()
     stats = running.ended()
     assert running.error is None
-    assert (stats["indications"], stats["decisions"]) == (3, 4)
-    assert stats["dropped"] == {}
+    assert (stats.indications, stats.decisions) == (3, 4)
+    assert stats.dropped == {}
 
 
 def test_a_ue_without_any_measurement_is_left_to_the_gnb(gnb, start, addresses):
@@ -365,14 +365,14 @@ def test_a_ue_without_any_measurement_is_left_to_the_gnb(gnb, start, addresses):
     assert gnb.wait_for_controller(PATIENCE_S)
     control = ask(gnb, tti(5, ue(dl_buffer=100)), 5)
     assert [ue.mcs for ue in control.ue_mcs] != []
-    assert running.stats()["indications"] == 1
+    assert running.stats().indications == 1
 
 
 def test_silence_is_counted_and_ends_a_run_that_shall_end(gnb, start, addresses):
     running = start(config(addresses, silent_after_s=1.0), exit_on_end=True)
     assert gnb.wait_for_controller(PATIENCE_S)
     ask(gnb, tti(5, ue(cqi=9)), 5)
-    assert running.ended()["lost"]["telemetry_silent"] == 1
+    assert running.ended().lost["telemetry_silent"] == 1
 
 
 def test_an_xapp_that_waits_for_a_gnb_is_not_connected_and_does_not_end(start, addresses, eventually):
@@ -428,8 +428,8 @@ def test_olla_over_edgeric_does_about_what_it_does_with_all_that_edgeric_leaves_
     running.stop.set()
     stats = running.ended()
     assert controller.unanswered == 0
-    assert stats["indications"] == slots
-    assert stats["outcomes"]["applied"] > 100 * stats["outcomes"].get("not_applied", 0)
+    assert stats.indications == slots
+    assert stats.outcomes["applied"] > 100 * stats.outcomes.get("not_applied", 0)
     assert edgeric.goodput_mbps() == pytest.approx(full.goodput_mbps(), rel=0.005)
 
 

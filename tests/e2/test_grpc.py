@@ -1,6 +1,5 @@
 """E2 over a real socket: indications to a running xApp, its decisions back, outcomes to its counters; TLS; faults."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from distila.replay.e2_node import E2Node
 from distila.schemas import e2_service_v1_pb2 as service_pb
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.schemas.e2_service_v1_pb2_grpc import E2ServiceStub
-from distila.xapp.app import Xapp
+from distila.xapp.app import Xapp, XappSummary
 from distila.xapp.config import RunConfig
 from distila.xapp.e2.codec import Identity, encode_indication
 from distila.xapp.e2.grpc_client import GrpcClient
@@ -74,9 +73,9 @@ def test_an_indication_goes_out_its_decision_comes_back_and_the_outcome_is_count
     node.end()
     stats = running.ended()
     assert running.error is None
-    assert stats["outcomes"] == {"accepted": 5, "stale": 3, "unknown_ue": 1}
-    assert (stats["indications"], stats["decisions"]) == (3, 9)
-    assert (stats["dropped"], stats["lost"]) == ({}, {})
+    assert stats.outcomes == {"accepted": 5, "stale": 3, "unknown_ue": 1}
+    assert (stats.indications, stats.decisions) == (3, 9)
+    assert (stats.dropped, stats.lost) == ({}, {})
 
 
 def test_a_bad_indication_is_counted_and_the_next_one_answered(nodes, start, make_report, eventually):
@@ -85,12 +84,12 @@ def test_a_bad_indication_is_counted_and_the_next_one_answered(nodes, start, mak
     assert node.wait_for_subscriber(PATIENCE_S)
     header, message = encode_indication(make_report(), NODE)
     node.publish(b"\xff", message)
-    eventually(lambda: running.stats()["dropped"] == {"malformed_header": 1})
+    eventually(lambda: running.stats().dropped == {"malformed_header": 1})
     node.publish(header, message[:-1])
-    eventually(lambda: running.stats()["dropped"] == {"malformed_header": 1, "malformed_message": 1})
+    eventually(lambda: running.stats().dropped == {"malformed_header": 1, "malformed_message": 1})
     ask(node, make_report()).accept()
     node.end()
-    assert running.ended()["indications"] == 1
+    assert running.ended().indications == 1
 
 
 # --- TLS ---
@@ -107,7 +106,7 @@ def test_tls(nodes, start, make_report, certificates, mutual):
     running = start(config(node.port, tls=files(certificates, "xapp" if mutual else None)))
     ask(node, make_report()).accept()
     node.end()
-    assert running.ended()["outcomes"] == {"accepted": 2}
+    assert running.ended().outcomes == {"accepted": 2}
 
 
 @pytest.mark.parametrize(
@@ -120,11 +119,11 @@ def test_mutual_tls_lets_nobody_else_in(nodes, start, make_report, certificates,
     tls = None if client_ca == "plain text" else files(certificates, client, ca=client_ca)
     running = start(config(node.port, tls=tls), exit_on_end=False)
     node.publish(*encode_indication(make_report(), NODE))
-    eventually(lambda: running.stats()["lost"].get("connection_unavailable", 0) >= 2)
+    eventually(lambda: running.stats().lost.get("connection_unavailable", 0) >= 2)
     assert not node.has_subscriber
     assert node.receive(0) is None
     running.stop.set()
-    assert running.ended()["indications"] == 0
+    assert running.ended().indications == 0
     assert running.error is None
 
 
@@ -172,18 +171,18 @@ def test_a_second_xapp_is_refused_keeps_trying_and_takes_over_when_the_first_lea
     first = start(config(node.port))
     ask(node, make_report(sequence=1)).accept()
     second = start(config(node.port))
-    eventually(lambda: second.stats()["lost"].get("connection_resource_exhausted", 0) >= 2)
+    eventually(lambda: second.stats().lost.get("connection_resource_exhausted", 0) >= 2)
     ask(node, make_report(sequence=2)).accept()
     first.stop.set()
-    assert first.ended()["indications"] == 2
+    assert first.ended().indications == 2
     # The node sees that the first one is gone when it next has something to send.
     node.publish(*encode_indication(make_report(sequence=3), NODE))
     eventually(lambda: not node.has_subscriber)
     tell(ask(node, make_report(sequence=4)), accepted=2)
     node.end()
-    assert second.ended()["outcomes"] == {"accepted": 2}
+    assert second.ended().outcomes == {"accepted": 2}
     # An answer may be on its way when the node ends, on a busy machine; then it is counted.
-    assert set(second.stats()["lost"]) - {"control_not_sent"} == {"connection_resource_exhausted"}
+    assert set(second.stats().lost) - {"control_not_sent"} == {"connection_resource_exhausted"}
 
 
 def test_a_subscriber_that_leaves_makes_room_at_once(nodes, start, make_report, eventually):
@@ -207,9 +206,9 @@ def test_when_the_node_restarts_the_xapp_comes_back_and_decides_again(nodes, sta
     running.stop.set()
     stats = running.ended()
     assert running.error is None
-    assert stats["indications"] == 2
-    assert stats["noticed"]["node_restart"] == 1
-    assert stats["lost"]["stream_ended"] >= 1
+    assert stats.indications == 2
+    assert stats.noticed["node_restart"] == 1
+    assert stats.lost["stream_ended"] >= 1
 
 
 def test_a_port_in_use_is_refused(nodes):
@@ -285,9 +284,9 @@ def test_sigterm_ends_distila_run_in_good_order_with_its_counters_on_stdout(node
         finally:
             process.kill()
     assert process.returncode == 0, err
-    stats = json.loads(out)
-    assert (stats["indications"], stats["decisions"], stats["dropped"]) == (1, 5, {})
-    assert stats["outcomes"] == {"accepted": 5}
+    stats = XappSummary.model_validate_json(out)
+    assert (stats.indications, stats.decisions, stats.dropped) == (1, 5, {})
+    assert stats.outcomes == {"accepted": 5}
     assert "Traceback" not in err
 
 
@@ -310,7 +309,7 @@ def test_a_control_stream_that_breaks_alone_is_noticed_and_the_session_begins_an
     node = Deaf()
     try:
         running = start(config(node.port), exit_on_end=False)
-        eventually(lambda: running.stats()["lost"].get("control_stream_internal", 0) >= 2)
+        eventually(lambda: running.stats().lost.get("control_stream_internal", 0) >= 2)
     finally:
         node.end(0)
 

@@ -246,9 +246,9 @@ def test_an_indication_goes_out_its_decision_comes_back_and_is_acknowledged(node
     assert request.request == RicRequest(123, 7, 200), "the subscription's ids, so that the answer finds its way back"
     assert request.acknowledge
     answer.outcome.set_result(Counter(accepted=2, unknown_ue=1))
-    eventually(lambda: xapp.stats()["outcomes"] == {"accepted": 2, "unknown_ue": 1})
+    eventually(lambda: xapp.stats().outcomes == {"accepted": 2, "unknown_ue": 1})
     assert xapp.xapp._transport.controls == {"sent": 1, "acknowledged": 1}
-    assert xapp.stats()["lost"] == {}
+    assert xapp.stats().lost == {}
 
 
 @needs_librmr
@@ -266,7 +266,7 @@ def test_a_failure_is_counted_by_its_cause_for_all_its_ues(node, running, make_r
     xapp = running()
     node.fail_with = [cause]
     publish(node, make_report(ues=4))
-    eventually(lambda: xapp.stats()["outcomes"] == {word: 4})
+    eventually(lambda: xapp.stats().outcomes == {word: 4})
     assert xapp.xapp._transport.controls == {"sent": 1, "failed": 1}
 
 
@@ -275,7 +275,7 @@ def test_a_failure_with_an_outcome_is_counted_by_what_the_outcome_says(node, run
     xapp = running()
     publish(node, make_report(ues=2))
     node.receive(PATIENCE_S).outcome.set_result(Counter(expired=2))
-    eventually(lambda: xapp.stats()["outcomes"] == {"accepted": 0, "expired": 2})
+    eventually(lambda: xapp.stats().outcomes == {"accepted": 0, "expired": 2})
     assert xapp.xapp._transport.controls["failed"] == 1
 
 
@@ -285,9 +285,9 @@ def test_an_answer_that_does_not_come_is_counted_and_one_that_comes_late_too(nod
     node.silent = True
     publish(node, make_report())
     eventually(lambda: node.requests)
-    eventually(lambda: xapp.stats()["lost"] == {"control_not_acknowledged": 1})
+    eventually(lambda: xapp.stats().lost == {"control_not_acknowledged": 1})
     node.reply(node.requests[0], None, None)
-    eventually(lambda: xapp.stats()["lost"] == {"control_not_acknowledged": 1, "answer_unmatched": 1})
+    eventually(lambda: xapp.stats().lost == {"control_not_acknowledged": 1, "answer_unmatched": 1})
     assert xapp.xapp._transport.controls == {"sent": 1, "timed_out": 1}
 
 
@@ -300,7 +300,7 @@ def test_without_call_process_ids_answers_are_taken_in_order(node, running, make
         eventually(lambda sequence=sequence: len(node.requests) == sequence)
     first = ControlAnswer(node.requests[0].request, None, None, ("misc", "unspecified"))
     node.port.send(rmr.CONTROL_FAILURE, e2ap.encode_control_answer(first), 7, MEID)
-    eventually(lambda: xapp.stats()["outcomes"] == {"misc_unspecified": 1})
+    eventually(lambda: xapp.stats().outcomes == {"misc_unspecified": 1})
 
 
 @needs_librmr
@@ -310,7 +310,7 @@ def test_no_answer_is_waited_for_where_none_is_asked_for(node, running, make_rep
     assert node.receive(PATIENCE_S) is not None
     assert not node.requests[0].acknowledge
     time.sleep(0.4)
-    assert xapp.stats()["lost"] == {}
+    assert xapp.stats().lost == {}
 
 
 @needs_librmr
@@ -330,7 +330,7 @@ def test_what_is_no_indication_is_dropped_by_reason_and_the_next_is_served(
     xapp = running()
     pdu = e2ap.encode_indication(e2ap.Indication(RicRequest(123, 7, 200), 1, *encode_indication(make_report(), NODE)))
     node.send_pdu(damage(pdu), 7)
-    eventually(lambda: xapp.stats()["dropped"] == {reason: 1})
+    eventually(lambda: xapp.stats().dropped == {reason: 1})
     publish(node, make_report())
     assert node.receive(PATIENCE_S) is not None
 
@@ -339,7 +339,7 @@ def test_what_is_no_indication_is_dropped_by_reason_and_the_next_is_served(
 def test_an_answer_that_cannot_be_read_is_counted(node, running, eventually):
     xapp = running()
     node.port.send(rmr.CONTROL_ACK, b"nonsense", 7, MEID)
-    eventually(lambda: xapp.stats()["lost"] == {"answer_malformed_e2ap": 1})
+    eventually(lambda: xapp.stats().lost == {"answer_malformed_e2ap": 1})
 
 
 @needs_librmr
@@ -347,7 +347,7 @@ def test_an_indication_of_a_subscription_that_is_not_ours_is_dropped(node, runni
     xapp = running()
     xapp.xapp._transport.subscribed = lambda meid, instance_id: (meid, instance_id) == (MEID, 8)
     publish(node, make_report())
-    eventually(lambda: xapp.stats()["dropped"] == {"unknown_subscription": 1})
+    eventually(lambda: xapp.stats().dropped == {"unknown_subscription": 1})
     node.subscribe(8)
     publish(node, make_report(sequence=2))
     assert node.receive(PATIENCE_S) is not None
@@ -357,7 +357,7 @@ def test_an_indication_of_a_subscription_that_is_not_ours_is_dropped(node, runni
 def test_cells_that_were_not_asked_for_are_dropped(node, running, make_report, eventually):
     xapp = running(cells=["mine"])
     publish(node, make_report())
-    eventually(lambda: xapp.stats()["dropped"] == {"not_subscribed": 1})
+    eventually(lambda: xapp.stats().dropped == {"not_subscribed": 1})
     publish(node, replace(make_report(), cell_id="mine"))
     assert node.receive(PATIENCE_S).decisions.cell_id == "mine"
 
@@ -398,9 +398,9 @@ def test_in_a_burst_the_newest_is_decided_and_every_other_counted(node, running,
         answers[-1].accept()
     eventually(lambda: not xapp.xapp._inbox._waiting)
     stats = xapp.stats()
-    dropped = stats["dropped"].get("superseded", 0) + stats["lost"].get("rmr_queue_full", 0)
-    assert stats["indications"] + dropped + node.dropped["rmr_not_sent"] == 5000
-    assert stats["indications"] == len(answers)
+    dropped = stats.dropped.get("superseded", 0) + stats.lost.get("rmr_queue_full", 0)
+    assert stats.indications + dropped + node.dropped["rmr_not_sent"] == 5000
+    assert stats.indications == len(answers)
 
 
 def e2ap_of(report):

@@ -152,8 +152,8 @@ def test_a1_policies_are_asked_for_at_the_start_enforced_and_answered_with_a_num
     here.wait(lambda: a1.status.get((TYPE, "two")) == "OK")
     assert a1.fatal == [], "the real mediator would have ended"
     stats = here.end()
-    assert stats["platform"]["a1"]["malformed"] == 4
-    assert stats["platform"]["a1"]["error"] == 6
+    assert stats.platform["a1"]["malformed"] == 4
+    assert stats.platform["a1"]["error"] == 6
 
 
 @needs_librmr
@@ -193,8 +193,8 @@ def test_a_restart_of_the_e2_termination_is_survived_by_subscribing_anew(start):
     here.wait(lambda: here.ready() == [])
     here.ask()
     stats = here.end()
-    assert stats["platform"]["subscription"]["silent"] == 1
-    assert stats["dropped"] == {}
+    assert stats.platform["subscription"]["silent"] == 1
+    assert stats.dropped == {}
 
 
 @needs_librmr
@@ -229,9 +229,9 @@ def test_a_node_whose_clock_jumps_is_served_on(start):
         assert answer is not None
         answer.accept()
     stats = here.end()
-    assert stats["indications"] == 4
-    assert stats["dropped"] == {}
-    assert stats["noticed"]["time_backwards"] == 2
+    assert stats.indications == 4
+    assert stats.dropped == {}
+    assert stats.noticed["time_backwards"] == 2
 
 
 @needs_librmr
@@ -246,8 +246,8 @@ def test_at_the_end_it_unsubscribes_deregisters_and_leaves_nothing(start):
     assert here.ric.appmgr.registered == {}
     assert here.ric.submgr.subscriptions == {}
     assert here.ric.redis.keys() == []
-    assert (stats["indications"], stats["dropped"], stats["lost"]) == (20, {}, {})
-    assert stats["outcomes"] == {"accepted": 100}
+    assert (stats.indications, stats.dropped, stats.lost) == (20, {}, {})
+    assert stats.outcomes == {"accepted": 100}
     lines = [json.loads(line) for line in here.log.read_text().splitlines() if line.startswith("{")]
     assert {line["id"] for line in lines} == {"distila-ric-0"}
 
@@ -275,6 +275,6 @@ def test_nothing_is_lost_while_configuration_and_policy_change(start, tmp_path, 
     stats = here.end()
     assert digests == {first.digest, second.digest}
     assert {10, 11, 12, 13, 14} <= limits
-    assert (stats["indications"], stats["dropped"]) == (200, {})
-    assert stats["platform"]["reload"]["configuration_applied"] == 5
-    assert stats["platform"]["reload"]["bundle_swapped"] == 5
+    assert (stats.indications, stats.dropped) == (200, {})
+    assert stats.platform["reload"]["configuration_applied"] == 5
+    assert stats.platform["reload"]["bundle_swapped"] == 5

@@ -297,6 +297,6 @@ def test_an_xapp_follows_the_store_that_its_configuration_names(tmp_path, make_p
     carry_out(SqliteStore(tmp_path / "r.sqlite"), Command(action="start", who="ana", plan=make_plan()))
     xapp.rollout.tick()
     assert [arm.name for arm in xapp.loop.lineup.shadows] == ["new"]
-    assert xapp.stats()["rollout"]["status"] == "running"
+    assert xapp.stats().rollout.status == "running"
     assert [one.what for one in told] == ["start"]
     assert Xapp(RunConfig()).rollout is None

@@ -57,14 +57,14 @@ def run(
     xapp.run(stop)
     stats = xapp.stats()
     if json:
-        print_json(stats)
+        print_json(stats.model_dump(mode="json", exclude_unset=True))
         return
-    rows = [[name, str(stats[name])] for name in ("indications", "decisions", "native")]
+    rows = [[name, str(getattr(stats, name))] for name in ("indications", "decisions", "native")]
     for group in ("dropped", "guarded", "noticed", "outcomes", "lost"):
-        rows += [[f"{group}: {reason}", str(count)] for reason, count in stats[group].items()]
-    for part, counts in stats.get("platform", {}).items():
+        rows += [[f"{group}: {reason}", str(count)] for reason, count in getattr(stats, group).items()]
+    for part, counts in stats.platform.items():
         rows += [[f"{part}: {what}", str(count)] for what, count in counts.items()]
-    total = stats["latency_us"]["total"]
+    total = stats.latency_us["total"]
     if total["p50"] is not None:
         rows.append(["latency p50 / p99 / max [us]", f"{total['p50']} / {total['p99']} / {total['max']}"])
     print_table(f"distila run, policy {xapp.loop.bundle.manifest.name}", ["what", "count"], rows)

@@ -4,14 +4,14 @@ Names and labels are explained in docs/ric.md. The reasons are those of `distila
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from distila.xapp.stats import LoopStats
+from distila.xapp.stats import LoopStats, LoopSummary
 
 _BY_REASON: Final = {
     "dropped": ("indications", "Indications without a decision."),
@@ -37,7 +37,7 @@ class XappCollector(Collector):
     def __init__(
         self,
         loop: LoopStats,
-        stats: Callable[[], dict[str, Any]],
+        stats: Callable[[], LoopSummary],
         policy: Callable[[], Mapping[str, str]],
         controls: Mapping[str, int],
         states: Mapping[str, Callable[[], float]],
@@ -58,9 +58,9 @@ class XappCollector(Collector):
             ("decisions", "UE decisions made, native ones included."),
             ("native", "UE decisions by which the DU decides itself."),
         ):
-            yield CounterMetricFamily(f"distila_{name}", text, stats[name])
+            yield CounterMetricFamily(f"distila_{name}", text, getattr(stats, name))
         for group, (what, text) in _BY_REASON.items():
-            yield _by_label(f"distila_{group}_{what}", text, "reason", stats[group])
+            yield _by_label(f"distila_{group}_{what}", text, "reason", getattr(stats, group))
         yield _by_label("distila_control_requests", "Control requests by result.", "result", dict(self._controls))
         latency = HistogramMetricFamily(
             "distila_latency_seconds", "Time taken by each stage of a decision.", labels=["stage"]

@@ -22,6 +22,7 @@ from distila.xapp.ric.reload import Reloader
 from distila.xapp.ric.sdl import Sdl
 from distila.xapp.ric.subscriptions import Subscriptions, subscriptions_router
 from distila.xapp.ric.worker import Worker
+from distila.xapp.stats import LoopSummary
 
 _SUPERVISE_S: Final = 1.0
 _UNSUBSCRIBE_S: Final = 1.5
@@ -56,7 +57,7 @@ class Platform:
         loop: DecisionLoop,
         transport: Transport,
         reloader: Reloader,
-        stats: Callable[[], dict[str, Any]],
+        stats: Callable[[], LoopSummary],
         source: dict[str, Any] | None = None,
     ) -> None:
         self._config = config
