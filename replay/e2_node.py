@@ -1,7 +1,7 @@
 """The E2 node's end of gRPC: serves `E2Service` to one xApp, and hands the replay its answers.
 
 `E2Node` is the server, `RemoteXapp` the `Controller` on top of it, or of any other `Node`: a report goes out as octet
-strings, the decisions that come back are decoded here, and their outcome goes to the xApp as a ControlOutcome.
+strings, the decisions that come back are decoded here, and their outcome is sent to the xApp as a ControlOutcome.
 """
 
 import queue
@@ -42,12 +42,12 @@ class Answer:
     outcome: "futures.Future[Counter[str]]" = field(default_factory=futures.Future)
 
     def accept(self) -> None:
-        """Answer that every decision was taken over."""
+        """Answer that every decision was accepted."""
         self.outcome.set_result(Counter(accepted=len(self.decisions.rnti)))
 
 
 class Node(Protocol):
-    """An E2 node as `RemoteXapp` needs it, whatever the wire to the xApp is; see `E2Node`."""
+    """An E2 node as `RemoteXapp` needs it, over any transport; see `E2Node`."""
 
     dropped: Counter[str]
     rejected: Counter[str]
@@ -68,11 +68,11 @@ class E2Node(E2ServiceServicer):
         tls: None for plain text.
 
     Raises:
-        InputError: the port cannot be had.
+        InputError: it cannot listen on the endpoint.
     """
 
     def __init__(self, endpoint: str = "127.0.0.1:0", tls: TlsConfig | None = None) -> None:
-        # What was not sent yet, the newest of each cell.
+        # The newest indication of each cell that is not sent yet.
         self._unsent: OrderedDict[str, service_pb.Indication] = OrderedDict()
         self._published = threading.Condition()
         self._over = False
@@ -81,9 +81,9 @@ class E2Node(E2ServiceServicer):
         self._busy = threading.Lock()
         self.dropped: Counter[str] = Counter()  # indications that were not sent
         self.rejected: Counter[str] = Counter()  # control messages that could not be read
-        # The streams' threads must get their turn while the DU computes.
+        # The threads of the streams must run while the DU computes.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        # Two long-lived streams per xApp, one more pair so that a second xApp can be refused, not left waiting.
+        # Two long-lived streams per xApp, one more pair so that a second xApp is rejected instead of left waiting.
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
         add_E2ServiceServicer_to_server(self, self._server)
         try:
@@ -126,7 +126,7 @@ class E2Node(E2ServiceServicer):
     def Control(  # noqa: N802  # likewise
         self, request_iterator: Iterator[service_pb.ControlRequest], context: grpc.ServicerContext
     ) -> Iterator[service_pb.ControlResponse]:
-        """Take control messages; answer each with its outcome, once the DU has looked at it."""
+        """Read control messages; answer each with its outcome, once the DU has handled it."""
         outcomes: queue.SimpleQueue[pb.ControlOutcome | None] = queue.SimpleQueue()
         # A thread of its own: a message that waits for its outcome must not keep the next from being read and stamped.
         threading.Thread(target=self._read_controls, args=(request_iterator, outcomes), daemon=True).start()
@@ -150,20 +150,20 @@ class E2Node(E2ServiceServicer):
                     outcomes.put(rejection_outcome(rejection))
                     continue
                 decisions = answer.decisions
-                answer.outcome.add_done_callback(partial(_tell, outcomes, decisions))
+                answer.outcome.add_done_callback(partial(_send_outcome, outcomes, decisions))
                 self._answers.put(answer)
                 open_answers.append(answer)
                 while open_answers and open_answers[0].outcome.done():
                     open_answers.popleft()
         except grpc.RpcError:
-            # The xApp went away in the middle; what it had sent still gets its outcome.
+            # The xApp disconnected; what it had sent still gets its outcome.
             pass
         futures.wait([answer.outcome for answer in open_answers], _OUTCOME_WAIT_S)
         outcomes.put(None)
 
     @property
     def address(self) -> str:
-        """``host:port`` under which an xApp on this machine reaches it."""
+        """``host:port`` at which an xApp on this machine reaches the node."""
         host = "127.0.0.1" if self._host in ("0.0.0.0", "[::]", "") else self._host
         return f"{host}:{self.port}"
 
@@ -177,7 +177,7 @@ class E2Node(E2ServiceServicer):
         return self._subscribed.is_set()
 
     def publish(self, header: bytes, message: bytes, cell_id: str = "") -> None:
-        """Send an indication to the subscriber; an unsent one of the same cell gives way to it, and is counted."""
+        """Send an indication to the subscriber; it replaces an unsent one of the same cell, which is counted."""
         with self._published:
             if cell_id in self._unsent:
                 self.dropped["overtaken"] += 1
@@ -185,21 +185,21 @@ class E2Node(E2ServiceServicer):
             self._published.notify()
 
     def _next_unsent(self) -> tuple[str, service_pb.Indication | None]:
-        """Cell and indication that wait longest to be sent; None if there is none for a while."""
+        """Cell and indication that have waited longest; None if there is none for a while."""
         with self._published:
             if not self._unsent and not self._over:
                 self._published.wait(_IDLE_S)
             return self._unsent.popitem(last=False) if self._unsent else ("", None)
 
     def receive(self, timeout_s: float) -> Answer | None:
-        """The next control message, or None if none comes in time."""
+        """The next control message, or None if none arrives in time."""
         try:
             return self._answers.get(timeout=timeout_s) if timeout_s > 0 else self._answers.get_nowait()
         except queue.Empty:
             return None
 
     def end(self, grace_s: float = 2.0) -> None:
-        """End the stream of indications in good order, then stop the server."""
+        """End the stream of indications, then stop the server."""
         with self._published:
             self._over = True
             self._published.notify_all()
@@ -208,21 +208,21 @@ class E2Node(E2ServiceServicer):
         self._server.stop(grace_s).wait()
 
 
-def _tell(
+def _send_outcome(
     outcomes: "queue.SimpleQueue[pb.ControlOutcome | None]", decisions: Decisions, done: "futures.Future[Counter[str]]"
 ) -> None:
     outcomes.put(outcome_of(decisions, done.result()))
 
 
 def rejection_outcome(rejection: Rejected) -> pb.ControlOutcome:
-    """The outcome sent to the xApp for a control message that could not be read."""
+    """The outcome that is sent to the xApp for a control message that could not be read."""
     unsupported = rejection.reason in ("service_model", "encoding")
     cause = pb.CAUSE_SERVICE_MODEL_NOT_SUPPORTED if unsupported else pb.CAUSE_MALFORMED
     return pb.ControlOutcome(rejections=[pb.Rejection(cause=cause)])
 
 
 def outcome_of(decisions: Decisions, counted: Counter[str]) -> pb.ControlOutcome:
-    """The outcome sent to the xApp for its decisions, given how many were accepted, or rejected by reason."""
+    """The outcome that is sent to the xApp, given how many of its decisions were accepted, and rejected by reason."""
     return pb.ControlOutcome(
         cell_id=decisions.cell_id,
         answers_sequence=decisions.answers_sequence,
@@ -240,7 +240,7 @@ class RemoteXapp:
 
     Args:
         node: the server that the xApp is subscribed to.
-        lockstep: wait for the answer to each report, as a replay at full speed must; otherwise take what has arrived.
+        lockstep: wait for the answer to each report, as a replay at full speed must; False: read what has arrived.
         answer_timeout_s: in lockstep, how long to wait before the report counts as ``unanswered``.
     """
 
@@ -263,7 +263,7 @@ class RemoteXapp:
         """See `Controller`.
 
         Raises:
-            InputError: the xApp is gone, or has stopped answering.
+            InputError: the xApp ended its subscription, or has stopped answering.
         """
         if report is not None:
             header, message = encode_indication(report, self._identity)
@@ -292,7 +292,7 @@ class RemoteXapp:
             raise InputError(f"the xApp has not answered a report for {waited_s:.0f} s; its log says why")
 
     def finish(self) -> None:
-        """The replay is over: what was not answered yet never will be."""
+        """Count the reports without an answer: the replay is over, so none will arrive."""
         self.unanswered += len(self._sent_ns)
         self._sent_ns.clear()
 
@@ -311,7 +311,7 @@ class RemoteXapp:
         sent_ns = self._sent_ns.pop(answer.decisions.answers_sequence, None)
         if sent_ns is not None:
             self.latency.add((answer.arrived_ns - sent_ns) / 1000)
-        # Reports that were dropped on the way are never answered; forget them.
+        # Reports that were dropped on the way are never answered.
         for sequence in [s for s in self._sent_ns if s < answer.decisions.answers_sequence]:
             del self._sent_ns[sequence]
             self.unanswered += 1

@@ -1,8 +1,8 @@
-"""A stand-in for an srsRAN gNB with EdgeRIC: publishes telemetry, takes MCS overrides, over real ZeroMQ sockets.
+"""A stand-in for an srsRAN gNB with EdgeRIC: publishes telemetry and applies MCS overrides, over real ZeroMQ sockets.
 
 `EdgeRicGnb` is the gNB's end of the wire. `OverEdgeRic` drives it from a replay: the DU's reports go out as telemetry,
-with all that EdgeRIC's messages leave out left out, and the overrides that come back are applied by the gNB's own rule:
-while they are at most two TTIs old.
+without the fields that EdgeRIC's messages do not have, and the gNB applies the overrides that come back while they are
+at most two TTIs old.
 """
 
 import time
@@ -46,7 +46,7 @@ class EdgeRicGnb:
         self._control.connect(control)
 
     def wait_for_controller(self, timeout_s: float) -> bool:
-        """Whether a controller is connected, both ways, in time. ZeroMQ drops what is published before."""
+        """Whether a controller has connected both ways in time. ZeroMQ drops what is published before that."""
         deadline = time.monotonic() + timeout_s
         for monitor in self._monitors:
             if not monitor.poll(max(0, int(1000 * (deadline - time.monotonic())))):
@@ -57,11 +57,11 @@ class EdgeRicGnb:
         return True
 
     def publish(self, telemetry: bytes) -> None:
-        """Send a TtiMetrics; whoever is not there misses it."""
+        """Send a TtiMetrics; it is lost if no controller is connected."""
         self._metrics.send(telemetry)
 
     def receive(self, timeout_ms: int) -> pb.McsControl | None:
-        """The newest McsControl, None if none comes in time."""
+        """The newest McsControl, None if none arrives in time."""
         if not self._control.poll(timeout_ms):
             return None
         return pb.McsControl.FromString(self._control.recv())
@@ -75,12 +75,12 @@ class EdgeRicGnb:
 
 
 def telemetry(report: KpiReport, tti: int, dl_mcs: IntArray) -> pb.TtiMetrics:
-    """A DU's report in EdgeRIC's form.
+    """A DU's report as a message of EdgeRIC.
 
     Args:
-        report: what the DU knows; HARQ counts lose their MCS, and its own choice is left out.
-        tti: goes out modulo 10000.
-        dl_mcs: [ue], what each UE was scheduled with in this TTI.
+        report: the DU's report; HARQ counts lose their MCS, and the DU's own choice is not sent.
+        tti: sent modulo 10000.
+        dl_mcs: [ue], MCS of each UE in this TTI.
     """
     message = pb.TtiMetrics(tti_index=tti % _TTI_WRAP, timestamp_us=report.timestamp_us)
     measured = np.nan_to_num(report.measured)
@@ -116,7 +116,7 @@ class OverEdgeRic:
         if report is None:
             return
         tti = report.sequence
-        # What was sent in the slot before this report, for that is what a gNB can know when it reports.
+        # The MCS of the slot before this report: a gNB knows no later one when it reports.
         sent = self._in_force(tti - 1)
         native = np.nan_to_num(report.measured[:, _NATIVE]).astype(np.int64).tolist()
         dl_mcs = [sent.get(rnti, own) for rnti, own in zip(report.rnti.tolist(), native, strict=True)]
@@ -129,7 +129,7 @@ class OverEdgeRic:
             yield self._taken(control, report)
 
     def outcome(self, decisions: Decisions, outcome: Counter[str]) -> None:
-        """See `Controller`; EdgeRIC tells nothing."""
+        """See `Controller`; EdgeRIC has no message for outcomes."""
 
     def _in_force(self, tti: int) -> dict[int, int]:
         """MCS by RNTI of the newest overrides that the gNB still applies in this TTI."""

@@ -11,20 +11,22 @@ from distila.replay.ric.demo import has_rmr, ric_demo
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help="Run the xApp on a near-RT RIC of stand-ins, and show what happens.")
+app = typer.Typer(help="Run the xApp on a near-RT RIC of stand-ins, and check each step.")
 
 
 @app.command()
 def demo(
     transport: Annotated[
-        Literal["auto", "rmr", "grpc"], typer.Option(help="auto: RMR where librmr is installed, else gRPC.")
+        Literal["auto", "rmr", "grpc"], typer.Option(help="auto: RMR if librmr is installed, else gRPC.")
     ] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Keep configuration, routes and the xApp's log there.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Empty directory that keeps configuration, routes and the xApp's log.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON instead of a table.")] = False,
 ) -> None:
-    """Registration, subscription, decisions, A1, hot swap, SIGTERM: what was seen of each; status 1 if wrong."""
+    """Registration, subscription, decisions, A1, hot swap, SIGTERM; exit status 1 if a step went wrong."""
     if out is not None and out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: is not empty")
+        raise InputError(f"--out {out}: the directory is not empty")
     rmr = has_rmr() if transport == "auto" else transport == "rmr"
     if transport == "auto" and not rmr:
         stderr.print("librmr_si.so is not installed: over gRPC, without subscription and A1", soft_wrap=True)
@@ -38,6 +40,6 @@ def demo(
     else:
         marks = {True: "ok", False: "WRONG", None: "-"}
         title = f"distila on a near-RT RIC, over {'RMR and E2AP' if rmr else 'gRPC'}"
-        print_table(title, ["step", "seen", ""], [[step.name, step.seen, marks[step.ok]] for step in steps])
+        print_table(title, ["step", "observed", ""], [[step.name, step.seen, marks[step.ok]] for step in steps])
     if not good:
         raise typer.Exit(1)

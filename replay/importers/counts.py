@@ -1,7 +1,7 @@
 """What an import read, used and left out: `ImportReport`, returned by every importer beside its trace or log.
 
-The books balance: every row that looks like data is either used or counted in ``skipped`` under one reason,
-so that ``rows_found == rows_used + sum(skipped.values())``. What a user should know but costs no row (a file
+Every row that looks like data is either used or counted in ``skipped`` under one reason,
+so that ``rows_found == rows_used + sum(skipped.values())``. What a reader should know but excludes no row (a file
 cut short, a segment whose SINR is only bounded) is counted in ``noted``. ::
 
     trace, report = import_ranalyzer(Path("logs"), bler=SmoothBler.load())
@@ -36,15 +36,15 @@ class Run:
 
 @dataclass
 class ImportReport:
-    """The books of one import.
+    """Counts of one import.
 
     Attributes:
         files_read: files opened, also those without any data.
         rows_found: rows (lines, reports) that look like data.
         rows_used: rows that are in the result.
-        skipped: rows that are not, by reason.
-        noted: what else should be known, by reason.
-        examples: reason -> where it was met first, as "file: line n".
+        skipped: rows that are not in the result, by reason.
+        noted: assumptions and limits that exclude no row, by reason.
+        examples: first place of each reason, as "file: line n".
         runs: one entry per file and UE, used or not.
     """
 
@@ -61,7 +61,7 @@ class ImportReport:
         self._count(self.skipped, reason, count, where)
 
     def note(self, reason: str, count: int = 1, where: str = "") -> None:
-        """Count something that costs no row."""
+        """Count something that excludes no row."""
         self._count(self.noted, reason, count, where)
 
     def _count(self, counter: Counter[str], reason: str, count: int, where: str) -> None:
@@ -76,7 +76,7 @@ class ImportReport:
         return [run for run in self.runs if run.skipped is None]
 
     def lines(self) -> list[str]:
-        """The books as lines of text: totals, then each reason with its count and where it was met first."""
+        """The counts as lines of text: totals, then each reason with its count and its first place."""
         used = self.used_runs
         first_tx = sum(run.first_tx for run in used)
         text = (
@@ -94,7 +94,7 @@ class ImportReport:
         ]
 
     def why_nothing(self) -> str:
-        """The most frequent reasons in one line, for the error message of an import that yields nothing."""
+        """The most frequent reasons in one line, for the error message of an import without a result."""
         reasons = self.skipped.most_common(3) or self.noted.most_common(3)
         if not reasons:
             return "no line looks like data"

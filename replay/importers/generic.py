@@ -134,7 +134,7 @@ class GenericMapping(BaseModel):
         odd = [name for name in given if name not in allowed]
         if odd:
             known = ", ".join(allowed)
-            raise InputError(f"{where}: columns.{odd[0]} has no place in kind {self.kind!r}; known are {known}")
+            raise InputError(f"{where}: columns.{odd[0]} is not a column of kind {self.kind!r}; known are {known}")
         if self.kind == "kpi":
             if "time" not in given:
                 raise InputError(f"{where}: columns.time is missing; kind 'kpi' needs it")
@@ -237,9 +237,9 @@ def import_generic_channel(
     outcome = None
     if logged:
         outcome = LoggedOutcome(logged[0].astype(np.int8), logged[1].astype(np.int32), logged[2].astype(np.int32))
-    notes = ["SINR is the middle of what the CQI allows; UE thresholds are not known."] if needs_bler else []
+    notes = ["SINR is the middle of the range that the CQI allows; UE thresholds are not known."] if needs_bler else []
     if not any(key in mapping.given() for key in ("slots", "duration", "time")):
-        notes.append("The table tells no duration: each row is one slot.")
+        notes.append("The table has no durations: each row is one slot.")
     trace = ChannelTrace(
         meta=TraceMeta(
             name=mapping.name,

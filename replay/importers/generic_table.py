@@ -93,15 +93,15 @@ def read_table_file(path: Path, columns: dict[str, str], report: ImportReport) -
         else:
             values[field], bad[column] = _numbers(table[column])
     result = Table(path.name, np.arange(1, table.num_rows + 1), ue, values)
-    gone = np.zeros(table.num_rows, bool)
+    removed = np.zeros(table.num_rows, bool)
     for column, mask in bad.items():
-        found = np.flatnonzero(mask & ~gone)  # a row with two bad cells is counted once
+        found = np.flatnonzero(mask & ~removed)  # a row with two bad cells is counted once
         if len(found):
             cell = table[column][int(found[0])].as_py()
             reason = f"not a number in column {column!r}"
             report.skip(reason, len(found), f"{result.where(int(found[0]))}: {str(cell)[:40]!r}")
-        gone |= mask
-    return result.take(np.flatnonzero(~gone))
+        removed |= mask
+    return result.take(np.flatnonzero(~removed))
 
 
 def _csv(path: Path, report: ImportReport) -> pa.Table:

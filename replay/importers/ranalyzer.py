@@ -231,7 +231,11 @@ def import_ranalyzer(
             f" ({first_tx[is_censored].sum() / first_tx.sum():.1%} of the first transmissions) saw no"
             " failure, or nothing but failures, so their SINR is only bounded: it is set where 0.1 failures"
             " (successes) are expected"
-            + (", or further where their neighbours in time say so." if fill_from_neighbours else "."),
+            + (
+                ", or beyond that where the neighbouring segments in time are beyond it."
+                if fill_from_neighbours
+                else "."
+            ),
             *_table_notes(runs),
         ],
         ues=[UeMeta(name=run.name, prbs=run.prbs, mcs_table=run.mcs_table) for run in runs],

@@ -93,9 +93,9 @@ def sinr_db_for_mean_cqi(
 ) -> Float64Array:
     """SINR [dB] for a mean CQI in 1..15 [row] over ``prbs`` PRBs.
 
-    CQI k says that the SINR is anywhere between the thresholds of k and k + 1; the middle is taken, so that
+    CQI k means that the SINR lies between the thresholds of k and k + 1; the middle is used, so that
     the result is neither optimistic nor pessimistic. Fractional CQI is interpolated between these middles.
-    Above CQI 15 the last step is taken to repeat: what lies higher cannot be told from CQI.
+    Above CQI 15 the last step is repeated, because CQI does not resolve higher SINR.
     """
     thresholds = cqi_thresholds_db(cqi_table, bler, num_re=num_re(prbs))[1:]
     thresholds = np.append(thresholds, 2 * thresholds[-1] - thresholds[-2])

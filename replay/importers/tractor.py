@@ -56,7 +56,7 @@ BLOCKS_LEFT_OUT = "transport block beyond those that one row contributes"
 
 _CQI_NOTES = [
     "CQI table of LTE taken as NR CQI table 1: same rows (TS 36.213 7.2.3-1, TS 38.214 5.2.2.1-2).",
-    "CQI k stands for the middle between the 10 % BLER thresholds of k and k + 1; fractional means are"
+    "CQI k is taken as the middle between the 10 % BLER thresholds of k and k + 1; fractional means are"
     " interpolated. The modem's own thresholds are not known.",
     "cqi is the mean, rounded: what a UE at that SINR would report.",
     "Slots are transport blocks sent, at most 50 a row; the time without any is left out.",

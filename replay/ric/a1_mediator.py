@@ -1,4 +1,4 @@
-"""The A1 mediator: policies over RMR to the xApp, its answers back, read as the real one reads them."""
+"""The A1 mediator: sends policies to the xApp over RMR, and reads its answers as the real one does."""
 
 import json
 from typing import Any
@@ -15,9 +15,9 @@ class A1Mediator:
 
     Attributes:
         instances: policy bodies by type and instance.
-        status: what the xApp answered last, by type and instance.
-        queries: policy types asked for.
-        fatal: answers that would have ended the real mediator, which trusts their types.
+        status: the xApp's latest answer, by type and instance.
+        queries: policy types that the xApp queried.
+        fatal: answers with wrong types, which would crash the real mediator.
     """
 
     def __init__(self, port: int) -> None:
@@ -42,7 +42,7 @@ class A1Mediator:
         self.send("DELETE", policy_type, instance, "")
 
     def send(self, operation: str, policy_type: int, instance: str, body: str) -> None:
-        """Send a request, everything in it a string, as the mediator does."""
+        """Send a request whose values are all strings, as the mediator does."""
         message = {
             "operation": operation,
             "policy_type_id": str(policy_type),
@@ -52,11 +52,11 @@ class A1Mediator:
         self.send_bytes(json.dumps(message).encode(), policy_type)
 
     def send_bytes(self, payload: bytes, policy_type: int) -> None:
-        """Send what may or may not be a request."""
+        """Send octets in a message of the type of a request."""
         self.port.send(rmr.A1_POLICY_REQ, payload, sub_id=policy_type)
 
     def stop(self) -> None:
-        """End."""
+        """Close the RMR port."""
         self.port.close()
 
     def _response(self, message: RmrMessage) -> None:

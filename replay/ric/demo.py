@@ -1,8 +1,8 @@
-"""`distila ric-demo`: the xApp in a process of its own on a RIC of stand-ins, and what there is to see of it.
+"""`distila ric-demo`: the xApp in a process of its own on a RIC of stand-ins, step by step.
 
-A DU replays the bundled trace in real time behind the E2 termination, with a report every 10 ms, while one thing after
-another happens to the xApp: A1 policies, a new policy bundle, a damaged one, a wrong configuration, SIGTERM. Each step
-says what was seen and whether it is what should be; nothing is taken on trust from the xApp where the RIC saw it.
+A DU replays the bundled trace in real time behind the E2 termination, with a report every 10 ms. Meanwhile the xApp
+gets A1 policies, a new policy bundle, a damaged one, a wrong configuration and SIGTERM. Each step says what was
+observed and whether it is right; what the RIC observes counts, not what the xApp reports of itself.
 """
 
 import json
@@ -47,7 +47,7 @@ _POLICY_TYPE: Final = RicConfig().a1_policy_type or 0
 
 @dataclass
 class Step:
-    """One thing that happened: what was seen, and whether it is what should be; None: it could not be tried."""
+    """One step: what was observed, and whether it is right; None: it could not be tried."""
 
     name: str
     seen: str
@@ -56,7 +56,7 @@ class Step:
 
 @dataclass
 class _Seen:
-    """What decisions arrived since it was last asked."""
+    """Decisions that arrived since the latest call of `watch`."""
 
     decisions: int = 0
     highest_mcs: int = -1
@@ -65,7 +65,7 @@ class _Seen:
 
 
 class _Witness(RemoteXapp):
-    """Passes decisions on to the DU, and remembers what they were."""
+    """Passes decisions on to the DU, and keeps a summary of them."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, lockstep=False)
@@ -88,7 +88,7 @@ class _Witness(RemoteXapp):
             yield decisions
 
     def watch(self, seconds: float = _WATCH_S) -> _Seen:
-        """What comes in the next while; what is under way already is not in it."""
+        """The decisions of the next while, without those that are under way already."""
         time.sleep(_WATCH_S / 2)
         self._take()
         time.sleep(seconds)
@@ -101,7 +101,7 @@ class _Witness(RemoteXapp):
 
 
 class _OverError(Exception):
-    """The demonstration is over; not an error of anybody's."""
+    """The demonstration is over; this is no error."""
 
 
 def has_rmr() -> bool:
@@ -114,11 +114,11 @@ def has_rmr() -> bool:
 
 
 def ric_demo(folder: Path, rmr: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Step]:
-    """Go through all of it.
+    """Run all steps.
 
     Args:
-        folder: empty; route table, configuration, bundles and the xApp's log go there.
-        rmr: over RMR with all of the platform, or over gRPC with what does not need RMR.
+        folder: empty directory for route table, configuration, bundles and the xApp's log.
+        rmr: True: over RMR with the whole platform; False: over gRPC with the parts that need no RMR.
         progress: called with steps done and in all.
 
     Returns:
@@ -208,22 +208,26 @@ def _steps(
     seen = witness.watch()
     kept = set(seen.digests) == {digest[second]}
     done(
-        "damaged bundle", f"refused, {digest[second][:8]} goes on, alarm raised" if kept else "taken", kept and alarmed
+        "damaged bundle",
+        f"rejected, {digest[second][:8]} stays in force, alarm raised" if kept else "accepted",
+        kept and alarmed,
     )
 
     good = config.read_text()
     config.write_text(good + "colour: blue\n")
-    refused = _eventually(lambda: any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
+    rejected = _eventually(lambda: any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
     config.write_text(good)
     cleared = _eventually(lambda: not any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
-    done("wrong configuration", "refused, alarm raised and cleared" if refused else "taken", refused and cleared)
+    done("wrong configuration", "rejected, alarm raised and cleared" if rejected else "accepted", rejected and cleared)
 
     took_s = xapp.terminate()
     witness.over.set()
-    gone = not ric.appmgr.registered and not ric.submgr.subscriptions
+    unregistered = not ric.appmgr.registered and not ric.submgr.subscriptions
     left = ric.redis.keys("{distila},*")
-    text = f"after {took_s:.1f} s" + (", deregistered, unsubscribed" if gone else ", still registered or subscribed")
-    done("SIGTERM", text, took_s < 5 and gone and not left)
+    text = f"after {took_s:.1f} s" + (
+        ", deregistered, unsubscribed" if unregistered else ", still registered or subscribed"
+    )
+    done("SIGTERM", text, took_s < 5 and unregistered and not left)
 
 
 def _a1_steps(ric: Ric, witness: _Witness, done: Callable[[str, str, bool | None], None]) -> None:
@@ -264,7 +268,7 @@ class _Xapp:
         self.process = process
 
     def terminate(self) -> float:
-        """SIGTERM; how long it took [s]."""
+        """Send SIGTERM and wait for the end; returns the time it took [s]."""
         start_s = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -289,7 +293,7 @@ def _xapp(config: Path, ric: Ric, log: Path) -> Iterator[_Xapp]:
 
 @contextmanager
 def _replaying(witness: _Witness, node: Node) -> Iterator[None]:
-    """The DU replays in a thread, from the subscription on."""
+    """Run the DU in a thread, which starts with the subscription."""
     trace = _longer(widen(ChannelTrace.load(bundled_trace()), _UES), _ROUNDS)
 
     def replay() -> None:
@@ -298,7 +302,7 @@ def _replaying(witness: _Witness, node: Node) -> Iterator[None]:
         try:
             run(trace, SmoothBler.load(), DuConfig(period_slots=_PERIOD_SLOTS), seed=1, controller=witness, speed=1.0)
         except (_OverError, InputError):
-            # The xApp was told to end.
+            # The xApp has ended.
             return
 
     thread = threading.Thread(target=replay, daemon=True)
@@ -311,7 +315,7 @@ def _replaying(witness: _Witness, node: Node) -> Iterator[None]:
 
 
 def _longer(trace: ChannelTrace, times: int) -> ChannelTrace:
-    """The trace over and over."""
+    """The trace repeated ``times`` times."""
     length = int(trace.num_slots.max())
     rows = [np.arange(trace.offset[ue], trace.offset[ue + 1]) for ue in range(trace.num_ues)]
     index = np.concatenate([np.tile(row, times) for row in rows])
@@ -322,7 +326,7 @@ def _longer(trace: ChannelTrace, times: int) -> ChannelTrace:
 
 
 def relabelled(policy: Path, folder: Path) -> tuple[Path, Path]:
-    """Two copies of a policy in ``folder``, of different digests: a swap shows, and what is decided stays the same."""
+    """Two copies of a policy in ``folder``, with different digests and the same decisions, so that a swap shows."""
     first, second = folder / "policy-1", folder / "policy-2"
     shutil.copytree(policy, first)
     bundle = load_bundle(first)
@@ -346,7 +350,7 @@ def relabelled(policy: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def point(link: Path, target: Path) -> None:
-    """Have the link point elsewhere, in one step, as Kubernetes does with a mounted ConfigMap."""
+    """Change the target of a link in one step, as Kubernetes does with a mounted ConfigMap."""
     fresh = link.with_name(f".{link.name}")
     fresh.symlink_to(target.name)
     fresh.replace(link)
@@ -375,7 +379,7 @@ def _counter(url: str, name: str, reason: str) -> int:
 
 
 def _lost(url: str) -> int:
-    """Indications that the xApp dropped, but for those that a newer one replaced: a busy DU bunches them."""
+    """Indications that the xApp dropped, without those that a newer one replaced: a busy DU sends several at once."""
     lines = httpx.get(f"{url}/metrics", timeout=2.0).text.splitlines()
     dropped = [line for line in lines if line.startswith("distila_dropped_indications_total{")]
     return sum(int(float(line.split()[-1])) for line in dropped if '"superseded"' not in line)

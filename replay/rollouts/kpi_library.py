@@ -1,9 +1,9 @@
-"""KPIs of real replays, interval by interval: what simulated rollouts draw their units from.
+"""A library of KPIs of real replays, by interval, from which simulated rollouts draw their units.
 
-A trace is replayed in closed loop with the champion, through the xApp's decision loop, and what the rollout's own
-`KpiMeter` counts of each UE in each interval is kept. A simulated unit follows one UE of the library from a random
-interval on, round and round, so its KPIs have the tails, the autocorrelation and the lasting differences between UEs of
-the replay (a circular block bootstrap with whole stretches as blocks: Politis and Romano 1992).
+A trace is replayed in closed loop with the champion, through the xApp's decision loop, and the library keeps what the
+rollout's own `KpiMeter` counts of each UE in each interval. A simulated unit follows one UE of the library from a
+random interval on, round and round, so its KPIs have the tails, the autocorrelation and the lasting differences between
+UEs of the replay (a circular block bootstrap with whole stretches as blocks: Politis and Romano 1992).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -51,8 +51,8 @@ class KpiLibrary:
     """KPIs of UEs.
 
     Attributes:
-        values: [row, SUMS], one row for each UE and interval in which it was reported.
-        start, length: [ue], where each UE's rows begin, and how many there are.
+        values: [row, SUMS], one row for each UE and interval with a report of it.
+        start, length: [ue], first row of each UE, and number of its rows.
     """
 
     values: Float64Array
@@ -66,7 +66,7 @@ class KpiLibrary:
 
     @classmethod
     def join(cls, libraries: Sequence["KpiLibrary"]) -> "KpiLibrary":
-        """Several as one."""
+        """Several libraries as one."""
         offsets = np.cumsum([0, *(len(library.values) for library in libraries)])
         return cls(
             np.concatenate([library.values for library in libraries]),
@@ -89,9 +89,9 @@ def record_library(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> KpiLibrary:
-    """Replay a trace ``passes`` times, each with its own random draws, and keep what the meter counts.
+    """Replay a trace ``passes`` times, each with its own random draws, and keep the counts of the meter.
 
-    A UE that is reported in fewer than two intervals, the first of each pass left out, is left out.
+    The first interval of each pass is left out, and so is a UE with fewer than two other intervals.
     """
     of_ue: dict[int, list[Float64Array]] = {}
     total = passes * int(trace.num_slots.max())
@@ -103,7 +103,7 @@ def record_library(
         def keep(slots: int, meter: KpiMeter = meter) -> None:
             units, _, sums = meter.drain()
             if slots == interval_slots:
-                return  # OLLA has yet to settle
+                return  # OLLA has not settled yet
             for unit, row in zip(units.tolist(), sums, strict=True):
                 if row[SUMS.index("prbs")] > 0:
                     of_ue.setdefault(unit, []).append(row)
@@ -122,7 +122,7 @@ def record_library(
 
 
 def gaussian_library(champion_like: KpiLibrary, rng: np.random.Generator) -> KpiLibrary:
-    """The same UEs with independent Gaussian noise around their own means: no tails, no memory."""
+    """The same UEs with independent Gaussian noise around their own means: no tails, no autocorrelation."""
     values = np.empty_like(champion_like.values)
     for first, count in zip(champion_like.start.tolist(), champion_like.length.tolist(), strict=True):
         own = champion_like.values[first : first + count]

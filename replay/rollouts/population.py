@@ -1,11 +1,11 @@
-"""Simulated rollouts, thousands of them: units drawn from a KPI library, evaluated by the code that runs in the xApp.
+"""Simulated rollouts, thousands of them: units are drawn from a KPI library, and the xApp's own code evaluates them.
 
-Draw, exposure, estimates, verdict and state machine are `distila.xapp.rollout`'s own; only indications and decisions
-are left out, since what an arm does to KPIs is given: an `Effect`.
+Assignment, exposure, estimates, verdict and state machine are those of `distila.xapp.rollout`. Indications and
+decisions are left out: an `Effect` says how an arm changes the KPIs of its units.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -24,10 +24,10 @@ _MOST_INTERVALS: Final = 400
 
 @dataclass(frozen=True)
 class Effect:
-    """What a challenger does to its units' KPIs.
+    """How a challenger changes the KPIs of its units.
 
     Attributes:
-        goodput: factor on the bits that arrive.
+        goodput: factor on the bits delivered.
         bler: factor on first transmissions that fail; more of them are drawn at random.
     """
 
@@ -47,12 +47,12 @@ class Effect:
 
 @dataclass
 class Outcome:
-    """How one rollout went.
+    """Course of one rollout.
 
     Attributes:
-        state: where it ended.
+        state: at its end.
         verdicts: of every interval.
-        exposure: unit intervals on challengers until then.
+        exposure: unit intervals on challengers.
         stages: stage of every interval.
     """
 
@@ -64,12 +64,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Population:
-    """Who is there.
+    """The units of a simulated rollout.
 
     Attributes:
         library: KPIs to draw from.
         units: UEs at any time.
-        mean_stay_intervals: how long a UE stays; another one takes its place.
+        mean_stay_intervals: intervals that a UE stays, on average; another UE takes its place.
     """
 
     library: KpiLibrary
@@ -78,7 +78,7 @@ class Population:
 
 
 def planned_exposure(plan: Plan, units: int) -> float:
-    """Unit intervals on challengers if the rollout goes its whole way: the last stage to its limit."""
+    """Unit intervals on challengers of a rollout of full length: the last stage runs to its limit."""
     total = 0.0
     for number, stage in enumerate(plan.stages):
         last = number == len(plan.stages) - 1
@@ -138,14 +138,3 @@ def simulate(plan: Plan, population: Population, effect: Effect, rng: np.random.
             next_unit += len(leaves)
     outcome.state = state
     return outcome
-
-
-def describe(outcome: Outcome) -> dict[str, Any]:
-    """One line on a rollout."""
-    return {
-        "status": outcome.state.status,
-        "stage": outcome.state.plan.stages[outcome.state.stage].name,
-        "intervals": outcome.state.interval,
-        "exposure": outcome.exposure,
-        "why": outcome.state.reason,
-    }

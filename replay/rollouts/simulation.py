@@ -1,7 +1,7 @@
-"""A whole rollout on a replayed trace: the very loop, controller, store and verdicts of a running xApp, time sped up.
+"""A whole rollout on a replayed trace, with the loop, controller, store and verdicts of a running xApp, sped up.
 
-The trace is repeated, with new random draws each time, until the rollout is over. An evaluation interval is so
-many slots, so a rollout of hours takes seconds; what the plan says in seconds is not used.
+The trace is repeated, with new random draws each time, until the rollout is over. An evaluation interval is a number of
+slots, so a rollout of hours takes seconds; durations in seconds of the plan are not used.
 """
 
 import tempfile
@@ -37,19 +37,19 @@ SIMULATION_PLANS: Final = Shipped("rollout plan", (_FOLDER, package_folder("dist
 _MOST_INTERVALS: Final = 300
 
 GREEDY: Final = _FOLDER / "olla-greedy"
-"""A bundle that hurts: OLLA that aims at a BLER of 40 %."""
+"""A harmful bundle: OLLA with a BLER target of 40 %."""
 
 
 @dataclass
 class SimulatedRollout:
-    """What a simulated rollout leaves behind.
+    """Result of a simulated rollout.
 
     Attributes:
         entries: the audit log.
         status: as the controller reports it at the end.
         transitions: in order, with the interval in which they were taken.
         after_rollback: decisions of an arm that was rolled back, sent after that.
-        slots: replayed.
+        slots: number of slots replayed.
     """
 
     entries: list[Entry]
@@ -64,7 +64,7 @@ class _Over(Exception):  # noqa: N818  # no error: the rollout is over
 
 
 class _Watched(Paced):
-    """Counts what is sent for whom."""
+    """Counts the decisions of arms that were rolled back."""
 
     def __init__(self, loop: DecisionLoop, interval_slots: int, at_end: Callable[[int], None]) -> None:
         super().__init__(loop, interval_slots, at_end)
@@ -79,7 +79,7 @@ class _Watched(Paced):
                 names = [name for name, _ in decisions.arms]
                 arm = np.zeros(len(decisions.rnti), np.int64) if decisions.arm is None else decisions.arm
                 bad = [index for index, name in enumerate(names) if name in self.withdrawn]
-                # A withdrawn arm keeps its place in the list, but has nobody left.
+                # A withdrawn arm keeps its place in the list, but has no UE.
                 self.after_rollback += int(np.isin(arm, bad).sum())
         return sent
 
@@ -126,13 +126,15 @@ def simulate_rollout(
             load_bundle(plan.champion.policy),
             LoopConfig(arm=plan.champion.name, ue_capacity=max(8192, 2 * ues)),
             GuardConfig(deadline_us=None),
-            # Time stands still while the loop decides, so that a run repeats exactly: nothing is ever late here.
+            # The clock does not advance while the loop decides, so that a run repeats exactly: no decision is late.
             clock_ns=lambda: 0,
         )
         now_s = [0.0]
         result = SimulatedRollout([], RolloutStatus(status="none", version=0))
-        told: list[Transition] = []
-        controller = RolloutController(loop, kept, "simulated", on_transition=told.append, clock_s=lambda: now_s[0])
+        transitions: list[Transition] = []
+        controller = RolloutController(
+            loop, kept, "simulated", on_transition=transitions.append, clock_s=lambda: now_s[0]
+        )
         controller.command(Command(action="start", plan=plan, who="simulation", why="rollout on a replayed trace"))
         interval = 0
 
@@ -141,14 +143,14 @@ def simulate_rollout(
             interval += 1
             now_s[0] += plan.interval_s
             controller.tick()
-            result.transitions += [(interval, one) for one in told]
-            told.clear()
+            result.transitions += [(interval, one) for one in transitions]
+            transitions.clear()
             state = controller.state
             if state is not None:
                 watched.withdrawn = set(state.withdrawn)
                 progress(min(interval, limit), limit)
                 if state.status != "running":
-                    # One interval more shows what is sent after the end.
+                    # One interval more shows which decisions are sent after the end.
                     over_since.append(interval)
                     if len(over_since) > 1:
                         raise _Over

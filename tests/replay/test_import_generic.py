@@ -77,7 +77,7 @@ def test_slots_come_from_the_steps_of_time_or_are_one(tmp_path):
     assert timed.slots.tolist() == [2, 4, 4]
     untimed, _ = import_generic_channel(path, channel({"sinr": "snr"}))
     assert untimed.slots.tolist() == [1, 1, 1]
-    assert untimed.meta.notes == ["The table tells no duration: each row is one slot."]
+    assert untimed.meta.notes == ["The table has no durations: each row is one slot."]
 
 
 def test_linear_sinr_becomes_db_and_an_empty_cell_means_not_scheduled(tmp_path):
@@ -186,7 +186,7 @@ def test_a_folder_names_ues_by_file(tmp_path):
         ({"columns": {"time": "t"}}, r"columns has neither sinr nor cqi"),
         ({"columns": {"sinr": "s", "slots": "a", "duration": "b"}}, r"both slots and duration"),
         ({"columns": {"sinr": "s", "logged_mcs": "m"}}, r"logged_mcs, logged_first_tx, .* together"),
-        ({"columns": {"sinr": "s", "harq_ack": "a"}}, r"columns.harq_ack has no place in kind 'channel'"),
+        ({"columns": {"sinr": "s", "harq_ack": "a"}}, r"columns.harq_ack is not a column of kind 'channel'"),
         ({"kind": "kpi"}, r"columns.time is missing"),
         ({"kind": "kpi", "columns": {"time": "t", "harq_ack": "a"}}, r"harq_ack and columns.harq_nack"),
         ({"kind": "kpi", "columns": {"time": "t", "harq_dtx": "a"}}, r"harq_ack and columns.harq_nack"),

@@ -161,11 +161,11 @@ def test_unknown_and_malformed_notifications_are_refused_or_counted_and_change_n
 
 def test_a_node_that_refuses_is_named_with_its_cause_and_asked_again(bench, eventually):
     here = bench()
-    here.submgr.refuse_with = "RIC_RESOURCE_LIMIT"
+    here.submgr.reject_with = "RIC_RESOURCE_LIMIT"
     here.start()
     eventually(lambda: here.subscriptions.counts["notification_failed"] >= 1)
     assert "RIC_RESOURCE_LIMIT" in here.subscriptions.missing()
-    here.submgr.refuse_with = None
+    here.submgr.reject_with = None
     eventually(lambda: here.active == 1)
 
 
