@@ -138,7 +138,7 @@ def _configuration(container: Object, spec: Object, objects: list[Object], ports
         yield str(error)
         return
     for fault in jsonschema.Draft7Validator(json.loads(data["schema.json"])).iter_errors(content["controls"]):
-        yield f"schema.json refuses controls{fault.json_path[1:]}: {fault.message}"
+        yield f"schema.json rejects controls{fault.json_path[1:]}: {fault.message}"
     for port in descriptor.messaging.ports:
         if ports.get(port.name) != port.port:
             yield f"the descriptor's port {port.name} is {port.port}, the container's {ports.get(port.name)}"

@@ -42,7 +42,7 @@ _BETA: Final = "A classical algorithm in the loss"
 VARIANTS: Final = (
     Variant(REFERENCE, _DIRECT, "distilled: KL, online, one generalist teacher, 32 x 32"),
     Variant(TEACHER, _DIRECT, "the generalist teacher itself", "teacher"),
-    Variant("direct-privileged", _DIRECT, "32 x 32, told every error rate, no teacher", "privileged"),
+    Variant("direct-privileged", _DIRECT, "32 x 32, trained on every error rate, no teacher", "privileged"),
     Variant("direct-rl", _DIRECT, "32 x 32, DQN, no teacher", "dqn"),
     Variant("mse", _LOSSES, "MSE of scores", change={"loss": {"kl": 0, "mse": 1}}),
     Variant("nll", _LOSSES, "NLL of the teacher's choice", change={"loss": {"kl": 0, "nll": 1}}),

@@ -1,6 +1,6 @@
-"""Teachers: policies that may be large and may know in training what no network will ever be told.
+"""Teachers: policies that may be large, and may use information in training that a network in service does not have.
 
 | name | what it is | module |
 |---|---|---|
-| privileged | is told in training what every action would have been worth | `distila.training.teachers.privileged` |
+| privileged | learns from the value in hindsight of every action | `distila.training.teachers.privileged` |
 """

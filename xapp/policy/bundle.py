@@ -14,7 +14,7 @@ out ``next_state``  float32 [n, S]      to be handed back with the UE's next rep
 ==================  ==================  ==========================================================================
 
 `load_bundle` trusts nothing: digest, contract, tensor names and shapes, and the manifest's golden vectors are all
-checked before a policy is let near a UE. Each refusal is one line: which file, what is wrong.
+checked before a policy decides for a UE. Each error is one line: which file, what is wrong.
 """
 
 import hashlib
