@@ -282,7 +282,7 @@ def broken(tmp_path):
             '"name": "rmr-route"',
             "exactly one port is named rmrroute",
         ),
-        ("descriptor/schema.json", '"log_format"', '"log_form"', "schema.json refuses controls"),
+        ("descriptor/schema.json", '"log_format"', '"log_form"', "schema.json rejects controls"),
     ],
 )
 def test_a_broken_chart_is_found_out(broken, file, before, after, found):
