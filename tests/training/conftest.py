@@ -1,18 +1,12 @@
 """What all tests of the workshop share."""
 
-import configparser
-import contextlib
-import io
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKSHOP = {
     "torch",
     "torchrl",
@@ -138,29 +132,11 @@ def no_fading_in_this_module() -> Iterator[None]:
 
 
 @pytest.fixture
-def distila(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def distila() -> Callable[..., Any]:
     """The command line, with the subcommands of this checkout: exit status, stdout and stderr."""
-    from distila.xapp import cli
+    from command_line import distila
 
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    entries = dict(
-        map(str.strip, line.split("="))
-        for line in setup["options.entry_points"]["distila.commands"].split("\n")
-        if line
-    )
-    monkeypatch.setattr(cli, "entry_points", lambda group: [EntryPoint(*entry, group) for entry in entries.items()])
-
-    def run(*arguments: Any) -> Any:
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                cli.main([str(argument) for argument in arguments])
-            except SystemExit as stop:
-                status = int(stop.code or 0)
-        return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
-
-    return run
+    return distila
 
 
 @pytest.fixture

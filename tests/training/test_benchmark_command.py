@@ -1,14 +1,13 @@
 """`distila benchmark` and `distila benchmark tune`, through the command line: files, output, refusals."""
 
-import configparser
-import contextlib
 import io
 import json
 import re
-from importlib.metadata import EntryPoint
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import command_line
 import numpy as np
 import pytest
 import torch
@@ -31,7 +30,6 @@ from distila.training.network.store import NETWORK_FILE, save_network
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.scenario import Scenario, families
 from distila.training.sim.split import Split
-from distila.xapp import cli
 from distila.xapp.commands import terminal
 from distila.xapp.result_file import Estimate
 
@@ -63,11 +61,6 @@ def small(tmp_path_factory):
     (folder / "broken.yaml").write_text("{")
     (folder / "file").write_text("in the way")
     with pytest.MonkeyPatch.context() as patch:
-        setup = configparser.ConfigParser()
-        setup.read(ROOT / "setup.cfg")
-        lines = setup["options.entry_points"]["distila.commands"].splitlines()
-        value = next(line.split("=")[1].strip() for line in lines if line.startswith("benchmark ="))
-        patch.setattr(cli, "entry_points", lambda group: [EntryPoint("benchmark", value, group)])
         patch.setattr(command, "QUICK", SIZES)
         patch.setattr(command, "QUICK_SWEEP_PERIODS_MS", (0.5, 10.0))
         patch.setattr(baselines, "_tuned", lambda: TUNED)
@@ -77,15 +70,7 @@ def small(tmp_path_factory):
         torch.set_num_threads(threads)
 
 
-def distila(*arguments):
-    """Exit status, stdout and stderr of `distila benchmark`."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(["benchmark", *map(str, arguments)])
-        except SystemExit as stop:
-            status = stop.code or 0
-    return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+distila = partial(command_line.distila, "benchmark")
 
 
 def refusal(*arguments):

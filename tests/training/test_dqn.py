@@ -4,14 +4,12 @@ Learning is tried on channels without fading: links differ in SNR, receivers in 
 that only HARQ feedback can tell.
 """
 
-import configparser
-import contextlib
-import io
 import json
-from importlib.metadata import EntryPoint
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import command_line
 import pytest
 import torch
 import yaml
@@ -37,12 +35,10 @@ from distila.training.sim.simulator import Sent, Simulator
 from distila.training.sim.split import Split
 from distila.training.teachers.dqn import TEACHER_HIDDEN, DqnConfig, DqnLearner, dueling, folded, load_dqn, train_dqn
 from distila.training.teachers.dqn_env import LinkEnv, blocks_of
-from distila.xapp import cli
 from distila.xapp.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_fading", "workplace")
 
-ROOT = Path(__file__).resolve().parents[2]
 BANKS = Banks(rows=2, slots=64)
 TINY = {
     "scenarios": ["steady.yaml"],
@@ -421,24 +417,10 @@ def test_what_ships_is_the_teacher():
 
 
 @pytest.fixture
-def distila(monkeypatch):
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    lines = setup["options.entry_points"]["distila.commands"].splitlines()
-    value = next(line.split("=")[1].strip() for line in lines if line.startswith("train ="))
-    monkeypatch.setattr(cli, "entry_points", lambda group: [EntryPoint("train", value, group)])
+def distila():
+    """`distila train dqn`, in a folder with a configuration."""
     Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-
-    def run(*arguments):
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                cli.main(["train", "dqn", *map(str, arguments)])
-            except SystemExit as stop:
-                status = stop.code or 0
-        return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
-
-    return run
+    return partial(command_line.distila, "train", "dqn")
 
 
 def test_the_command_trains_resumes_and_prints_json(distila):

@@ -4,16 +4,13 @@ The channels have no fading: links differ in SNR, receivers in their BLER curves
 feedback can tell.
 """
 
-import configparser
-import contextlib
 import inspect
-import io
 import json
 import sys
-from importlib.metadata import EntryPoint
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
+import command_line
 import numpy as np
 import pytest
 import torch
@@ -34,7 +31,6 @@ from distila.training.sim.report import MCS, MCS_OFFSET, Decision
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
 from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
-from distila.xapp import cli
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import load_bundle
 
@@ -247,25 +243,11 @@ def test_an_algorithm_beside_offsets_alone_is_refused(tiny):
 
 
 @pytest.fixture
-def distila(monkeypatch, tiny):
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    entries = setup["options.entry_points"]["distila.commands"].splitlines()
-    value = next(line.split("=")[1].strip() for line in entries if line.startswith("train ="))
-    monkeypatch.setattr(cli, "entry_points", lambda group: [EntryPoint("train", value, group)])
-
-    def run(*arguments):
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                cli.main(["train", *map(str, arguments)])
-            except SystemExit as stop:
-                status = stop.code or 0
-        return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
-
+def distila(tiny):
+    """`distila train`, in a folder with two configurations."""
     for name, settings in (("wide", {"network": {"hidden": [512, 512]}}), ("tiny", {})):
         Path(f"{name}.yaml").write_text(yaml.safe_dump(tiny(**settings).model_dump(mode="json")))
-    return run
+    return partial(command_line.distila, "train")
 
 
 def test_the_command_writes_what_it_says(no_fading, distila):
