@@ -105,7 +105,7 @@ def _without_fading(patch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
     from distila.training.benchmark import episode_pool
-    from distila.training.learning import trainer
+    from distila.training.learning import episodes
     from distila.training.sim import conditions
     from distila.training.sim.bank import NUM_NODES, FadingBank
 
@@ -113,7 +113,7 @@ def _without_fading(patch: pytest.MonkeyPatch) -> None:
         gain_cdb = np.zeros((rows, config.antennas.max_rank, slots, NUM_NODES), np.int16)
         return FadingBank(config, seed, gain_cdb, np.full(rows, 3, np.float32), np.zeros(rows, np.float32), split)
 
-    for module in (conditions, trainer, episode_pool):
+    for module in (conditions, episodes, episode_pool):
         patch.setattr(module, "fading_bank", flat)
 
 

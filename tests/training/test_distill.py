@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from distila.training.baselines import baseline, tuned_settings
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.distill.losses import LossConfig, distillation_loss, kl, mse, nll
-from distila.training.learning import rollout, trainer
+from distila.training.learning import episodes, rollout, trainer
 from distila.training.learning.log import read_log
 from distila.training.learning.rollout import RolloutPlan
 from distila.training.network.config import NetworkConfig
@@ -188,7 +188,7 @@ def test_a_student_has_logits(student):
 @pytest.mark.parametrize("name", ["student", "smoke"])
 def test_what_ships_fits(name):
     config = load_distill(name)
-    assert len(trainer.checked_scenarios(config)) == len(config.scenarios)
+    assert len(episodes.checked_scenarios(config)) == len(config.scenarios)
     assert config.network.head == "logit"
 
 
@@ -221,8 +221,8 @@ def test_who_drives(kept, student, scenario, monkeypatch, driver):
 
 # --- that it learns ---
 
-SETTINGS = {"links": 96, "slots": 200, "bank_rows": 2, "bank_slots": 64, "batch": 96, "epochs": 2}
-SETTINGS |= {"learning_rate": 4e-3, "episodes": 10}
+SETTINGS = {"links": 96, "slots": 200, "bank_rows": 2, "bank_slots": 64, "batch_size": 96, "epochs": 2}
+SETTINGS |= {"lr": 4e-3, "episodes": 10}
 
 
 @pytest.fixture(scope="module")
@@ -282,8 +282,8 @@ def test_two_specialists_are_put_into_one_student(student, train, scenario):
         scenarios=["steady.yaml", "reported.yaml"],
         slots=120,
         episodes=60,
-        batch=16,
-        learning_rate=0.004,
+        batch_size=16,
+        lr=0.004,
         epochs=2,
         label_every_slots=10,
     )

@@ -130,3 +130,41 @@ def test_two_workers_train_the_same_weights_as_one(ray, tiny, train, same_weight
     config = tiny(episodes=3, episodes_per_round=2)
     one, two = (train(config, f"{workers}", workers=workers, cache=tmp_path / "banks") for workers in (1, 2))
     assert same_weights(one, two)
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_same_q_network_as_one(ray, workplace, same_weights, tmp_path):
+    pytest.importorskip("sionna")
+    pytest.importorskip("torchrl")
+    from distila.training.teachers.dqn import train_dqn
+    from distila.training.teachers.dqn_config import DqnConfig
+
+    sizes = {"links": 16, "slots": 50, "batch_size": 64, "buffer_size": 1000, "bank_rows": 2, "bank_slots": 64}
+    sizes |= {"evaluation_links": 4, "evaluation_slots": 40, "episodes": 3, "episodes_per_round": 2}
+    config = DqnConfig.model_validate(
+        {**sizes, "scenarios": ["steady.yaml"], "device": "cpu", "network": {"hidden": [16]}, "algorithm": {}}
+    )
+    one, two = (
+        train_dqn(config, tmp_path / f"{workers}", workers=workers, cache=tmp_path / "banks") for workers in (1, 2)
+    )
+    assert same_weights(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"samples": 64},
+        {"starts": 2, "links": [4, 5]},
+        {"objective": "supervised", "teacher": "wmmse-best-of-100", "algorithm": {"beta": 1.0}},
+    ],
+)
+def test_two_workers_train_the_same_powers_as_one(ray, same_weights, settings):
+    from distila.training.resource.train_config import TrainConfig
+    from distila.training.resource.training import train
+
+    student = {"kind": "unrolled-gnn", "hidden": 8, "rounds": 2}
+    config = TrainConfig.model_validate(
+        {"setting": "seed", "links": [5], "student": student, "steps": 70, "batch_size": 8, **settings}
+    )
+    assert same_weights(*(train(config, 3, workers=workers) for workers in (1, 2)))

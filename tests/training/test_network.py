@@ -210,7 +210,7 @@ def test_without_hidden_layers_it_is_linear():
         {"rates_db": (float("nan"),)},
         {"cqi_rates_db": ()},
         {"cqi_rates_db": (0.2, 0.1)},
-        {"unrest_rates": (0.0,)},
+        {"variability_rates": (0.0,)},
         {"mcs_table": 4},
         {"actions": "native"},
         {"max_offset": 0},
@@ -433,9 +433,9 @@ def test_a_moving_channel_keeps_fast_and_slow_apart():
     assert feature(network, "sinr_1_step", reports(network), after(network, *moving)).abs() > 2 * quiet
 
 
-@pytest.mark.parametrize("ways", [("apart_up_0", "apart_down_0"), ("lift_up_0", "lift_down_0")])
-def test_unrest_sinks_where_estimates_keep_moving_apart(ways):
-    """In the mean of both ways, so that estimates which are always apart, but the same way, are not unrest."""
+@pytest.mark.parametrize("ways", [("fast_slow_up_0", "fast_slow_down_0"), ("cqi_slow_up_0", "cqi_slow_down_0")])
+def test_variability_sinks_where_the_difference_of_estimates_moves(ways):
+    """In the mean of both signs, so that a constant difference does not count as variability."""
     network = a_network()
     still = [reports(network, cqi=9, per_mcs={14: (1, 0)}), reports(network, cqi=9, per_mcs={14: (0, 1)})] * 150
     moving = [reports(network, cqi=12, per_mcs={22: (1, 0)})] * 40 + [reports(network, cqi=5, per_mcs={5: (0, 1)})] * 40
@@ -444,10 +444,10 @@ def test_unrest_sinks_where_estimates_keep_moving_apart(ways):
     assert found[1] < found[0] - 0.3
 
 
-def test_memory_without_unrest_will_do():
-    network = a_network(unrest_rates=())
+def test_memory_works_without_variability():
+    network = a_network(variability_rates=())
     assert network.state_size == a_network().state_size - 4
-    assert not [name for name in network.feature_names if name.startswith(("apart", "lift"))]
+    assert not [name for name in network.feature_names if name.startswith(("fast_slow", "cqi_slow"))]
     score, state = network(reports(network, 2, per_mcs={9: (1, 0)}, cqi=7), network.zero_state(2))
     assert torch.isfinite(score).all()
     assert torch.isfinite(state).all()

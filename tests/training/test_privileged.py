@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from distila.training.baselines import baseline, tuned_settings
 from distila.training.commands import train as command
-from distila.training.learning import trainer
+from distila.training.learning import episodes, trainer
 from distila.training.learning.log import read_log
 from distila.training.learning.rollout import RolloutPlan
 from distila.training.network.network import SHARE_HIGH, SHARE_LOW
@@ -138,9 +138,7 @@ def goodput(policy, scenario, slots=800):
 
 @pytest.mark.slow
 def test_a_short_training_beats_chance_and_the_inner_loop(no_fading, tiny, train, scenario):
-    network = train(
-        tiny(links=96, slots=200, episodes=14, batch=48, epochs=2, learning_rate=4e-3, network={"hidden": [48]})
-    )
+    network = train(tiny(links=96, slots=200, episodes=14, batch_size=48, epochs=2, lr=4e-3, network={"hidden": [48]}))
     found, chance, illa = (goodput(p, scenario()) for p in (NetworkPolicy(network), AtRandom(), baseline("illa")))
     assert found > 1.5 * chance
     assert found > 1.05 * illa
@@ -166,7 +164,7 @@ def test_it_learns_the_values_of_actions_of_every_kind(no_fading, tiny, train, s
         return step(self, decision)
 
     monkeypatch.setattr(Simulator, "step", watched)
-    settings = {"scenarios": ["reported.yaml"], "links": 48, "slots": 200, "episodes": 6, "batch": 48}
+    settings = {"scenarios": ["reported.yaml"], "links": 48, "slots": 200, "episodes": 6, "batch_size": 48}
     config = tiny(**settings, network={"hidden": [32], "actions": actions})
     learnt = train(config)
     assert used == kinds
@@ -189,7 +187,7 @@ def test_it_learns_the_values_of_actions_of_every_kind(no_fading, tiny, train, s
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_fits(name):
     config = load_privileged(name)
-    scenarios = trainer.checked_scenarios(config)
+    scenarios = episodes.checked_scenarios(config)
     assert len(scenarios) == len(config.scenarios)
     assert config.network.head == "value"
 
@@ -208,7 +206,7 @@ def test_a_file_goes_before_what_ships(workplace):
     [
         ("scenarios: [domain]\nnetwork: {head: value}\ncolour: red", "colour: no such field"),
         ("scenarios: []", "scenarios"),
-        ("scenarios: [domain]\nlearning_rate: .inf", "learning_rate"),
+        ("scenarios: [domain]\nlearning_rate: .inf", "lr"),
         ("scenarios: [domain]\nnetwork: {hidden: 3}", "network.hidden"),
         ("scenarios: [domain]\nnetwork: {head: value}\nalgorithm: {beta: -1}", "algorithm.beta"),
         ("scenarios: [domain]\nnetwork: {hidden: [8]}", "network.head is 'logit': a privileged teacher needs 'value'"),

@@ -206,7 +206,7 @@ def test_it_is_distilled_from_a_teacher_that_reads_other_columns(workplace, trai
     torch.manual_seed(0)
     save_network(make_network(NetworkConfig(hidden=(8,))), Path("teacher.pt"), {})
     settings = {"scenarios": ["steady.yaml"], "links": 16, "slots": 40, "episodes": 4, "bank_rows": 2, "bank_slots": 64}
-    config = DistillConfig.model_validate({**settings, "network": SMALL, "driver": driver, "learning_rate": 0.02})
+    config = DistillConfig.model_validate({**settings, "network": SMALL, "driver": driver, "lr": 0.02})
     objective = DistillationObjective(config, Teachers({"": Path("teacher.pt")}, config))
     student = train(config, "a", objective)
     assert isinstance(student, RecurrentNetwork)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distila.training.learning import trainer
+from distila.training.learning import episodes, loop, trainer
 from distila.training.learning.checkpoint import Checkpoint
 from distila.training.learning.log import TrainingLog, read_log
 from distila.training.sim.conditions import Banks
@@ -82,12 +82,12 @@ def test_scenarios_take_turns_and_every_episode_has_its_own_links(tiny, train):
 
 def test_a_share_of_the_episodes_combines_by_chase_whatever_the_scenario_says(tiny):
     config = tiny(chase_share=0.3)
-    scenarios = trainer.checked_scenarios(config)
-    plans = [trainer.plan_episode(config, scenarios, number, Banks(2, 64)) for number in range(400)]
+    scenarios = episodes.checked_scenarios(config)
+    plans = [episodes.plan_episode(config, scenarios, number, Banks(2, 64)) for number in range(400)]
     by_chase = [plan.scenario.link.combining == "chase" for plan in plans]
     assert 0.2 < sum(by_chase) / 400 < 0.4
     assert by_chase == [
-        trainer.plan_episode(config, scenarios, number, Banks(2, 64)).scenario.link.combining == "chase"
+        episodes.plan_episode(config, scenarios, number, Banks(2, 64)).scenario.link.combining == "chase"
         for number in range(400)
     ]
     others = {plan.scenario.link.combining for plan, chase in zip(plans, by_chase, strict=True) if not chase}
@@ -108,7 +108,7 @@ def test_in_a_round_the_same_weights_drive(tiny, train):
 
 
 def test_all_that_was_labelled_is_learnt_from_in_batches_as_often_as_asked(tiny, train):
-    config = tiny(episodes=1, batch=20, epochs=3)
+    config = tiny(episodes=1, batch_size=20, epochs=3)
     objective = Watched(config)
     train(config, objective=objective)
     # Slots 0, 4... are judged; a block's four transmissions take 24 slots, and are known with the next judged slot.
@@ -124,20 +124,20 @@ def test_a_short_experience_is_learnt_from_more_often(tiny, train, monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", lambda *given: (steps.append(1), step(*given))[1])
     train(tiny(episodes=1), "once")
     once = len(steps)
-    train(tiny(episodes=1, least_batches=2 * once + 1), "often")
+    train(tiny(episodes=1, min_batches=2 * once + 1), "often")
     assert len(steps) - once == 3 * once
 
 
 def test_the_learning_rate_falls_linearly(tiny, train):
-    train(tiny(learning_rate=0.01, final_learning_rate_share=0.2))
-    assert [line["learning_rate"] for line in lines()] == pytest.approx([0.01, 0.008, 0.006, 0.004])
+    train(tiny(lr=0.01, final_lr_share=0.2))
+    assert [line["lr"] for line in lines()] == pytest.approx([0.01, 0.008, 0.006, 0.004])
 
 
 def test_gradients_are_shortened(tiny, train, monkeypatch):
     limits = set()
-    clip = trainer.clip_grad_norm_
-    monkeypatch.setattr(trainer, "clip_grad_norm_", lambda given, limit: (limits.add(limit), clip(given, limit)))
-    train(tiny(episodes=1, max_gradient_norm=0.25))
+    clip = loop.clip_grad_norm_
+    monkeypatch.setattr(loop, "clip_grad_norm_", lambda given, limit: (limits.add(limit), clip(given, limit)))
+    train(tiny(episodes=1, max_grad_norm=0.25))
     assert limits == {0.25}
 
 
@@ -395,11 +395,12 @@ def test_a_directory_that_cannot_be_written_to_is_refused(tiny, train):
 
 def test_the_training_domain_is_a_scenario(tiny, train):
     config = tiny(scenarios=["domain"], slots=1000)
-    assert [scenario.name for scenario in trainer.checked_scenarios(config)] == ["domain"]
+    assert [scenario.name for scenario in episodes.checked_scenarios(config)] == ["domain"]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"episodes": 0}, {"epochs": 0}, {"batch": 0}, {"exploration": 1.5}, {"scenarios": []}, {"colour": "red"}]
+    "wrong",
+    [{"episodes": 0}, {"epochs": 0}, {"batch_size": 0}, {"exploration": 1.5}, {"scenarios": []}, {"colour": "red"}],
 )
 def test_senseless_settings_are_refused(tiny, wrong):
     with pytest.raises(ValidationError):

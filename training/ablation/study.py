@@ -228,7 +228,8 @@ def _privileged(task: _VariantTraining, settings: dict[str, Any], network: dict[
 
 
 def _dqn(task: _VariantTraining, settings: dict[str, Any], network: dict[str, Any]) -> Network:
-    from distila.training.teachers.dqn import DqnConfig, train_dqn  # TorchRL takes seconds to import
+    from distila.training.teachers.dqn import train_dqn  # TorchRL takes seconds to import
+    from distila.training.teachers.dqn_config import DqnConfig
 
     config = DqnConfig.model_validate({**settings, **task.study.dqn, "network": network})
     return train_dqn(config, task.path.parent, resume=True, cache=task.cache)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distila.training.commands.trained import finish, one_thread
+from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
 from distila.training.network.store import NETWORKS
@@ -20,19 +20,25 @@ def distill(
     context: typer.Context,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(help="network.pt, or the directory that holds it; SCENARIO=PATH for a specialist; repeat it."),
+        typer.Option(
+            help="network.pt, its directory, or one that ships; SCENARIO=PATH for a specialist; may be repeated."
+        ),
     ] = None,
     config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: student.")] = "student",
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl, network.pt and bundle/.")] = Path(
         "out/student"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Collect on so many Ray workers (extra scale).")] = 1,
-    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
+    ] = False,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
+    ] = None,
+    workers: Workers = 1,
+    cache: Cache = None,
+    json: Json = False,
 ) -> None:
-    """Train a student to decide as its teachers do, on its own data or on theirs; write it as a policy bundle."""
+    """Train a student to imitate its teachers, on its own data or on theirs, and write it as a policy bundle."""
     if context.invoked_subcommand is not None:
         return
     settings = load_distill(config)

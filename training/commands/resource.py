@@ -1,4 +1,4 @@
-"""`distila resource`: powers of interfering links, by algorithms and by students that learnt from them."""
+"""`distila resource`: powers of interfering links, set by algorithms and by students trained on them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ app = typer.Typer(help="SINR optimisation: WMMSE, FPLinQ, and students that lear
 BENCH_FILE: Final = "bench.json"
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Of weights, and of all that is drawn.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights and of all random draws.")]
 
 
 @app.command()
@@ -42,8 +42,10 @@ def solve(
         ),
     ],
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or a student that ships, or its file.")] = "wmmse",
-    weights: Annotated[Path | None, typer.Option(help="Of the links' rates, .npy or .csv; default: all 1.")] = None,
-    starts: Annotated[int, typer.Option(min=1, help="Candidates of a student.")] = 16,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of the links' rates, .npy or .csv; default: all 1.")
+    ] = None,
+    starts: Annotated[int, typer.Option(min=1, help="Candidate powers of a student; the best counts.")] = 16,
     seed: _Seed = 0,
     json: _Json = False,
 ) -> None:
@@ -77,22 +79,27 @@ def train_student(
         str, typer.Option(help=f"YAML file, or one that ships: {', '.join(CONFIGS.names())}.")
     ] = "rayleigh-10db",
     seed: _Seed = 0,
-    out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt and student.pt.")] = Path(
+    out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and student.pt.")] = Path(
         "out/resource/student"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps; default: the configuration's.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of Ray workers that draw and label instances (extra scale).")
+    ] = 1,
     json: _Json = False,
 ) -> None:
-    """Train a student, and see what it is worth on instances that it has not met."""
+    """Train a student, and compare it with WMMSE on instances that it was not trained on."""
     settings = load_train_config(config)
     if steps is not None:
         settings = TrainConfig.model_validate({**settings.model_dump(), "steps": steps})
     one_thread()
     with progress_bar("training", "steps") as progress:
-        student = train(settings, seed, out, resume, progress)
+        student = train(settings, seed, out, resume, progress, workers=workers)
     save_students({seed: student}, settings, out / STUDENT_FILE)
-    tests = _judge(settings, student)
+    tests = _test(settings, student)
     summary = {"student": str(out / STUDENT_FILE), "steps": settings.steps, "tests": tests}
     if json:
         print_json(summary)
@@ -109,12 +116,12 @@ def train_student(
 @app.command()
 def build(
     students: Annotated[str, typer.Option(help="Comma-separated configurations.")] = ",".join(CONFIGS.names()),
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 5,
-    out: Annotated[Path, typer.Option(help="Directory of everything that comes out; an interrupted run goes on.")] = (
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each, under seeds 0, 1...")] = 5,
+    out: Annotated[Path, typer.Option(help="Directory of results; an interrupted run is continued.")] = (
         Path("out/resource/students")
     ),
-    install: Annotated[bool, typer.Option(help="Put the students where distila ships them.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
+    install: Annotated[bool, typer.Option(help="Write the students to where distila ships them.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Number of Ray workers, one training on each (extra scale).")] = 1,
 ) -> None:
     """Train the students that ship, each under several seeds."""
     names = [name.strip() for name in students.split(",") if name.strip()]
@@ -158,7 +165,7 @@ def _train_one(task: _Training) -> None:
 def export(
     student: Annotated[str, typer.Option(help="A student that ships, its file, or a training's directory.")],
     out: Annotated[Path, typer.Option(help="The ONNX file.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="Which of the file's; default: the first.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the student; default: the first.")] = None,
 ) -> None:
     """Write a student as ONNX: any number of instances and, but for perceptrons, of links."""
     students, _ = load_students(STUDENTS.find(student))
@@ -174,12 +181,12 @@ def bench(
         str | None, typer.Option(help="YAML file, or one that ships: full, quick; default: full.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer instances: minutes. The same as --config quick.")
+        bool, typer.Option("--quick", help="Fewer instances, in minutes; the same as --config quick.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and charts.")] = Path("out/resource/bench"),
     json: _Json = False,
 ) -> None:
-    """Set students beside algorithms: sum rate against WMMSE's, time per instance on one thread."""
+    """Compare students with algorithms: sum rate against WMMSE's, time per instance on one thread."""
     if quick and config is not None:
         raise InputError(f"--quick is --config quick; --config {config} is given too")
     settings = load_bench(config or ("quick" if quick else "full"))
@@ -226,13 +233,13 @@ def reproduce_figure(
         str | None, typer.Option(help="YAML file, or one that ships: full, quick; default: full.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings, two seeds. The same as --config quick.")
+        bool, typer.Option("--quick", help="Short trainings, two seeds; the same as --config quick.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Directory of results; an interrupted run goes on.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trainings at once, on Ray (extra scale).")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Directory of results; an interrupted run is continued.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of Ray workers, one training on each (extra scale).")] = 1,
     json: _Json = False,
 ) -> None:
-    """Train a figure of arXiv 2308.07511 again, and set it beside the paper's values."""
+    """Reproduce a figure of arXiv 2308.07511: train all its points, and show them beside the paper's values."""
     if quick and config is not None:
         raise InputError(f"--quick is --config quick; --config {config} is given too")
     name = config or ("quick" if quick else "full")
@@ -280,10 +287,10 @@ def _check_fits(name: str, student: Student, given: Channels) -> None:
     if able != given.links:
         raise InputError(f"{name}: a perceptron for K = {able}; the channel has {given.links} links")
     if given.weights is not None and not getattr(student.config, "weighted", False):
-        raise InputError(f"--weights: {name} was trained without weights, and would not heed them")
+        raise InputError(f"--weights: {name} was trained without weights and would ignore them")
 
 
-def _judge(settings: TrainConfig, student: Student) -> dict[str, dict[str, float]]:
+def _test(settings: TrainConfig, student: Student) -> dict[str, dict[str, float]]:
     """Sum rates of student and WMMSE for each K that it was trained on."""
     found = {}
     for links in dict.fromkeys(settings.links):

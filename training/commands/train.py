@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from distila.training.commands.trained import finish, one_thread
+from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
 from distila.training.learning import trainer
+from distila.training.teachers.dqn_config import DqnConfig, load_dqn
 from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
@@ -27,13 +28,17 @@ def privileged(
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
         "out/privileged"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Collect on so many Ray workers (extra scale).")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
+    ] = False,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
+    ] = None,
+    cache: Cache = None,
+    workers: Workers = 1,
+    json: Json = False,
 ) -> None:
-    """Train a network that is told what every action turned out to be worth."""
+    """Train the privileged teacher: in training it sees the return of every action in hindsight."""
     settings = load_privileged(config)
     if episodes is not None:
         settings = PrivilegedConfig.model_validate({**settings.model_dump(), "episodes": episodes})
@@ -57,20 +62,25 @@ def dqn(
     config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: dqn.")] = "dqn",
     scenario: Annotated[
         list[str] | None,
-        typer.Option(help="Instead of the configuration's: a family for a specialist, or `domain`; repeat it."),
+        typer.Option(help="A family, for a specialist, or `domain`; may be repeated; default: the configuration's."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
         "out/dqn"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if any.")] = False,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Instead of the configuration's.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
+    ] = False,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
+    ] = None,
+    cache: Cache = None,
+    workers: Workers = 1,
+    json: Json = False,
 ) -> None:
-    """Train a network by reinforcement learning, from what its own decisions bring."""
+    """Train the DQN teacher: reinforcement learning from the outcomes of its own decisions."""
     try:
-        # Seconds that the other teachers need not wait.
-        from distila.training.teachers.dqn import DqnConfig, load_dqn, train_dqn
+        # TorchRL takes seconds to import.
+        from distila.training.teachers.dqn import train_dqn
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed: pip install 'distila[training]'") from None
     settings = load_dqn(config)
@@ -80,5 +90,5 @@ def dqn(
     )
     one_thread()
     with progress_bar("fading banks", "banks") as on_bank, progress_bar("training", "slots") as on_slot:
-        network = train_dqn(settings, out, resume=resume, progress=on_slot, cache=cache, on_bank=on_bank)
+        network = train_dqn(settings, out, resume, workers, progress=on_slot, cache=cache, on_bank=on_bank)
     finish(network, out, settings, name="dqn", about={"kind": "DQN teacher"}, json=json)

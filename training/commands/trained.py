@@ -1,14 +1,15 @@
-"""What the commands that train have in common: the end, where weights become files and figures a table."""
+"""What the commands that train have in common: options, and the end, where weights become files and figures a table."""
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import torch
+import typer
 
 from distila.training.learning.checkpoint import CHECKPOINT_FILE
+from distila.training.learning.episodes import EpisodicConfig
 from distila.training.learning.log import LOG_FILE, read_log
-from distila.training.learning.trainer import EpisodicConfig
 from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
@@ -17,9 +18,15 @@ from distila.xapp.policy.bundle import MAX_GRAPH_BYTES
 
 BUNDLE: Final = "bundle"
 
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")]
+Episodes = Annotated[int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")]
+Cache = Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers that collect episodes (extra scale).")]
+Json = Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")]
+
 
 def one_thread() -> None:
-    """Small tensors gain little from threads, and the sums of several come out in another order on another machine."""
+    """Use one torch thread: small tensors gain little from more, and several sum in an order of their own."""
     torch.set_num_threads(1)
 
 

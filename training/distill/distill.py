@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from distila.training.distill.losses import LossConfig, distillation_loss
+from distila.training.learning.episodes import EpisodicConfig, checked_scenarios
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from distila.training.learning.trainer import EpisodicConfig, checked_scenarios
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
 from distila.training.network.store import load_network

@@ -1,4 +1,4 @@
-"""Figures of a training, episode by episode: JSON lines, and TensorBoard where it is installed."""
+"""Figures of a training, a line for each episode or step: JSON lines, and TensorBoard where it is installed."""
 
 import json
 from collections.abc import Mapping
@@ -12,38 +12,40 @@ LOG_FILE: Final = "train.jsonl"
 
 
 class TrainingLog:
-    """Figures of every episode: JSON lines, and TensorBoard where it is installed.
+    """Writes the lines.
 
     Args:
         out: directory.
-        first: episode to go on from; lines of later ones, which will be run again, are dropped.
+        first: episode or step to go on from; lines from there on are dropped, since these will be run again.
+        unit: what a line is about, ``episode`` or ``step``.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
 
-    def __init__(self, out: Path, first: int) -> None:
-        self._path = out / LOG_FILE
+    def __init__(self, out: Path, first: int, unit: str = "episode") -> None:
+        self._path, self._unit = out / LOG_FILE, unit
         self._board = _tensorboard(out, first)
         try:
-            kept = [line for line in _lines(self._path) if line["episode"] < first]
+            kept = [line for line in _lines(self._path) if line.get(unit, first) < first]
             write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
             raise InputError(f"{self._path}: cannot be written: {error.strerror or error}") from None
 
-    def write(self, episode: int, scenario: str, figures: Mapping[str, float | None]) -> None:
-        """Add an episode."""
+    def write(self, number: int, figures: Mapping[str, float | None], scenario: str | None = None) -> None:
+        """Add the line of an episode or step."""
+        about = {self._unit: number} if scenario is None else {self._unit: number, "scenario": scenario}
         with self._path.open("a") as file:
-            file.write(json.dumps({"episode": episode, "scenario": scenario, **figures}) + "\n")
+            file.write(json.dumps({**about, **figures}) + "\n")
         if self._board is not None:
             for name, value in figures.items():
                 if value is not None:
-                    # Families differ by more than an episode improves them, hence a curve each.
-                    self._board.add_scalar(f"{name}/{scenario}", value, episode)
+                    # A curve for each scenario: they differ by more than an episode improves them.
+                    self._board.add_scalar(name if scenario is None else f"{name}/{scenario}", value, number)
             self._board.flush()
 
     def close(self) -> None:
-        """No more episodes."""
+        """No more lines."""
         if self._board is not None:
             self._board.close()
 
@@ -54,7 +56,7 @@ def read_log(out: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """What can be read of a log; a killed run may have left half a line at its end."""
+    """The whole lines of a log; a killed run may have left half a line at its end."""
     if not path.exists():
         return []
     found = []
@@ -72,5 +74,5 @@ def _tensorboard(out: Path, first: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    # What an interrupted run wrote about episodes that are run again is not shown.
+    # Hides what an interrupted run wrote about episodes that are run again.
     return SummaryWriter(str(out), purge_step=first)

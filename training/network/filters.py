@@ -1,38 +1,39 @@
-"""The network whose memory is fixed: a bank of running estimates, layers that are trained on top.
+"""The network whose memory is fixed: a bank of running estimates, with trained layers on top.
 
 The memory of a UE begins as zeros. It is a bank of running estimates, each with its own step size. All of them follow
-SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by
-``rate * (1 - p)`` on ACK, down by ``rate * p`` on NACK, where p is the probability of an ACK that the estimate expects,
-a sigmoid in dB of how far it lies above the centre of the MCS in use, the SINR at which that fails every other time.
+SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by ``rate * (1 - p)`` on ACK, down by ``rate * p`` on
+NACK, where p is the probability of an ACK that the estimate expects, a sigmoid in dB of the estimate above the centre
+of the MCS in use, the SINR at which that MCS fails every other time.
 
-* Estimates of the SINR itself, which know nothing of CQI, and of the SINR above what the latest CQI says, which follow
-  it at once, as outer-loop link adaptation does. Slow ones average, fast ones follow, and how far they are apart tells
-  how fast the channel moves and what CQI is worth.
-* The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. How far the slow one has come from 0
-  also tells how much feedback there was.
-* The log-odds that a retransmission suffices, by the same law from the counts of those that did and did not. They tell
-  what aiming high is worth, which depends on how the node combines: a second transmission that adds redundancy saves
-  most blocks, one that repeats the first saves few. Where the node does not say which it is, this does, after a while.
-* What retransmissions tell of the SINR, by the same law: the estimate lies where a block would be decoded by a second
-  transmission every other time. Who aims for two transmissions sees first ones fail whatever the SINR; these tell how
-  high that may go on.
-* Unrest, running averages that the same law makes of how far estimates are apart: fast and slow, with and without CQI.
-  For a difference d the estimate u is moved until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
+* Estimates of the SINR itself, which do not use CQI, and of the SINR above that of the latest CQI, which follow CQI at
+  once, as outer-loop link adaptation does. Slow ones average, fast ones follow; their difference shows how fast the
+  channel moves and how much CQI can be trusted.
+* The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. The distance of the slow one from 0
+  also shows how much feedback there was.
+* The log-odds that a retransmission is decoded, by the same law from the counts of those that were and were not.
+  Whether a high MCS pays off depends on them, and they depend on how the node combines: a second transmission that adds
+  redundancy saves most blocks, one that repeats the first saves few. Where the node does not report how it combines,
+  these estimates show it after a while.
+* Estimates of the SINR from retransmissions, by the same law: at the estimate a block would be decoded by a second
+  transmission every other time. A UE whose MCS aims at two transmissions fails its first ones whatever the SINR; these
+  estimates show how high its MCS may go.
+* Variability: running averages, by the same law, of how far two estimates differ: fast and slow, with and without CQI.
+  For a difference d the estimate u moves until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
   were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
 
-Few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and more where
-vectors are broadcast over rows:
+There are few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and
+more where vectors are broadcast over rows:
 
 * Not measured is 0, by one operation (`measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
   that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
-* What is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and 3
-  bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
-* The law is the same for all of memory, and what differs is in matrices.
+* All that is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and
+  3 bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
+* The law is the same for all of memory; the differences are in matrices.
 * Features are linear in memory and report: one matrix, which the export leaves to be multiplied into the first layer
   when the bundle is loaded, so that it costs nothing.
-* A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of pushes is divided by
+* A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of the steps is divided by
   ``1 + rate * feedbacks * BRAKE``. So one feedback is braked little, and many move an estimate by no more than
-  ``1 / BRAKE`` dB, and not beyond where they agree.
+  ``1 / BRAKE`` dB, and not beyond the point where they agree.
 """
 
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ COLUMNS: Final = [
 """Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 START_DB: Final = 8.0
-"""SINR of a UE that nothing is known of; all SINR inside are relative to it, so that zeros are a new UE."""
+"""SINR assumed for a new UE; all SINR in memory are relative to it, so that zeros are a new UE."""
 
 BLER_RATES: Final = (0.15, 1.0)
 """Step sizes of the log-odds of an ACK, slow and fast."""
@@ -78,12 +79,12 @@ RETX_RATES: Final = (0.05, 0.25, 1.0)
 """Step sizes of the log-odds that a retransmission is decoded, slow to fast."""
 
 BRAKE: Final = 1 / 6
-"""What many feedbacks at once are braked by, see above [1/dB]."""
+"""Brake on many feedbacks at once, see above [1/dB]."""
 
-_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and 1/4 is the most that the law can bend
-_UNREST_ACKS: Final = 0.2
-_UNREST_PER_DB: Final = 0.5
-# Feedback is believed but for this share: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what it has seen.
+_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and the slope of a sigmoid is at most 1/4
+_VARIABILITY_ACKS: Final = 0.2
+_VARIABILITY_PER_DB: Final = 0.5
+# Share of feedback that is doubted: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what was observed.
 _DOUBT: Final = 0.005
 
 
@@ -96,20 +97,20 @@ class PolicyNetwork(Network):
 
     weight: Tensor
     bias: Tensor
-    ties: Tensor
+    coupling: Tensor
     mix: Tensor
     offset: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         self.columns = list(COLUMNS)
-        self.state_size = len(_estimates(config)) + len(_unrest(config))
+        self.state_size = len(_estimates(config)) + len(_variability(config))
         functions = _report_functions(config)
         self._parts = [self.state_size] * 4 + [len(functions) - 4 * self.state_size]
         self._constant("weight", [[terms.get(name, 0.0) for name in COLUMNS] for terms, _ in functions])
         self._constant("bias", [bias for _, bias in functions])
 
-        self._constant("ties", _ties(config))
+        self._constant("coupling", _coupling(config))
         names, mix, offset = _features(config)
         self.feature_names = names
         self._constant("mix", mix)
@@ -128,14 +129,14 @@ class PolicyNetwork(Network):
         return self.rated(self.mlp(x), report), next_state
 
     def features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What the trained layers see, float32 [n, F], of the order of 1; and next state, float32 [n, S]."""
+        """Inputs of the trained layers, float32 [n, F], of the order of 1; and next state, float32 [n, S]."""
         raw, next_state = self.raw_features(report, state)
         return nn.functional.linear(raw, self.mix, self.offset), next_state
 
     def batches(
         self, rows: Tensor, steps: Tensor, size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `Network.batches`: decisions in random order, since memory has nothing to learn."""
+        """See `Network.batches`: decisions in random order, since the memory is not trained."""
         state, seen = self.zero_state(rows.shape[1]), []
         with torch.no_grad():
             for row in rows:
@@ -150,14 +151,14 @@ class PolicyNetwork(Network):
         return self.mix.new_zeros((num_ues, self.state_size))
 
     def sinr_db(self, state: Tensor) -> Tensor:
-        """The running SINR estimates in a state [dB], float32 [n, K], slowest first; not those above the CQI's."""
+        """The running SINR estimates in a state [dB], float32 [n, K], slowest first; without those above CQI."""
         return state[:, : len(self.config.rates_db)] + START_DB
 
     def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
+        """The values that features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
         known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
         shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
-        expected = torch.sigmoid(torch.addmm(shift, state, self.ties))
+        expected = torch.sigmoid(torch.addmm(shift, state, self.coupling))
         next_state = state + (acks - feedbacks * expected) / inertia
         return torch.cat([next_state, direct], dim=1), next_state
 
@@ -184,11 +185,11 @@ def mcs_line(table: int) -> tuple[float, float]:
 
 
 _Linear = tuple[dict[str, float], float]
-"""A linear function: weights by name, and what is added."""
+"""A linear function: weights by name, and a constant."""
 
 
 def _estimates(config: NetworkConfig) -> list[str]:
-    """What memory begins with, in its order; see `_unrest` for the rest."""
+    """Names of the estimates that memory begins with; `_variability` has the rest."""
     kinds = (
         ("sinr", config.rates_db),
         ("above_cqi", config.cqi_rates_db),
@@ -200,58 +201,58 @@ def _estimates(config: NetworkConfig) -> list[str]:
     return [f"{kind}_{index}" for kind, rates in kinds for index in range(len(rates))]
 
 
-def _unrest(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
-    """What memory ends with: name, the difference as weights of estimates and of the CQI's SINR [dB], step size."""
+def _variability(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
+    """Estimates that memory ends with: name, difference as weights of estimates and of CQI's SINR [dB], step size."""
     slow, fast = "sinr_0", f"sinr_{len(config.rates_db) - 1}"
     by_cqi = f"above_cqi_{len(config.cqi_rates_db) // 2}"
-    ends = {"apart": ({fast: 1.0}, {slow: -1.0}), "lift": ({by_cqi: 1.0, "cqi": 1.0}, {slow: -1.0})}
+    ends = {"fast_slow": ({fast: 1.0}, {slow: -1.0}), "cqi_slow": ({by_cqi: 1.0, "cqi": 1.0}, {slow: -1.0})}
     return [
         (f"{name}_{way}_{index}", {term: sign * weight for term, weight in (more | less).items()}, rate)
-        for index, rate in enumerate(config.unrest_rates)
+        for index, rate in enumerate(config.variability_rates)
         for name, (more, less) in ends.items()
         for way, sign in (("up", 1.0), ("down", -1.0))
-        if fast != slow or name != "apart"
+        if fast != slow or name != "fast_slow"
     ]
 
 
-def _ties(config: NetworkConfig) -> Float64Array:
-    """What each estimate's sigmoid is of, in memory: [S] by [S], itself and for unrest the difference."""
-    estimates, unrest = _estimates(config), _unrest(config)
-    ties = np.eye(len(estimates) + len(unrest))
-    for column, (_, difference, _) in enumerate(unrest, start=len(estimates)):
+def _coupling(config: NetworkConfig) -> Float64Array:
+    """Weights of memory in the argument of each estimate's sigmoid, [S, S]: itself, and differences of variability."""
+    estimates, variability = _estimates(config), _variability(config)
+    coupling = np.eye(len(estimates) + len(variability))
+    for column, (_, difference, _) in enumerate(variability, start=len(estimates)):
         for name, weight in difference.items():
             if name != "cqi":
-                ties[estimates.index(name), column] = _UNREST_PER_DB * weight
-    return ties
+                coupling[estimates.index(name), column] = _VARIABILITY_PER_DB * weight
+    return coupling
 
 
 def _report_functions(config: NetworkConfig) -> list[_Linear]:
-    """What `PolicyNetwork.raw_features` needs of a report, in the order of its parts."""
+    """Linear functions of a report that `PolicyNetwork.raw_features` needs, in the order of its parts."""
     step_db, mcs_0_db = mcs_line(config.mcs_table)
     cqi_db, cqi_0_db = cqi_line(config.cqi_table)
     sinr, above_cqi, bler, retx = (
         len(rates) for rates in (config.rates_db, config.cqi_rates_db, BLER_RATES, RETX_RATES)
     )
-    unrest = _unrest(config)
-    # Estimates by what moves them: first transmissions, retransmissions, and first transmissions for unrest.
+    variability = _variability(config)
+    # Estimates by the feedback that moves them: first transmissions, retransmissions, and first ones for variability.
     of_first = [(rate, BRAKE) for rate in config.rates_db + config.cqi_rates_db]
     of_first += [(rate, _LOG_ODDS_BRAKE) for rate in BLER_RATES]
     of_retx = [(rate, _LOG_ODDS_BRAKE) for rate in RETX_RATES]
     of_retx += [(rate, BRAKE) for rate in config.retx_rates_db + config.retx_cqi_rates_db]
-    of_unrest = [(rate, _LOG_ODDS_BRAKE) for _, _, rate in unrest]
+    of_variability = [(rate, _LOG_ODDS_BRAKE) for _, _, rate in variability]
     functions: list[_Linear] = [({"harq_mcs_mean": -step_db}, START_DB - mcs_0_db)] * sinr  # shift
     functions += [({"harq_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * above_cqi
     functions += [({}, 0.0)] * (bler + retx)
     functions += [({"retx_mcs_mean": -step_db}, START_DB - mcs_0_db)] * len(config.retx_rates_db)
     functions += [({"retx_mcs_mean": -step_db, "cqi": cqi_db}, cqi_0_db - mcs_0_db)] * len(config.retx_cqi_rates_db)
-    for _, difference, _ in unrest:
-        share = _UNREST_PER_DB * difference.get("cqi", 0.0)
+    for _, difference, _ in variability:
+        share = _VARIABILITY_PER_DB * difference.get("cqi", 0.0)
         functions.append(({"cqi": share * cqi_db}, share * (cqi_0_db - START_DB)))
-    groups = ((of_first, "harq"), (of_retx, "retx"), (of_unrest, "harq"))
+    groups = ((of_first, "harq"), (of_retx, "retx"), (of_variability, "harq"))
     for rates, kind in groups:  # feedbacks
         functions += [({f"{kind}_ack": 1.0, f"{kind}_nack": 1.0}, 0.0)] * len(rates)
     for rates, kind in groups:  # acks
-        ack, nack = (_UNREST_ACKS, _UNREST_ACKS) if rates is of_unrest else (1 - _DOUBT, _DOUBT)
+        ack, nack = (_VARIABILITY_ACKS, _VARIABILITY_ACKS) if rates is of_variability else (1 - _DOUBT, _DOUBT)
         functions += [({f"{kind}_ack": ack, f"{kind}_nack": nack}, 0.0)] * len(rates)
     for rates, kind in groups:  # inertia
         functions += [({f"{kind}_ack": brake, f"{kind}_nack": brake}, 1 / rate) for rate, brake in rates]
@@ -264,12 +265,12 @@ def _report_functions(config: NetworkConfig) -> list[_Linear]:
 
 def _features(config: NetworkConfig) -> tuple[list[str], Float64Array, Float64Array]:
     """Features as sums of raw ones: names, weights [F, raw], offsets [F]."""
-    estimates, unrest = _estimates(config), [name for name, _, _ in _unrest(config)]
+    estimates, variability = _estimates(config), [name for name, _, _ in _variability(config)]
     sinr, above_cqi, log_odds, again, again_cqi = (
         [name for name in estimates if name.startswith(kinds)]
         for kinds in ("sinr", "above_cqi", ("bler", "retx"), "again_sinr", "again_above_cqi")
     )
-    raw = [*estimates, *unrest, "cqi", "age", "period", "prbs", "rank", "native", "combining"]
+    raw = [*estimates, *variability, "cqi", "age", "period", "prbs", "rank", "native", "combining"]
     # Name, terms by raw feature, offset. Scales bring what is common to the order of 1.
     features: list[tuple[str, dict[str, float], float]] = []
     features += [(name, {name: 0.1}, 0.0) for name in sinr + again]
@@ -277,7 +278,7 @@ def _features(config: NetworkConfig) -> tuple[list[str], Float64Array, Float64Ar
     for names in (sinr, above_cqi, again, again_cqi):
         features += [(f"{name}_step", {name: 1 / 3, slower: -1 / 3}, 0.0) for slower, name in pairwise(names)]
     middle = above_cqi[len(above_cqi) // 2]
-    features += [(name, {name: 0.5}, 0.0) for name in log_odds + unrest]
+    features += [(name, {name: 0.5}, 0.0) for name in log_odds + variability]
     features += [
         ("cqi", {"cqi": 0.1}, 0.0),
         ("above_cqi", {middle: 0.2}, 0.0),
@@ -287,8 +288,8 @@ def _features(config: NetworkConfig) -> tuple[list[str], Float64Array, Float64Ar
         ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
-        # Chase is 0, redundancy to one side and not told to the other; far apart, as aiming high is worth little in the
-        # one and much in the other.
+        # Chase is 0, redundancy is on one side and not reported on the other; far apart, because a high MCS pays off
+        # little in the one case and much in the other.
         ("combining", {"combining": 4.0}, -4.0),
     ]
     mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])

@@ -1,4 +1,4 @@
-"""The network as a policy in the simulator, without ONNX: what trainers roll out, and what a bundle is held against."""
+"""The network as a policy in the simulator, without ONNX: for rollouts, and as the reference for bundles."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +16,7 @@ _KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 
 
 class Answers:
-    """What a policy may answer, by number.
+    """A policy's actions as decisions, by number.
 
     Args:
         actions: of a network or bundle.
@@ -45,7 +45,7 @@ class NetworkPolicy:
         report, state: float32 [link, R] and [link, S], what the latest decision was made from.
 
     Raises:
-        InputError: `start` refuses a cell whose MCS table the network was not made for.
+        InputError: `start` rejects a cell whose MCS table is not the network's.
     """
 
     def __init__(self, network: Network, name: str = "network") -> None:

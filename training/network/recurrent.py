@@ -1,13 +1,12 @@
 """The network whose memory is learnt: raw report and a GRU's hidden state in, scores and the next hidden state out.
 
-Nothing of radio is built in, as there is in `distila.training.network.network`: what to remember of SINR, CQI and
-feedback, and for how long, comes from training alone, and so does what feedback at an MCS means, of which it is told
-MCS by MCS: told the mean MCS, as the other network is, it learns more slowly. Fixed is only how columns come to the
-order of 1: their square roots, since counts, periods of 1 to 200 slots and ages are told apart by their ratio. Not
-measured is 0.
+No radio knowledge is built in, unlike `distila.training.network.filters`: what to remember of SINR, CQI and feedback,
+and for how long, is learnt, and so is the meaning of feedback at an MCS, whose counts come MCS by MCS (with the mean
+MCS instead, as the other network has it, it learns more slowly). Only the scaling of columns to the order of 1 is
+fixed: by their square roots, because counts, periods of 1 to 200 slots and ages differ by ratios. Not measured is 0.
 
-Few operations, as ONNX Runtime spends about half a microsecond on each: a layer that projects, one GRU, the layers on
-top.
+There are few operations, since ONNX Runtime spends about half a microsecond on each: a layer that projects, one GRU,
+the layers on top.
 """
 
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ COLUMNS: Final = [
 """Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 CHUNK: Final = 80
-"""Reports that gradients are followed through; memory from before is taken as it is."""
+"""Reports that gradients are propagated through; earlier memory is a constant."""
 
 # Of square roots.
 _SCALE: Final = {
@@ -63,32 +62,32 @@ class RecurrentNetwork(Network):
         self._remember()
 
     def _remember(self) -> None:
-        """Let there be memories of 1 to `_LONGEST_MEMORY` reports from the start; short ones alone grow long slowly.
+        """Initialise memories of 1 to `_LONGEST_MEMORY` reports; from short ones alone, long ones develop slowly.
 
         After Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018).
         """
         width = self.config.gru_width
         gate = slice(width, 2 * width)  # how much is kept
-        _, _, bias_of_told, bias_of_memory = self.gru.parameters()
+        _, _, bias_of_input, bias_of_memory = self.gru.parameters()
         with torch.no_grad():
             bias_of_memory[gate] = 0
-            bias_of_told[gate] = torch.linspace(0, 1, width) * torch.tensor(_LONGEST_MEMORY).log()
+            bias_of_input[gate] = torch.linspace(0, 1, width) * torch.tensor(_LONGEST_MEMORY).log()
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """See `Network.forward`."""
-        _, memory = self.gru(self._told(self.inputs(report))[None], state[None])
+        _, memory = self.gru(self._projected(self.inputs(report))[None], state[None])
         return self.rated(self.mlp(memory[0]), report), memory[0]
 
     def inputs(self, report: Tensor) -> Tensor:
-        """What there is to learn from, of the order of 1, from reports; both float32 [..., R]."""
+        """Reports scaled to the order of 1; both float32 [..., R]."""
         return self.raw_inputs(report) * self.scale
 
     def raw_inputs(self, report: Tensor) -> Tensor:
         """`inputs` before they are scaled, float32 [..., R]."""
         return torch.sqrt(measured(report).clamp(max=MOST))
 
-    def _told(self, x: Tensor) -> Tensor:
-        """What the GRU is told, float32 [..., P]."""
+    def _projected(self, x: Tensor) -> Tensor:
+        """Input of the GRU, float32 [..., P]."""
         return torch.relu(self.projection(x))
 
     def batches(
@@ -96,7 +95,7 @@ class RecurrentNetwork(Network):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Network.batches`: groups of links along `CHUNK` reports, through which memory is learnt.
 
-        Each begins with what was remembered there when the first batch was asked for. A group has one link at least.
+        Each begins with the memory there at the time of the first batch. A group has one link at least.
         """
         links = rows.shape[1]
         chunks = torch.split(rows, CHUNK)
@@ -105,7 +104,7 @@ class RecurrentNetwork(Network):
             for chunk in chunks:
                 inputs.append(self.inputs(chunk))
                 memories.append(memory)
-                _, memory = self.gru(self._told(inputs[-1]), memory)
+                _, memory = self.gru(self._projected(inputs[-1]), memory)
         groups: list[tuple[int, Tensor, Tensor]] = []
         for index in range(len(chunks)):
             labelled = torch.nonzero(steps // CHUNK == index)[:, 0]
@@ -117,7 +116,7 @@ class RecurrentNetwork(Network):
             index, labelled, part = groups[place]
             at = steps[labelled] % CHUNK
             x = inputs[index][: int(at.max()) + 1, part]
-            memory, _ = self.gru(self._told(x), memories[index][:, part])
+            memory, _ = self.gru(self._projected(x), memories[index][:, part])
             yield (labelled[:, None] * links + part).flatten(), self.mlp(memory[at].flatten(0, 1))
 
     def zero_state(self, num_ues: int) -> Tensor:
@@ -134,33 +133,33 @@ class RecurrentGraph(nn.Module):
     def __init__(self, network: RecurrentNetwork) -> None:
         super().__init__()
         self.network = network
-        told, width = network.config.projection, network.config.gru_width
-        self.gates = nn.Linear(told + width, 2 * width)  # of what is told and remembered: first reset, then keep
-        self.told, self.remembered = nn.Linear(told, width), nn.Linear(width, width)
+        inputs, width = network.config.projection, network.config.gru_width
+        self.gates = nn.Linear(inputs + width, 2 * width)  # of input and memory: first reset, then keep
+        self.of_input, self.of_memory = nn.Linear(inputs, width), nn.Linear(width, width)
         parts = [2 * width, width]
         with torch.no_grad():
             (
-                (gate_told, new_told),
-                (gate_remembered, new_remembered),
+                (gate_input, new_input),
+                (gate_memory, new_memory),
                 (gate_bias, new_bias),
                 (gate_bias_2, new_bias_2),
             ) = (torch.split_with_sizes(parameter, parts) for parameter in network.gru.parameters())
-            self.gates.weight.copy_(torch.cat([gate_told, gate_remembered], dim=1))
+            self.gates.weight.copy_(torch.cat([gate_input, gate_memory], dim=1))
             self.gates.bias.copy_(gate_bias + gate_bias_2)
-            self.told.weight.copy_(new_told)
-            self.told.bias.copy_(new_bias)
-            self.remembered.weight.copy_(new_remembered)
-            self.remembered.bias.copy_(new_bias_2)
+            self.of_input.weight.copy_(new_input)
+            self.of_input.bias.copy_(new_bias)
+            self.of_memory.weight.copy_(new_memory)
+            self.of_memory.bias.copy_(new_bias_2)
 
     def forward(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Float32 [n, R] and [n, S] to float32 [n, M], int64 [n] and float32 [n, S]."""
         network, projection = self.network, self.network.projection
-        # Scales are multiplied into the first layer when the graph is loaded, as both are constants.
+        # Both factors are constants: they are multiplied when the graph is loaded.
         x = nn.functional.linear(network.raw_inputs(report), projection.weight * network.scale, projection.bias)
         x = torch.relu(x)
         gates = torch.sigmoid(self.gates(torch.cat([x, state], dim=1)))
         reset, keep = torch.split(gates, network.state_size, dim=1)
-        new = torch.tanh(self.told(x) + reset * self.remembered(state))
+        new = torch.tanh(self.of_input(x) + reset * self.of_memory(state))
         next_state = new + keep * (state - new)
         score = network.rated(network.mlp(next_state), report)
         return score, score.argmax(dim=1), next_state

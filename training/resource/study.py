@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from distila.training.learning.interval import SeedInterval, interval
+from distila.training.learning.loop import current_names
 from distila.training.learning.trainings import Bar, run_missing
 from distila.training.resource.algorithms import apply
 from distila.training.resource.algorithms.wmmse import all_ones
@@ -34,18 +35,30 @@ _CURVE_POINTS: Final = 20
 
 
 class Side(BaseModel):
-    """How a kind of student is trained in the study."""
+    """How one kind of student is trained in the study."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     student: dict[str, Any] = Field(default_factory=dict, description="settings of the student")
-    plain: dict[str, Any] = Field(default_factory=dict, description="settings of a training as in the paper")
-    strong: dict[str, Any] = Field(default_factory=dict, description="settings of a training with batch norm")
-    reinforcement: dict[str, Any] = Field(default_factory=dict, description="settings besides, for rewards")
-    beta: float = Field(default=2.0, gt=0, description="its highest value")
-    steps: int = Field(default=4000, ge=1, description="of a training from samples")
-    reinforcement_steps: int = Field(default=3000, ge=1)
-    batch: int = Field(default=64, ge=2, description="instances in a step; fewer where there are fewer samples")
+    plain: dict[str, Any] = Field(default_factory=dict, description="settings of the trainings as in the paper")
+    strong: dict[str, Any] = Field(default_factory=dict, description="settings of the trainings with batch norm")
+    reinforcement: dict[str, Any] = Field(
+        default_factory=dict, description="more settings of the trainings by reinforcement learning"
+    )
+    beta: float = Field(default=2.0, gt=0, description="highest weight of the algorithm in the loss")
+    steps: int = Field(default=4000, ge=1, description="steps of a training from samples")
+    reinforcement_steps: int = Field(default=3000, ge=1, description="steps of a training by reinforcement learning")
+    batch_size: int = Field(
+        default=64,
+        ge=2,
+        validation_alias=AliasChoices("batch_size", "batch"),
+        description="instances in a step; fewer where there are fewer samples",
+    )
+
+    @field_validator("plain", "strong", "reinforcement")
+    @classmethod
+    def _current_names(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return current_names(TrainConfig, settings)
 
 
 class StudyConfig(BaseModel):
@@ -157,7 +170,7 @@ def _run_of(
         "links": [links],
         "student": student,
         "steps": side.reinforcement_steps if figure.reinforcement else side.steps,
-        "batch": min(side.batch, samples) if samples else side.batch,
+        "batch_size": min(side.batch_size, samples) if samples else side.batch_size,
         "samples": samples or None,
         "teacher": TEACHER,
         **(side.strong if strong else side.plain),
@@ -195,7 +208,7 @@ def _train(run: _Run) -> None:
 
     def test(step: int, student: Student) -> None:
         if step % every == 0 or step == run.config.steps:
-            curve.append((round(step * run.config.batch / per_epoch, 2), round(_rate(student, given), 4)))
+            curve.append((round(step * run.config.batch_size / per_epoch, 2), round(_rate(student, given), 4)))
 
     student = train(run.config, run.seed, on_step=test)
     result = RunResult(

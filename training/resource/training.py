@@ -1,107 +1,39 @@
 """Training of students: supervised, unsupervised, by reinforcement, with or without a classical algorithm in the loss.
 
 ``loss = objective + beta * |power - power of the algorithm|`` (arXiv 2308.07511); the schedules of beta and the sum are
-those of link adaptation (`distila.training.learning.algorithm`). The same configuration and seed give the same weights,
-interrupted and resumed or not: what a step draws depends on its number alone.
+those of link adaptation (`distila.training.learning.algorithm`), and so is the loop (`distila.training.learning.loop`):
+it collects instances with their labels (`distila.training.resource.instances`), and learns from them step by step.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
 
+from distila.training.learning import loop
 from distila.training.learning.algorithm import distance_to_power
-from distila.training.learning.checkpoint import CHECKPOINT_FILE, Checkpoint
-from distila.training.resource.algorithms import teach
+from distila.training.learning.loop import Line, Progress, finite, optimizer_step, silent
 from distila.training.resource.algorithms.wmmse import all_ones, random_starts
 from distila.training.resource.critic import make_critic
+from distila.training.resource.instances import DATA, Batch, Pool, PoolJob, draw, pool_of, seeded
 from distila.training.resource.problems import SETTINGS, Channels, sum_rate
 from distila.training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
 from distila.training.resource.train_config import TrainConfig
-from distila.xapp.files import check_writable
 
-Progress = Callable[[int, int], None]
 OnStep = Callable[[int, Student], None]
 
-_DATA, _ORDER, _STEP = 1, 2, 3
-"""What is drawn; each has its own numbers."""
 _FITTED: Final = 256
 """Instances that amplitudes are scaled by."""
-_STEPS_OF_POOL: Final = 16
+_LOG_EVERY: Final = 50
+"""Steps between two lines of the log."""
 _WITHOUT_EFFECT: Final = {"checkpoint_every"}
 
 
-def _generator(seed: int, what: int, number: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * 4 + what) * 10_000_000 + number)
-
-
-def _nothing(*_: object) -> None:
+def _nothing(step: int, student: Student) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class _Batch:
-    channels: Channels
-    taught: Tensor | None
-    """powers of the objective's teacher [instance, link]"""
-    algorithm: Tensor | None
-    """powers of the algorithm in the loss [instance, link]"""
-    generator: torch.Generator
-    """for all else that the step draws"""
-
-
-class _Data:
-    """Batches: out of a limited number of samples, labelled once, or new ones every step."""
-
-    def __init__(self, config: TrainConfig, seed: int) -> None:
-        self._config, self._seed = config, seed
-        self._labels = config.objective == "supervised" or config.algorithm is not None
-        self._pool: _Batch | None = None
-        self._pool_number, self._epoch, self._order = -1, -1, torch.empty(0)
-
-    def _labelled(self, drawn: Channels, generator: torch.Generator) -> _Batch:
-        config = self._config
-        by_teacher: dict[str, Tensor] = {}
-
-        def labels(teacher: str) -> Tensor:
-            if teacher not in by_teacher:
-                by_teacher[teacher] = teach(teacher, drawn, generator).squeeze(1)
-            return by_teacher[teacher]
-
-        taught = labels(config.teacher) if config.objective == "supervised" else None
-        algorithm = None if config.algorithm is None else labels(config.algorithm.teacher)
-        return _Batch(drawn, taught, algorithm, generator)
-
-    def batch(self, step: int) -> _Batch:
-        config, generator = self._config, _generator(self._seed, _STEP, step)
-        if config.samples is None and not self._labels:
-            links = config.links[step % len(config.links)]
-            return _Batch(SETTINGS[config.setting](config.batch, links, generator), None, None, generator)
-        pool = self._pool_of(step)
-        epoch, place = divmod(step, len(pool.channels) // config.batch)
-        if epoch != self._epoch:
-            order = torch.randperm(len(pool.channels), generator=_generator(self._seed, _ORDER, epoch))
-            self._epoch, self._order = epoch, order
-        rows = self._order[place * config.batch : (place + 1) * config.batch]
-        taught, algorithm = (None if label is None else label[rows] for label in (pool.taught, pool.algorithm))
-        return _Batch(pool.channels[rows], taught, algorithm, generator)
-
-    def _pool_of(self, step: int) -> _Batch:
-        """The samples; or the new instances of several steps, because algorithms label many at once in less time."""
-        config = self._config
-        number = 0 if config.samples is not None else step // _STEPS_OF_POOL
-        if self._pool is None or number != self._pool_number:
-            count = config.samples or config.batch * _STEPS_OF_POOL
-            links = config.links[number % len(config.links)]
-            generator = _generator(self._seed, _DATA, 10 + number)
-            self._pool = self._labelled(SETTINGS[config.setting](count, links, generator), generator)
-            self._pool_number = number
-        return self._pool
 
 
 def train(
@@ -109,65 +41,96 @@ def train(
     seed: int,
     out: Path | None = None,
     resume: bool = False,
-    progress: Progress = _nothing,
+    progress: Progress = silent,
     on_step: OnStep = _nothing,
+    workers: int = 1,
 ) -> Student:
     """Train a student.
 
+    The same configuration and seed give the same weights, interrupted and resumed or not, on one worker or several:
+    what a step draws depends on its number alone.
+
     Args:
-        config: what and how.
-        seed: of weights and of all that is drawn.
-        out: directory for a checkpoint every few steps; None: none.
+        config: of the training.
+        seed: of the first weights and of all random draws.
+        out: directory, see `distila.training.learning.loop.run`; None: nothing is written.
         resume: go on from the checkpoint in ``out``, if any.
-        progress: called with steps done and steps to do.
+        progress: called with steps done and in all.
         on_step: called with the steps done and the student, before the first step and after each.
+        workers: number of Ray workers that draw and label instances; 1: this process does.
 
     Raises:
         InputError: ``out`` cannot be written to, holds a training that is not to be resumed or is another one; a
-            teacher did not converge.
+            teacher did not converge; the loss is not finite.
     """
     torch.manual_seed(seed)
     student = make_student(config.student)
     if isinstance(student, Mlp | MessageGnn):
-        student.amplitudes.fit(SETTINGS[config.setting](_FITTED, config.links[0], _generator(seed, _DATA, 2)))
-    learner = nn.ModuleDict({"student": student})
+        student.amplitudes.fit(SETTINGS[config.setting](_FITTED, config.links[0], seeded(seed, DATA, 2)))
+    module = nn.ModuleDict({"student": student})
+    rates = [config.lr]
     if config.objective == "reinforcement":
-        learner["critic"] = make_critic(config.student, config.critic_hidden)
+        module["critic"] = make_critic(config.student, config.critic_hidden)
+        rates.append(config.critic_lr)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
-    optimizer = kind([{"params": part.parameters()} for part in learner.values()], config.learning_rate)
-    rates = [config.learning_rate, config.critic_learning_rate][: len(learner)]
-    first, checkpoint = 0, None
-    if out is not None:
-        check_writable(out)
-        identity = {"seed": seed, **config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)}
-        checkpoint = Checkpoint(out / CHECKPOINT_FILE, identity)
-        first = checkpoint.load(learner, optimizer) if resume else checkpoint.must_not_exist()
-    data = _Data(config, seed)
-    student.train()
-    on_step(first, student)
-    for step in range(first, config.steps):
-        share = step / config.steps
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            warm = min(1.0, (step + 1) / 50) if config.optimizer == "adam" else 1.0
-            group["lr"] = rate * warm * (1 - share * (1 - config.final_learning_rate_share))
-        batch = data.batch(step)
-        loss = _loss(config, learner, batch, share)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for part in learner.values():
-            clip_grad_norm_(part.parameters(), config.max_gradient_norm)
-        optimizer.step()
-        done = step + 1
-        if checkpoint is not None and (done % config.checkpoint_every == 0 or done == config.steps):
-            checkpoint.save(learner, optimizer, done)
-        progress(done, config.steps)
+    groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(module.values(), rates, strict=True)]
+    optimizer = kind(groups, config.lr)
+
+    def report(done: int, total: int) -> None:
+        progress(done, total)
         on_step(done, student)
+
+    student.train()
+    training = _StudentTraining(config, seed, module, optimizer, workers)
+    identity = {"seed": seed, **config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)}
+    loop.run(training, config, module, optimizer, out, identity, resume, workers, report)
     return student.eval()
 
 
-def _loss(config: TrainConfig, learner: nn.ModuleDict, batch: _Batch, progress: float) -> Tensor:
+class _StudentTraining:
+    """See `distila.training.learning.loop.Training`; a round is one step of the optimiser."""
+
+    unit = "step"
+    per_round = scale = 1
+
+    def __init__(
+        self, config: TrainConfig, seed: int, module: nn.ModuleDict, optimizer: torch.optim.Optimizer, workers: int
+    ) -> None:
+        self.total = config.steps
+        self._config, self._seed, self._module, self._optimizer = config, seed, module, optimizer
+        self._ahead = workers
+        self._pools: dict[int, Pool] = {}
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def jobs(self, numbers: range, progress: float) -> list[PoolJob]:
+        """None while the pool of the step is here; then as many pools as there are workers."""
+        needed, last = pool_of(self._config, numbers.start), pool_of(self._config, self.total - 1)
+        self._pools = {number: pool for number, pool in self._pools.items() if number >= needed}
+        if needed in self._pools:
+            return []
+        return [
+            PoolJob(self._config, self._seed, number) for number in range(needed, min(needed + self._ahead, last + 1))
+        ]
+
+    @staticmethod
+    def collect(job: PoolJob) -> Pool:
+        return draw(job)
+
+    def learn(self, numbers: range, results: list[Pool], progress: float) -> Sequence[Line]:
+        config, step = self._config, numbers.start
+        self._pools |= {pool.job.number: pool for pool in results}
+        batch = self._pools[pool_of(config, step)].batch(step)
+        loss = _loss(config, self._module, batch, progress)
+        value = finite(loss, f"step {step}", config.lr)
+        optimizer_step(loss, self._optimizer, config.max_grad_norm)
+        return [Line(step, {"loss": value})] if step % _LOG_EVERY == 0 or step + 1 == self.total else []
+
+
+def _loss(config: TrainConfig, module: nn.ModuleDict, batch: Batch, progress: float) -> Tensor:
     """Mean loss of a batch, scalar; a critic's own loss is in it too, with gradients for the critic alone."""
-    student: Student = learner["student"]  # type: ignore[assignment]
+    student: Student = module["student"]  # type: ignore[assignment]
     given = batch.channels
     if isinstance(student, UnrolledGnn):
         start = random_starts(given, config.starts, batch.generator) if config.starts > 1 else all_ones(given)
@@ -181,7 +144,7 @@ def _loss(config: TrainConfig, learner: nn.ModuleDict, batch: _Batch, progress: 
     elif config.objective == "unsupervised":
         loss = _sum_rate_loss(config, given, steps)
     else:
-        loss = _critic_loss(config, learner["critic"], batch, power)
+        loss = _critic_loss(config, module["critic"], batch, power)
     if config.algorithm is not None:
         assert batch.algorithm is not None
         loss = config.algorithm.added(loss, distance_to_power(power[:, 0], batch.algorithm), progress)
@@ -189,7 +152,7 @@ def _loss(config: TrainConfig, learner: nn.ModuleDict, batch: _Batch, progress: 
 
 
 def _sum_rate_loss(config: TrainConfig, given: Channels, steps: list[Tensor]) -> Tensor:
-    """Minus the sum rate: of unrolled students that of early rounds too, and of the best candidate besides the mean."""
+    """Minus the sum rate: of unrolled students that of early rounds too, and of the best candidate beside the mean."""
     loss = torch.zeros(())
     for place, power in enumerate(steps):
         rate = sum_rate(given, power)
@@ -200,10 +163,10 @@ def _sum_rate_loss(config: TrainConfig, given: Channels, steps: list[Tensor]) ->
     return loss
 
 
-def _critic_loss(config: TrainConfig, critic: nn.Module, batch: _Batch, power: Tensor) -> Tensor:
-    """Deterministic policy gradient: the student goes where the critic expects more, the critic learns what came of it.
+def _critic_loss(config: TrainConfig, critic: nn.Module, batch: Batch, power: Tensor) -> Tensor:
+    """Deterministic policy gradient: the student follows the critic's gradient, the critic learns from rewards.
 
-    The critic is told the sum rate of powers near the student's, and nothing of how it comes about.
+    The critic is given the sum rates of powers near the student's, and nothing of how they are computed.
     """
     given = batch.channels
     with torch.no_grad():

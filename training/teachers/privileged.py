@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from distila.training.baselines import baseline, tuned_settings
 from distila.training.learning.algorithm import AlgorithmTerm, distance_to_choice
+from distila.training.learning.episodes import EpisodicConfig
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
-from distila.training.learning.trainer import EpisodicConfig
 from distila.training.network.network import SHARE_HIGH, SHARE_LOW, Network, relative
 from distila.xapp.files import read_model
 from distila.xapp.shipped import Shipped, package_folder

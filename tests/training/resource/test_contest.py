@@ -30,8 +30,8 @@ from distila.xapp.errors import InputError
 TINY_STUDY = {
     "seeds": 2,
     "instances": 20,
-    "mlp": {"steps": 4, "reinforcement_steps": 4, "batch": 16, "student": {"hidden": [8]}},
-    "gnn": {"steps": 4, "reinforcement_steps": 4, "batch": 16, "student": {"hidden": 4, "rounds": 1}},
+    "mlp": {"steps": 4, "reinforcement_steps": 4, "batch_size": 16, "student": {"hidden": [8]}},
+    "gnn": {"steps": 4, "reinforcement_steps": 4, "batch_size": 16, "student": {"hidden": 4, "rounds": 1}},
 }
 
 
@@ -315,7 +315,7 @@ def test_training_exporting_and_solving_with_what_came_out(distila, channel, tmp
     config = tmp_path / "mine.yaml"
     config.write_text(
         "setting: rayleigh-10db\nlinks: [4, 6]\nstudent: {kind: unrolled-gnn, rounds: 1, hidden: 4}\nsteps: 8\n"
-        "batch: 8\nstarts: 2\n"
+        "batch_size: 8\nstarts: 2\n"
     )
     out = tmp_path / "student"
     result = distila("resource", "train", "--config", config, "--out", out, "--json")
@@ -333,7 +333,9 @@ def test_training_exporting_and_solving_with_what_came_out(distila, channel, tmp
 
 def test_building_several_seeds_goes_on_where_it_was(distila, tmp_path):
     config = tmp_path / "mine.yaml"
-    config.write_text("setting: seed\nlinks: [4]\nstudent: {kind: mlp, links: 4, hidden: [4]}\nsteps: 3\nbatch: 8\n")
+    config.write_text(
+        "setting: seed\nlinks: [4]\nstudent: {kind: mlp, links: 4, hidden: [4]}\nsteps: 3\nbatch_size: 8\n"
+    )
     for seeds in (1, 2):
         result = distila("resource", "build", "--students", config, "--seeds", seeds, "--out", tmp_path / "built")
         assert result.status == 0, result.err

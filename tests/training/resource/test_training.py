@@ -8,6 +8,7 @@ from distila.training.resource import training
 from distila.training.resource.algorithms import apply
 from distila.training.resource.algorithms.wmmse import all_ones
 from distila.training.resource.critic import make_critic
+from distila.training.resource.instances import Batch, PoolJob, draw, pool_of
 from distila.training.resource.problems import SETTINGS, rayleigh_amplitude, sum_rate
 from distila.training.resource.store import STUDENT_FILE, load_students, save_students
 from distila.training.resource.store import STUDENTS as SHIPPED_STUDENTS
@@ -21,7 +22,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-SMALL = {"setting": "seed", "links": [5], "samples": 64, "steps": 30, "batch": 16, "checkpoint_every": 10}
+SMALL = {"setting": "seed", "links": [5], "samples": 64, "steps": 30, "batch_size": 16, "checkpoint_every": 10}
 STUDENTS = {
     "mlp": {"kind": "mlp", "links": 5, "hidden": [16]},
     "message-gnn": {"kind": "message-gnn", "hidden": 4, "rounds": 2},
@@ -86,7 +87,7 @@ def test_any_teacher(teacher):
 
 @pytest.mark.parametrize("student", list(STUDENTS))
 def test_unsupervised_training_raises_the_sum_rate(student):
-    settings = {"steps": 300, "samples": None, "learning_rate": 0.01}
+    settings = {"steps": 300, "samples": None, "lr": 0.01}
     if student == "mlp":
         settings["student"] = {**STUDENTS["mlp"], "batch_norm": True}
     if student == "unrolled-gnn":  # from full power alone, it stays there
@@ -99,7 +100,7 @@ def test_unsupervised_training_raises_the_sum_rate(student):
 
 def test_a_student_that_sees_weights_learns_with_them():
     seeing = {**STUDENTS["unrolled-gnn"], "weighted": True}
-    settings = {**SMALL, "setting": "rayleigh-10db-weighted", "samples": None, "starts": 4, "learning_rate": 0.01}
+    settings = {**SMALL, "setting": "rayleigh-10db-weighted", "samples": None, "starts": 4, "lr": 0.01}
     rates = []
     for steps in (1, 300):
         student = train(TrainConfig.model_validate({**settings, "student": seeing, "steps": steps}), 0)
@@ -145,7 +146,7 @@ def test_reinforcement_moves_the_student_by_the_critic_alone():
     for parameter in critic.parameters():
         torch.nn.init.zeros_(parameter)
     learner = torch.nn.ModuleDict({"student": student, "critic": critic})
-    batch = training._Batch(rayleigh_amplitude(8, 5, generator()), None, None, generator(1))
+    batch = Batch(rayleigh_amplitude(8, 5, generator()), None, None, generator(1))
     training._loss(learning, learner, batch, 0.0).backward()
     assert all(parameter.grad is None or bool((parameter.grad == 0).all()) for parameter in student.parameters())
     assert any(bool((parameter.grad != 0).any()) for parameter in critic.parameters() if parameter.grad is not None)
@@ -189,23 +190,23 @@ def test_a_training_is_not_overwritten(tmp_path):
     train(config(), 0, tmp_path)
     with pytest.raises(InputError, match="there is a training already"):
         train(config(), 0, tmp_path)
-    with pytest.raises(InputError, match="of another training: batch was 16, now it is 8"):
-        train(config(batch=8), 0, tmp_path, resume=True)
+    with pytest.raises(InputError, match="of another training: batch_size was 16, now it is 8"):
+        train(config(batch_size=8), 0, tmp_path, resume=True)
 
 
 def test_every_sample_is_met_once_an_epoch():
-    data = training._Data(config(), 0)
-    epoch = torch.cat([data.batch(step).channels.snr[:, 0, 0] for step in range(4)])
-    following = torch.cat([data.batch(step).channels.snr[:, 0, 0] for step in range(4, 8)])
+    samples = draw(PoolJob(config(), 0, 0))
+    epoch = torch.cat([samples.batch(step).channels.snr[:, 0, 0] for step in range(4)])
+    following = torch.cat([samples.batch(step).channels.snr[:, 0, 0] for step in range(4, 8)])
     assert len(epoch.unique()) == 64
     assert torch.equal(epoch.sort().values, following.sort().values)
     assert not torch.equal(epoch, following)
 
 
 def test_new_instances_are_labelled_by_their_algorithm():
-    data = training._Data(config(samples=None, algorithm={"beta": 1.0}), 0)
+    learning = config(samples=None, algorithm={"beta": 1.0})
     for step in (0, 5, 40):
-        batch = data.batch(step)
+        batch = draw(PoolJob(learning, 0, pool_of(learning, step))).batch(step)
         expected = apply("fplinq", batch.channels, generator()).squeeze(1)
         assert torch.allclose(batch.algorithm, expected, atol=1e-3)
 
@@ -220,7 +221,7 @@ def test_new_instances_are_labelled_by_their_algorithm():
         ("links: [6]\n", "links: a perceptron for K = 5 takes no other K"),
         ("links: []\n", "links"),
         ("starts: 4\n", "starts: a mlp has one candidate"),
-        ("samples: 8\n", "batch: 16 is more than 8 samples"),
+        ("samples: 8\n", "batch_size: 16 is more than 8 samples"),
         ("teacher: all-on\n", "teacher = 'all-on'"),
         ("algorithm: {teacher: magic}\n", "algorithm.teacher = 'magic'"),
         ("algorithm: {beta: -1}\n", "algorithm.beta"),
@@ -228,7 +229,7 @@ def test_new_instances_are_labelled_by_their_algorithm():
     ],
 )
 def test_a_wrong_configuration_is_one_line(tmp_path, settings, says):
-    given = {"setting": "seed", "links": "[5]", "student": "{kind: mlp, links: 5}", "batch": "16"}
+    given = {"setting": "seed", "links": "[5]", "student": "{kind: mlp, links: 5}", "batch_size": "16"}
     given.pop(settings.split(":")[0], None)
     path = tmp_path / "mine.yaml"
     path.write_text("".join(f"{name}: {value}\n" for name, value in given.items()) + settings)
