@@ -206,7 +206,7 @@ def test_a_file_goes_before_what_ships(workplace):
     [
         ("scenarios: [domain]\nnetwork: {head: value}\ncolour: red", "colour: no such field"),
         ("scenarios: []", "scenarios"),
-        ("scenarios: [domain]\nlearning_rate: .inf", "lr"),
+        ("scenarios: [domain]\nlr: .inf", "lr = inf"),
         ("scenarios: [domain]\nnetwork: {hidden: 3}", "network.hidden"),
         ("scenarios: [domain]\nnetwork: {head: value}\nalgorithm: {beta: -1}", "algorithm.beta"),
         ("scenarios: [domain]\nnetwork: {hidden: [8]}", "network.head is 'logit': a privileged teacher needs 'value'"),

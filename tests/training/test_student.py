@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
@@ -152,7 +153,7 @@ def test_a_bad_recipe_is_one_line(workplace, change, says):
 # --- from nothing to a bundle ---
 
 LOOP = {"scenarios": ["steady.yaml"], "links": 48, "slots": 120, "episodes": 4, "bank_rows": 2, "bank_slots": 64}
-LOOP |= {"batch": 48, "learning_rate": 4e-3}
+LOOP |= {"batch_size": 48, "lr": 4e-3}
 RECIPE = {
     "name": "small",
     "version": "3",
@@ -205,8 +206,11 @@ def installed():
 
 
 def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
+    exported, to_onnx = [], torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *given, **more: (exported.append(1), to_onnx(*given, **more)))
     done = build("--install", "--json")
     assert (done.status, done.err) == (0, "")
+    assert len(exported) == 1, "the graph is serialised once"
     told = json.loads(done.out)
     assert (told["bundle"], told["failures"], told["installed"]) == ("made/bundle", [], True)
     assert told["benchmark"].keys() == {OWN, NEAR_RT}
@@ -257,7 +261,7 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
         raise AssertionError
 
     simulated = watched(monkeypatch)
-    monkeypatch.setattr(trainer, "_collect", again)
+    monkeypatch.setattr(trainer._RolloutTraining, "collect", again)
     resumed = build()
     assert (resumed.status, resumed.err) == (0, "")
     assert "bundle: made/bundle" in resumed.out

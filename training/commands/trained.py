@@ -42,10 +42,11 @@ def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, abo
         "latest_episodes": latest,
     }
     save_network(network, out / NETWORK_FILE, training)
-    size = len(onnx_graph(network))
+    graph = onnx_graph(network)
+    size = len(graph)
     paths = {"checkpoint": CHECKPOINT_FILE, "log": LOG_FILE, "network": NETWORK_FILE}
     if size <= MAX_GRAPH_BYTES:
-        export_bundle(network, out / BUNDLE, name=name, version="1", training=training)
+        export_bundle(network, out / BUNDLE, name=name, version="1", training=training, graph=graph)
         paths["bundle"] = BUNDLE
     summary: dict[str, Any] = {what: str(out / path) for what, path in paths.items()}
     summary |= {"graph_bytes": size, "episodes": settings.episodes, "scenarios": latest}
