@@ -1,44 +1,82 @@
-"""Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the workshop around it.
+"""Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the offline tools around it.
 
-Decide with the student that ships, on one report of one cell:
+Decide with the student that ships, on one report of one UE::
 
     import distila
 
-    loop = distila.DecisionLoop(distila.load_bundle("student"))
-    decisions = loop.decide(report)  # a distila.KpiReport; its fields and units are in the class's docstring
+    loop = distila.DecisionLoop(distila.load_bundle("student"), guard_config=distila.GuardConfig(deadline_us=None))
+    report = distila.KpiReport.of(rnti=[0x4601], cqi=[9])
+    print(loop.decide(report))
 
-Names are imported on first use, so that ``import distila`` needs neither torch nor the replay's libraries; a name whose
-libraries are not installed raises `ModuleNotFoundError` when it is used.
+Names are imported on first use, so that ``import distila`` needs neither torch nor numpy. A name whose libraries are
+not installed raises `ModuleNotFoundError`, which says how to install them, when it is used.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from distila.replay.comparison import replay_trace
+    from distila.training.benchmark.suite import Benchmark, run_benchmark
+    from distila.training.sim.gym_env import LinkAdaptationEnv
     from distila.xapp.errors import InputError
-    from distila.xapp.kpi.report import KpiReport
+    from distila.xapp.kpi.report import Decisions, KpiReport
     from distila.xapp.loop import DecisionLoop
-    from distila.xapp.policy.bundle import Bundle, write_bundle
+    from distila.xapp.policy.bundle import Bundle, load_bundle, write_bundle
+    from distila.xapp.policy.guard import GuardConfig
 
-__all__ = ["Bundle", "DecisionLoop", "InputError", "KpiReport", "write_bundle"]
+    __version__: str
 
-_WHERE: Final = {
-    "Bundle": "distila.xapp.policy.bundle",
-    "DecisionLoop": "distila.xapp.loop",
-    "InputError": "distila.xapp.errors",
-    "KpiReport": "distila.xapp.kpi.report",
-    "write_bundle": "distila.xapp.policy.bundle",
+__all__ = [
+    "Benchmark",
+    "Bundle",
+    "DecisionLoop",
+    "Decisions",
+    "GuardConfig",
+    "InputError",
+    "KpiReport",
+    "LinkAdaptationEnv",
+    "__version__",
+    "load_bundle",
+    "replay_trace",
+    "run_benchmark",
+    "write_bundle",
+]
+
+_HOME: Final = {
+    "Benchmark": "training.benchmark.suite",
+    "Bundle": "xapp.policy.bundle",
+    "DecisionLoop": "xapp.loop",
+    "Decisions": "xapp.kpi.report",
+    "GuardConfig": "xapp.policy.guard",
+    "InputError": "xapp.errors",
+    "KpiReport": "xapp.kpi.report",
+    "LinkAdaptationEnv": "training.sim.gym_env",
+    "load_bundle": "xapp.policy.bundle",
+    "replay_trace": "replay.comparison",
+    "run_benchmark": "training.benchmark.suite",
+    "write_bundle": "xapp.policy.bundle",
 }
+_EXTRAS: Final = {"replay": "[replay]", "training": "[training]"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("distila")
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    if name not in _HOME:
+        raise AttributeError(f"module 'distila' has no attribute {name!r}")
+    home = _HOME[name]
+    try:
+        found = getattr(import_module(f"distila.{home}"), name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(home.partition(".")[0], "")
+        text = f"distila.{name} needs the package {error.name!r}: pip install 'distila{extra}'"
+        raise ModuleNotFoundError(text, name=error.name) from None
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "__version__"])
+    return sorted({*globals(), *__all__})

@@ -35,15 +35,41 @@ from distila.replay.summary import (
     RunFigures,
     TraceFacts,
 )
-from distila.replay.trace import ChannelTrace
+from distila.replay.trace import TRACES, ChannelTrace
 from distila.replay.xapp_stats import XappStats
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.nr.arrays import Float64Array
-from distila.xapp.policy.bundle import load_bundle
+from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle
 
-NATIVE_OLLA: Final = "olla"
-"""Name of the DU's own link adaptation as what a policy is compared with; as a policy it names the shipped bundle."""
+NATIVE: Final = "native"
+"""What a policy is compared with by default: the DU's own OLLA, without an xApp."""
+_NATIVE_NAMES: Final = (NATIVE, "olla")
+"""The second is its name in distila 0.1; the bundle ``olla`` takes the same decisions."""
+_DEFAULT_SETTINGS: Final = Settings()
+
+
+def replay_trace(
+    trace: str | Path,
+    policy: str = DEFAULT_POLICY,
+    against: str = NATIVE,
+    settings: Settings = _DEFAULT_SETTINGS,
+    out: Path | None = None,
+) -> ClosedLoopSummary:
+    """Closed-loop replay of a channel trace: what a policy gains.
+
+    Args:
+        trace: its file, or the name of one that ships, such as ``urban``.
+        policy: directory or name of a bundle.
+        against: what it is compared with: `NATIVE`, the DU's own link adaptation, or another bundle.
+        settings: of the DU, the link and the run.
+        out: directory for ``summary.json`` and ``report.html``; None: nothing is written.
+
+    Raises:
+        InputError: trace, bundle or a setting cannot be used.
+    """
+    path = TRACES.find(trace)
+    return replay_channel(path, ChannelTrace.load(path), policy, against, settings, out)
 
 
 def replay_channel(
@@ -52,7 +78,7 @@ def replay_channel(
     policy: str,
     against: str,
     settings: Settings,
-    out: Path,
+    out: Path | None,
     progress: Callable[[str], Progress] = lambda _: lambda done, total: None,
 ) -> ClosedLoopSummary:
     """Closed-loop replay of ``policy`` and of ``against``; writes summary and report into ``out``.
@@ -61,23 +87,24 @@ def replay_channel(
         path: file of the trace, for the summary.
         channel: the trace.
         policy: directory or name of a bundle, run through the whole xApp.
-        against: `NATIVE_OLLA`, or another bundle, run in process.
+        against: `NATIVE`, or another bundle, run in process.
         settings: see `Settings`.
-        out: directory.
+        out: directory; None: nothing is written.
         progress: given what is being run, gives the function to call with slots done and in all.
 
     Raises:
         InputError: a bundle or a setting cannot be used, or the xApp failed.
     """
     bundle = load_bundle(policy)
-    other = None if against == NATIVE_OLLA else load_bundle(against)
+    other = None if against in _NATIVE_NAMES else load_bundle(against)
     valid_slots = run_config(settings.config).loop.valid_for_slots(settings.du.period_slots)
     if settings.du.decision_delay_slots >= valid_slots:
         raise InputError(
             f"a delay of {settings.du.decision_delay_slots} slots: decisions are valid for {valid_slots}, none would"
             " ever take effect; raise loop.valid_for_extra_slots in the xApp's configuration"
         )
-    check_writable(out)
+    if out is not None:
+        check_writable(out)
     title = f"policy {bundle.manifest.name}"
     if settings.transport == "inproc":
         ours = in_process_run(channel, bundle, settings, progress(title))
@@ -88,8 +115,9 @@ def replay_channel(
     else:
         theirs = in_process_run(channel, other, settings, progress(f"against {against}"))
     summary = _closed_loop_summary(path, channel, settings, ours, theirs)
-    write_json(out / "summary.json", summary)
-    write_closed_loop_page(out / "report.html", summary, ours.record, theirs.record, ours.latency.samples_us())
+    if out is not None:
+        write_json(out / "summary.json", summary)
+        write_closed_loop_page(out / "report.html", summary, ours.record, theirs.record, ours.latency.samples_us())
     return summary
 
 

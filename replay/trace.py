@@ -20,7 +20,6 @@ The three ``logged_`` columns come together or not at all.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +32,11 @@ from distila.replay.parquet_file import column, read_table, text_column, write_t
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.shipped import Shipped, package_folder
 
 FORMAT = "distila.channel-trace/1"
+TRACES = Shipped("channel trace", package_folder("distila.replay", "traces"), "*.trace")
+"""Channel traces by file, or by the name of one that ships: ``TRACES.find("urban")``."""
 NO_CQI = -1
 NO_MCS = -1
 _COLUMNS = ["ue", "slots", "sinr_db", "cqi"]
@@ -200,8 +202,8 @@ class ChannelTrace:
 
 
 def bundled_trace() -> Path:
-    """Where the channel trace that ships with distila lies (see training/bundled_trace.py)."""
-    return Path(str(files("distila.replay"))) / "traces" / "urban.trace"
+    """The channel trace that ships with distila (see training/bundled_trace.py)."""
+    return TRACES.find("urban")
 
 
 def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> IntArray:

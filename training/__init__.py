@@ -1,4 +1,4 @@
-"""The offline workshop (torch): whatever produces the files that the runtime loads.
+"""The offline tools (torch): whatever produces the files that the runtime loads.
 
 Where Gymnasium is installed, importing this registers the simulator as ``distila/LinkAdaptation-v0``.
 """

@@ -6,23 +6,23 @@ Exit status: 0 done; 1 done, and the answer is no (a check failed); 2 bad input 
 
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
-import typer
-
+from distila.xapp.commands import Summary
 from distila.xapp.errors import InputError
+from distila.xapp.shipped import did_you_mean
+
+if TYPE_CHECKING:
+    import typer
 
 _GROUP: Final = "distila.commands"
 _INTERRUPTED: Final = 130
-_EXTRAS: Final = (
-    ("distila.replay.commands.ric", "[replay,ric]"),
-    ("distila.xapp.commands.rollout", "[ric]"),
-    ("distila.replay", "[replay]"),
-    ("distila.training", "[training]"),
+_SUMMARY: Final = (
+    "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the offline tools around it."
 )
-"""What a command needs beyond the runtime; the first that fits."""
-_SUMMARY: Final = "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the workshop around it."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,35 +57,46 @@ def _interrupted() -> None:
     sys.exit(_INTERRUPTED)
 
 
-def _command(name: str) -> typer.Typer:
+def _command(name: str) -> "typer.Typer":
     entries = {entry.name: entry for entry in entry_points(group=_GROUP)}
     if name not in entries:
-        raise InputError(f"no command {name!r}; there are {', '.join(sorted(entries))}")
-    return _load(entries[name])
-
-
-def _load(entry: EntryPoint) -> typer.Typer:
+        known = sorted(entries)
+        raise InputError(f"no command {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}")
+    entry = entries[name]
     try:
         app: typer.Typer = entry.load()
     except ModuleNotFoundError as error:
-        raise InputError(f"`distila {entry.name}` needs the package {error.name!r}: {_install(entry)}") from None
+        install = _install(_summary(entry))
+        raise InputError(f"`distila {entry.name}` needs the package {error.name!r}: {install}") from None
     return app
 
 
-def _install(entry: EntryPoint) -> str:
-    extra = next((extra for module, extra in _EXTRAS if entry.module.startswith(module)), "")
-    return f"pip install 'distila{extra}'"
+def _summary(entry: EntryPoint) -> Summary:
+    """The summary of a command, from the package that its module is in: importing that imports no other library."""
+    package = import_module(entry.module.rpartition(".")[0])
+    found: Summary = package.SUMMARIES[entry.name]
+    return found
+
+
+def _install(summary: Summary) -> str:
+    return f"pip install 'distila[{summary.extra}]'" if summary.extra else "pip install distila"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _print_help() -> None:
     print(f"{_SUMMARY}\n\nUsage: distila COMMAND [OPTIONS] ...\n\nCommands:")
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
-        try:
-            text = str(_load(entry).info.help or "")
-        except InputError:
-            text = f"(not installed: {_install(entry)})"
-        print(f"  {entry.name:<12} {text.splitlines()[0] if text else ''}")
-    print("\n`distila COMMAND --help` says more; `distila --version` the version.")
+        summary = _summary(entry)
+        missing = not all(map(_is_installed, summary.packages))
+        text = f"(not installed: {_install(summary)})" if missing else summary.text
+        print(f"  {entry.name:<12} {text}")
+    print("\n`distila COMMAND --help` says more; `distila --version` prints the version.")
 
 
 if __name__ == "__main__":

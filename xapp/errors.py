@@ -3,14 +3,18 @@
 The command line prints it without a traceback and exits with status 2.
 """
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Only for its type: `distila --help` needs no pydantic.
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
     """Bad input from outside: names the file or message, the field, the value, and what would be right."""
 
 
-def first_error(error: ValidationError) -> str:
+def first_error(error: "ValidationError") -> str:
     """The first thing pydantic found wrong, as ``field = value: what``."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "the file"

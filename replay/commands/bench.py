@@ -18,6 +18,7 @@ from distila.replay.bench_results import (
     RmrLoopBench,
     RolloutBench,
 )
+from distila.replay.commands import SUMMARIES
 from distila.replay.loop_bench import bench_e2ap, bench_in_process, bench_over_grpc, bench_replay, bench_rollout
 from distila.replay.rollouts.simulation import GREEDY
 from distila.replay.trace import ChannelTrace, bundled_trace
@@ -27,7 +28,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle
 from distila.xapp.result_file import ResultFile
 
-app = typer.Typer(help="Measure on this machine: the decision loop, replay, and simulation.", no_args_is_help=True)
+app = typer.Typer(help=SUMMARIES["bench"].text, no_args_is_help=True)
 
 _INSTALL: Final = "pip install 'distila[training]'"
 

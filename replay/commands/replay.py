@@ -9,8 +9,9 @@ import typer
 
 from distila.replay import kpi_log
 from distila.replay.closed_loop_page import verdict as closed_loop_verdict
+from distila.replay.commands import SUMMARIES
 from distila.replay.compared_run import Settings
-from distila.replay.comparison import NATIVE_OLLA, replay_channel, replay_log
+from distila.replay.comparison import NATIVE, replay_channel, replay_log
 from distila.replay.du import load_du_config
 from distila.replay.kpi_log import KpiLog
 from distila.replay.page.number_text import number, percent, signed
@@ -22,7 +23,7 @@ from distila.xapp.commands.terminal import print_table, progress_bar, stderr, st
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 
-app = typer.Typer(help="Replay a trace against a policy and the DU's native OLLA; write a report.")
+app = typer.Typer(help=SUMMARIES["replay"].text)
 
 
 @app.command()
@@ -35,8 +36,11 @@ def replay(
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     against: Annotated[
         str,
-        typer.Option(help="What the policy is compared with. `olla`: the DU's own link adaptation; or another bundle."),
-    ] = NATIVE_OLLA,
+        typer.Option(
+            help="What the policy is compared with: `native`, the DU's own OLLA without an xApp (`olla` means the same"
+            " here), or another bundle by directory or name. The bundle `olla` is OLLA as a policy, in CQI steps."
+        ),
+    ] = NATIVE,
     period: Annotated[int | None, typer.Option(min=1, help="Slots between two E2 reports; default 1.")] = None,
     delay: Annotated[int | None, typer.Option(min=0, help="Slots until decisions take effect; default 0.")] = None,
     transport: Annotated[

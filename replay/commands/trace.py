@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from distila.replay import kpi_log, trace
+from distila.replay.commands import SUMMARIES
 from distila.replay.importers.counts import ImportReport, Progress
 from distila.replay.importers.generic import GenericMapping, import_generic
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
@@ -21,7 +22,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.files import read_yaml
 from distila.xapp.nr.bler import SmoothBler
 
-app = typer.Typer(help="Import traces and logs, and print what they hold.", no_args_is_help=True)
+app = typer.Typer(help=SUMMARIES["trace"].text, no_args_is_help=True)
 import_app = typer.Typer(help="Import the logs of a RAN or of a data set.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
 

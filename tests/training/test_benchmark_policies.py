@@ -450,3 +450,14 @@ def test_what_comes_late_makes_a_difference(cache):
     slow = {"e2": {"period_slots": 20, "delay_slots": 10}}
     late, at_once = run("srsran-olla@xapp", cache, **slow), run("srsran-olla", cache, **slow)
     assert not np.array_equal(late.bits, at_once.bits)
+
+
+def test_a_bundle_with_the_name_of_a_baseline_is_named_by_its_prefix():
+    assert parse_policy("olla").kind == "baseline"
+    for text, seat in (("bundle:olla", "xapp"), ("bundle:olla@du", "du")):
+        spec = parse_policy(text)
+        assert (spec.name, spec.kind, Path(spec.base), spec.seat) == (text, "bundle", OLLA_BUNDLE, seat)
+    with pytest.raises(InputError, match=r"^nobody: no such policy bundle: .* ships olla, student"):
+        parse_policy("bundle:nobody")
+    with pytest.raises(InputError, match="seat 'ru'"):
+        parse_policy("bundle:olla@ru")

@@ -1,7 +1,10 @@
 """Policies of a benchmark by name: tuned baselines, policy bundles and networks; and where each of them sits.
 
-``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``out/my-bundle``,
+``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``bundle:olla``, ``out/my-bundle``,
 ``out/teacher/network.pt``.
+
+The baseline ``olla`` is outer-loop link adaptation in dB. ``bundle:olla`` is the policy bundle that ships, OLLA in CQI
+steps, which takes the same decisions as the DU's own in `distila replay` (and as the baseline ``srsran-olla``).
 
 * *variant*: ``global``, the default, has the settings tuned over all seen families, ``family`` those tuned for the
   family at hand, ``default`` none.
@@ -29,6 +32,8 @@ from distila.xapp.policy.bundle import BUNDLES, MANIFEST_FILE, Action, Bundle, l
 
 REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
+_BUNDLE: Final = "bundle"
+"""``bundle:NAME`` is the bundle NAME even where a baseline has the same name."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,10 @@ def parse_policy(text: str) -> PolicySpec:
     base, _, variant = (rest, "", "") if Path(rest).exists() else rest.partition(":")
     if seat not in ("", "du", "xapp"):
         raise InputError(f"policy {text!r}: seat {seat!r} is neither du nor xapp")
-    if base in BASELINES:
+    given_as_bundle = base == _BUNDLE and bool(variant)
+    if given_as_bundle:
+        base, variant = variant, ""
+    elif base in BASELINES:
         if variant not in ("", "global", "family", "default"):
             raise InputError(f"policy {text!r}: variant {variant!r} is none of global, family, default")
         if base in GENIES and seat == "xapp":
@@ -106,7 +114,7 @@ def parse_policy(text: str) -> PolicySpec:
         raise InputError(
             f"policy {text!r}: a network or bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
         )
-    kind, path = _find(text, base)
+    kind, path = ("bundle", BUNDLES.find(base)) if given_as_bundle else _find(text, base)
     actions: Sequence[Action]
     if kind == "bundle":
         manifest = load_bundle(path).manifest

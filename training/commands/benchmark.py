@@ -24,6 +24,7 @@ from distila.training.benchmark.suite import (
     write_reports,
 )
 from distila.training.benchmark.tune import TUNABLE, tune
+from distila.training.commands import SUMMARIES
 from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
@@ -31,7 +32,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import group_title
 from distila.xapp.result_file import Estimate, read_result
 
-app = typer.Typer(help="Compare link adaptation policies over scenario families, in simulation.")
+app = typer.Typer(help=SUMMARIES["benchmark"].text)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
@@ -12,7 +13,7 @@ from distila.training.network.store import NETWORKS
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help="Distil teachers into one compact student, in simulation.")
+app = typer.Typer(help=SUMMARIES["distill"].text)
 
 
 @app.callback(invoke_without_command=True)

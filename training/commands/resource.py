@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import typer
 
+from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import one_thread
 from distila.training.learning.trainings import run_missing
 from distila.training.resource.algorithms import METHODS, apply
@@ -25,7 +26,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json, write_text
 from distila.xapp.shipped import package_folder
 
-app = typer.Typer(help="SINR optimisation: WMMSE, FPLinQ, and students that learn from them.", no_args_is_help=True)
+app = typer.Typer(help=SUMMARIES["resource"].text, no_args_is_help=True)
 
 BENCH_FILE: Final = "bench.json"
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import one_thread
 from distila.training.distill.distill import DistillConfig, load_distill
 from distila.training.network.store import NETWORKS
@@ -19,7 +20,7 @@ from distila.xapp.commands.terminal import print_json, print_table, progress_bar
 from distila.xapp.policy.benchmark_figures import interval_text, timing_title
 from distila.xapp.shipped import package_folder
 
-app = typer.Typer(help="Build the student that ships: teacher, distillation, benchmark, gates.")
+app = typer.Typer(help=SUMMARIES["student"].text)
 _LIMITS: Final = Limits()
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
 from distila.training.learning import trainer
 from distila.training.teachers.dqn_config import DqnConfig, load_dqn
@@ -12,7 +13,7 @@ from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObj
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help="Train teachers, in simulation.")
+app = typer.Typer(help=SUMMARIES["train"].text)
 
 
 @app.callback()

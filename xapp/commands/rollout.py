@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from pydantic import ValidationError
 
+from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_json, print_table, stdout
 from distila.xapp.errors import InputError, first_error
@@ -22,9 +23,7 @@ from distila.xapp.rollout.plan import PLANS, load_plan
 from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import Store, StoreLostError, open_store
 
-app = typer.Typer(
-    help="Run an A/B rollout of a policy: plan, start, watch, promote, abort; or simulate one.", no_args_is_help=True
-)
+app = typer.Typer(help=SUMMARIES["rollout"].text, no_args_is_help=True)
 
 _Result = TypeVar("_Result")
 

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from distila.xapp.app import Xapp
+from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.ric.logs import set_up_logging
 
-app = typer.Typer(help="Run the xApp: subscribe to an E2 node and answer its indications with decisions.")
+app = typer.Typer(help=SUMMARIES["run"].text)
 
 
 @app.command()

@@ -4,7 +4,7 @@
 belongs to the ``i``-th UE; NaN stands for *not measured*.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy import count_nonzero
 
+from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import HARQ_OUTCOMES, MEASURED
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
+from distila.xapp.shipped import did_you_mean
 
 RETX_ACK, RETX_NACK, RETX_MCS_SUM = RETX = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
 """Columns of `KpiReport.measured` that count retransmissions, and all three of them."""
@@ -82,6 +84,61 @@ class KpiReport:
             np.add.at(self.harq_sums, self.harq_ue, self.harq_counts)
         self.first_failed = self.harq_sums[:, NACK] + self.harq_sums[:, DTX]
         self.first_tx = self.harq_sums[:, ACK] + self.first_failed
+
+    @classmethod
+    def of(
+        cls,
+        rnti: Sequence[int],
+        *,
+        cell_id: str = "cell",
+        sequence: int = 1,
+        timestamp_us: int = 0,
+        period_slots: int = 20,
+        cqi_table: int = 1,
+        mcs_table: int = 1,
+        **measured: npt.ArrayLike,
+    ) -> "KpiReport":
+        """A report of these UEs with some measurements and no HARQ feedback, for a first try or a test.
+
+        Args:
+            rnti: RNTI of each UE.
+            cell_id: id of the cell.
+            sequence: number of the report; must increase from report to report of a cell.
+            timestamp_us: time of the report [us].
+            period_slots: slots that it covers.
+            cqi_table: of all UEs, 1 to 3.
+            mcs_table: of all UEs, 1 to 3.
+            measured: columns of `MEASURED` by name, such as ``cqi=[9]`` or ``sinr_db=12.5``, one value for each UE or
+                one for all; what is not named is not measured.
+
+        Raises:
+            InputError: there is no such column, or it has another number of values.
+        """
+        ues = len(rnti)
+        for name, values in measured.items():
+            if name not in _PLACE:
+                raise InputError(
+                    f"{name}: no such measurement{did_you_mean(name, _PLACE)}; there are {', '.join(_PLACE)}"
+                )
+            if np.shape(values) not in ((), (ues,)):
+                raise InputError(f"{name}: {np.size(values)} values for {ues} UEs")
+        return cls(
+            cell_id=cell_id,
+            sequence=sequence,
+            sfn=0,
+            slot=0,
+            timestamp_us=timestamp_us,
+            period_slots=period_slots,
+            rnti=np.array(rnti, np.int64),
+            ue_id=np.full(ues, NO_UE_ID),
+            cqi_table=np.full(ues, cqi_table),
+            mcs_table=np.full(ues, mcs_table),
+            measured=measured_columns(ues, measured),
+            total_first_tx=np.full(ues, np.nan),
+            harq_ue=np.empty(0, np.int64),
+            harq_mcs=np.empty(0, np.int64),
+            harq_counts=np.empty((0, 4)),
+        )
 
     @property
     def num_ues(self) -> int:
