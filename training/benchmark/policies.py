@@ -114,7 +114,11 @@ def parse_policy(text: str) -> PolicySpec:
         raise InputError(
             f"policy {text!r}: a network or bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
         )
-    kind, path = ("bundle", BUNDLES.find(base)) if given_as_bundle else _find(text, base)
+    kind: Literal["bundle", "network"] = "bundle"
+    if given_as_bundle:
+        path = BUNDLES.find(base)
+    else:
+        kind, path = _find(text, base)
     actions: Sequence[Action]
     if kind == "bundle":
         manifest = load_bundle(path).manifest
