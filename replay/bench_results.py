@@ -155,3 +155,30 @@ class RolloutBench(ResultFile, RolloutCosts):
     version: Literal[1] = 1
     ues: int = Field(description="UEs in each indication")
     reports: int = Field(description="indications timed")
+
+
+class GpuRate(ResultModel):
+    """The simulator's rate on a GPU."""
+
+    name: str = Field(description="name of the GPU")
+    ue_slots_per_s: int = Field(description="UE-slots per second")
+
+
+class SimBench(ResultFile):
+    """`distila bench sim`: the training simulator and Sionna's own OLLA loop, measured in turns."""
+
+    kind: Literal["bench-sim"] = "bench-sim"
+    version: Literal[1] = 1
+    links: int = Field(description="links simulated at once")
+    device: Literal["cpu", "cuda"] = Field(description="device that both ran on")
+    threads: int = Field(description="threads of PyTorch")
+    report_period_slots: int = Field(description="slots between two E2 reports in the simulator")
+    rounds: int = Field(description="rounds in which all took turns")
+    ue_slots_per_s: int = Field(description="UE-slots per second of the simulator with OLLA in the DU")
+    sionna_ue_slots_per_s: int = Field(description="UE-slots per second of Sionna's OLLA loop")
+    ratio: float = Field(description="simulator over Sionna, all rounds together")
+    ratio_min: float = Field(description="the same of the round in which it was lowest")
+    ratio_max: float = Field(description="the same of the round in which it was highest")
+    every_slot_ue_slots_per_s: int = Field(description="the simulator with a report and a decision per link and slot")
+    bare_link_ue_slots_per_s: int = Field(description="the simulator without OLLA, an MCS held for 20 slots")
+    cuda: GpuRate | None = Field(description="the simulator's rate on a GPU; null: there is none")

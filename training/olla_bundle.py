@@ -106,7 +106,7 @@ def olla_graph(config: OllaConfig) -> bytes:
         row = g.op("Cast", g.op("Add", first_row, cqi_index), to=TensorProto.INT64)
         return g.op("Gather", table, g.op("Reshape", row, g.constant([-1], np.int64)))
 
-    # What does not count: acknowledgements from the top MCS of the UE's pair of tables up, refusals at MCS 0.
+    # What does not count: acknowledgements from the top MCS of the UE's pair of tables up, NACKs at MCS 0.
     from_top = mcs_of_cqi[:, -1:] <= np.array(HIGH_MCS)
     does_not_count = np.concatenate([from_top, np.ones((len(from_top), 1), bool)], axis=1)
     mask = look_up(g.constant(np.repeat(does_not_count, MAX_CQI + 1, axis=0)), zero)

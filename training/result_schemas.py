@@ -37,6 +37,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "bench-replay": bench_results.ReplayBench,
     "bench-edgeric": bench_results.EdgericBench,
     "bench-rollout": bench_results.RolloutBench,
+    "bench-sim": bench_results.SimBench,
     "benchmark": BenchmarkResults,
     "student-build": BuildSummary,
     "student-search": SearchResults,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from distila.replay.bench_results import (
     RmrFigures,
     RmrLoopBench,
     RolloutBench,
+    SimBench,
 )
 from distila.replay.commands import SUMMARIES
 from distila.replay.loop_bench import bench_e2ap, bench_in_process, bench_over_grpc, bench_replay, bench_rollout
@@ -203,25 +204,23 @@ def sim(
     """Time the training simulator and Sionna's own OLLA loop, in turns. Needs the extra `training`."""
     result = _benchmark("sim")(links, slots, seconds, device, progress_bar)
     if json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
-    rows = [
-        [what, f"{result[f'{key}ue_slots_per_s'] / 1e6:.2f}"]
-        for what, key in (
-            (f"OLLA in the DU, a report each {result['report_period_slots']} slots", ""),
-            ("the same, a report and an MCS each slot", "every_slot_"),
-            ("the link alone, an MCS held for 20 slots", "bare_link_"),
-            ("Sionna: OuterLoopLinkAdaptation and PHYAbstraction", "sionna_"),
-        )
+    rates = [
+        (f"OLLA in the DU, a report each {result.report_period_slots} slots", result.ue_slots_per_s),
+        ("the same, a report and an MCS each slot", result.every_slot_ue_slots_per_s),
+        ("the link alone, an MCS held for 20 slots", result.bare_link_ue_slots_per_s),
+        ("Sionna: OuterLoopLinkAdaptation and PHYAbstraction", result.sionna_ue_slots_per_s),
     ]
-    if result["cuda"] is not None:
-        rows.append([f"first row, on {result['cuda']['name']}", f"{result['cuda']['ue_slots_per_s'] / 1e6:.2f}"])
-    title = f"{links} links on {device}, {result['threads']} threads, {result['rounds']} rounds"
+    if result.cuda is not None:
+        rates.append((f"first row, on {result.cuda.name}", result.cuda.ue_slots_per_s))
+    rows = [[what, f"{rate / 1e6:.2f}"] for what, rate in rates]
+    title = f"{links} links on {device}, {result.threads} threads, {result.rounds} rounds"
     print_table(title, ["simulation", "million UE-slots/s"], rows)
-    print(f"{result['ratio']} times as fast as Sionna ({result['ratio_min']} to {result['ratio_max']} over the rounds)")
+    print(f"{result.ratio} times as fast as Sionna ({result.ratio_min} to {result.ratio_max} over the rounds)")
 
 
-def _benchmark(name: str) -> Callable[..., dict[str, Any]]:
+def _benchmark(name: str) -> Callable[..., SimBench]:
     """A benchmark of the offline workshop, out of the entry points ``distila.bench``.
 
     Raises:
@@ -231,7 +230,7 @@ def _benchmark(name: str) -> Callable[..., dict[str, Any]]:
     if not found:
         raise InputError(f"bench {name} is not part of this installation: {_INSTALL}")
     try:
-        benchmark: Callable[..., dict[str, Any]] = next(iter(found)).load()
+        benchmark: Callable[..., SimBench] = next(iter(found)).load()
     except ModuleNotFoundError as error:
         raise InputError(f"bench {name} needs the package {error.name!r}: {_INSTALL}") from None
     return benchmark

@@ -5,26 +5,31 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from distila.replay.page.palette import GREY, POLICY_COLOUR
+from distila.replay.page.table import Cell, Column, Row, Table
 from distila.training.ablation.study import AblationResults, VariantResult
 from distila.training.learning.interval import SeedInterval
 from distila.xapp.files import replacing, write_text
 from distila.xapp.policy.benchmark_figures import interval_text
 from distila.xapp.result_file import Estimate
 
-_BLUE, _GREY = "#2563a8", "#8a8a8a"
-
 
 def write_page(path: Path, results: AblationResults) -> None:
     """Write the tables, as ``docs/ablation.md`` has them."""
-    lines: list[str] = []
+    columns: list[Column | str] = [
+        Column("variant"),
+        Column("what it is", text=True),
+        "seen [%]",
+        "unseen [%]",
+        "against student",
+    ]
+    parts = []
     for question, variants in by_question(results.variants):
-        lines += [f"### {question}", "", "| variant | | seen [%] | unseen [%] | against student |"]
-        lines += ["|---|---|---|---|---|"]
-        for variant in variants:
-            cells = [text(figures) for figures in (variant.seen, variant.unseen, variant.against_student)]
-            lines.append(f"| `{variant.name}` | {variant.what} | {' | '.join(cells)} |")
-        lines.append("")
-    write_text(path, "\n".join(lines))
+        rows: list[Row] = [
+            [Cell(v.name, code=True), v.what, text(v.seen), text(v.unseen), text(v.against_student)] for v in variants
+        ]
+        parts.append(f"### {question}\n\n{Table(columns, rows).markdown()}")
+    write_text(path, "\n".join(parts))
 
 
 def write_chart(path: Path, results: AblationResults) -> None:
@@ -34,14 +39,14 @@ def write_chart(path: Path, results: AblationResults) -> None:
     axes = figure.subplots()
     for place, variant in enumerate(reversed(rows)):
         gain = variant.seen
-        colour = _BLUE if place == len(rows) - 1 else _GREY
+        colour = POLICY_COLOUR if place == len(rows) - 1 else GREY
         if gain.ci95 is not None:
             axes.plot(gain.ci95, [place, place], color=colour, linewidth=2)
         axes.plot(gain.values, [place] * len(gain.values), "|", color=colour, markersize=6)
         axes.plot(gain.mean, place, "o", color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [variant.name for variant in reversed(rows)])
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.axvline(rows[0].seen.mean, color=_BLUE, linewidth=0.8, linestyle=":")
+    axes.axvline(rows[0].seen.mean, color=POLICY_COLOUR, linewidth=0.8, linestyle=":")
     axes.set_xlabel("gain in goodput over tuned OLLA [%], mean of the seen families; 95 % interval over seeds")
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right"):

@@ -126,7 +126,7 @@ def run_all(
         plans: the episodes.
         folder: where results are kept, and found again.
         jobs: processes; 1: this one.
-        on_bank, on_episode: told how many are done, of how many.
+        on_bank, on_episode: called with the number done and the number of all.
 
     Returns:
         The results, in the order of ``plans``.

@@ -162,7 +162,7 @@ class BundlePolicy:
     """A policy bundle in the simulator: the very graph that the xApp runs, fed with the same columns.
 
     Raises:
-        InputError: `start` refuses a cell whose MCS table the bundle was not made for.
+        InputError: `start` was given a cell whose MCS table the bundle does not know.
     """
 
     def __init__(self, bundle: Bundle) -> None:

@@ -12,12 +12,13 @@ All take turns, round by round: what else the machine does hits them alike.
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Final
 
 import torch
 from sionna.sys import OuterLoopLinkAdaptation, PHYAbstraction
 from torch import Tensor
 
+from distila.replay.bench_results import GpuRate, SimBench
 from distila.training.baselines import baseline
 from distila.training.sim.bank import Progress
 from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
@@ -47,21 +48,15 @@ Work = Callable[[int], int]
 """Does at least so many slots; returns how many it did."""
 
 
-def bench_sim(links: int, slots: int, seconds: float, device: str, stage: Stage) -> dict[str, Any]:
+def bench_sim(links: int, slots: int, seconds: float, device: str, stage: Stage) -> SimBench:
     """UE-slots per second of the simulator and of Sionna's loop, and their ratio.
 
     Args:
         links: size of the batch.
         slots: slots of the simulator in a round.
-        seconds: rounds go on for so long, but there are at least `LEAST_ROUNDS`.
+        seconds: shortest duration of all rounds [s]; there are at least `LEAST_ROUNDS`.
         device: ``cpu`` or ``cuda``.
-        stage: shows how far it is.
-
-    Returns:
-        ``ue_slots_per_s``, ``sionna_ue_slots_per_s`` and their ``ratio`` over all rounds, ``ratio_min`` and
-        ``ratio_max`` of single rounds; ``every_slot_ue_slots_per_s``: the same simulator with a report and an absolute
-        MCS for every link in every slot; ``bare_link_ue_slots_per_s``: without the DU's loop, an MCS for every link
-        held for 20 slots; ``cuda``: the simulator's rate on a GPU, None without one.
+        stage: opens a progress bar.
 
     Raises:
         InputError: there is no such device.
@@ -90,24 +85,24 @@ def bench_sim(links: int, slots: int, seconds: float, device: str, stage: Stage)
             progress(min(round(time.perf_counter() - start), round(seconds)), round(seconds))
     rates = {name: links * sum(r[name][0] for r in rounds) / sum(r[name][1] for r in rounds) for name in works}
     ratios = [(r[""][0] / r[""][1]) / (r["sionna_"][0] / r["sionna_"][1]) for r in rounds]
-    return {
-        "links": links,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "report_period_slots": REPORT_PERIOD_SLOTS,
-        "rounds": len(rounds),
-        "ue_slots_per_s": round(rates[""]),
-        "sionna_ue_slots_per_s": round(rates["sionna_"]),
-        "ratio": round(rates[""] / rates["sionna_"], 1),
-        "ratio_min": round(min(ratios), 1),
-        "ratio_max": round(max(ratios), 1),
-        "every_slot_ue_slots_per_s": round(rates["every_slot_"]),
-        "bare_link_ue_slots_per_s": round(rates["bare_link_"]),
-        "cuda": _on_gpu(links, slots, stage),
-    }
+    return SimBench(
+        links=links,
+        device="cuda" if device == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        report_period_slots=REPORT_PERIOD_SLOTS,
+        rounds=len(rounds),
+        ue_slots_per_s=round(rates[""]),
+        sionna_ue_slots_per_s=round(rates["sionna_"]),
+        ratio=round(rates[""] / rates["sionna_"], 1),
+        ratio_min=round(min(ratios), 1),
+        ratio_max=round(max(ratios), 1),
+        every_slot_ue_slots_per_s=round(rates["every_slot_"]),
+        bare_link_ue_slots_per_s=round(rates["bare_link_"]),
+        cuda=_on_gpu(links, slots, stage),
+    )
 
 
-def _on_gpu(links: int, slots: int, stage: Stage) -> dict[str, Any] | None:
+def _on_gpu(links: int, slots: int, stage: Stage) -> GpuRate | None:
     if not torch.cuda.is_available():
         return None
     with stage("on the GPU", "rounds") as progress:
@@ -118,7 +113,7 @@ def _on_gpu(links: int, slots: int, stage: Stage) -> dict[str, Any] | None:
             count, took_s = _timed(work, slots, "cuda")
             done, elapsed_s = done + count, elapsed_s + took_s
             progress(index + 1, LEAST_ROUNDS)
-    return {"name": torch.cuda.get_device_name(), "ue_slots_per_s": round(links * done / elapsed_s)}
+    return GpuRate(name=torch.cuda.get_device_name(), ue_slots_per_s=round(links * done / elapsed_s))
 
 
 def _timed(work: Work, slots: int, device: str) -> tuple[int, float]:

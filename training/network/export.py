@@ -181,9 +181,9 @@ def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[Float32A
         for _ in range(2):
             used = np.clip(best + rng.integers(-3, 4, count), 0, NUM_MCS - 1)
             sent = rng.binomial(period, 0.4)
-            refused = rng.binomial(sent, 1 / (1 + np.exp(best - used)))
-            acks, nacks, mcs = acks + sent - refused, nacks + refused, mcs + sent * used
-            per_mcs[:, np.arange(count), used] += sent - refused, refused
+            nacked = rng.binomial(sent, 1 / (1 + np.exp(best - used)))
+            acks, nacks, mcs = acks + sent - nacked, nacks + nacked, mcs + sent * used
+            per_mcs[:, np.arange(count), used] += sent - nacked, nacked
         report[:, where["harq_ack"]], report[:, where["harq_nack"]] = acks, nacks
         mean_mcs = mcs / np.maximum(acks + nacks, 1)
         if "harq_mcs_mean" in where:
@@ -292,7 +292,7 @@ def export_bundle(
         "golden_state": golden_state,
     }
     reports, states = sample_inputs(network, 2000, seed=1)
-    # What takes the place of another bundle has been judged before.
+    # The new bundle is checked before it replaces another one.
     with tempfile.TemporaryDirectory() as folder:
         trial = write_bundle(Path(folder) / "trial", graph, **facts)
         found = agreement(network, trial, reports, states)

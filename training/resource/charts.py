@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from distila.replay.page.palette import series_look
+from distila.replay.page.table import Column, Table
 from distila.training.learning.interval import SeedInterval
 from distila.training.resource.algorithms import BEST_OF
 from distila.training.resource.contest import REFERENCE, ContestRow, MlpTime
@@ -24,15 +26,7 @@ NAMES: Final = {
     "plain-bn": "the same, batch norm and Adam",
     "ad-decreasing-bn": "AD decreasing, batch norm and Adam",
 }
-_COLOURS: Final = {
-    "ad-decreasing": "#2563a8",
-    "ad-fixed": "#5b9bd5",
-    "ad-increasing": "#8fc1e8",
-    "supervised": "#8a8a8a",
-    "plain": "#b3402f",
-    "plain-bn": "#e08a3c",
-    "ad-decreasing-bn": "#3f8f4f",
-}
+_COLOURS: Final = {name: series_look(place).colour for place, name in enumerate(NAMES)}
 _SHOWN_PCT: Final = 95.0
 _SWEPT: Final = {"links": "links K", "samples": "samples", "epochs": "epochs"}
 
@@ -70,8 +64,8 @@ def _interval(figures: SeedInterval) -> str:
 
 def markdown(columns: list[str], rows: Iterable[list[str]]) -> str:
     """A Markdown table; the first two columns are text."""
-    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(['---'] * len(columns))}|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    head = [Column(name, text=place < 2) for place, name in enumerate(columns)]
+    return Table(head, list(rows)).markdown()
 
 
 def write_figure(path: Path, found: FigureResults) -> None:
