@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -138,6 +140,25 @@ def test_a_command_that_does_not_exist_is_found():
     assert problem(["trace", "inform", "x.trace"]) == "'inform' is neither a subcommand nor an argument of `trace`"
     assert problem(["replay", "--trace", "x.trace", "--colour", "red"]) == "no option --colour of `replay`"
     assert problem(["trace", "info", "x.trace"]) is None
+
+
+def test_python_of_the_readme_runs(tmp_path):
+    (program,) = blocks(ROOT / "README.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.slow
+def test_python_of_the_simulator_page_runs(tmp_path):
+    pytest.importorskip("torch")
+    for program in blocks(ROOT / "docs/simulator.md", "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_page_is_in_the_index():
