@@ -115,7 +115,7 @@ class Du:
         trace: who is there and on which channel.
         bler: the BLER model.
         config: settings.
-        seed: of the luck (see `distila.replay.link`).
+        seed: of the random draws (see `distila.replay.link`).
         cell_id: name of the cell on E2.
     """
 

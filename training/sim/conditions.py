@@ -1,4 +1,4 @@
-"""Everything that happens to links whatever is decided: set-up, channel, interference, CQI, luck, allocations.
+"""What happens to links whatever is decided: set-up, channel, interference, CQI, random draws, allocations.
 
 Because none of it depends on a policy, two policies that run under `Conditions` of the same scenario, split and seed
 meet the same of all of it (common random numbers): the draw that decides a transport block of link ``n`` in slot ``t``

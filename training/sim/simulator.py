@@ -1,7 +1,7 @@
 """The simulator: HARQ, the DU's own link adaptation, decisions that arrive late, reports; all links of a batch at once.
 
 One slot, in this order: HARQ feedback of ``harq_rtt_slots`` ago and a due CQI arrive; the DU's link adaptation, if
-there is one, hears of them and chooses; a report is due or not; then every link with something to send transmits one
+there is one, reads them and chooses; a report is due or not; then every link with something to send transmits one
 block, new or again, at the MCS of the decision in force or at the DU's own choice. It is the order of
 `distila.replay.du`.
 
