@@ -11,9 +11,9 @@ to an
   decoder combines them by incremental redundancy, as NR's redundancy versions 0, 2, 3, 1 make of them: their mutual
   information adds up, log2(1 + SINR) (Caire and Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001; ideal codes); or by
   chase, as a DU that repeats version 0 does: their linear SINRs add up. Each transmission is a draw of its own against
-  the error rate at the combined SINR. After the last failure the block is given up (residual).
+  the error rate at the combined SINR. After the last failure the block is dropped (a residual loss).
 * **Decisions**: absolute MCS, offset to the native choice, or native. One that answers an older indication than the
-  latest accepted is refused as stale, one past its validity as expired; both leave the UE to the native choice.
+  latest accepted is rejected as stale, one past its validity as expired; both leave the UE to the native choice.
 """
 
 from collections import Counter, deque
@@ -89,12 +89,12 @@ def load_du_config(path: Path | None, given: dict[str, Any]) -> DuConfig:
 
 @dataclass(slots=True)
 class SlotResult:
-    """What one slot did, [ue] each: MCS used, transmission count of the block (1 = first), outcome, block given up."""
+    """What one slot did, [ue] each: MCS, number of the block's transmission (1 = first), outcome, block lost."""
 
     mcs: IntArray
     attempt: IntArray
     outcome: IntArray
-    given_up: BoolArray
+    lost: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +186,14 @@ class Du:
         first = (attempt == 1) & awaited
         again = (attempt > 1) & awaited
         self._retx += again & acked, again & ~acked, again * mcs
-        given_up = (attempt >= self.config.max_transmissions) & ~acked & awaited
-        if first.any() or given_up.any():
+        lost = (attempt >= self.config.max_transmissions) & ~acked & awaited
+        if first.any() or lost.any():
             ack = (first & acked).astype(np.float32)
             nack = (first & ~acked).astype(np.float32)
             own = self._own[process]
             self._olla.update(mcs, ack * own, nack * own)
             self._total_first_tx += first
-            self._count(first, mcs, ack, nack, given_up)
+            self._count(first, mcs, ack, nack, lost)
         self._receive_cqi(slot, cqi)
         self._native = self._olla.mcs()
         self._present = ~np.isnan(sinr_db)
@@ -204,12 +204,12 @@ class Du:
         mcs: IntArray,
         ack: Float32Array,
         nack: Float32Array,
-        given_up: BoolArray,
+        lost: BoolArray,
     ) -> None:
-        rows = np.flatnonzero(first | given_up)
+        rows = np.flatnonzero(first | lost)
         if len(rows):
             counts = np.zeros((len(rows), 4))
-            counts[:, ACK], counts[:, NACK], counts[:, RESIDUAL] = ack[rows], nack[rows], given_up[rows]
+            counts[:, ACK], counts[:, NACK], counts[:, RESIDUAL] = ack[rows], nack[rows], lost[rows]
             self._pending.append((rows, mcs[rows], counts))
 
     def _receive_cqi(self, slot: int, cqi: npt.NDArray[np.int8]) -> None:
@@ -365,5 +365,5 @@ class Du:
         self._mcs[process], self._attempt[process], self._acked[process] = mcs, attempt, acked
         self._own[process], self._store[process], self._awaited[process] = own, total, present
         outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)
-        given_up = present & ~acked & (attempt >= self.config.max_transmissions)
-        return SlotResult(mcs, attempt, outcome, given_up)
+        lost = present & ~acked & (attempt >= self.config.max_transmissions)
+        return SlotResult(mcs, attempt, outcome, lost)

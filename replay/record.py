@@ -7,13 +7,14 @@ import numpy as np
 
 from distila.replay.du import IDLE, SENT_ACK, SlotResult
 from distila.replay.trace import ChannelTrace
+from distila.xapp.kpi.link_metrics import LinkCounts
 from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
 
 SINR_EDGES_DB: Final = np.arange(-10.0, 40.5, 1.0)
 """Edges of the SINR bins of `RunRecord.mcs_at_sinr`; the outer bins take what lies beyond."""
 
-_SERIES: Final = ("bits", "slots", "first_tx", "first_fail", "blocks", "given_up", "mcs_sum")
+_SERIES: Final = ("bits", "slots", "first_tx", "first_fail", "lost", "mcs_sum")
 
 
 @dataclass
@@ -24,7 +25,7 @@ class RunRecord:
         bits: transport block bits that arrived.
         slots: slots in which something was sent.
         first_tx, first_fail: first transmissions, and those not decoded.
-        blocks, given_up: transport blocks brought to an end, and those given up after the last transmission.
+        lost: transport blocks dropped after their last transmission.
         mcs_sum: sum of the MCS of first transmissions.
         mcs_at_sinr: [SINR bin, MCS], first transmissions.
         end_slot: [time bin], first slot after the bin.
@@ -38,8 +39,7 @@ class RunRecord:
     slots: Float64Array = field(init=False)
     first_tx: Float64Array = field(init=False)
     first_fail: Float64Array = field(init=False)
-    blocks: Float64Array = field(init=False)
-    given_up: Float64Array = field(init=False)
+    lost: Float64Array = field(init=False)
     mcs_sum: Float64Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class RunRecord:
         mcs = np.stack([result.mcs for result in results])  # [slot, ue]
         outcome = np.stack([result.outcome for result in results])
         first = np.stack([result.attempt for result in results]) == 1
-        given_up = np.stack([result.given_up for result in results])
+        lost = np.stack([result.lost for result in results])
         sent = outcome != IDLE
         acked = outcome == SENT_ACK
         first &= sent
@@ -76,8 +76,7 @@ class RunRecord:
             "slots": sent,
             "first_tx": first,
             "first_fail": first & ~acked,
-            "blocks": acked | given_up,
-            "given_up": given_up,
+            "lost": lost,
             "mcs_sum": first * mcs,
         }
         bins = np.searchsorted(self.end_slot, np.arange(start_slot, start_slot + len(results)), side="right")
@@ -90,20 +89,33 @@ class RunRecord:
         flat = np.bincount(sinr_bin * NUM_MCS + mcs[first], minlength=self.mcs_at_sinr.size)
         self.mcs_at_sinr += flat.reshape(self.mcs_at_sinr.shape)
 
+    def counts(self) -> LinkCounts[float]:
+        """What happened to all UEs together, per microsecond of transmission. The DU stand-in detects all feedback."""
+        bits, slots, first_tx, first_fail, lost = (
+            float(getattr(self, name).sum()) for name in ("bits", "slots", "first_tx", "first_fail", "lost")
+        )
+        return LinkCounts(
+            bits=bits,
+            resource=slots * self.slot_us,
+            first_ack=first_tx - first_fail,
+            first_nack=first_fail,
+            first_dtx=0.0,
+            retransmissions=slots - first_tx,
+            residual=lost,
+        )
+
     def goodput_mbps(self) -> float:
         """Mean over UEs and time of what one UE gets while it is served [Mbit/s]."""
-        return _ratio(self.bits.sum(), self.slots.sum() * self.slot_us)
+        return self.counts().goodput
 
     def summary(self) -> dict[str, Any]:
         """The figures of the run, for summary.json."""
+        counts = self.counts()
+        sent = counts.first_tx > 0
         return {
-            "goodput_mbps": round(self.goodput_mbps(), 4),
-            "first_tx_bler": round(_ratio(self.first_fail.sum(), self.first_tx.sum()), 5),
-            "residual_bler": round(_ratio(self.given_up.sum(), self.blocks.sum()), 6),
-            "mean_mcs": round(_ratio(self.mcs_sum.sum(), self.first_tx.sum()), 3),
-            "first_transmissions": int(self.first_tx.sum()),
+            "goodput_mbps": round(counts.goodput, 4),
+            "first_tx_bler": round(counts.first_tx_bler, 5) if sent else 0.0,
+            "residual_bler": round(counts.residual_bler, 6) if sent else 0.0,
+            "mean_mcs": round(float(self.mcs_sum.sum()) / counts.first_tx, 3) if sent else 0.0,
+            "first_transmissions": int(counts.first_tx),
         }
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator else 0.0

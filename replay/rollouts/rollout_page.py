@@ -25,7 +25,7 @@ from distila.xapp.rollout.verdict import Finding, Verdict
 
 LABELS: Final = {
     "goodput_per_prb": "goodput per PRB",
-    "first_tx_bler": "first-transmission BLER",
+    "first_tx_failure_rate": "first-transmission failure rate (NACK or DTX)",
     "residual_bler": "residual BLER",
     "control_failures": "control failures",
     "decision_latency": "late decisions",

@@ -33,7 +33,7 @@ from distila.xapp.policy.guard import GuardConfig
 TRACES = os.environ.get("DISTILA_TRACES")
 real_traces = pytest.mark.skipif(TRACES is None, reason="DISTILA_TRACES does not name the folder of real traces")
 BLER = SmoothBler.load()
-SERIES = ("bits", "slots", "first_tx", "first_fail", "blocks", "given_up", "mcs_sum", "mcs_at_sinr")
+SERIES = ("bits", "slots", "first_tx", "first_fail", "lost", "mcs_sum", "mcs_at_sinr")
 
 
 def make_trace(num_ues=12, slots=600, mean_db=14.0, gap=None):

@@ -170,13 +170,13 @@ def test_a_report_tells_how_retransmissions_are_combined(combining, told):
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])
-def test_after_the_last_transmission_the_block_is_given_up(most):
+def test_after_the_last_transmission_the_block_is_lost(most):
     cell = Cell(max_transmissions=most)
     cell.run(-20, slots=RTT * most)
     cell.run(40, slots=2 * RTT)
     first_process = slice(None, None, RTT)
     assert cell.of("attempt")[first_process] == [*range(1, most + 1), 1, 1]
-    assert cell.of("given_up")[first_process] == [0] * (most - 1) + [1, 0, 0]
+    assert cell.of("lost")[first_process] == [0] * (most - 1) + [1, 0, 0]
     assert cell.of("outcome")[first_process] == [SENT_NACK] * most + [SENT_ACK] * 2
     residual = [int(report.harq_counts[:, RESIDUAL].sum()) for report in cell.reports]
     assert residual == [0] * (RTT * most) + [1] * RTT + [0] * RTT
@@ -215,7 +215,7 @@ def test_reports_count_the_feedback_since_the_previous_one(period):
                 if result.attempt[ue] == 1:
                     naive[(*key, ACK if result.outcome[ue] == SENT_ACK else NACK)] += 1
                     total[ue] += 1
-                naive[(*key, RESIDUAL)] += int(result.given_up[ue])
+                naive[(*key, RESIDUAL)] += int(result.lost[ue])
         counted = Counter()
         for ue, mcs, counts in zip(report.harq_ue, report.harq_mcs, report.harq_counts, strict=True):
             counted.update({(ue, mcs, column): int(count) for column, count in enumerate(counts)})

@@ -8,7 +8,7 @@ import pytest
 
 from distila.replay.reasons import FAMILIES, REASONS, explain
 from distila.schemas import e2sm_v1_pb2 as pb
-from distila.xapp.kpi.report import MEASURED
+from distila.xapp.kpi.observations import MEASURED
 
 ROOT = Path(__file__).parents[2]
 GROUP_OF = {

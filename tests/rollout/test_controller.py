@@ -71,7 +71,7 @@ def test_a_better_challenger_is_promoted_and_stays_so_after_a_restart(make_desk,
     plan = make_plan(
         metrics=[
             {
-                "name": "first_tx_bler",
+                "name": "first_tx_failure_rate",
                 "role": "primary",
                 "better": "lower",
                 "scale": "absolute",
@@ -274,7 +274,7 @@ def test_a_metric_that_is_missing_is_never_promoted_on(make_desk, make_plan):
         desk.interval(prbs=np.nan)
     findings = {one.metric: one.state for one in desk.controller.status().verdict.findings}
     assert findings["goodput_per_prb"] == "missing"
-    assert findings["first_tx_bler"] != "missing"
+    assert findings["first_tx_failure_rate"] != "missing"
     assert desk.status == "held"
     assert desk.controller.status().noticed["kpi_missing_prbs"] > 0
 

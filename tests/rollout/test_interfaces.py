@@ -163,7 +163,7 @@ def test_metrics_say_where_the_rollout_stands(desk, make_plan):
         'distila_rollout_shadow_total{arm="new",plan="test",what="decisions"} 800.0',
     ):
         assert line in text
-    assert re.search(r'distila_rollout_low\{arm="new",metric="first_tx_bler",plan="test"\} -?\d', text)
+    assert re.search(r'distila_rollout_low\{arm="new",metric="first_tx_failure_rate",plan="test"\} -?\d', text)
     desk.store._db.close()
     desk.controller.tick()
     assert 'distila_rollout_trouble{what="store"} 1.0' in scraped(desk)

@@ -135,7 +135,7 @@ def test_the_interval_of_joining_is_not_counted():
         exposure.close_interval(None)
     exposed = exposure.exposed()
     assert exposed.exposure == {"control": 40, "new": 0}
-    moments = exposed.moments["control"]["first_tx_bler"]
+    moments = exposed.moments["control"]["first_tx_failure_rate"]
     assert moments.units == 20
     assert moments.sums[:2].tolist() == [20 * 20, 20 * 200]
     assert moments.sums[2] == pytest.approx(20 * 200 * 0.1), "the past of each unit: its BLER before it joined"
@@ -148,8 +148,8 @@ def test_units_that_leave_keep_their_place_in_the_account():
         exposure.add(np.array([number, number + 1]), np.array([1, 1]), values(2))
         exposure.close_interval(None)
     exposed = exposure.exposed()
-    assert exposed.moments["control"]["first_tx_bler"].units == 101
-    assert exposed.moments["control"]["first_tx_bler"].sums[1] == 200 * 100
+    assert exposed.moments["control"]["first_tx_failure_rate"].units == 101
+    assert exposed.moments["control"]["first_tx_failure_rate"].sums[1] == 200 * 100
     assert exposed.exposure["control"] == 200
     assert len(exposure._row) < 40, "and yet they are forgotten"
 

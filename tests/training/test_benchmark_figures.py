@@ -26,6 +26,7 @@ def an_episode(goodput, resource=1e4, rows=None, **given):
         "first_nack": blank + 10,
         "first_dtx": blank,
         "residual": blank,
+        "retransmissions": blank,
         "mean_mcs": blank + 12,
         "speed_kmh": blank + 3,
         "snr_db": blank + 15,

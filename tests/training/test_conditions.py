@@ -205,7 +205,7 @@ def everything(given, slots=200):
         rows.append(
             torch.cat(
                 [
-                    given.luck(slot, 1)[0],
+                    given.draws(slot, 1)[0],
                     given.effective_sinr_db(slot, beta)[0],
                     given.cqi.nan_to_num(-1),
                     given.cqi_slot.nan_to_num(-1),
@@ -235,7 +235,7 @@ def test_same_split_and_seed_are_the_same_bit_for_bit(fading):
 
 def test_other_seeds_and_splits_share_nothing(fading):
     luck = {
-        (split, seed): conditions(split=split, seed=seed, **WILD).luck(0, BLOCK_SLOTS).flatten().tolist()
+        (split, seed): conditions(split=split, seed=seed, **WILD).draws(0, BLOCK_SLOTS).flatten().tolist()
         for split in Split
         for seed in range(3)
     }
@@ -277,13 +277,13 @@ def test_banks_of_the_splits_differ(monkeypatch):
 )
 def test_luck_depends_on_no_setting(flat_bank, change):
     plain, changed = conditions(**{"snr_db": 5}), conditions(**{"snr_db": 5, **change})
-    of = [through(given, 200, lambda slot, given=given: given.luck(slot, 1)[0].clone()) for given in (plain, changed)]
+    of = [through(given, 200, lambda slot, given=given: given.draws(slot, 1)[0].clone()) for given in (plain, changed)]
     assert torch.equal(*of)
 
 
 def test_luck_is_uniform(flat_bank):
     given = conditions(500)
-    luck = through(given, 256, lambda slot: given.luck(slot, 1)[0].clone()).numpy()
+    luck = through(given, 256, lambda slot: given.draws(slot, 1)[0].clone()).numpy()
     assert luck.min() >= 0
     assert luck.max() < 1
     assert np.allclose(np.histogram(luck, 10, (0, 1))[0] / luck.size, 0.1, atol=0.003)
@@ -298,7 +298,7 @@ def test_luck_says_nothing_about_interference_or_allocations(flat_bank):
         BLOCK_SLOTS * 4,
         lambda slot: torch.stack(
             [
-                given.luck(slot, 1)[0],
+                given.draws(slot, 1)[0],
                 given.effective_sinr_db(slot, given.tables.beta_db[:1].expand(1, 400))[0] - given.snr_db,
                 given.allocated_prbs(slot),
             ]
@@ -314,9 +314,9 @@ def test_luck_says_nothing_about_interference_or_allocations(flat_bank):
 def test_conditions_may_be_asked_for_many_slots_at_once(fading):
     given = conditions(**WILD)
     beta = given.tables.beta_db[5].expand(BLOCK_SLOTS, 10)
-    luck, sinr_db, row = given.luck(0, BLOCK_SLOTS), given.effective_sinr_db(0, beta), given.first_row(0, BLOCK_SLOTS)
+    luck, sinr_db, row = given.draws(0, BLOCK_SLOTS), given.effective_sinr_db(0, beta), given.first_row(0, BLOCK_SLOTS)
     for slot in (0, 1, 40, 63):
-        assert torch.equal(given.luck(slot, 1)[0], luck[slot])
+        assert torch.equal(given.draws(slot, 1)[0], luck[slot])
         assert torch.equal(given.effective_sinr_db(slot, beta[:1])[0], sinr_db[slot])
         assert torch.equal(given.first_row(slot, 1)[0], row[slot])
 

@@ -76,7 +76,7 @@ def made_up(outcomes, bits=100.0, resource=50.0, **timing):
     column = {
         "first": [letter in "NY" for letter in outcomes],
         "failed": [letter in "NnX" for letter in outcomes],
-        "given_up": [letter == "X" for letter in outcomes],
+        "lost": [letter == "X" for letter in outcomes],
     }
     facts = {name: torch.tensor(values)[:, None] for name, values in column.items()}
     bits, resource = torch.full((len(outcomes), 1), bits), torch.full((len(outcomes), 1), resource)
@@ -167,7 +167,7 @@ def test_what_was_sent_adds_up_to_the_counters(scenario, more):
 
     assert torch.allclose(total(window.bits * ~window.failed for window in sent), counters.bits)
     assert torch.allclose(total(window.resource * (window.bits > 0) for window in sent), counters.resource)
-    assert torch.equal(total(window.given_up for window in sent), counters.residual)
+    assert torch.equal(total(window.lost for window in sent), counters.residual)
     refused = counters.first_nack + counters.first_dtx
     assert torch.equal(total(window.first & window.failed for window in sent), refused)
     assert torch.equal(total(window.first for window in sent), refused + counters.first_ack)
@@ -312,7 +312,7 @@ def test_the_log_has_what_sample_efficiency_is_measured_with():
     examined = [line["episode"] for line in lines if "validation_goodput" in line]
     assert examined == [1, 2, 3]  # from 1200 and 2400 steps on, and the end
     for line in lines:
-        assert {"loss", "goodput", "bler", "residual"} <= line.keys()
+        assert {"loss", "goodput", "first_tx_bler", "first_tx_failure_rate", "residual_bler"} <= line.keys()
         assert line["goodput"] > 0
 
 

@@ -13,6 +13,7 @@ from distila.training.sim.conditions import Banks, Conditions
 from distila.training.sim.report import MCS, MCS_OFFSET, Decision, matrix
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
+from distila.xapp.kpi.link_metrics import RATIOS
 
 pytest.importorskip("sionna")
 pytestmark = pytest.mark.usefixtures("no_fading")
@@ -109,14 +110,14 @@ def test_rows_are_the_reports_that_the_driver_answered(plan, e2, steps):
     assert found.scenario == "steady"
     counters = simulator.counters
     assert found.figures["goodput"] == pytest.approx(float(counters.goodput.mean()))
-    refused, heard = float(counters.first_nack.sum()), float((counters.first_nack + counters.first_ack).sum())
-    assert found.figures["bler"] == pytest.approx(refused / heard)
-    assert found.figures["residual"] == pytest.approx(float(counters.residual.sum()) / heard)
+    nacks, decided = float(counters.first_nack.sum()), float((counters.first_nack + counters.first_ack).sum())
+    assert found.figures["first_tx_bler"] == pytest.approx(nacks / decided)
+    assert found.figures["residual_bler"] == pytest.approx(float(counters.residual.sum()) / decided)
 
 
 def test_where_nothing_was_sent_there_are_no_error_rates(plan):
     nothing = {"full_buffer_share": 0, "files_per_s": 1e-6}
-    assert collect(plan({"traffic": nothing}), a_network()).figures == {"goodput": 0, "bler": None, "residual": None}
+    assert collect(plan({"traffic": nothing}), a_network()).figures == {"goodput": 0, **dict.fromkeys(RATIOS)}
 
 
 def test_on_slot_is_called_with_the_slot_reached(plan):

@@ -111,7 +111,7 @@ def test_error_rates_and_goodput_are_those_of_sionna_slot_by_slot(monkeypatch, f
         rate, _ = c.true_tbler(slot)
         ours.append(rate.gather(1, mcs[-1][:, None])[:, 0])
         sinr.append(fading.sinr(c, slot))
-        unlucky = c.luck(slot, 1)[0] < ours[-1]
+        unlucky = c.draws(slot, 1)[0] < ours[-1]
         report = simulator.step(Decision.absolute(mcs[-1]))
         # The rate that was asked for is the one that the simulator goes by.
         assert torch.equal(report.outcome[0] == NACK, unlucky)

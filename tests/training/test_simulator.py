@@ -136,7 +136,7 @@ class Learner:
 
 def counted(sim):
     counters = sim.counters
-    names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
+    names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "retransmissions", "residual", "mean_mcs")
     return {name: getattr(counters, name) for name in names}
 
 
@@ -208,7 +208,7 @@ def test_transmissions_are_combined_until_the_block_arrives(combining, mcs, atte
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 8])
-def test_a_block_is_given_up_after_the_last_transmission(most):
+def test_a_block_is_lost_after_the_last_transmission(most):
     sim = simulator(snr_db=-15, link={"max_transmissions": most, "combining": "chase"})
     reports = [sim.step(absolute(28, 28, 28)) for _ in range(RTT * (2 * most + 1) - 1)]
     residual = [int(report.columns["harq_residual"][0]) for report in reports]
@@ -281,7 +281,7 @@ def test_a_retransmission_keeps_its_size_when_the_allocation_changes():
 def test_luck_and_error_rate_decide(fading):
     sim = simulator(num_links=2000, bler=SmoothBler.load(), snr_db={"uniform": [5, 15]})
     rates, bits = sim.conditions.true_tbler(0)
-    lucky = sim.conditions.luck(0, 1)[0] >= rates[:, 12]
+    lucky = sim.conditions.draws(0, 1)[0] >= rates[:, 12]
     sim.step(Decision.absolute(torch.full((2000,), 12)))
     assert torch.equal(sim.counters.first_ack, lucky.double())
     assert torch.equal(sim.counters.bits, (lucky * bits[:, 12]).double())
@@ -310,7 +310,7 @@ def test_a_grant_that_is_not_received_leaves_no_energy():
     # 11 dB needs two transmissions; those that lost one need three.
     sim = simulator(num_links=2000, link={"dtx_probability": 0.3, "combining": "chase", "harq_rtt_slots": 1})
     given = conditions(2000, link={"dtx_probability": 0.3, "combining": "chase", "harq_rtt_slots": 1})
-    received = torch.stack([(given.luck(slot, 1)[0] >= 0.3) for slot in range(4)])
+    received = torch.stack([(given.draws(slot, 1)[0] >= 0.3) for slot in range(4)])
     for _ in range(2):
         sim.step(Decision.absolute(torch.full((2000,), 11)))
     arrived = sim.counters.bits > 0
@@ -666,7 +666,7 @@ class Plain:
         if traffic.full_buffer_share.bounds[0] < 1:
             rng = np.random.default_rng(seed_sequence(Split.TEST, given.seed, f"traffic {given.scenario.name}"))
             self.traffic = Traffic(traffic, self.count, given.num_slots, given.slot_us, rng, given.device)
-        names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mcs")
+        names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "retransmissions", "residual", "mcs")
         self.sums = {name: torch.zeros(self.count, dtype=torch.float64) for name in names}
         native.start(given.cell(), torch.Generator())
         self.heard, self.reports = [], []
@@ -684,13 +684,13 @@ class Plain:
             "mcs": torch.zeros(self.count, dtype=torch.int64),
             "outcome": torch.zeros(self.count, dtype=torch.uint8),
         }
-        nothing |= {"own": torch.ones(self.count, dtype=torch.bool), "given_up": torch.zeros(self.count)}
+        nothing |= {"own": torch.ones(self.count, dtype=torch.bool), "lost": torch.zeros(self.count)}
         before = self.sent.get(slot - self.rtt, nothing)
         if self.traffic is not None:
-            self.traffic.give_back(before["given_up"] * before.get("payload", torch.zeros(self.count)))
+            self.traffic.give_back(before["lost"] * before.get("payload", torch.zeros(self.count)))
             self.traffic.arrive(slot)
         if slot > 0:
-            self.heard.append((before["mcs"], before["outcome"], before["given_up"]))
+            self.heard.append((before["mcs"], before["outcome"], before["lost"]))
 
         def report(**fields):
             return type("Report", (), {"cqi": given.cqi.clone(), **fields})
@@ -732,28 +732,29 @@ class Plain:
             needs = torch.ceil(taken.double() / size * prbs - 1e-6).float() / prbs
             share = torch.where(again, before.get("share", needs), needs)
         sent = share > 0
-        luck = given.luck(slot, 1)[0]
-        lost = luck < given.dtx
+        luck = given.draws(slot, 1)[0]
+        missed = luck < given.dtx
         luck = (luck - given.dtx) / (1 - given.dtx)
         received = self.combining.received(given.effective_sinr_db(slot, tables.beta_db[mcs][None])[0])
-        store = torch.where(again, before.get("store", 0.0), torch.zeros(self.count)) + received * ~lost
+        store = torch.where(again, before.get("store", 0.0), torch.zeros(self.count)) + received * ~missed
         sinr_db = self.combining.sinr_db(store)
         if not given.plain_curves:
             sinr_db = steeper(sinr_db, tables.centre_db[row], given.slope, given.shift_db)
-        failed = ((luck < tables.tbler(row, sinr_db)) | lost) & sent
+        failed = ((luck < tables.tbler(row, sinr_db)) | missed) & sent
         first = (attempt == 1) & sent
-        given_up = failed & (attempt == given.max_transmissions)
+        lost = failed & (attempt == given.max_transmissions)
         arrived = torch.where(sent & ~failed, payload, 0.0)
         if self.traffic is not None:
             self.traffic.deliver(slot, arrived)
-        outcome = torch.where(failed, torch.where(lost, DTX, NACK), ACK) * first
+        outcome = torch.where(failed, torch.where(missed, DTX, NACK), ACK) * first
         for name, value in (
             ("bits", arrived),
             ("resource", prbs * share * 168),
             ("first_ack", outcome == ACK),
             ("first_nack", outcome == NACK),
             ("first_dtx", outcome == DTX),
-            ("residual", given_up),
+            ("retransmissions", again),
+            ("residual", lost),
             ("mcs", mcs * first),
         ):
             self.sums[name] += value
@@ -767,7 +768,7 @@ class Plain:
             "share": share,
             "own": own,
         }
-        return {**found, "again": failed & ~given_up, "outcome": outcome.to(torch.uint8), "given_up": given_up.float()}
+        return {**found, "again": failed & ~lost, "outcome": outcome.to(torch.uint8), "lost": lost.float()}
 
 
 def decisions_of(seed, num_links=40):
@@ -819,7 +820,7 @@ def test_it_does_what_a_plain_simulation_does(fading, kind, rtt, period, delay):
         assert torch.equal(report.outcome, torch.stack([outcome for _, outcome, _ in heard]))
         told = report.outcome != NONE
         assert torch.equal(report.mcs[told], torch.stack([mcs for mcs, _, _ in heard])[told])
-        assert torch.equal(report.columns["harq_residual"], sum(given_up for _, _, given_up in heard))
+        assert torch.equal(report.columns["harq_residual"], sum(lost for _, _, lost in heard))
 
 
 # --- files ---
@@ -837,9 +838,9 @@ def files(num_links=60, slots=800, **settings):
 
 def test_files_bits_in_are_delivered_or_in_flight_or_in_the_buffer():
     sim, came = files(mcs=16, link={"combining": "chase", "dtx_probability": 0.1, "max_transmissions": 4})
-    in_flight = (sim._payload * (sim._open | sim._given_up.bool())).sum(dim=0)
+    in_flight = (sim._payload * (sim._open | sim._lost.bool())).sum(dim=0)
     # What the feedback that arrives with the present slot gave up is back in the buffer already.
-    in_flight -= (sim._payload * sim._given_up)[sim.slot % RTT]
+    in_flight -= (sim._payload * sim._lost)[sim.slot % RTT]
     assert sim.counters.residual.sum() > 0
     there = sim.counters.bits + in_flight + sim.traffic.buffer_bits
     assert torch.allclose(there, came, rtol=1e-6)
@@ -940,7 +941,7 @@ def replayed(num_links, slots, combining, luck=None):
     for slot in range(slots):
         given.enter(slot)
         sinr_db.append(given.effective_sinr_db(slot, beta)[0].numpy().copy())
-        drawn.append(given.luck(slot, 1)[0].numpy().copy())
+        drawn.append(given.draws(slot, 1)[0].numpy().copy())
     sinr = np.array(sinr_db)
     thresholds = cqi_thresholds_db(1, SmoothBler.load()).astype(np.float32)
     trace = ChannelTrace(
@@ -961,18 +962,18 @@ def replayed(num_links, slots, combining, luck=None):
         du.receive_feedback(slot, window[0][slot], window[1][slot])
         results.append(du.transmit(slot, window[0][slot]))
     assert (window[1] != NO_CQI).all()
-    rows = [np.array([getattr(r, name) for r in results]) for name in ("mcs", "attempt", "outcome", "given_up")]
+    rows = [np.array([getattr(r, name) for r in results]) for name in ("mcs", "attempt", "outcome", "lost")]
     return (*rows, du.link)
 
 
-def figures(mcs, attempt, outcome, given_up, link):
+def figures(mcs, attempt, outcome, lost, link):
     first = attempt == 1
     bits = link.tbs_bits[np.arange(mcs.shape[1])[None, :], mcs] * (outcome == 1)
     return {
         "bits": torch.as_tensor(bits.sum(axis=0), dtype=torch.float64),
         "first_ack": torch.as_tensor((first & (outcome == 1)).sum(axis=0), dtype=torch.float64),
         "first_nack": torch.as_tensor((first & (outcome == 2)).sum(axis=0), dtype=torch.float64),
-        "residual": torch.as_tensor(given_up.sum(axis=0), dtype=torch.float64),
+        "residual": torch.as_tensor(lost.sum(axis=0), dtype=torch.float64),
         "mean_mcs": torch.as_tensor((mcs * first).sum(axis=0) / first.sum(axis=0)),
     }
 

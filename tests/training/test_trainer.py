@@ -161,8 +161,8 @@ def test_the_log_has_a_line_of_figures_for_each_episode(tiny, train):
     for line in found:
         assert line["scenario"] == "steady"
         assert 0 < line["loss"] < 3
-        assert 0 <= line["bler"] <= 1
-        assert 0 <= line["residual"] <= 1
+        assert 0 <= line["first_tx_bler"] <= 1
+        assert 0 <= line["residual_bler"] <= 1
         assert line["goodput"] >= 0
         assert line["seconds"] > 0
 

@@ -16,6 +16,7 @@ from distila.training.sim.scenario import Scenario
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
+from distila.xapp.kpi.link_metrics import LinkCounts
 from distila.xapp.nr.arrays import Float64Array
 
 _FORMAT: Final = "distila-episode/1"
@@ -34,6 +35,7 @@ class Episode:
     first_ack: Float64Array
     first_nack: Float64Array
     first_dtx: Float64Array
+    retransmissions: Float64Array
     residual: Float64Array
     mean_mcs: Float64Array
     speed_kmh: Float64Array
@@ -144,7 +146,7 @@ def _episode(simulator: Simulator, elapsed_s: float) -> Episode:
     return Episode(
         **{
             name: getattr(counters, name).cpu().numpy()
-            for name in ("bits", "goodput", "resource", "first_ack", "first_nack", "first_dtx", "residual", "mean_mcs")
+            for name in ("goodput", "mean_mcs", *(field.name for field in fields(LinkCounts)))
         },
         speed_kmh=conditions.speed_kmh.cpu().numpy().astype(np.float64),
         snr_db=conditions.snr_db.cpu().numpy().astype(np.float64),

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
 from distila.training.benchmark.episode import Episode
 from distila.training.benchmark.policies import REFERENCE, PolicySpec
 from distila.training.benchmark.results import PERCENTILES, FileDelays, PolicyFigures, SpeedGain
+from distila.xapp.kpi.link_metrics import LinkCounts
 from distila.xapp.nr.arrays import BoolArray, Float64Array
 from distila.xapp.result_file import Estimate
 
@@ -47,7 +49,7 @@ def policy_figures(
         rng_seed: seed of the bootstrap.
     """
     goodput = _joined(episodes, "goodput")
-    first_ack, first_nack = _joined(episodes, "first_ack").sum(), _joined(episodes, "first_nack").sum()
+    total = _counts(episodes).total()
     delays = np.concatenate([episode.file_delay_ms for episode in episodes])
     return PolicyFigures(
         base=policy.base,
@@ -56,8 +58,8 @@ def policy_figures(
         goodput=_rounded(goodput[used].mean() if used.any() else math.nan),
         goodput_p5=_rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
         gain_vs_olla_pct=gain(episodes, reference, used, rng_seed),
-        first_tx_bler=_rounded(_ratio(float(first_nack), float(first_ack + first_nack)), 5),
-        residual_bler=_rounded(_ratio(_joined(episodes, "residual").sum(), _blocks(episodes).sum()), 6),
+        first_tx_bler=_rounded(total.first_tx_bler, 5),
+        residual_bler=_rounded(total.residual_bler, 6),
         residual_vs_olla=residual_difference(episodes, reference, rng_seed),
         mean_mcs=_rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
         file_delay_ms=_delays(delays),
@@ -90,11 +92,11 @@ def residual_difference(episodes: Sequence[Episode], reference: Sequence[Episode
 
     It is over all links, as ``residual_bler`` is: a link that did not send adds nothing to either sum.
     """
-    every = np.ones(len(_blocks(episodes)), np.bool_)
+    every = np.ones(len(_joined(episodes, "residual")), np.bool_)
     lost, sent, lost_there, sent_there = (
         _per_ue(given, values, every)
         for given in (episodes, reference)
-        for values in (_joined(given, "residual"), _blocks(given))
+        for values in (_counts(given).residual, _counts(given).first_tx)
     )
     if not sent.sum() or not sent_there.sum():
         return Estimate(mean=None, ci95=(None, None))
@@ -128,9 +130,9 @@ def _per_ue(episodes: Sequence[Episode], values: Float64Array, used: BoolArray) 
     return np.asarray(np.bincount(unit, values[used]), np.float64)
 
 
-def _blocks(episodes: Sequence[Episode]) -> Float64Array:
-    """First transmissions [link of all seeds], whatever became of them."""
-    return np.asarray(sum(_joined(episodes, f"first_{outcome}") for outcome in ("ack", "nack", "dtx")))
+def _counts(episodes: Sequence[Episode]) -> LinkCounts[Float64Array]:
+    """The counts of [link of all seeds]."""
+    return LinkCounts(**{field.name: _joined(episodes, field.name) for field in fields(LinkCounts)})
 
 
 def _joined(episodes: Sequence[Episode], field: str) -> Float64Array:
@@ -160,10 +162,6 @@ def _delays(delays_ms: Float64Array) -> FileDelays | None:
 
 def _estimate(mean: float, low: float, high: float, digits: int) -> Estimate:
     return Estimate(mean=_rounded(mean, digits), ci95=(_rounded(low, digits), _rounded(high, digits)))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
 
 
 def _rounded(value: float, digits: int = 4) -> float | None:

@@ -54,7 +54,7 @@ def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, abo
         print_json(summary)
         return
     rows = [
-        [scenario, *("-" if line[key] is None else f"{line[key]:.3f}" for key in ("goodput", "bler", "loss"))]
+        [scenario, *("-" if line[key] is None else f"{line[key]:.3f}" for key in ("goodput", "first_tx_bler", "loss"))]
         for scenario, line in latest.items()
     ]
     title = f"latest training episodes of {settings.episodes}, exploration included; goodput in bit/s/Hz"
@@ -70,5 +70,7 @@ def _latest(out: Path, scenarios: int) -> dict[str, dict[str, Any]]:
     """Figures of the latest episode of each scenario, by its name."""
     found = {}
     for line in read_log(out)[-scenarios:]:
-        found[str(line["scenario"])] = {name: line.get(name) for name in ("episode", "loss", "goodput", "bler")}
+        found[str(line["scenario"])] = {
+            name: line.get(name) for name in ("episode", "loss", "goodput", "first_tx_bler")
+        }
     return found

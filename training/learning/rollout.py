@@ -60,7 +60,7 @@ class Experience:
     """those that were asked for: ``share``, ``failure`` and ``residual`` (`ActionValues`), ``teacher_score``: float32
     [S, L, A]; ``algorithm_choice`` (the MCS of a reference algorithm): int64 [S, L]"""
     figures: dict[str, float | None] = field(default_factory=dict)
-    """goodput [bit/s/Hz], first-transmission BLER, residual BLER; exploration included"""
+    """see `distila.training.sim.simulator.Counters.figures`; exploration included"""
 
 
 def collect(
@@ -151,7 +151,11 @@ def collect(
             else torch.empty((0, plan.links), dtype=torch.int64)
         )
     return Experience(
-        scenario.name, torch.stack(rows), torch.tensor(labelled, dtype=torch.int64), labels, _figures(simulator)
+        scenario.name,
+        torch.stack(rows),
+        torch.tensor(labelled, dtype=torch.int64),
+        labels,
+        simulator.counters.figures(),
     )
 
 
@@ -222,14 +226,3 @@ class _Explorer:
 
 def _stacked(parts: list[Tensor], links: int, network: Network) -> Tensor:
     return torch.stack(parts) if parts else torch.empty(0, links, len(network.actions))
-
-
-def _figures(simulator: Simulator) -> dict[str, float | None]:
-    counters = simulator.counters
-    refused, decoded = float(counters.first_nack.sum()), float(counters.first_ack.sum())
-    heard = refused + decoded
-    return {
-        "goodput": float(counters.goodput.mean()),
-        "bler": refused / heard if heard else None,
-        "residual": float(counters.residual.sum()) / heard if heard else None,
-    }

@@ -113,7 +113,8 @@ class Conditions:
         self._draw_links(fading, rng)
         self.tables = self._tables(bler or SmoothBler.load())
         self._cqi_thresholds_db = self.tables.curves.cqi_threshold_db[1:]
-        self._luck, self._bursts_luck, self._cqi_luck, self._allocation_luck = (
+        # The purposes are part of the seeds: other words would give other numbers.
+        self._generator, self._burst_generator, self._cqi_generator, self._allocation_generator = (
             self.generator(purpose) for purpose in ("luck", "bursts", "cqi", "allocations")
         )
         self._measured_cqi: dict[int, Tensor] = {}
@@ -150,8 +151,8 @@ class Conditions:
             self.cqi[links] = values
             self.cqi_slot[links] = torch.where(values.isnan(), torch.nan, float(measured))
 
-    def luck(self, slot: int, count: int) -> Tensor:
-        """Uniform draws, float32 [slot, link]."""
+    def draws(self, slot: int, count: int) -> Tensor:
+        """Uniform random draws that decide transmissions, float32 [slot, link]."""
         return self._uniform[slot - self._start : slot - self._start + count]
 
     def first_row(self, slot: int, count: int) -> Tensor | None:
@@ -323,7 +324,7 @@ class Conditions:
         self._start = start
         count = self.num_links
         self._link_index = (self._series + (self._begin + start) % self._period * _PAIRS).to(self._index_type)
-        self._uniform = torch.rand((BLOCK_SLOTS, count), generator=self._luck, device=self.device)
+        self._uniform = torch.rand((BLOCK_SLOTS, count), generator=self._generator, device=self.device)
         self._level_db = self.snr_db.expand(BLOCK_SLOTS, count)
         if self.has_interference:
             self._level_db = self._level_db - self._bursts() * self._rise_db
@@ -331,7 +332,7 @@ class Conditions:
         self._measure_cqi()
 
     def _bursts(self) -> Tensor:
-        chance = torch.rand((BLOCK_SLOTS, self.num_links), generator=self._bursts_luck, device=self.device)
+        chance = torch.rand((BLOCK_SLOTS, self.num_links), generator=self._burst_generator, device=self.device)
         states = torch.empty((BLOCK_SLOTS, self.num_links), device=self.device)
         ends, begins = chance < self._burst_end, chance < self._gap_end
         for slot in range(BLOCK_SLOTS):
@@ -345,10 +346,10 @@ class Conditions:
         choice = self._prb_choice.expand(BLOCK_SLOTS, self.num_links)
         if self._prb_change is not None:
             shape = (BLOCK_SLOTS, self.num_links)
-            change = torch.rand(shape, generator=self._allocation_luck, device=self.device) < self._prb_change
+            change = torch.rand(shape, generator=self._allocation_generator, device=self.device) < self._prb_change
             values = len(self._prb_values())
             # To another value than the present one: else the mean hold would be longer than asked for.
-            further = torch.randint(1, max(2, values), shape, generator=self._allocation_luck, device=self.device)
+            further = torch.randint(1, max(2, values), shape, generator=self._allocation_generator, device=self.device)
             choice = choice.clone()
             current = self._prb_choice
             for slot in range(BLOCK_SLOTS):
@@ -366,7 +367,7 @@ class Conditions:
         ) * period
         inside = links < count
         links_or_0 = torch.where(inside, links, 0)
-        noise = torch.randn(links.shape, generator=self._cqi_luck, device=self.device)
+        noise = torch.randn(links.shape, generator=self._cqi_generator, device=self.device)
         level_db = self._level_db[slots, links_or_0]
         index = self._link_index[links_or_0]
         # The SINR that belongs to the beta that belongs to the SINR: six rounds come within 0.03 dB for 99 % of CQI,

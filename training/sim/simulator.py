@@ -17,6 +17,7 @@ Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing
     simulator.counters.goodput
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,35 +32,30 @@ from distila.training.sim.link import steeper
 from distila.training.sim.report import Decision, Policy, Report
 from distila.training.sim.split import seed_sequence
 from distila.training.sim.traffic import Traffic
+from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts
 from distila.xapp.kpi.report import MCS, NATIVE
 
 RE_PER_PRB_SLOT: Final = 12 * 14
 """Resource elements of a PRB in a slot, overhead included: one for each bit/s/Hz, see `Counters.goodput`."""
 
 
-@dataclass
-class Counters:
-    """What happened on each link since the start or the latest `Simulator.restart_counters`; float64 [link]."""
+@dataclass(frozen=True)
+class Counters(LinkCounts[Tensor]):
+    """What happened on each link since the start or the latest `Simulator.restart_counters`; float64 [link].
 
-    bits: Tensor
-    """delivered"""
-    resource: Tensor
-    """resource elements that carried transmissions, overhead included"""
-    first_ack: Tensor
-    """first transmissions decoded"""
-    first_nack: Tensor
-    """first transmissions received and not decoded"""
-    first_dtx: Tensor
-    """first transmissions whose grant was not received"""
-    residual: Tensor
-    """blocks given up"""
+    ``resource`` are resource elements that carried transmissions, overhead included, so `goodput` is in bit/s/Hz.
+    """
+
     mean_mcs: Tensor
     """over first transmissions; NaN: none"""
 
-    @property
-    def goodput(self) -> Tensor:
-        """Delivered bits per second and hertz of what was allocated, float64 [link]; 0 where nothing was."""
-        return self.bits / self.resource.clamp(min=1)
+    def figures(self) -> dict[str, float | None]:
+        """What a training logs: ``goodput`` [bit/s/Hz], mean over links; and, of all links together, the metrics of
+        `distila.xapp.kpi.link_metrics.RATIOS`, None where they are not defined."""
+        total = self.total()
+        ratios = {name: float(getattr(total, name)) for name in RATIOS}
+        found = {name: None if math.isnan(value) else value for name, value in ratios.items()}
+        return {"goodput": float(self.goodput.mean()), **found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,8 @@ class Sent:
     """bool, it was the first transmission of a block"""
     failed: Tensor
     """bool, sent, and not decoded this time"""
-    given_up: Tensor
-    """bool, failed, and was the block's last transmission"""
+    lost: Tensor
+    """bool, failed, and was the block's last transmission: a residual loss"""
     bits: Tensor
     """float32, that the block holds; 0: nothing was sent"""
     resource: Tensor
@@ -111,7 +107,7 @@ class Simulator:
         self._open = self._zeros(shape, torch.bool)  # the block failed and will be sent again
         self._store = self._zeros(shape)  # the decoder's soft bits, see Combining
         self._outcome = self._zeros(shape, torch.uint8)  # feedback on the way, of a first transmission
-        self._given_up = self._zeros(shape)
+        self._lost = self._zeros(shape)
         self._retx = self._zeros((3, *shape))  # see `Report.retx`
         self._own = torch.ones(shape, dtype=torch.bool, device=self.device)  # at the DU's own choice
         self._all_own = True
@@ -128,7 +124,7 @@ class Simulator:
         # PRBs of every slot where they are the same for all and there is always something to send, else 0.
         always = self.traffic is None and len(self.tables.allocations) == 1
         self._always_prbs = float(self.tables.allocations[0][0]) if always else 0.0
-        self._sums = self._zeros((7, *shape))
+        self._sums = self._zeros((8, *shape))
         self._counted_from_slot = 0
         if native is not None:
             native.start(conditions.cell(), conditions.generator("native"))
@@ -242,9 +238,10 @@ class Simulator:
         return Counters(
             bits=sums[_BITS],
             resource=sums[_PRBS] * RE_PER_PRB_SLOT,
-            first_ack=sums[_FIRST] - sums[_REFUSED],
-            first_nack=sums[_REFUSED] - sums[_MISSED],
+            first_ack=sums[_FIRST] - sums[_FAILED],
+            first_nack=sums[_FAILED] - sums[_MISSED],
             first_dtx=sums[_MISSED],
+            retransmissions=sums[_AGAIN],
             residual=sums[_RESIDUAL],
             mean_mcs=sums[_MCS] / sums[_FIRST],
         )
@@ -265,15 +262,15 @@ class Simulator:
         if slot > 0 and self._listening:
             # The process is about to be used again, hence copies.
             self._heard.append((mcs.clone(), outcome.clone()))
-            self._heard_residual += self._given_up[process]
+            self._heard_residual += self._lost[process]
             self._heard_retx += self._retx[:, process]
         if self.traffic is not None:
-            self.traffic.give_back(self._given_up[process] * self._payload[process])
+            self.traffic.give_back(self._lost[process] * self._payload[process])
             self.traffic.arrive(slot)
         if self.native is not None:
             # The DU learns only from what it chose itself, as srsRAN Project's does: an override freezes it.
             heard = outcome if self._all_own else outcome * self._own[process]
-            report = self._report_of(slot, 1, mcs[None], heard[None], self._given_up[process], self._retx[:, process])
+            report = self._report_of(slot, 1, mcs[None], heard[None], self._lost[process], self._retx[:, process])
             self.native_mcs = self.native.decide(report).value
 
     def _report(self, period: int) -> Report:
@@ -375,16 +372,16 @@ class Simulator:
             torch.where(again, row, chosen + first_row, out=row)
         first = ~again
         attempt.mul_(again).add_(1)
-        luck, lost = conditions.luck(slot, count), None
+        draws, missed_grant = conditions.draws(slot, count), None
         if conditions.has_dtx:
             # One draw decides both whether the grant was received and, if so, whether the block was decoded.
-            lost = luck < conditions.dtx
-            luck = (luck - conditions.dtx) / (1 - conditions.dtx)
-        failed = luck < self._error_rate(slot, mcs, row, again, store, lost)
+            missed_grant = draws < conditions.dtx
+            draws = (draws - conditions.dtx) / (1 - conditions.dtx)
+        failed = draws < self._error_rate(slot, mcs, row, again, store, missed_grant)
         size = _look_up(tables.tbs_bits, row)
         used = None if self._always_prbs else _look_up(tables.prbs, row)
-        if lost is not None:
-            failed |= lost
+        if missed_grant is not None:
+            failed |= missed_grant
         if taken is not None:
             assert used is not None
             payload, share = self._payload[process], self._share[process]
@@ -400,35 +397,35 @@ class Simulator:
         torch.logical_and(again, failed, out=undecoded)
         torch.mul(mcs, again, out=retx_mcs)
         last = attempt >= conditions.max_transmissions
-        given_up = failed & last
+        lost = failed & last
         arrived = torch.where(failed, 0.0, size)
         if self.traffic is not None:
             for index in range(count):
                 self.traffic.deliver(slot + index, arrived[index])
         torch.logical_and(failed, ~last, out=again)
-        self._given_up[process] = given_up
-        refused = first & failed
+        self._lost[process] = lost
+        first_failed = first & failed
         # ACK, NACK and DTX are 1, 2 and 3.
-        outcome = torch.add(first.to(torch.uint8), refused)
-        missed = None if lost is None else refused & lost
+        outcome = torch.add(first.to(torch.uint8), first_failed)
+        missed = None if missed_grant is None else first_failed & missed_grant
         if missed is not None:
             outcome += missed
         self._outcome[process] = outcome
-        self._count(process, arrived, used, first, refused, missed, given_up, mcs)
+        self._count(process, arrived, used, first, first_failed, missed, decoded + undecoded, lost, mcs)
         if self._on_sent is not None:
             prbs = torch.full_like(size, self._always_prbs) if used is None else used
             # The payload is of processes that are about to be used again, hence the copy.
             bits = size if taken is None else size.clone()
-            self._on_sent(Sent(slot, first, failed, given_up, bits, prbs * RE_PER_PRB_SLOT))
+            self._on_sent(Sent(slot, first, failed, lost, bits, prbs * RE_PER_PRB_SLOT))
 
     def _error_rate(
-        self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, lost: Tensor | None
+        self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, missed_grant: Tensor | None
     ) -> Tensor:
         """TBLER after this transmission, float32 [slot, link]; ``store`` takes in what it adds."""
         conditions, tables = self.conditions, self.tables
         received = conditions.combining.received(conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs)))
-        if lost is not None:
-            received *= ~lost
+        if missed_grant is not None:
+            received *= ~missed_grant
         store.mul_(again).add_(received)
         sinr_db = conditions.combining.sinr_db(store)
         if not conditions.plain_curves:
@@ -441,9 +438,10 @@ class Simulator:
         arrived: Tensor,
         used_prbs: Tensor | None,
         first: Tensor,
-        refused: Tensor,
+        failed: Tensor,
         missed: Tensor | None,
-        given_up: Tensor,
+        again: Tensor,
+        lost: Tensor,
         mcs: Tensor,
     ) -> None:
         sums = self._sums[:, process]
@@ -451,14 +449,15 @@ class Simulator:
         if used_prbs is not None:
             sums[_PRBS] += used_prbs
         sums[_FIRST] += first
-        sums[_REFUSED] += refused
-        sums[_RESIDUAL] += given_up
+        sums[_FAILED] += failed
+        sums[_AGAIN] += again
+        sums[_RESIDUAL] += lost
         sums[_MCS] += mcs * first
         if missed is not None:
             sums[_MISSED] += missed
 
 
-_BITS, _PRBS, _FIRST, _REFUSED, _MISSED, _RESIDUAL, _MCS = range(7)
+_BITS, _PRBS, _FIRST, _FAILED, _MISSED, _AGAIN, _RESIDUAL, _MCS = range(8)
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:

@@ -50,8 +50,9 @@ from distila.training.sim.scenario import Scenario
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, torch_seed
 from distila.training.teachers.dqn_config import DqnConfig
-from distila.training.teachers.dqn_env import LinkEnv, figures
+from distila.training.teachers.dqn_env import LinkEnv
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.link_metrics import RATIOS
 
 # At its own level TorchRL logs every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -199,11 +200,12 @@ def train_dqn(
 ) -> PolicyNetwork:
     """Train a Q network; ``out`` gets a checkpoint every few rounds, and a line of figures for each episode.
 
-    An episode's line has its own figures, exploration included: ``loss``, ``goodput``, ``bler``, ``residual``,
-    ``epsilon``, ``environment_steps`` (reports answered so far, counted per link, its own included); and every
-    `DqnConfig.evaluate_every` environment steps ``validation_goodput``, ``validation_bler`` and
-    ``validation_residual``, means over all scenarios, of greedy decisions on the same conditions of the validation
-    split each time, and ``validation_gain``, the mean over scenarios of the goodput's gain over the tuned OLLA.
+    An episode's line has its own figures, exploration included: ``loss``, those of
+    `distila.training.sim.simulator.Counters.figures`, ``epsilon``, ``environment_steps`` (reports answered so far,
+    counted per link, its own included); and every `DqnConfig.evaluate_every` environment steps the same figures as
+    ``validation_goodput``, ``validation_first_tx_bler`` and so on, means over all scenarios, of greedy decisions on the
+    same conditions of the validation split each time, and ``validation_gain``, the mean over scenarios of the goodput's
+    gain over the tuned OLLA.
 
     The same configuration gives the same weights, bit by bit, interrupted and resumed or not, on one worker or several
     (with the same number of threads, on the same kind of machine). A checkpoint has the replay buffer in it.
@@ -315,7 +317,7 @@ class _DqnTraining:
         ):
             rollout = env.rollout(job.plan.slots, policy, break_when_any_done=True)
         blocks = env.blocks(rollout, config.latency_price, config.residual_price)
-        return _Episode({**figures(env.simulator), "epsilon": job.epsilon}, rollout.numel(), blocks)
+        return _Episode({**env.simulator.counters.figures(), "epsilon": job.epsilon}, rollout.numel(), blocks)
 
     def learn(self, numbers: range, results: list[_Episode], progress: float) -> Sequence[Line]:
         config, learner = self._config, self._learner
@@ -380,7 +382,7 @@ class _Validation:
         """Figures of a network, see `train_dqn`."""
         found = [self._run(scenario, NetworkPolicy(network)) for scenario in self._scenarios]
         result: dict[str, float | None] = {}
-        for name in ("goodput", "bler", "residual"):
+        for name in ("goodput", *RATIOS):
             known = [value for value in (one[name] for one in found) if value is not None]
             result[f"validation_{name}"] = sum(known) / len(known) if known else None
         gains = [
@@ -400,8 +402,8 @@ class _Validation:
         simulator = Simulator(conditions, baseline("olla", **tuned_settings("olla")))
         if policy is None:
             simulator.run(config.evaluation_slots)
-            return figures(simulator)
+            return simulator.counters.figures()
         policy.start(conditions.cell(), conditions.generator("policy"))
         while simulator.slot < config.evaluation_slots:
             simulator.step(policy.decide(simulator.report))
-        return figures(simulator)
+        return simulator.counters.figures()

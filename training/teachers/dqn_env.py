@@ -9,7 +9,7 @@ All that a block brings and costs, which is known up to (K - 1) round trips afte
 own decision. With ``rate`` the bits per resource element that it holds and ``g`` what its link delivers per resource
 element on average over the episode::
 
-    reward = delivered * rate / g - retransmissions - latency_price * refused - residual_price * given_up
+    reward = delivered * rate / g - retransmissions - latency_price * failed - residual_price * lost
 
 Its unit is an average slot of the link, and so is that of both prices. The second term is the price of time: each
 retransmission takes resources in which the link would have earned ``g``. That is
@@ -127,18 +127,6 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         return blocks_of(rollout, self.sent, self.simulator.conditions, latency_price, residual_price)
 
 
-def figures(simulator: Simulator) -> dict[str, float | None]:
-    """Goodput [bit/s/Hz], mean over links; BLER of first transmissions; share of blocks given up; None: none sent."""
-    counters = simulator.counters
-    refused = float(counters.first_nack.sum() + counters.first_dtx.sum())
-    sent = refused + float(counters.first_ack.sum())
-    return {
-        "goodput": float(counters.goodput.mean()),
-        "bler": refused / sent if sent else None,
-        "residual": float(counters.residual.sum()) / sent if sent else None,
-    }
-
-
 def blocks_of(
     rollout: TensorDictBase,
     sent: Sequence[Sent],
@@ -161,8 +149,8 @@ def blocks_of(
         block, ``terminated`` never. A block is left out if the process sent none after it before the episode ended.
     """
     rtt, most = conditions.harq_rtt_slots, conditions.max_transmissions
-    first, failed, given_up = (
-        torch.cat([getattr(window, name) for window in sent]) for name in ("first", "failed", "given_up")
+    first, failed, dropped = (
+        torch.cat([getattr(window, name) for window in sent]) for name in ("first", "failed", "lost")
     )
     bits, resource = (torch.cat([getattr(window, name) for window in sent]) for name in ("bits", "resource"))
     average = (bits * ~failed).sum(dim=0) / resource.sum(dim=0).clamp(min=1)
@@ -177,17 +165,17 @@ def blocks_of(
         padded = F.pad(values, (0, 0, 0, rounds * rtt - len(values)))
         return padded.view(rounds, rtt, -1).permute(2, 1, 0)
 
-    first, failed, given_up, share = (by_process(values) for values in (first, failed, given_up, share))
-    refused = first & failed
+    first, failed, dropped, share = (by_process(values) for values in (first, failed, dropped, share))
+    first_failed = first & failed
     delivered, lost, open_ = torch.zeros_like(first), torch.zeros_like(first), first.clone()
     again = torch.zeros_like(share)
     for later in range(most):
-        fails, ends = (F.pad(values[..., later:], (0, later)) for values in (failed, given_up))
+        fails, ends = (F.pad(values[..., later:], (0, later)) for values in (failed, dropped))
         delivered |= open_ & ~fails
         lost |= open_ & ends
         open_ &= fails & ~ends
         again += open_
-    reward = share * delivered - again - latency_price * refused.float() - residual_price * lost.float()
+    reward = share * delivered - again - latency_price * first_failed.float() - residual_price * lost.float()
 
     # From rounds to blocks: those rounds of a process that began one, in order, at the front.
     slot = torch.arange(rounds * rtt, device=first.device).view(rounds, rtt).T

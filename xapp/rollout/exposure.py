@@ -11,15 +11,17 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from distila.xapp.kpi.link_metrics import RATIOS
 from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.rollout.kpi import SUMS, grouped
+from distila.xapp.rollout.plan import MetricKey
 from distila.xapp.rollout.sequences import Moments
 
 TAIL: Final = 0.05
 """Share of the unit intervals that `worst5_throughput` is about."""
 COVARIATES: Final = {
     "goodput_per_prb": 3,
-    "first_tx_bler": 2,
+    "first_tx_failure_rate": 2,
     "residual_bler": 0,
     "control_failures": 0,
     "decision_latency": 0,
@@ -32,8 +34,7 @@ _AT: Final = {name: index for index, name in enumerate(_FIELDS)}
 _FORGET_INTERVALS: Final = 30
 _RATIOS: Final = {
     "goodput_per_prb": ("bits", "prbs"),
-    "first_tx_bler": ("first_failed", "first_tx"),
-    "residual_bler": ("residual", "first_tx"),
+    **{name: RATIOS[name] for name in ("first_tx_failure_rate", "residual_bler")},
     "control_failures": ("withheld", "decisions"),
     "decision_latency": ("late", "decisions"),
     "worst5_throughput": ("tail", "intervals"),
@@ -51,7 +52,7 @@ class Exposed(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    moments: dict[str, dict[str, Moments]] = Field(
+    moments: dict[str, dict[MetricKey, Moments]] = Field(
         default_factory=dict, description="second moments of the units' sums, by arm and metric"
     )
     exposure: dict[str, int] = Field(default_factory=dict, description="unit intervals counted, by arm")

@@ -17,9 +17,9 @@ at the same time, that keep the champion's policy.
 import hashlib
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_model
@@ -33,14 +33,27 @@ NATIVE_POLICY: Final = "native"
 PLANS: Final = Shipped("rollout plan", package_folder("distila.xapp.rollout", "plans"))
 """Plans by YAML file, or by the name of one that ships: ``PLANS.find("student")``."""
 
-MetricName = Literal[
-    "goodput_per_prb",
-    "first_tx_bler",
-    "residual_bler",
-    "control_failures",
-    "decision_latency",
-    "worst5_throughput",
+_RENAMED: Final = {"first_tx_bler": "first_tx_failure_rate"}
+
+
+def _present_name(name: object) -> object:
+    """The metric's name today. In rollouts `first_tx_bler` always counted DTX; older plans and stores use that name."""
+    return _RENAMED.get(name, name) if isinstance(name, str) else name
+
+
+MetricName = Annotated[
+    Literal[
+        "goodput_per_prb",
+        "first_tx_failure_rate",
+        "residual_bler",
+        "control_failures",
+        "decision_latency",
+        "worst5_throughput",
+    ],
+    BeforeValidator(_present_name),
 ]
+MetricKey = Annotated[str, BeforeValidator(_present_name)]
+"""The name of a metric where a store holds what was counted; one of another version is kept as it is."""
 
 
 class ArmPlan(BaseModel):
@@ -115,7 +128,7 @@ class Metric(BaseModel):
 
 DEFAULT_METRICS: Final = (
     Metric(name="goodput_per_prb", role="primary", better="higher", scale="relative", margin=0.01, effect=0.03),
-    Metric(name="first_tx_bler", better="lower", scale="relative", margin=0.5, effect=0.5),
+    Metric(name="first_tx_failure_rate", better="lower", scale="relative", margin=0.5, effect=0.5),
     Metric(name="residual_bler", better="lower", scale="absolute", margin=0.005, effect=0.005),
     Metric(name="control_failures", better="lower", scale="absolute", margin=0.01, effect=0.01),
     Metric(name="decision_latency", better="lower", scale="absolute", margin=0.01, effect=0.01),

@@ -21,7 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from distila.xapp.rollout.exposure import Exposed, no_moments
-from distila.xapp.rollout.plan import CONTROL, Metric, Plan, Stage
+from distila.xapp.rollout.plan import CONTROL, Metric, MetricKey, Plan, Stage
 from distila.xapp.rollout.sequences import Estimate, estimate, radius
 
 Action = Literal["continue", "advance", "roll_back", "promote", "hold"]
@@ -57,7 +57,7 @@ class Finding(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     challenger: str
-    metric: str
+    metric: MetricKey
     state: Literal["harm", "gain", "safe", "open", "waiting", "missing"] = Field(
         description="harm: surely worse by more than the margin; gain: surely better; safe: surely not worse by the"
         " margin; open: neither; waiting: too few units; missing: not measured, or not defined"
