@@ -24,7 +24,7 @@ from distila.training.sim.split import Split  # noqa: E402
 from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts, goodput  # noqa: E402
 from distila.xapp.kpi.report import NO_UE_ID, RESIDUAL, KpiReport, measured_columns  # noqa: E402
 from distila.xapp.loop import DecisionLoop  # noqa: E402
-from distila.xapp.policy.bundle import bundled, load_bundle  # noqa: E402
+from distila.xapp.policy.bundle import load_bundle  # noqa: E402
 from distila.xapp.policy.guard import GuardConfig  # noqa: E402
 from distila.xapp.rollout.exposure import Exposure  # noqa: E402
 from distila.xapp.rollout.kpi import KpiMeter  # noqa: E402
@@ -142,7 +142,7 @@ def test_learning_and_benchmark_report_the_simulators_metrics(run):
 
 def test_a_rollout_judges_the_simulators_metrics(run):
     _, counters, reports = run
-    loop = DecisionLoop(load_bundle(bundled("olla")), guard_config=GuardConfig(deadline_us=None))
+    loop = DecisionLoop(load_bundle("olla"), guard_config=GuardConfig(deadline_us=None))
     loop.meter = meter = KpiMeter(frozenset(), False, 1e9)
     for sequence, report in enumerate(reports, start=1):
         loop.decide(as_kpi_report(report, sequence))
