@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from distila.replay.comparison import replay_trace
     from distila.training.benchmark.suite import Benchmark, run_benchmark
-    from distila.training.sim.gym_env import LinkAdaptationEnv
+    from distila.training.gym_env import LinkAdaptationEnv
     from distila.xapp.errors import InputError
     from distila.xapp.kpi.report import Decisions, KpiReport
     from distila.xapp.loop import DecisionLoop
@@ -51,7 +51,7 @@ _HOME: Final = {
     "GuardConfig": "xapp.policy.guard",
     "InputError": "xapp.errors",
     "KpiReport": "xapp.kpi.report",
-    "LinkAdaptationEnv": "training.sim.gym_env",
+    "LinkAdaptationEnv": "training.gym_env",
     "load_bundle": "xapp.policy.bundle",
     "replay_trace": "replay.comparison",
     "run_benchmark": "training.benchmark.suite",

@@ -21,8 +21,8 @@ import kubernetes_validate
 import yaml
 
 from distila.xapp.config import RunConfig, parse_config
+from distila.xapp.descriptor import RMR_DATA, parse_descriptor
 from distila.xapp.errors import InputError, one_line
-from distila.xapp.ric.descriptor import RMR_DATA, parse_descriptor
 from helm.chart import CHART, helm, render
 
 KUBERNETES_VERSIONS: Final = ("1.28", "1.29", "1.30", "1.31", "1.32")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distila.xapp.config import RunConfig
-from distila.xapp.ric.descriptor import Descriptor
+from distila.xapp.descriptor import Descriptor
 from helm.values import Values
 
 ROOT: Final = Path(__file__).resolve().parents[1]

@@ -12,6 +12,6 @@ else:
         # By name, so that torch is not imported before an environment is made.
         gymnasium.register(
             "distila/LinkAdaptation-v0",
-            entry_point="distila.training.sim.gym_env:LinkAdaptationEnv",
-            vector_entry_point="distila.training.sim.gym_env:LinkAdaptationVectorEnv",
+            entry_point="distila.training.gym_env:LinkAdaptationEnv",
+            vector_entry_point="distila.training.gym_env:LinkAdaptationVectorEnv",
         )

@@ -20,11 +20,11 @@ from distila.xapp.e2.rmr_transport import RmrTransport
 from distila.xapp.e2.transport import Transport
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
+from distila.xapp.platform_config import HttpConfig
 from distila.xapp.policy.bundle import load_bundle
-from distila.xapp.ric.platform_config import HttpConfig
 from distila.xapp.ric.reload import ConfigWatcher, Reloader
 from distila.xapp.rollout.controller import RolloutController, RolloutStatus
-from distila.xapp.rollout.store import open_store
+from distila.xapp.rollout.open_store import open_store
 from distila.xapp.stats import LoopSummary, summed
 
 if TYPE_CHECKING:

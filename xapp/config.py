@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from distila.xapp.descriptor import is_descriptor, parse_descriptor
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.rmr_config import RmrConfig
 from distila.xapp.e2.tls import TlsConfig
@@ -12,11 +13,10 @@ from distila.xapp.e2.transport import split_endpoint
 from distila.xapp.errors import InputError
 from distila.xapp.files import parse_model, read_yaml
 from distila.xapp.loop import LoopConfig
+from distila.xapp.platform_config import HttpConfig, RicConfig
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 from distila.xapp.policy.guard import GuardConfig
-from distila.xapp.ric.descriptor import is_descriptor, parse_descriptor
-from distila.xapp.ric.platform_config import HttpConfig, RicConfig
-from distila.xapp.rollout.rollout_config import RolloutConfig
+from distila.xapp.rollout_config import RolloutConfig
 
 
 class E2Config(BaseModel):

@@ -20,8 +20,9 @@ from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.rollout.audit import read_log
+from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import Plan, load_plan
-from distila.xapp.rollout.store import StoreLostError, open_store
+from distila.xapp.rollout.store import StoreLostError
 
 app = typer.Typer()
 

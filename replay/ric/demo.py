@@ -33,8 +33,8 @@ from distila.xapp.e2.rmr import RmrPort
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.platform_config import RicConfig
 from distila.xapp.policy.bundle import BUNDLES, DEFAULT_POLICY, GRAPH_FILE, load_bundle, write_bundle
-from distila.xapp.ric.platform_config import RicConfig
 
 _UES: Final = 20
 _PERIOD_SLOTS: Final = 20

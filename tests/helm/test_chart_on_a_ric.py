@@ -12,7 +12,7 @@ import pytest
 
 from distila.replay.ric.demo import has_rmr
 from distila.replay.ric.ric import Ric
-from distila.xapp.ric.descriptor import parse_descriptor
+from distila.xapp.descriptor import parse_descriptor
 from helm.chart import render
 
 PATIENCE_S = 30.0

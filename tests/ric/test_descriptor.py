@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 
 from distila.xapp.config import RunConfig, load_config
+from distila.xapp.descriptor import missing_messages, parse_descriptor
 from distila.xapp.e2 import rmr
 from distila.xapp.errors import InputError
 from distila.xapp.ric import metrics, registration
-from distila.xapp.ric.descriptor import missing_messages, parse_descriptor
-from distila.xapp.rollout.rollout_config import RolloutConfig
+from distila.xapp.rollout_config import RolloutConfig
 from distila.xapp.stats import LoopStats
 
 ROOT = Path(__file__).resolve().parents[2]

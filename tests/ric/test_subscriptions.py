@@ -6,10 +6,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs [ric]")
 from distila.replay.ric.managers import E2Manager, SubscriptionManager
 from distila.schemas import e2sm_v1_pb2 as pb
+from distila.xapp.platform_config import RicConfig
 from distila.xapp.ric import subscriptions as subscriptions_module
 from distila.xapp.ric.http import HttpServer
 from distila.xapp.ric.nodes import NodesUnknownError
-from distila.xapp.ric.platform_config import RicConfig
 from distila.xapp.ric.sdl import Sdl
 from distila.xapp.ric.subscriptions import Notification, Subscriptions, subscriptions_router
 

@@ -27,8 +27,9 @@ from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.audit import verify
 from distila.xapp.rollout.controller import RolloutController
 from distila.xapp.rollout.machine import Command
+from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import Plan
-from distila.xapp.rollout.store import SqliteStore, open_store
+from distila.xapp.rollout.store import SqliteStore
 
 _KILLS_PER_STORE = 100
 UES = np.arange(100, 160)

@@ -24,8 +24,8 @@ from distila.xapp.rollout.api import rollout_router
 from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.metrics import RolloutCollector
-from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import SqliteStore
+from distila.xapp.rollout_config import RolloutConfig
 
 TOKEN = "correct horse battery"
 BOARD = Path(__file__).parents[2] / "helm" / "dashboards" / "distila-rollout.json"

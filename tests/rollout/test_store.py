@@ -13,8 +13,9 @@ from distila.xapp.rollout.audit import verify
 from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.exposure import Exposed
 from distila.xapp.rollout.machine import Command, ConflictError
+from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.redis_store import RedisStore
-from distila.xapp.rollout.store import SqliteStore, StoreLostError, open_store
+from distila.xapp.rollout.store import SqliteStore, StoreLostError
 
 CRASHES = Path(__file__).with_name("crashes.py")
 

@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import distila.training  # noqa: F401  # registers
+from distila.training.gym_env import DEFAULT_COLUMNS, LinkAdaptationEnv, LinkAdaptationVectorEnv
 from distila.training.sim.conditions import Banks
-from distila.training.sim.gym_env import DEFAULT_COLUMNS, LinkAdaptationEnv, LinkAdaptationVectorEnv
 from distila.training.sim.report import NONE
 from distila.training.sim.scenario import Scenario
 from distila.xapp.errors import InputError

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from distila.training.gym_env import DEFAULT_COLUMNS  # noqa: E402
 from distila.training.sim import report as sim  # noqa: E402
-from distila.training.sim.gym_env import DEFAULT_COLUMNS  # noqa: E402
 from distila.xapp.e2.codec import Identity, decode_indication, decode_indication_header, encode_indication  # noqa: E402
 from distila.xapp.kpi.observations import ALWAYS_THERE, COLUMNS, MEASURED, TABLE, UNITS  # noqa: E402
 from distila.xapp.kpi.report import NO_UE_ID, KpiReport, measured_columns  # noqa: E402

@@ -19,9 +19,10 @@ from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
 from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
 from distila.xapp.rollout.machine import Command, Summary, summary
+from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import PLANS, load_plan
-from distila.xapp.rollout.rollout_config import RolloutConfig
-from distila.xapp.rollout.store import Store, StoreLostError, open_store
+from distila.xapp.rollout.store import Store, StoreLostError
+from distila.xapp.rollout_config import RolloutConfig
 
 app = typer.Typer(help=SUMMARIES["rollout"].text, no_args_is_help=True)
 

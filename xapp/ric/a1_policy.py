@@ -105,6 +105,6 @@ def policy_type(ident: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from distila.xapp.ric.platform_config import RicConfig
+    from distila.xapp.platform_config import RicConfig
 
     print(json.dumps(policy_type(RicConfig().a1_policy_type or 0), indent=2))

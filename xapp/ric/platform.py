@@ -11,12 +11,12 @@ from distila.xapp.config import RunConfig
 from distila.xapp.e2.rmr_transport import RmrTransport
 from distila.xapp.e2.transport import Transport
 from distila.xapp.loop import DecisionLoop
+from distila.xapp.platform_config import HttpConfig, RicConfig
 from distila.xapp.ric.a1 import A1, link_adaptation_policies
 from distila.xapp.ric.alarms import Alarm, Alarms
 from distila.xapp.ric.health import Health, health_router
 from distila.xapp.ric.http import HttpServer
 from distila.xapp.ric.metrics import XappCollector, metrics_router
-from distila.xapp.ric.platform_config import HttpConfig, RicConfig
 from distila.xapp.ric.registration import Registration, descriptor
 from distila.xapp.ric.reload import Reloader
 from distila.xapp.ric.sdl import Sdl

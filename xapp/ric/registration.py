@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from distila.xapp.config import RunConfig
+from distila.xapp.descriptor import RMR_DATA, RMR_ROUTE, Messaging, MessagingPort
 from distila.xapp.errors import one_line
-from distila.xapp.ric.descriptor import RMR_DATA, RMR_ROUTE, Messaging, MessagingPort
-from distila.xapp.ric.platform_config import RicConfig
+from distila.xapp.platform_config import RicConfig
 from distila.xapp.ric.worker import Backoff, Worker
 
 log = logging.getLogger(__name__)

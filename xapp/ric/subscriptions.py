@@ -23,8 +23,8 @@ from pydantic.alias_generators import to_pascal
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.errors import first_error, one_line
+from distila.xapp.platform_config import RicConfig
 from distila.xapp.ric.nodes import E2NodeOffer, Nodes, NodesUnknownError
-from distila.xapp.ric.platform_config import RicConfig
 from distila.xapp.ric.sdl import Sdl
 from distila.xapp.ric.worker import Backoff, Worker
 

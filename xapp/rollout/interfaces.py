@@ -10,8 +10,8 @@ from distila.xapp.rollout.a1 import apply_policy
 from distila.xapp.rollout.api import rollout_router
 from distila.xapp.rollout.controller import RolloutController, Transition
 from distila.xapp.rollout.metrics import RolloutCollector
-from distila.xapp.rollout.rollout_config import RolloutConfig
 from distila.xapp.rollout.store import StoreLostError
+from distila.xapp.rollout_config import RolloutConfig
 
 _ABOUT: Final = "rollout"
 _ALARM_OF: Final = {
