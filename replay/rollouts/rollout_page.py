@@ -12,7 +12,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from distila.replay.page.chart import Chart, add_level, new_figure, plain
+from distila.replay.page.chart import Chart, add_level, new_figure, pair_up, plain
 from distila.replay.page.document import Page, write_page
 from distila.replay.page.number_text import DASH, counted, signed, significant
 from distila.replay.page.palette import GREY, LIMIT_COLOUR, faded, series_look
@@ -42,7 +42,7 @@ _VERDICTS: Final[dict[str, tuple[Kind, str]]] = {
     "paused": ("nothing-decided", "The rollout is paused"),
 }
 _STATES: Final[dict[str, Cell]] = {
-    "harm": Cell("worse, beyond the margin", kind="worse"),
+    "harm": Cell("beyond margin", kind="worse"),
     "gain": Cell("better", kind="better"),
     "safe": Cell("within the margin"),
     "open": Cell("not decided", kind="nothing-decided"),
@@ -99,7 +99,7 @@ def write_rollout_page(path: Path, entries: Sequence[Entry]) -> None:
         verdicts=[_verdict(course)],
         caveats=[*([] if intact else [audit]), *plan.notes()],
         headline=_findings_table(plan, findings) if findings else None,
-        charts=charts,
+        charts=pair_up(charts),
     )
     values = {"transitions": _transitions(course), "stages": _stages(plan), "audit": audit}
     write_page(path, page, _TEMPLATE.read_text("utf-8"), values)
