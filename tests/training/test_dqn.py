@@ -5,6 +5,7 @@ that only HARQ feedback can tell.
 """
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -440,6 +441,13 @@ def test_the_command_trains_resumes_and_prints_json(distila):
     network, training = load_network(Path(summary["network"]))
     assert network.config.hidden == (16, 16)
     assert training["kind"] == "DQN teacher"
+
+
+def test_workers_without_ray_are_rejected(distila, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = distila("--config", "tiny.yaml", "--out", "made", "--workers", 2)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: 2 workers need Ray: ")
 
 
 def test_bad_input_is_one_line_and_status_2(distila):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 from distila.training.learning.fan_out import fan_out
 from distila.training.sim.conditions import Banks
@@ -133,21 +134,18 @@ def test_two_workers_train_the_same_weights_as_one(ray, tiny, train, same_weight
 
 
 @pytest.mark.slow
-def test_two_workers_train_the_same_q_network_as_one(ray, workplace, same_weights, tmp_path):
+def test_the_command_trains_the_same_q_network_on_two_workers(ray, workplace, distila):
     pytest.importorskip("sionna")
     pytest.importorskip("torchrl")
-    from distila.training.teachers.dqn import train_dqn
-    from distila.training.teachers.dqn_config import DqnConfig
-
     sizes = {"links": 16, "slots": 50, "batch_size": 64, "buffer_size": 1000, "bank_rows": 2, "bank_slots": 64}
     sizes |= {"evaluation_links": 4, "evaluation_slots": 40, "episodes": 3, "episodes_per_round": 2}
-    config = DqnConfig.model_validate(
-        {**sizes, "scenarios": ["steady.yaml"], "device": "cpu", "network": {"hidden": [16]}, "algorithm": {}}
-    )
-    one, two = (
-        train_dqn(config, tmp_path / f"{workers}", workers=workers, cache=tmp_path / "banks") for workers in (1, 2)
-    )
-    assert same_weights(one, two)
+    config = {**sizes, "scenarios": ["steady.yaml"], "device": "cpu", "network": {"hidden": [16]}, "algorithm": {}}
+    Path("tiny.yaml").write_text(yaml.safe_dump(config))
+    for workers in (1, 2):
+        arguments = ("--config", "tiny.yaml", "--cache", "banks", "--workers", workers, "--out", f"made{workers}")
+        done = distila("train", "dqn", *arguments)
+        assert (done.status, done.err) == (0, "")
+    assert Path("made1/bundle/policy.onnx").read_bytes() == Path("made2/bundle/policy.onnx").read_bytes()
 
 
 @pytest.mark.slow

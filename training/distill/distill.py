@@ -1,11 +1,11 @@
-"""One student from one teacher or from several, off the teacher's data or on the student's own.
+"""One student from one teacher or from several, on the teacher's data or on the student's own.
 
 * *Single-policy*: a teacher that was trained on everything. *Multi-policy*: specialists, each the teacher in its own
-  scenario; the student is not told which one that is.
-* *Off-policy*: the teacher drives, the student learns from what it saw. *Online*: the student drives, re-distilled
-  after every round, and the teacher, which hears the same reports with a memory of its own, says what it would make of
-  them. So the student learns what to do where it gets itself (the Ericsson family's online distillation; the
-  data-set aggregation of Ross et al., AISTATS 2011).
+  scenario; the student's input does not say which scenario it is in.
+* *Off-policy*: the teacher drives the simulation, and the student learns from its reports. *Online*: the student drives
+  and is distilled again after every round; the teacher gets the same reports, with a memory of its own, and its scores
+  are the labels. So the student learns what to do in the states that it reaches itself (the Ericsson family's online
+  distillation; the data-set aggregation of Ross et al., AISTATS 2011).
 """
 
 import hashlib
@@ -29,14 +29,14 @@ from distila.xapp.shipped import Shipped, package_folder
 
 
 class DistillConfig(EpisodicConfig):
-    """Everything that the weights depend on, teachers aside."""
+    """All that the weights depend on, but the teachers."""
 
-    driver: Literal["student", "teacher"] = Field(default="student", description="online or off-policy")
+    driver: Literal["student", "teacher"] = Field(default="student", description="student: online; teacher: off-policy")
     loss: LossConfig = LossConfig()
     residual_price: dict[str, float] = Field(
         default_factory=dict,
-        description="that teachers put on a block given up instead of their own, by scenario; one that is `default` is "
-        "for all others",
+        description="price of a lost block in the teachers' scores instead of their own, by scenario; `default` is for "
+        "all others",
     )
 
     @model_validator(mode="after")
@@ -64,10 +64,10 @@ def load_distill(name: str) -> DistillConfig:
 
 
 class Teachers:
-    """Who teaches in which scenario.
+    """The teachers by scenario.
 
     Args:
-        paths: files of networks by scenario; the one under ``""`` teaches wherever no other does.
+        paths: files of networks by scenario; the one under ``""`` is for all others.
         config: of the student.
 
     Raises:
@@ -101,14 +101,14 @@ class Teachers:
             raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
 
     def of(self, scenario: str) -> Network:
-        """The teacher in a scenario, with what it charges there for a block that is given up."""
+        """The teacher in a scenario, with the price of a lost block there."""
         network = self._network[scenario if scenario in self._network else ""]
         price = self._price.get(scenario, self._price.get("default"))
         return network if price is None else network.with_residual_price(price)
 
 
 class DistillationObjective:
-    """Learn what a teacher would make of what was heard."""
+    """Learn the scores that a teacher gives to the actions."""
 
     def __init__(self, config: DistillConfig, teachers: Teachers) -> None:
         self._config, self._teachers = config, teachers

@@ -1,7 +1,7 @@
 """How far a student is from its teacher: the losses of policy distillation (Rusu et al., arXiv 1511.06295).
 
-A teacher's scores are what it expects of each action [bit per resource element]; taken relative to the best one
-(`relative`), one temperature does for all links.
+A teacher's scores are the expected returns of the actions [bit per resource element]. They are taken relative to the
+best one (`relative`), so that one temperature suits all links.
 """
 
 import torch
@@ -21,7 +21,10 @@ class LossConfig(BaseModel):
     mse: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of `mse`")
     nll: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of `nll`")
     temperature: float = Field(
-        default=0.03, gt=0, allow_inf_nan=False, description="share of the best score; an action worse by it counts 1/e"
+        default=0.03,
+        gt=0,
+        allow_inf_nan=False,
+        description="share of the best score by which an action has 1/e of the best one's odds",
     )
 
     @model_validator(mode="after")
@@ -39,29 +42,28 @@ def distillation_loss(config: LossConfig, student: Tensor, teacher: Tensor) -> T
         student: float32 [n, action], logits.
         teacher: float32 [n, action], scores.
     """
-    wanted = relative(teacher)
+    target = relative(teacher)
     total = student.new_zeros(())
     if config.kl:
-        total = total + config.kl * kl(student, wanted, config.temperature)
+        total = total + config.kl * kl(student, target, config.temperature)
     if config.mse:
-        total = total + config.mse * mse(student, wanted)
+        total = total + config.mse * mse(student, target)
     if config.nll:
-        total = total + config.nll * nll(student, wanted)
+        total = total + config.nll * nll(student, target)
     return total
 
 
-def kl(student: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+def kl(student: Tensor, target: Tensor, temperature: float) -> Tensor:
     """Kullback-Leibler divergence of the student's distribution from the teacher's at a temperature."""
-    target = torch.softmax(wanted / temperature, dim=1)
-    return F.kl_div(F.log_softmax(student, dim=1), target, reduction="batchmean")
+    probability = torch.softmax(target / temperature, dim=1)
+    return F.kl_div(F.log_softmax(student, dim=1), probability, reduction="batchmean")
 
 
-def mse(student: Tensor, wanted: Tensor) -> Tensor:
-    """Squared error of the scores themselves, which the student then has as its own; none is worse than bringing
-    nothing."""
-    return F.mse_loss(student, wanted.clamp(min=-1.0))
+def mse(student: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the scores themselves; those below -1, worse than delivering nothing, count as -1."""
+    return F.mse_loss(student, target.clamp(min=-1.0))
 
 
-def nll(student: Tensor, wanted: Tensor) -> Tensor:
+def nll(student: Tensor, target: Tensor) -> Tensor:
     """Negative log-likelihood of the teacher's choice."""
-    return F.cross_entropy(student, wanted.argmax(dim=1))
+    return F.cross_entropy(student, target.argmax(dim=1))

@@ -1,7 +1,7 @@
-"""Algorithm distillation: a classical algorithm's output enters the loss of whatever is trained.
+"""Algorithm distillation: a classical algorithm's choice enters the loss of a training.
 
 ``loss = objective + beta * distance to the algorithm`` (arXiv 2308.07511), with beta fixed, decreasing or increasing as
-the training goes on. Link adaptation and resource management use this one implementation.
+the training goes on. Link adaptation and resource management share this implementation.
 """
 
 from typing import Literal
@@ -17,29 +17,29 @@ class BetaSchedule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    beta: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="its highest value")
+    beta: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="highest weight of the algorithm")
     schedule: Literal["fixed", "decreasing", "increasing"] = Field(
         default="decreasing", description="linear from beta to 0, or from 0 to beta"
     )
 
     def at(self, progress: float) -> float:
-        """Beta when this share of the training is behind, 0 to 1."""
+        """Beta when this share of the training is done, 0 to 1."""
         if not 0 <= progress <= 1:
             raise ValueError(f"progress is {progress}; must be 0 to 1")
         shape = {"fixed": 1.0, "decreasing": 1 - progress, "increasing": progress}
         return self.beta * shape[self.schedule]
 
     def added(self, objective: Tensor, distance: Tensor, progress: float) -> Tensor:
-        """The objective and what is added to it; scalars."""
+        """The objective plus the weighted distance; scalars."""
         return objective + self.at(progress) * distance
 
 
 class AlgorithmTerm(BetaSchedule):
-    """A classical link adaptation as a second teacher."""
+    """A classical link adaptation in the loss."""
 
-    algorithm: str = Field(default="genie", description="a baseline: olla, salad, genie...")
+    algorithm: str = Field(default="genie", description="reference algorithm: olla, salad, genie...")
     temperature: float = Field(
-        default=0.1, gt=0, allow_inf_nan=False, description="what is expected of actions, divided by it, are logits"
+        default=0.1, gt=0, allow_inf_nan=False, description="logits are the expected values of actions divided by this"
     )
 
 

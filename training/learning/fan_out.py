@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 
 
 def fan_out(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of the items, each as soon as it and all before it are there.
+    """Results in the order of the items, each as soon as it and all before it are done.
 
     A function of its argument alone gives the same results wherever it runs: each worker has one torch thread, as the
-    callers of this have.
+    callers have.
 
     Args:
         function: picklable.
@@ -46,7 +46,7 @@ def fan_out(function: Callable[[Item], Result], items: Sequence[Item], workers: 
         try:
             yield ray.get(waiting.pop(0))
         except ray.exceptions.RayTaskError as error:
-            # What went wrong there is what the caller would have met here.
+            # The same exception as without workers.
             raise error.cause from None
 
 

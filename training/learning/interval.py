@@ -1,4 +1,4 @@
-"""Figures over seeds: their mean, and how sure it is."""
+"""Figures over seeds: mean and confidence interval."""
 
 import math
 from collections.abc import Sequence

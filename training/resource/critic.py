@@ -1,4 +1,4 @@
-"""Critics of reinforcement learning: what sum rate some powers will bring; as their students, of one K or of any."""
+"""Critics of reinforcement learning predict the sum rate of powers; for one K or for any, like their students."""
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class GraphCritic(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.gain, self.offset = nn.Parameter(torch.randn(hidden)), nn.Parameter(torch.randn(hidden))
-        self.worth = nn.Sequential(nn.Linear(hidden + 2, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, 1))
+        self.link_value = nn.Sequential(nn.Linear(hidden + 2, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, 1))
 
     def forward(self, snr: Tensor, power: Tensor) -> Tensor:
         """float32 [instance, rx, tx] and [instance, link] to value, float32 [instance]."""
@@ -40,9 +40,9 @@ class GraphCritic(nn.Module):
         direct = torch.diagonal(amplitude, dim1=1, dim2=2)
         # from transmitter to receiver, [instance, rx, tx, hidden]
         message = torch.relu(amplitude.unsqueeze(-1) * self.gain + self.offset)
-        heard = (message * power.unsqueeze(1).unsqueeze(-1)).sum(2) / links
-        worth = self.worth(torch.cat((heard, torch.stack((direct, power), -1)), -1))
-        value: Tensor = worth.sum((1, 2))
+        received = (message * power.unsqueeze(1).unsqueeze(-1)).sum(2) / links
+        values = self.link_value(torch.cat((received, torch.stack((direct, power), -1)), -1))
+        value: Tensor = values.sum((1, 2))
         return value
 
 

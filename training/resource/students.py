@@ -1,11 +1,11 @@
 """Students: networks that turn channels into powers in a fixed number of operations.
 
-* `Mlp` sees the whole channel matrix as one vector, for one K; the seed's first student.
-* `MessageGnn` passes messages along every pair of links, as IGCNet/WCGCN does (arXiv 2007.07632); the seed's second.
-* `UnrolledGnn` refines any number of candidate powers for a few rounds, and sees in each what WMMSE sees. Messages are
-  products with the channel matrix, so that a round costs about as much as three iterations of WMMSE.
+* `Mlp` takes the whole channel matrix as one vector, for one K; the first student of arXiv 2308.07511.
+* `MessageGnn` passes messages along every pair of links, as IGCNet/WCGCN does (arXiv 2007.07632); the second one.
+* `UnrolledGnn` refines any number of candidate powers for a few rounds; its inputs are the quantities that WMMSE uses.
+  Messages are products with the channel matrix, so that a round costs about as much as three iterations of WMMSE.
 
-Graph networks take any K at run time, and do not care in which order links come.
+Graph networks take any K at run time, and are equivariant to the order of links.
 """
 
 import copy
@@ -31,8 +31,8 @@ class MlpConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mlp"] = "mlp"
-    links: int = Field(ge=1, description="K, the only one that it can do")
-    hidden: tuple[int, ...] = Field(default=(200, 80, 80), description="widths")
+    links: int = Field(ge=1, description="K, the only number of links that it takes")
+    hidden: tuple[int, ...] = Field(default=(200, 80, 80), description="widths of the hidden layers")
     batch_norm: bool = Field(default=False, description="after every layer, the output's logits included (PCNet)")
 
 
@@ -42,29 +42,29 @@ class MessageGnnConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["message-gnn"] = "message-gnn"
-    rounds: int = Field(default=3, ge=1, description="of messages; all have the same weights")
+    rounds: int = Field(default=3, ge=1, description="rounds of messages; all have the same weights")
     hidden: int = Field(default=16, ge=1, description="width of messages")
-    batch_norm: bool = Field(default=False, description="of what comes in and of the output's logits")
+    batch_norm: bool = Field(default=False, description="of the inputs and of the output's logits")
 
 
 class UnrolledGnnConfig(BaseModel):
-    """A graph network that sees what WMMSE sees."""
+    """A graph network whose inputs are the quantities that WMMSE uses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["unrolled-gnn"] = "unrolled-gnn"
-    rounds: int = Field(default=4, ge=1, description="each with weights of its own")
+    rounds: int = Field(default=4, ge=1, description="rounds, each with weights of its own")
     hidden: int = Field(default=16, ge=1, description="width of the update")
-    memory: int = Field(default=4, ge=0, description="what each candidate remembers of a link between rounds")
+    memory: int = Field(default=4, ge=0, description="width of each candidate's memory of a link between rounds")
     saturated: bool = Field(default=True, description="messages through cross / (1 + cross) too")
-    weighted: bool = Field(default=False, description="sees the weights of links")
+    weighted: bool = Field(default=False, description="the weights of links are inputs")
 
 
 StudentConfig = Annotated[MlpConfig | MessageGnnConfig | UnrolledGnnConfig, Field(discriminator="kind")]
 
 
 class _Amplitudes(nn.Module):
-    """What perceptron and messages see of a channel: amplitudes, with zero mean and unit deviation in training."""
+    """Amplitudes of a channel, scaled to zero mean and unit standard deviation in training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Mlp(nn.Module):
 
 
 class FoldedMlp(nn.Module):
-    """A perceptron as it is used: scaling of amplitudes and batch norm are in the weights."""
+    """A perceptron for inference: scaling of amplitudes and batch norm are folded into the weights."""
 
     def __init__(self, student: Mlp) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class MessageGnn(nn.Module):
 
 
 class UnrolledGnn(nn.Module):
-    """Candidate powers, refined round by round from what WMMSE would look at.
+    """Candidate powers, refined round by round from the quantities that WMMSE uses.
 
     Of each link under each candidate power a round looks at its logit, SNR, interference and total; at the price that
     others pay for its power (the derivative of their rates, the denominator of WMMSE); at how far interference stands
@@ -225,10 +225,10 @@ class UnrolledGnn(nn.Module):
             noise = torch.bmm(power, back) + 1  # interference and noise
             signal = direct * power
             total = noise + signal
-            worth = signal / (noise * total)
+            sensitivity = signal / (noise * total)
             if weight is not None and self.config.weighted:
-                worth = worth * weight.unsqueeze(1)
-            price = torch.bmm(worth, cross) + _LEAST_PRICE
+                sensitivity = sensitivity * weight.unsqueeze(1)
+            price = torch.bmm(sensitivity, cross) + _LEAST_PRICE
             logs = torch.log(torch.stack((noise, noise + direct, total, price)))
             seen = [state, constant, logs]
             if self.config.saturated:
@@ -255,12 +255,12 @@ def make_student(config: MlpConfig | MessageGnnConfig | UnrolledGnnConfig) -> St
 
 
 def as_used(student: Student) -> Student:
-    """The student as it serves: what does not depend on the instances is worked out already."""
+    """The student for inference: all that does not depend on the instances is computed once."""
     return FoldedMlp(student).eval() if isinstance(student, Mlp) else student
 
 
 def allocate(student: Student, given: Channels, start: Tensor) -> Tensor:
-    """Powers of a student; those that have no use for starts give one candidate.
+    """Powers of a student; students without starts give one candidate.
 
     Args:
         student: of any kind.

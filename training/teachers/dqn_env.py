@@ -1,15 +1,15 @@
-"""The simulator as a TorchRL environment, and what every block that was sent under a decision brought and cost.
+"""The simulator as a TorchRL environment, and the reward of every block that was sent under a decision.
 
 Stop-and-wait HARQ: a block that fails is sent again in its process's next slot, one round trip later, where otherwise
 a new block would have gone. A decision in that slot has no effect. So the trajectory that a decision belongs to is not
 the link's sequence of slots but that of one HARQ process: its steps are its *blocks*, each with the decision that was
 in force when it was first sent; the next step is the process's next block. This holds for any E2 period and delay.
 
-All that a block brings and costs, which is known up to (K - 1) round trips after it was first sent, is credited to its
-own decision. With ``rate`` the bits per resource element that it holds and ``g`` what its link delivers per resource
-element on average over the episode::
+The reward of a block is known up to (K - 1) round trips after it was first sent, and is credited to its own decision.
+With ``rate`` the bits per resource element that it holds and ``g`` the bits that its link delivers per resource element
+on average over the episode::
 
-    reward = delivered * rate / g - retransmissions - latency_price * failed - residual_price * lost
+    reward = delivered * rate / g - retransmissions - latency_price * first_failed - residual_price * lost
 
 Its unit is an average slot of the link, and so is that of both prices. The second term is the price of time: each
 retransmission takes resources in which the link would have earned ``g``. That is
@@ -90,7 +90,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         conditions = Conditions(
             plan.scenario, plan.links, plan.split, plan.seed, most_slots, self.device, banks=plan.banks
         )
-        self._heard, self.sent = PartialReports(plan, conditions), []
+        self._reported, self.sent = PartialReports(plan, conditions), []
         self.simulator = Simulator(conditions, baseline("olla", **tuned_settings("olla")), self.sent.append)
         if self._algorithm is not None:
             # The name seeds the generator: it must not change.
@@ -117,7 +117,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
 
     @torch.no_grad()
     def _observed(self, report: Report) -> dict[str, Tensor]:
-        observation, self._state = self._features.features(self._heard(report, self._features.columns), self._state)
+        observation, self._state = self._features.features(self._reported(report, self._features.columns), self._state)
         if self._algorithm is None:
             return {"observation": observation}
         return {"observation": observation, "algorithm_choice": self._algorithm.decide(report).value}
@@ -154,7 +154,7 @@ def blocks_of(
     )
     bits, resource = (torch.cat([getattr(window, name) for window in sent]) for name in ("bits", "resource"))
     average = (bits * ~failed).sum(dim=0) / resource.sum(dim=0).clamp(min=1)
-    # A link that delivers next to nothing would otherwise outweigh all others.
+    # Otherwise a link that delivers next to nothing would outweigh all others.
     average = average.clamp(min=float(conditions.tables.curves.rate[0]))
     share = bits / resource.clamp(min=1) / average
 
