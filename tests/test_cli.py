@@ -70,6 +70,20 @@ def test_every_command_explains_itself(command: str) -> None:
     assert f"distila {command}" in done.stdout
 
 
+@pytest.mark.parametrize(("typed", "says"), [("replya", "; did you mean 'replay'?"), ("zzz", "trace, train")])
+def test_an_unknown_command_lists_the_commands_and_suggests_the_nearest(typed: str, says: str) -> None:
+    line = refusal(typed)
+    assert f"no command {typed!r}; there are ablation, bench, " in line
+    assert line.endswith(says)
+
+
+def test_help_imports_no_library_of_a_command() -> None:
+    heavy = ("torch", "pyarrow", "plotly", "onnxruntime", "sionna", "typer")
+    code = "import sys; from distila.xapp.cli import main; main(['--help']); "
+    code += f"print([name for name in {heavy} if name in sys.modules])"
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"
+
+
 def test_version_is_the_packages() -> None:
     from importlib.metadata import version
 
