@@ -41,8 +41,8 @@ def benchmark(
     policies: Annotated[
         str,
         typer.Option(
-            help="Comma-separated name[:variant][@seat]: baselines; bundles' names or directories; networks' names or"
-            " files, or directories of trainings."
+            help="Comma-separated name[:variant][@seat]: baselines; bundles by name or directory; networks by name,"
+            " file or directory of a training. `olla` is the baseline in dB, `bundle:olla` the bundle of that name."
         ),
     ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target,olla@xapp",
     scenarios: Annotated[
