@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from distila.xapp.app import XappSummary
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.descriptor import missing_messages, parse_descriptor
 from distila.xapp.e2 import rmr
@@ -154,7 +155,7 @@ def test_the_descriptor_names_the_policy_types_that_the_mediator_is_given(descri
 
 
 def test_every_metric_of_the_descriptor_is_exported(descriptor):
-    stats = {"indications": 0, "decisions": 0, "native": 0, **{group: {} for group in metrics._BY_REASON}}
+    stats = XappSummary(**LoopStats().summary().model_dump(), lost={})
     gauges = dict.fromkeys(("ready", "subscriptions_active"), lambda: 1.0)
     collector = metrics.XappCollector(LoopStats(), lambda: stats, lambda: {"name": "olla"}, {}, gauges, {})
     exported = {sample.name for family in collector.collect() for sample in family.samples}
