@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from distila.replay.link import Link, Luck
+from distila.replay.link import Link, RandomDraws
 from distila.replay.trace import NO_CQI, ChannelTrace
 from distila.xapp.errors import InputError
 from distila.xapp.files import parse_model, read_yaml
@@ -135,7 +135,7 @@ class Du:
         self.rejected: Counter[str] = Counter()
         self.accepted = 0  # UE decisions
         self.reported = 0  # UE reports
-        self._luck = Luck(seed, count)
+        self._draws = RandomDraws(seed, count)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
         self._cqi_table = np.array([ue.cqi_table for ue in ues])
         self._prbs = np.array([ue.prbs for ue in ues], np.float32)
@@ -361,7 +361,7 @@ class Du:
         total = np.where(again, self._store[process], np.float32(0)) + np.where(present, received, np.float32(0))
         linear = np.expm1(total) if self._adds_information else total
         combined_db = np.where(again, np.float32(10) * np.log10(np.maximum(linear, np.float32(1e-6))), sinr_db)
-        acked = (self._luck.draw(slot) >= link.tbler(mcs, combined_db)) & present
+        acked = (self._draws.draw(slot) >= link.tbler(mcs, combined_db)) & present
         self._mcs[process], self._attempt[process], self._acked[process] = mcs, attempt, acked
         self._own[process], self._store[process], self._awaited[process] = own, total, present
         outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)

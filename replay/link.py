@@ -1,9 +1,9 @@
 """The link between DU and UE: given MCS and effective SINR, whether a transport block arrives.
 
 `Link` freezes any BLER model into a table over SINR for the UEs at hand, so that a slot costs two look-ups and the
-model can be swapped. Luck is common: the draw of UE ``u`` in slot ``t`` depends on nothing but the seed, ``u`` and
-``t``, so two policies that choose the same MCS in the same slot meet the same fate, and differences between policies
-are their own.
+model can be swapped. The random draws are common: the draw of UE ``u`` in slot ``t`` depends on nothing but the
+seed, ``u`` and ``t``, so two policies that choose the same MCS in the same slot meet the same fate, and
+differences between policies are their own.
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class Link:
         return rate
 
 
-class Luck:
+class RandomDraws:
     """Uniform draws for every UE and slot, the same whatever is transmitted.
 
     Args:

@@ -79,17 +79,21 @@ class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
     | ``dl_buffer_bytes`` | 0 | 2^32 | absent: full buffer; clipped |
     | ``prbs`` | 0 | 275 | latest allocation |
     | ``native_mcs`` | 0 | 28 | what the DU would use now |
+    | ``retx_ack``, ``retx_nack`` | 0 | longest period | retransmissions that were decoded, and that were not |
+    | ``combining`` | 0 | 2 | of retransmissions: 1 chase, 2 incremental redundancy |
+    | ``max_transmissions`` | 0 | 8 | HARQ transmissions of a block that the node allows |
     | ``cqi_table``, ``mcs_table`` | 1 | 3 | TS 38.214 |
     | ``period_slots`` | 0 | longest period | slots that the report covers; 0 in the first |
     | ``harq_ack``, ``harq_nack``, ``harq_dtx`` | 0 | longest period | first transmissions, by feedback in the period |
     | ``harq_residual`` | 0 | longest period | transport blocks lost in the period after their last transmission |
-    | ``<column>_measured`` | 0 | 1 | for cqi, cqi_age_slots and dl_buffer_bytes (and sinr_db, if asked for) |
+    | ``<column>_measured`` | 0 | 1 | for what a report can lack: CQI, its age, buffer, node settings; sinr_db |
     | ``pending_1`` ... ``pending_K`` | 0 or -1 | 1 | the agent's own latest actions, newest first |
 
     All but the last two rows are ``columns``, any of `distila.xapp.kpi.observations.UNITS` in any order; these are the
-    default. A column that may not be measured has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` (-60
-    to 60) never is; ``harq_mcs_mean`` and ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and
-    ``harq_nack_mcs_<m>`` between 0 and the longest period of the scenario.
+    default. Ranges are those of `distila.xapp.kpi.observations`, cut to what an episode can reach. A column that a
+    report can lack has a flag: 1 measured, 0 not, and then the column is 0. ``sinr_db`` never is; ``harq_mcs_mean`` and
+    ``retx_mcs_mean`` lie between 0 and 28, ``harq_ack_mcs_<m>`` and ``harq_nack_mcs_<m>`` between 0 and the longest
+    period of the scenario.
 
     Pending actions are what makes late feedback a Markov state: with report period P, HARQ round trip R and decision
     delay D, the effect of no more than the latest ``K = ceil((R + D) / P)`` actions is still unreported. K is that of
@@ -165,7 +169,8 @@ class LinkAdaptationEnv(gymnasium.Env[Float32Array, np.int64]):
 
     ## Version history
 
-    * v0: initial version
+    * v0: initial version; until 1.0 of distila its default columns grow with the observation table (latest addition:
+      ``max_transmissions``), so name the ``columns`` where an agent shall outlive an upgrade
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]

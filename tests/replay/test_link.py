@@ -1,11 +1,11 @@
-"""The link between DU and UE: the frozen BLER table equals its model, and luck depends on seed, UE and slot alone."""
+"""The link of DU and UE: the frozen BLER table equals its model; a random draw depends on seed, UE and slot alone."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distila.replay.link import Link, Luck, load_bler
+from distila.replay.link import Link, RandomDraws, load_bler
 from distila.replay.trace import UeMeta
 from distila.xapp.errors import InputError
 from distila.xapp.nr.bler import SmoothBler, tbler
@@ -104,31 +104,31 @@ SLOTS = st.lists(st.integers(0, 2000), min_size=1, max_size=12)
 
 @given(st.integers(0, 2**32), st.integers(1, 7), SLOTS)
 def test_luck_is_the_same_in_whatever_order_it_is_asked_for(seed, num_ues, slots):
-    forward = Luck(seed, num_ues)
+    forward = RandomDraws(seed, num_ues)
     draws = {slot: forward.draw(slot).copy() for slot in sorted(slots)}
-    other = Luck(seed, num_ues)
+    other = RandomDraws(seed, num_ues)
     for slot in slots:
         np.testing.assert_array_equal(other.draw(slot), draws[slot])
 
 
 def test_luck_in_order_and_at_random_over_block_borders():
-    in_order = Luck(3, 5)
-    draws = np.stack([in_order.draw(slot).copy() for slot in range(3 * Luck.BLOCK_SLOTS)])
-    at_random = Luck(3, 5)
+    in_order = RandomDraws(3, 5)
+    draws = np.stack([in_order.draw(slot).copy() for slot in range(3 * RandomDraws.BLOCK_SLOTS)])
+    at_random = RandomDraws(3, 5)
     for slot in np.random.default_rng(0).permutation(len(draws))[:200]:
         np.testing.assert_array_equal(at_random.draw(int(slot)), draws[slot])
 
 
 def test_another_seed_is_another_luck():
-    draws = [np.stack([Luck(seed, 8).draw(slot) for slot in range(20)]) for seed in range(4)]
+    draws = [np.stack([RandomDraws(seed, 8).draw(slot) for slot in range(20)]) for seed in range(4)]
     for a in range(4):
         for b in range(a):
             assert not np.isin(draws[a], draws[b]).any()
 
 
 def test_luck_is_uniform_and_independent_between_slots_and_ues():
-    luck = Luck(11, 20)
-    draws = np.stack([luck.draw(slot).copy() for slot in range(10_000)]).astype(np.float64)
+    source = RandomDraws(11, 20)
+    draws = np.stack([source.draw(slot).copy() for slot in range(10_000)]).astype(np.float64)
     assert draws.min() >= 0
     assert draws.max() < 1
     counts, _ = np.histogram(draws, bins=50, range=(0, 1))
@@ -140,7 +140,7 @@ def test_luck_is_uniform_and_independent_between_slots_and_ues():
 
 def test_luck_of_a_ue_does_not_depend_on_who_else_is_there():
     for slot in range(5):
-        np.testing.assert_array_equal(Luck(1, 2).draw(slot), Luck(1, 6).draw(slot)[:2])
+        np.testing.assert_array_equal(RandomDraws(1, 2).draw(slot), RandomDraws(1, 6).draw(slot)[:2])
 
 
 def test_a_bler_model_is_chosen_by_name():

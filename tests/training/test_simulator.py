@@ -928,7 +928,7 @@ CROSS = {
 }
 
 
-def replayed(num_links, slots, combining, luck=None):
+def replayed(num_links, slots, combining, draws=None):
     """The DU stand-in on the channel and with the CQI (and luck) of the simulator's conditions.
 
     Returns:
@@ -954,8 +954,8 @@ def replayed(num_links, slots, combining, luck=None):
         cqi=cqi_for_sinr_db(sinr.T.reshape(-1), thresholds).astype(np.int8),
     )
     du = Du(trace, SmoothBler.load(), DuConfig(combining=combining), seed=3)
-    if luck == "same":
-        du._luck.draw = lambda slot: drawn[slot]
+    if draws == "same":
+        du._draws.draw = lambda slot: drawn[slot]
     window = trace.window(0, slots)
     results = []
     for slot in range(slots):
@@ -981,7 +981,7 @@ def figures(mcs, attempt, outcome, lost, link):
 @pytest.mark.parametrize("combining", ["ir", "chase"])
 def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monkeypatch, combining):
     num_links, slots = 50, 1000
-    expected = figures(*replayed(num_links, slots, combining, luck="same"))
+    expected = figures(*replayed(num_links, slots, combining, draws="same"))
     given = conditions(num_links, **CROSS, link={"combining": combining})
     link = Link([UeMeta(name="a", prbs=52)] * num_links, SmoothBler.load())
     monkeypatch.setattr(

@@ -110,7 +110,7 @@ class Olla:
         """Begin with new links; nothing is random here."""
         settings = self.settings
         self._feedback = Feedback(cell)
-        self._steps = self._feedback.steered(settings.target, settings.step_on_nack_db)
+        self._steps = self._feedback.nack_steps(settings.target, settings.step_on_nack_db)
         self._limit = torch.full((NO_CQI + 1,), settings.max_offset_db, dtype=torch.float32, device=cell.device)
         self._limit[NO_CQI] = settings.max_blind_offset_db
         self._inner = _InnerLoop(cell, settings.inner_target, settings.cqi_position, settings.initial_sinr_db)
@@ -192,7 +192,7 @@ class CqiOlla:
         self._rise = torch.cat((mcs_of_cqi.diff(), mcs_of_cqi.new_zeros(1)))
         self._feedback = Feedback(cell)
         self._feedback.top = int(mcs_of_cqi[MAX_CQI])
-        self._steps = self._feedback.steered(settings.target, settings.step_on_nack)
+        self._steps = self._feedback.nack_steps(settings.target, settings.step_on_nack)
         self.offset = torch.zeros(cell.num_links, device=cell.device)
         """float32 [link], CQI steps"""
         self._cqi = torch.full_like(self.offset, settings.initial_cqi)

@@ -136,7 +136,7 @@ class Salad:
         self._nack = feedback.nack.to(torch.float32)
         self._taught = taught.to(torch.float32)
         # gain * (target - nack) is an outer loop's step with (1 - target) on NACK.
-        self._tau_step = feedback.steered(settings.target, settings.tau_gain * (1 - settings.target))
+        self._tau_step = feedback.nack_steps(settings.target, settings.tau_gain * (1 - settings.target))
         self._choice = _Choice(cell.curves, centre, scale, self._low, self._high)
         # The entry of an absent CQI is read, but not used.
         self._cqi_sinr_db = torch.nn.functional.pad(cqi_sinr_db(cell, 0.5), (0, 1)).to(torch.float32)

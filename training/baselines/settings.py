@@ -87,7 +87,7 @@ class Feedback:
         # The MCS beside an outcome of NONE means nothing, so it may be any number.
         return torch.add(report.outcome[slot], report.mcs[slot], alpha=OUTCOMES).clamp_(0, self.size - 1)
 
-    def steered(self, target: float, step_on_nack: float) -> Tensor:
+    def nack_steps(self, target: float, step_on_nack: float) -> Tensor:
         """What an outer loop adds on each feedback so that it settles at the target, float32 [index].
 
         Frozen upwards at the top MCS and downwards at MCS 0: there it would run away without effect.

@@ -124,8 +124,8 @@ class Thompson:
         settings = self.settings
         failed = tbler[self._feedback.mcs]  # [index, bin]
         ack, nack = self._feedback.ack[:, None], self._feedback.nack[:, None]
-        told = ack * (1 - failed) + nack * failed
-        likelihood = torch.where(ack + nack > 0, (1 - settings.outlier) * told + settings.outlier / 2, 1.0)
+        of_feedback = ack * (1 - failed) + nack * failed
+        likelihood = torch.where(ack + nack > 0, (1 - settings.outlier) * of_feedback + settings.outlier / 2, 1.0)
         self._likelihood = likelihood.to(torch.float32)  # [index, bin]
         edge = cell.curves.cqi_threshold_db.to(cell.device, torch.float64)
         infinity = edge.new_full((1,), torch.inf)

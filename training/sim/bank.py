@@ -176,7 +176,7 @@ def cache_dir() -> Path:
 
 
 def bank_path(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, cache: Path | None = None) -> Path:
-    """The file in the cache; its name tells all that the content depends on, versions included, by a hash.
+    """The file in the cache; its name holds a hash of all that the content depends on, versions included.
 
     Raises:
         InputError: Sionna is not installed.
@@ -211,7 +211,7 @@ def fading_bank(
         split: what it is for; no two splits share a bank.
         seed: which of the many banks of this configuration and split.
         cache: directory; None: `cache_dir`.
-        progress: told the number of UEs done and their total while it is generated.
+        progress: called with the number of UEs done and their total while it is generated.
 
     Raises:
         InputError: a file is there, but damaged or another bank (it is not replaced silently); the model cannot be

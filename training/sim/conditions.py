@@ -70,7 +70,7 @@ class Conditions:
         device: where the tensors live.
         banks: the fading to use.
         bler: error-rate model.
-        progress: told rows done and in all while fading is generated.
+        progress: called with the rows done and their total while fading is generated.
 
     Attributes:
         tables: the link's look-up tables.

@@ -61,8 +61,8 @@ def budget_db(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
     cell = CELLS[config.model]
     bandwidth_hz = config.prbs * 12e3 * config.subcarrier_khz
     noise_dbm = _NOISE_DBM_PER_HZ + 10 * math.log10(bandwidth_hz) + _NOISE_FIGURE_DB
-    heard = 10 ** ((cell.power_dbm - noise_dbm) / 10) * _neighbour_gain(config, place_m)
-    return np.asarray(cell.power_dbm - noise_dbm - 10 * np.log10(1 + _NEIGHBOUR_LOAD * heard))
+    received = 10 ** ((cell.power_dbm - noise_dbm) / 10) * _neighbour_gain(config, place_m)
+    return np.asarray(cell.power_dbm - noise_dbm - 10 * np.log10(1 + _NEIGHBOUR_LOAD * received))
 
 
 def _neighbour_gain(config: ChannelConfig, place_m: Float64Array) -> Float64Array:

@@ -82,7 +82,7 @@ class Simulator:
     Args:
         conditions: everything exogenous; used up by one run.
         native: the DU's own link adaptation; None: there is none, and every decision must be an absolute MCS.
-        on_sent: told, in order, of every slot's transmissions as they happen: the truth, before any feedback.
+        on_sent: called, in order, with the transmissions of every slot as they happen: the truth, before any feedback.
 
     Attributes:
         slot: the slot that comes next; its feedback has been received.
@@ -145,8 +145,8 @@ class Simulator:
         self.native_mcs: Tensor | None = None
         self._in_force: Decision | None = None
         self._on_the_way: deque[tuple[int, Decision | None]] = deque()
-        self._listening = True
-        self._forget()
+        self._collecting = True
+        self._clear_feedback()
         self.slot = 0
         self._receive(0)
         self.report = self._report(0)
@@ -166,7 +166,7 @@ class Simulator:
         decision = self._checked(decision)
         self._all_own = self._all_own and decision is None
         self._on_the_way.append((self.slot + self.conditions.decision_delay_slots, decision))
-        self._forget()
+        self._clear_feedback()
         self._advance(self.slot + self.conditions.report_period_slots)
         self.report = self._report(self.conditions.report_period_slots)
         return self.report
@@ -174,7 +174,7 @@ class Simulator:
     def run(self, slots: int) -> None:
         """Go on by so many slots under the DU's own link adaptation alone, without reports: what is fastest.
 
-        The report after it tells of no feedback: nobody listened.
+        The report after it counts no feedback.
 
         Raises:
             ValueError: there is none.
@@ -183,10 +183,10 @@ class Simulator:
             raise ValueError("without native link adaptation every slot needs a decision")
         self._in_force = None
         self._on_the_way.clear()
-        self._listening = False
+        self._collecting = False
         self._advance(self.slot + slots)
-        self._listening = True
-        self._forget()
+        self._collecting = True
+        self._clear_feedback()
         self.report = self._report(0)
 
     def _advance(self, end: int) -> None:
@@ -216,11 +216,11 @@ class Simulator:
                 raise ValueError(f"MCS {low if low < 0 else high} is not in the table: 0 to {self.tables.max_mcs}")
         return decision
 
-    def _forget(self) -> None:
-        """Begin what the next report tells anew."""
-        self._heard: list[tuple[Tensor, Tensor]] = []
-        self._heard_residual = self._zeros((self.num_links,))
-        self._heard_retx = self._zeros((3, self.num_links))
+    def _clear_feedback(self) -> None:
+        """Clear the feedback that the next report counts."""
+        self._feedback_since_report: list[tuple[Tensor, Tensor]] = []
+        self._residual_since_report = self._zeros((self.num_links,))
+        self._retx_since_report = self._zeros((3, self.num_links))
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -259,26 +259,28 @@ class Simulator:
         self.conditions.enter(slot)
         process = slot % self._rtt
         outcome, mcs = self._outcome[process], self._mcs[process]
-        if slot > 0 and self._listening:
+        if slot > 0 and self._collecting:
             # The process is about to be used again, hence copies.
-            self._heard.append((mcs.clone(), outcome.clone()))
-            self._heard_residual += self._lost[process]
-            self._heard_retx += self._retx[:, process]
+            self._feedback_since_report.append((mcs.clone(), outcome.clone()))
+            self._residual_since_report += self._lost[process]
+            self._retx_since_report += self._retx[:, process]
         if self.traffic is not None:
             self.traffic.give_back(self._lost[process] * self._payload[process])
             self.traffic.arrive(slot)
         if self.native is not None:
             # The DU learns only from what it chose itself, as srsRAN Project's does: an override freezes it.
-            heard = outcome if self._all_own else outcome * self._own[process]
-            report = self._report_of(slot, 1, mcs[None], heard[None], self._lost[process], self._retx[:, process])
+            own = outcome if self._all_own else outcome * self._own[process]
+            report = self._report_of(slot, 1, mcs[None], own[None], self._lost[process], self._retx[:, process])
             self.native_mcs = self.native.decide(report).value
 
     def _report(self, period: int) -> Report:
-        if self._heard:
-            mcs, outcome = (torch.stack(rows) for rows in zip(*self._heard, strict=True))
+        if self._feedback_since_report:
+            mcs, outcome = (torch.stack(rows) for rows in zip(*self._feedback_since_report, strict=True))
         else:
             mcs, outcome = torch.zeros_like(self._mcs[:1]), torch.zeros_like(self._outcome[:1])
-        return self._report_of(self.slot, period, mcs, outcome, self._heard_residual, self._heard_retx, self.native_mcs)
+        return self._report_of(
+            self.slot, period, mcs, outcome, self._residual_since_report, self._retx_since_report, self.native_mcs
+        )
 
     def _report_of(
         self,

@@ -144,12 +144,12 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
             if count:
                 noticed[f"invalid_{name}"] += count
         measured[invalid] = np.nan
-    # Retransmissions of unknown MCS tell a policy nothing, and of an impossible one wrong things.
+    # Counts of retransmissions are of no use without their MCS, and mislead a policy where that MCS is impossible.
     again = measured[:, RETX_ACK] + measured[:, RETX_NACK]
-    untold = ~(measured[:, RETX_MCS_SUM] <= (NUM_MCS - 1) * again) & (again >= 0)
-    if count_nonzero(untold):
-        noticed["invalid_retx_mcs_sum"] += int(count_nonzero(untold))
-        measured[np.flatnonzero(untold)[:, None], RETX] = np.nan
+    unusable = ~(measured[:, RETX_MCS_SUM] <= (NUM_MCS - 1) * again) & (again >= 0)
+    if count_nonzero(unusable):
+        noticed["invalid_retx_mcs_sum"] += int(count_nonzero(unusable))
+        measured[np.flatnonzero(unusable)[:, None], RETX] = np.nan
     total = table[:, _TOTAL]
     if count_nonzero(total > _MAX_TOTAL):
         noticed["invalid_harq_total"] += int(count_nonzero(total > _MAX_TOTAL))
@@ -187,7 +187,7 @@ def decode_indication(header: pb.IndicationHeader, data: bytes, noticed: Counter
 
 
 def _usable(table: Float64Array, noticed: Counter[str]) -> BoolArray | None:
-    """Which UEs can be told apart, [ue]: RNTI and id in range, neither of them twice. None: all of them."""
+    """Which UEs can be distinguished, [ue]: RNTI and id in range, neither of them twice. None: all of them."""
     rnti, ident = table[:, _RNTI], table[:, _UE_ID]
     if len(table) == 0:
         return None

@@ -4,7 +4,7 @@ Where EdgeRIC's messages say less than the service model, this is how the gap is
 
 * **Absent is zero** on EdgeRIC's wire. A CQI of 0 is taken as not measured, and so are PRBs where none was scheduled.
 * **HARQ feedback has no MCS**, and is of transmissions some TTIs before: it is booked on the MCS that the UE was last
-  scheduled with ``feedback_delay_ttis`` before. First and later transmissions cannot be told apart; all count.
+  scheduled with ``feedback_delay_ttis`` before. It does not distinguish first transmissions from later ones; all count.
 * **The gNB's own choice** is what it schedules while no override of ours is in force. A policy that overrides all the
   time would never see it again, so it is used for ``native_max_age_ttis`` only. After that an offset, which has no
   meaning without it, becomes no override, and the gNB shows its choice anew.

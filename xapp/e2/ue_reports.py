@@ -109,7 +109,7 @@ def _key(record: bytes, at: int) -> tuple[int, int]:
     first = record[at]
     if first < 0x80:
         return first, at + 1
-    # A key that is longer than it need be has a 0 here, and another place than its fields tell.
+    # A key that is longer than it need be has a 0 here, and its field lies elsewhere than the layout says.
     if at + 1 == len(record) or not record[at + 1]:
         raise KeyError("a key is cut short, or too long")
     return first & 0x7F | record[at + 1] << 7, at + 2
@@ -120,7 +120,7 @@ _layouts: dict[tuple[int, ...], _Layout] = {}
 
 def _layout(record: bytes) -> _Layout | None:
     """The layout of a record, from what was worked out before where possible; None where it has an unknown form."""
-    # The keys alone tell layouts apart, but where they lie is what is asked; the octets of fixed width are skipped.
+    # The keys alone identify a layout; the octets of fixed width between them are skipped.
     shape, at = [len(record)], 2
     try:
         while at < len(record):
