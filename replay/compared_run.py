@@ -19,9 +19,9 @@ from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import Bundle
+from distila.xapp.progress import Progress
 from distila.xapp.stats import LatencyRecorder
 
-Progress = Callable[[int, int], None]
 Transport = Literal["inproc", "grpc", "rmr"]
 
 TIMED_FROM_TO: Final[dict[Transport, str]] = {

@@ -12,7 +12,6 @@ from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.compared_run import (
     TIMED_FROM_TO,
     ComparedRun,
-    Progress,
     Settings,
     decision_loop,
     in_process_run,
@@ -41,6 +40,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle
+from distila.xapp.progress import Progress, no_progress
 
 NATIVE: Final = "native"
 """What a policy is compared with by default: the DU's own OLLA, without an xApp."""
@@ -79,7 +79,7 @@ def replay_channel(
     against: str,
     settings: Settings,
     out: Path | None,
-    progress: Callable[[str], Progress] = lambda _: lambda done, total: None,
+    progress: Callable[[str], Progress] = lambda _: no_progress,
 ) -> ClosedLoopSummary:
     """Closed-loop replay of ``policy`` and of ``against``; writes summary and report into ``out``.
 
@@ -127,7 +127,7 @@ def replay_log(
     policy: str,
     out: Path,
     config: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> OpenLoopSummary:
     """Open-loop replay of a KPI log; writes summary and report into ``out``.
 

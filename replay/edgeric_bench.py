@@ -15,7 +15,6 @@ from distila.replay.bench_load import widen
 from distila.replay.bench_results import SocketFigures
 from distila.replay.du import Du, DuConfig
 from distila.replay.edgeric_gnb import EdgeRicGnb, telemetry
-from distila.replay.loop_bench import Progress
 from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_stats import Percentiles
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
@@ -26,6 +25,7 @@ from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import Bundle
+from distila.xapp.progress import Progress
 from distila.xapp.stats import LatencyRecorder
 
 STAGES: Final = ("telemetry_to_report", "report_to_octets", "decision_loop", "control_to_overrides")

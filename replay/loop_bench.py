@@ -2,7 +2,6 @@
 
 import gc
 import time
-from collections.abc import Callable
 from typing import Final
 
 from distila.replay.bench_load import widen
@@ -21,6 +20,7 @@ from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.arm import Arm, Lineup
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.progress import Progress
 from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.kpi import KpiMeter
 from distila.xapp.rollout.plan import Plan
@@ -31,8 +31,6 @@ _ANSWER_TIMEOUT_S: Final = 10.0
 _ACCOUNTED: Final = 100
 _NO_DEADLINE: Final = GuardConfig(deadline_us=None)
 """A late decision is timed like any other, so that a busy machine changes the times and nothing else."""
-
-Progress = Callable[[int, int], None]
 
 
 def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> LoopFigures:

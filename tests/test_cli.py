@@ -168,7 +168,7 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
         graph.write(b"\0")
     done = distila("policy", "check", tmp_path)
     assert done.returncode == 1, "the check was made, and the answer is no"
-    assert done.stderr.startswith(f"refused: {tmp_path / 'policy.onnx'}: sha256")
+    assert done.stderr.startswith(f"rejected: {tmp_path / 'policy.onnx'}: sha256")
     assert done.stderr.count("\n") == 1
     assert f"{tmp_path / 'policy.onnx'}: sha256" in refusal("run", "--policy", tmp_path)
 

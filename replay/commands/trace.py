@@ -8,7 +8,7 @@ import typer
 
 from distila.replay import kpi_log, trace
 from distila.replay.commands import SUMMARIES
-from distila.replay.importers.counts import ImportReport, Progress
+from distila.replay.importers.counts import ImportReport
 from distila.replay.importers.generic import GenericMapping, import_generic
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_log
@@ -21,6 +21,7 @@ from distila.xapp.commands.terminal import print_json, print_table, progress_bar
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_yaml
 from distila.xapp.nr.bler import SmoothBler
+from distila.xapp.progress import Progress
 
 app = typer.Typer(help=SUMMARIES["trace"].text, no_args_is_help=True)
 import_app = typer.Typer(help="Import the logs of a RAN or of a data set.", no_args_is_help=True)

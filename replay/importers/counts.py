@@ -10,11 +10,7 @@ cut short, a segment whose SINR is only bounded) is counted in ``noted``. ::
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-Progress = Callable[[int, int], None]
-"""Called as ``progress(files_done, files_total)`` after every file."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.generic_table import Table, read_table_file
 from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
 from distila.replay.importers.source_file import source_files
@@ -30,6 +30,7 @@ from distila.xapp.kpi.observations import COLUMNS, HARQ_COLUMNS
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel
 from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.progress import Progress
 
 NOT_FORWARD = "time does not go forward"
 NOT_MEASURED = "neither SINR nor a usable CQI"

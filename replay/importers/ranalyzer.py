@@ -36,7 +36,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.ranalyzer_log import FRAME_US, PERIOD_FRAMES, UNKNOWN_TABLE, ParsedLog, parse_log
 from distila.replay.importers.reconstruction import censored, fill_censored, sinr_db_from_failures, tbs_bits
 from distila.replay.importers.source_file import read_lines, source_files
@@ -45,6 +45,7 @@ from distila.replay.trace import NO_CQI, ChannelTrace, LoggedOutcome, TraceMeta,
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
+from distila.xapp.progress import Progress
 
 DEFAULT_PRBS = 162
 SLOT_US = 500.0

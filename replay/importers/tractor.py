@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distila.replay.importers.counts import ImportReport, Progress, Run
+from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
 from distila.replay.importers.source_file import read_lines, source_files
 from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
@@ -37,6 +37,7 @@ from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
+from distila.xapp.progress import Progress
 
 PERIOD_MS = 250
 LTE_TTI_US = 1000.0

@@ -35,6 +35,7 @@ from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.platform_config import RicConfig
 from distila.xapp.policy.bundle import BUNDLES, DEFAULT_POLICY, GRAPH_FILE, load_bundle, write_bundle
+from distila.xapp.progress import Progress, no_progress
 
 _UES: Final = 20
 _PERIOD_SLOTS: Final = 20
@@ -113,7 +114,7 @@ def has_rmr() -> bool:
     return True
 
 
-def ric_demo(folder: Path, rmr: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Step]:
+def ric_demo(folder: Path, rmr: bool, progress: Progress = no_progress) -> list[Step]:
     """Run all steps.
 
     Args:

@@ -10,13 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from distila.replay.bench_results import BurstFigures, PacedFigures, RmrFigures
-from distila.replay.loop_bench import Progress, loop_figures
+from distila.replay.loop_bench import loop_figures
 from distila.replay.ric.demo import point, relabelled
 from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
 from distila.replay.xapp_stats import Percentiles
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import BUNDLES
+from distila.xapp.progress import Progress
 from distila.xapp.stats import LatencyRecorder
 
 _WARM_UP: Final = 200

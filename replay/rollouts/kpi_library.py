@@ -20,6 +20,7 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.progress import Progress, no_progress
 from distila.xapp.rollout.kpi import SUMS, KpiMeter
 
 
@@ -87,7 +88,7 @@ def record_library(
     interval_slots: int,
     passes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> KpiLibrary:
     """Replay a trace ``passes`` times, each with its own random draws, and keep the counts of the meter.
 

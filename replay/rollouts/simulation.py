@@ -24,6 +24,7 @@ from distila.xapp.kpi.report import Decisions, KpiReport
 from distila.xapp.loop import DecisionLoop, LoopConfig
 from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.progress import Progress, no_progress
 from distila.xapp.rollout.audit import Entry
 from distila.xapp.rollout.controller import RolloutController, RolloutStatus, Transition
 from distila.xapp.rollout.machine import Command
@@ -93,7 +94,7 @@ def simulate_rollout(
     interval_slots: int,
     seed: int,
     store: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> SimulatedRollout:
     """Run a rollout until it is promoted, rolled back or held.
 

@@ -6,7 +6,7 @@ runs do not depend on how many there are or on how many processes share them.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Final, Literal
@@ -15,9 +15,8 @@ import numpy as np
 
 from distila.replay.rollouts.population import Effect, Outcome, Population, planned_exposure, simulate
 from distila.replay.rollouts.results import AaFigures, EffectFigures, PowerFigures
+from distila.xapp.progress import Progress
 from distila.xapp.rollout.plan import Plan
-
-Progress = Callable[[int, int], None]
 
 EFFECTS: Final = {
     "goodput_down_5_pct": Effect(goodput=0.95),

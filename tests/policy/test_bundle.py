@@ -161,9 +161,16 @@ def test_a_benchmark_section_with_display_texts_as_keys_is_read(path: Path) -> N
     assert slow == ("e2_period_2.5_ms", RUN.model_copy(update={"e2_period_ms": 2.5}))
 
 
-def test_a_benchmark_section_of_another_shape_is_one_line(path: Path) -> None:
-    edit(path, lambda manifest: manifest.update(benchmark={"gain": 1.5}))
-    assert "benchmark.gain = 1.5" in refusal(path)
+def test_figures_of_the_authors_own_are_kept(path: Path) -> None:
+    edit(path, lambda manifest: manifest.update(benchmark={"gain": 1.5, OWN_TIMING: RUN.model_dump(mode="json")}))
+    manifest = load_bundle(path).manifest
+    assert manifest.benchmark == {OWN_TIMING: RUN}
+    assert manifest.other_figures == {"gain": 1.5}
+
+
+def test_a_benchmark_run_that_lacks_a_figure_is_one_line(path: Path) -> None:
+    edit(path, lambda manifest: manifest.update(benchmark={OWN_TIMING: {"families": {}, "links": 0}}))
+    assert f"benchmark.{OWN_TIMING}.links = 0" in refusal(path)
 
 
 def test_the_shipped_student_says_how_it_did() -> None:

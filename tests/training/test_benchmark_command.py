@@ -21,7 +21,7 @@ from distila.training.benchmark import tune as tuner
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import GENIES
 from distila.training.benchmark.sizes import Sizes
-from distila.training.benchmark.suite import with_e2_timing
+from distila.training.benchmark.suite import named_scenarios, with_e2_timing
 from distila.training.benchmark.tune import GRIDS, TUNABLE, grid
 from distila.training.commands import benchmark as command
 from distila.training.network.config import NetworkConfig
@@ -371,13 +371,13 @@ def test_an_interrupted_benchmark_says_so(small, monkeypatch):
 
 @pytest.mark.parametrize(("text", "unseen"), [("all", {False, True}), ("seen", {False}), ("unseen", {True})])
 def test_groups_of_families(text, unseen):
-    found = command._scenarios(text)
+    found = named_scenarios([text])
     assert found == tuple(scenario for scenario in families().values() if scenario.unseen in unseen)
     assert {scenario.unseen for scenario in found} == unseen
 
 
 def test_the_five_come_in_their_order():
-    assert [scenario.name for scenario in command._scenarios("five")] == list(FIVE)
+    assert [scenario.name for scenario in named_scenarios(["five"])] == list(FIVE)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from distila.training.sim.bank import fading_bank
 from distila.training.sim.scenario import ChannelConfig
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
+from distila.xapp.progress import Progress, no_progress
 
-Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
 _CODE: Final = (
@@ -117,8 +117,8 @@ def run_all(
     plans: Sequence[EpisodePlan],
     folder: Path,
     jobs: int,
-    on_bank: Progress = lambda done, total: None,
-    on_episode: Progress = lambda done, total: None,
+    on_bank: Progress = no_progress,
+    on_episode: Progress = no_progress,
 ) -> list[Episode]:
     """Run what has no result yet.
 

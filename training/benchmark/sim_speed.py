@@ -20,7 +20,6 @@ from torch import Tensor
 
 from distila.replay.bench_results import GpuRate, SimBench
 from distila.training.baselines import baseline
-from distila.training.sim.bank import Progress
 from distila.training.sim.conditions import BLOCK_SLOTS, Banks, Conditions
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.report import Decision
@@ -29,6 +28,7 @@ from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
 from distila.xapp.nr.tbs import num_re
+from distila.xapp.progress import Progress, no_progress
 
 REPORT_PERIOD_SLOTS: Final = 20
 LEAST_ROUNDS: Final = 3
@@ -130,9 +130,7 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _conditions(
-    links: int, period_slots: int, device: str, progress: Progress = lambda done, total: None
-) -> Conditions:
+def _conditions(links: int, period_slots: int, device: str, progress: Progress = no_progress) -> Conditions:
     scenario = Scenario(
         name="bench",
         channels=(ChannelConfig(model="TDL-A", prbs=_PRBS, speed_kmh=_constant(30)),),

@@ -1,15 +1,15 @@
 """A whole benchmark: which episodes, their figures, the sweep over E2 periods, and the files that come out."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from distila.training.benchmark.averages import Resamples, average_gains
+from distila.training.benchmark.averages import FIVE, FIVE_GROUP, Resamples, average_gains
 from distila.training.benchmark.episode import Episode, EpisodePlan
-from distila.training.benchmark.episode_pool import Progress, run_all
+from distila.training.benchmark.episode_pool import run_all
 from distila.training.benchmark.figures import gain, gain_resamples, policy_figures, used_links, with_genie_share
 from distila.training.benchmark.page import PAGE_FILE, write_report
 from distila.training.benchmark.png_charts import write_pngs
@@ -27,10 +27,11 @@ from distila.training.benchmark.results import (
 from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.distribution import Distribution
-from distila.training.sim.scenario import Scenario, find_scenario
+from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
+from distila.xapp.progress import Progress, no_progress
 
 SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
@@ -59,13 +60,61 @@ class Benchmark:
     cache: Path | None = None
     device: str = "cpu"
 
+    @classmethod
+    def named(cls, policies: Sequence[str], scenarios: Sequence[str], quick: bool = False) -> "Benchmark":
+        """What the command line runs for these names.
+
+        Args:
+            policies: as `distila benchmark --policies` takes them: baselines, bundles, networks.
+            scenarios: families or YAML files; or one group: ``all``, ``seen``, ``unseen``, ``five``.
+            quick: few links, one seed, two E2 periods in the sweep; else the full size.
+
+        Raises:
+            InputError: a name is unknown.
+        """
+        return cls(
+            policies=tuple(parse_policy(name) for name in policies),
+            scenarios=named_scenarios(scenarios),
+            sizes=QUICK if quick else Sizes(),
+            seeds=(0,) if quick else (0, 1, 2, 3, 4),
+            sweep_periods_ms=QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS,
+            quick=quick,
+        )
+
+
+def named_scenarios(names: Sequence[str]) -> tuple[Scenario, ...]:
+    """Scenarios by name or file, or those of one group: ``all``, ``seen``, ``unseen``, ``five``.
+
+    Raises:
+        InputError: a name is unknown, or two scenarios have the same name.
+    """
+    groups = {"all": (False, True), "seen": (False,), "unseen": (True,)}
+    if len(names) == 1 and names[0] in groups:
+        return tuple(scenario for scenario in families().values() if scenario.unseen in groups[names[0]])
+    if list(names) == [FIVE_GROUP]:
+        return tuple(families()[name] for name in FIVE)
+    found = tuple(find_scenario(name) for name in names)
+    if len({scenario.name for scenario in found}) < len(found):
+        raise InputError(f"--scenarios {','.join(names)}: two of them have the same name")
+    return found
+
 
 def run_benchmark(
-    benchmark: Benchmark, out: Path, jobs: int, on_bank: Progress, on_episode: Progress
+    benchmark: Benchmark,
+    out: Path,
+    jobs: int = 1,
+    on_bank: Progress = no_progress,
+    on_episode: Progress = no_progress,
 ) -> BenchmarkResults:
     """Run the benchmark and write ``results.json``, ``report.html`` and the charts into ``out``.
 
     Episodes that ``out`` already holds are not run again.
+
+    Args:
+        benchmark: what to run; `Benchmark.named` makes one from names.
+        out: directory.
+        jobs: number of processes.
+        on_bank, on_episode: called with fading banks, and episodes, that are done and all of them.
 
     Raises:
         InputError: ``out`` cannot be written to; or see `with_e2_timing` and

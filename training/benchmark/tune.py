@@ -14,12 +14,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from distila.training.benchmark.episode import EpisodePlan
-from distila.training.benchmark.episode_pool import Progress, run_all
+from distila.training.benchmark.episode_pool import run_all
 from distila.training.benchmark.policies import PolicySpec
 from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.scenario import families
 from distila.training.sim.split import Split
 from distila.xapp.files import check_writable, write_text
+from distila.xapp.progress import Progress
 
 GRIDS: Final[dict[str, dict[str, tuple[float | None, ...]]]] = {
     "illa": {"target": (0.03, 0.1, 0.2, 0.3, 0.45), "cqi_position": (0.0, 0.25, 0.5)},

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from distila.training.benchmark.averages import FIVE, FIVE_GROUP, distinct
-from distila.training.benchmark.episode_pool import Progress, known_device
+from distila.training.benchmark.averages import distinct
+from distila.training.benchmark.episode_pool import known_device
 from distila.training.benchmark.page import PAGE_FILE
-from distila.training.benchmark.policies import PolicySpec, parse_policy
+from distila.training.benchmark.policies import parse_policy
 from distila.training.benchmark.results import RESULTS_FILE, BenchmarkResults, FamilyResults, GroupAverages
 from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.suite import (
@@ -20,16 +20,17 @@ from distila.training.benchmark.suite import (
     QUICK_SWEEP_PERIODS_MS,
     SWEEP_PERIODS_MS,
     Benchmark,
+    named_scenarios,
     run_benchmark,
     write_reports,
 )
 from distila.training.benchmark.tune import TUNABLE, tune
 from distila.training.commands import SUMMARIES
-from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import group_title
+from distila.xapp.progress import Progress
 from distila.xapp.result_file import Estimate, read_result
 
 app = typer.Typer(help=SUMMARIES["benchmark"].text)
@@ -87,8 +88,8 @@ def benchmark(
     _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
     plan = Benchmark(
-        policies=_policies(policies),
-        scenarios=_scenarios(scenarios),
+        policies=tuple(parse_policy(name) for name in _names(policies)),
+        scenarios=named_scenarios(_names(scenarios)),
         sizes=sizes,
         seeds=tuple(range(seeds or (1 if quick else 5))),
         split=Split[split.upper()],
@@ -165,23 +166,6 @@ def _check_timing(sizes: Sizes, given_ms: dict[str, float | None]) -> None:
             raise InputError(f"{option} {value_ms:g}: must be a time, 0 or more")
         if value_ms > counted_ms:
             raise InputError(f"{option} {value_ms:g}: a run has only {counted_ms:g} ms after its warm-up")
-
-
-def _policies(text: str) -> tuple[PolicySpec, ...]:
-    return tuple(parse_policy(name) for name in _names(text))
-
-
-def _scenarios(text: str) -> tuple[Scenario, ...]:
-    groups = {"all": (False, True), "seen": (False,), "unseen": (True,)}
-    if text in groups:
-        return tuple(scenario for scenario in families().values() if scenario.unseen in groups[text])
-    if text == FIVE_GROUP:
-        return tuple(families()[name] for name in FIVE)
-    found = tuple(find_scenario(name) for name in _names(text))
-    names = [scenario.name for scenario in found]
-    if len(set(names)) < len(names):
-        raise InputError(f"--scenarios {text}: two of them have the same name")
-    return found
 
 
 @contextmanager

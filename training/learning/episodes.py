@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import AliasChoices, Field
 
 from distila.training.learning.action_values import MAX_SAMPLE_PERIOD_SLOTS
-from distila.training.learning.loop import OptimizerConfig, Progress
+from distila.training.learning.loop import OptimizerConfig
 from distila.training.learning.rollout import RolloutPlan
 from distila.training.network.config import NetworkConfig
 from distila.training.sim.bank import fading_bank
@@ -15,6 +15,7 @@ from distila.training.sim.conditions import Banks
 from distila.training.sim.scenario import Scenario, find_scenario, training_domain
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
+from distila.xapp.progress import Progress
 
 _WITHOUT_EFFECT: Final = {"checkpoint_every"}
 """Settings that the weights do not depend on, so that they may change when a training goes on."""

@@ -8,7 +8,7 @@ caller's `Training`.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -23,9 +23,7 @@ from distila.training.learning.fan_out import fan_out
 from distila.training.learning.log import TrainingLog
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
+from distila.xapp.progress import Progress, no_progress
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -134,10 +132,6 @@ class Training(Protocol[Job, Result]):
         ...
 
 
-def silent(done: int, total: int) -> None:
-    """No progress."""
-
-
 def run(
     training: Training[Job, Result],
     config: OptimizerConfig,
@@ -147,7 +141,7 @@ def run(
     identity: dict[str, Any],
     resume: bool = False,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> None:
     """Train; ``out`` gets a checkpoint every few rounds, and the lines of the log.
 

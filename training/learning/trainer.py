@@ -21,7 +21,7 @@ from distila.training.learning.episodes import (
     make_banks,
     plan_episode,
 )
-from distila.training.learning.loop import Line, Progress, finite, optimizer_step, silent
+from distila.training.learning.loop import Line, finite, optimizer_step
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
@@ -29,6 +29,7 @@ from distila.training.sim.conditions import Banks
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.split import Split, torch_seed
 from distila.xapp.errors import InputError
+from distila.xapp.progress import Progress, no_progress
 
 
 class Objective(Protocol):
@@ -57,9 +58,9 @@ def train(
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     cache: Path | None = None,
-    on_bank: Progress = silent,
+    on_bank: Progress = no_progress,
 ) -> Network:
     """Train a network; ``out`` gets a checkpoint every few rounds, and a line of figures for each episode.
 

@@ -5,7 +5,6 @@ because the fastest batches fit the cache. Methods are timed in turns.
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,10 +25,9 @@ from distila.training.resource.store import STUDENTS, load_students
 from distila.training.resource.students import MlpConfig, Student, allocate, as_used, make_student
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_model
+from distila.xapp.progress import Progress
 from distila.xapp.result_file import ResultFile, ResultModel
 from distila.xapp.shipped import Shipped, package_folder
-
-Progress = Callable[[int, int], None]
 
 REFERENCE: Final = "wmmse"
 _TEST_SEED: Final = 2_308_075_110

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from distila.training.learning import loop
 from distila.training.learning.algorithm import distance_to_power
-from distila.training.learning.loop import Line, Progress, finite, optimizer_step, silent
+from distila.training.learning.loop import Line, finite, optimizer_step
 from distila.training.resource.algorithms.wmmse import all_ones, random_starts
 from distila.training.resource.critic import make_critic
 from distila.training.resource.instances import DATA, Batch, Pool, PoolJob, draw, pool_of, seeded
 from distila.training.resource.problems import SETTINGS, Channels, sum_rate
 from distila.training.resource.students import MessageGnn, Mlp, Student, UnrolledGnn, allocate, make_student
 from distila.training.resource.train_config import TrainConfig
+from distila.xapp.progress import Progress, no_progress
 
 OnStep = Callable[[int, Student], None]
 
@@ -41,7 +42,7 @@ def train(
     seed: int,
     out: Path | None = None,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     on_step: OnStep = _nothing,
     workers: int = 1,
 ) -> Student:

@@ -26,24 +26,23 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from distila.training.sim.channels import REVISION, Progress, generate, no_progress
+from distila.training.sim.channels import REVISION, generate
 from distila.training.sim.eesm import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES
 from distila.training.sim.scenario import ChannelConfig
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
 from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.nr.arrays import Float32Array
+from distila.xapp.progress import Progress, no_progress
 
 __all__ = [
     "NODE_FIRST_DB",
     "NODE_STEP_DB",
     "NUM_NODES",
     "FadingBank",
-    "Progress",
     "bank_path",
     "cache_dir",
     "fading_bank",
-    "no_progress",
 ]
 
 _FORMAT: Final = "distila fading bank"

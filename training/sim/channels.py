@@ -39,7 +39,7 @@ SNR of drops in `distila.training.sim.link_budget`; here it all comes together, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -51,9 +51,7 @@ from distila.training.sim.rays import Rays, draw_rays
 from distila.training.sim.scenario import GEOMETRY_SNR_DB, SYSTEM_LEVEL, ChannelConfig
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import Float32Array, Float64Array
-
-Progress = Callable[[int, int], None]
-"""Called with the number of UEs done and their total."""
+from distila.xapp.progress import Progress, no_progress
 
 REVISION: Final = 2
 """Goes up whenever the same configuration and seed would give another bank: banks in caches are then made anew."""
@@ -69,10 +67,6 @@ class Fading(NamedTuple):
     gain_cdb: npt.NDArray[np.int16]
     speed_kmh: Float32Array
     snr_db: Float32Array
-
-
-def no_progress(done: int, total: int) -> None:
-    """Ignore it."""
 
 
 def generate(

@@ -14,15 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from distila.training.sim.bank import (
-    NODE_FIRST_DB,
-    NODE_STEP_DB,
-    NUM_NODES,
-    FadingBank,
-    Progress,
-    fading_bank,
-    no_progress,
-)
+from distila.training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank, fading_bank
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
 from distila.training.sim.link import Combining, LinkTables, link_tables, steeper
@@ -32,6 +24,7 @@ from distila.training.sim.split import Split, seed_sequence, torch_seed
 from distila.xapp.nr.arrays import IntArray
 from distila.xapp.nr.bler import BlerModel, SmoothBler
 from distila.xapp.nr.mcs import NUM_MCS, mcs_table
+from distila.xapp.progress import Progress, no_progress
 
 BLOCK_SLOTS: Final = 64
 # The line of `distila.training.sim.eesm` in dB.

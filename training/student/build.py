@@ -15,7 +15,6 @@ from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
 from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
 from distila.training.learning import trainer
-from distila.training.learning.loop import Progress
 from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
@@ -27,6 +26,7 @@ from distila.training.teachers.privileged import PrivilegedObjective, load_privi
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, FamilyFigures, run_name, timing_title
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
+from distila.xapp.progress import Progress
 from distila.xapp.result_file import ResultFile
 
 STUDENT: Final = "student"

@@ -40,7 +40,7 @@ from distila.training.learning.episodes import (
     make_banks,
     plan_episode,
 )
-from distila.training.learning.loop import Line, Progress, finite, optimizer_step, silent
+from distila.training.learning.loop import Line, finite, optimizer_step
 from distila.training.learning.rollout import RolloutPlan
 from distila.training.network.filters import PolicyNetwork
 from distila.training.network.policy import NetworkPolicy
@@ -53,6 +53,7 @@ from distila.training.teachers.dqn_config import DqnConfig
 from distila.training.teachers.dqn_env import LinkEnv
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.link_metrics import RATIOS
+from distila.xapp.progress import Progress, no_progress
 
 # At its own level TorchRL logs every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -194,9 +195,9 @@ def train_dqn(
     out: Path,
     resume: bool = False,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     cache: Path | None = None,
-    on_bank: Progress = silent,
+    on_bank: Progress = no_progress,
 ) -> PolicyNetwork:
     """Train a Q network; ``out`` gets a checkpoint every few rounds, and a line of figures for each episode.
 

@@ -29,6 +29,7 @@ def info(bundle: _Bundle, json: _Json = False) -> None:
     manifest = loaded.manifest
     rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
     rows += [[f"latency [us]: {name}", str(value)] for name, value in manifest.latency_us.items()]
+    rows += [[f"other figure: {name}", str(value)] for name, value in manifest.other_figures.items()]
     nested = [name for name, value in manifest.training.items() if isinstance(value, dict)]
     rows += [[f"training: {name}", str(value)] for name, value in manifest.training.items() if name not in nested]
     if nested:
@@ -55,7 +56,7 @@ def check(
     try:
         loaded = load_bundle(path)
     except InputError as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"rejected: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     latency = {f"{ues}_ue": _time_us(loaded, ues, runs) for ues in (1, 10, 100)}
     checks = ["sha256", "contract", "tensor shapes", f"{len(loaded.manifest.golden.action)} golden vectors"]

@@ -39,6 +39,11 @@ class BenchmarkRun(ResultModel):
     families: dict[str, FamilyFigures] = Field(description="figures by name of the family")
 
 
+def is_run(entry: object) -> bool:
+    """Whether an entry of a manifest's benchmark section means to be a `BenchmarkRun`."""
+    return isinstance(entry, BenchmarkRun) or (isinstance(entry, dict) and "families" in entry)
+
+
 def run_name(period_ms: float | None) -> str:
     """Name of a run by its E2 period [ms], such as ``e2_period_10_ms``; None: each family's own."""
     return OWN_TIMING if period_ms is None else f"e2_period_{period_ms:g}_ms"

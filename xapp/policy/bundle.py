@@ -27,14 +27,14 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnxruntime as ort
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from distila.xapp.errors import InputError, first_error, one_line
 from distila.xapp.files import read_model, replacing_directory, write_json
 from distila.xapp.kpi.observations import UNITS
 from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
-from distila.xapp.policy.benchmark_figures import BenchmarkRun, PolicyBenchmark
+from distila.xapp.policy.benchmark_figures import BenchmarkRun, PolicyBenchmark, is_run
 from distila.xapp.policy.columns import Layout
 from distila.xapp.shipped import Shipped, package_folder
 
@@ -97,8 +97,24 @@ class Manifest(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of policy.onnx")
     training: dict[str, Any] = Field(description="how it was made: configuration, commit, seed")
     benchmark: PolicyBenchmark = Field(default_factory=dict, description="runs of the benchmark by name")
+    other_figures: dict[str, JsonValue] = Field(
+        default_factory=dict, description="figures of the author's own; nothing is done with them but to show them"
+    )
     latency_us: dict[str, float] = Field(default_factory=dict, description="measured session.run times")
     golden: Golden
+
+    @model_validator(mode="before")
+    @classmethod
+    def _figures_of_any_form(cls, data: Any) -> Any:
+        """Keep apart what is no run of the benchmark: bundles of distila 0.1 could have anything there."""
+        if not isinstance(data, dict) or not isinstance(data.get("benchmark"), dict):
+            return data
+        section = data["benchmark"]
+        runs = {name: run for name, run in section.items() if is_run(run)}
+        others = {name: figure for name, figure in section.items() if name not in runs}
+        if not others:
+            return data
+        return {**data, "benchmark": runs, "other_figures": {**data.get("other_figures", {}), **others}}
 
     @field_validator("contract")
     @classmethod
@@ -225,7 +241,7 @@ def write_bundle(
         )
         manifest.golden = _golden(path / GRAPH_FILE, graph, manifest, golden_report, golden_state)
         (partial / GRAPH_FILE).write_bytes(graph)
-        write_json(partial / MANIFEST_FILE, manifest, indent=1)
+        write_json(partial / MANIFEST_FILE, manifest.model_dump(mode="json", exclude={"other_figures"}), indent=1)
         load_bundle(partial)
     return load_bundle(path)
 
