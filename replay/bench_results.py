@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from distila.replay.xapp_stats import Percentiles, Reasons
 from distila.xapp.result_file import ResultFile, ResultModel
+from distila.xapp.stats import Percentiles, Reasons
 
 
 class LoopFigures(ResultModel):

@@ -14,13 +14,12 @@ from distila.replay.record import RunRecord
 from distila.replay.summary import PolicyFacts
 from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_process import XappProcess
-from distila.replay.xapp_stats import XappStats
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.errors import InputError
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.progress import Progress
-from distila.xapp.stats import LatencyRecorder
+from distila.xapp.stats import LatencyRecorder, LoopSummary
 
 Transport = Literal["inproc", "grpc", "rmr"]
 
@@ -31,7 +30,7 @@ TIMED_FROM_TO: Final[dict[Transport, str]] = {
 }
 
 
-_NO_XAPP: Final = XappStats(indications=0, decisions=0)
+_NO_XAPP: Final = LoopSummary(indications=0, decisions=0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class ComparedRun:
     du: Du
     policy: PolicyFacts
     latency: LatencyRecorder
-    stats: XappStats
+    stats: LoopSummary
 
 
 def run_config(path: Path | None) -> RunConfig:
@@ -102,7 +101,7 @@ def in_process_run(channel: ChannelTrace, bundle: Bundle, settings: Settings, pr
     loop = decision_loop(bundle, settings.config, settings.speed)
     controller = closed_loop.InProcess(loop)
     record, du = _closed_loop(channel, settings, controller, progress, settings.speed)
-    return ComparedRun(record, du, policy_facts(bundle), controller.latency, XappStats.of(loop))
+    return ComparedRun(record, du, policy_facts(bundle), controller.latency, loop.stats.summary())
 
 
 def remote_run(
@@ -144,7 +143,7 @@ def _over_grpc(
             stats, facts = process.finish(), policy_facts(bundle)
         else:
             # An xApp that was started by hand prints its counters itself.
-            stats = XappStats(indications=controller.answered, decisions=controller.decisions)
+            stats = LoopSummary(indications=controller.answered, decisions=controller.decisions)
             facts = _external_facts(controller)
     except BaseException:
         if process is not None:
@@ -176,7 +175,7 @@ def _over_rmr(
     return ComparedRun(record, du, policy_facts(bundle), controller.latency, stats)
 
 
-def _with_node(stats: XappStats, node: Node, controller: RemoteXapp) -> XappStats:
+def _with_node(stats: LoopSummary, node: Node, controller: RemoteXapp) -> LoopSummary:
     """The xApp's counters together with what was lost on this side of the wire."""
     dropped = Counter(stats.dropped) + node.dropped
     lost = Counter(stats.lost) + node.rejected + Counter(unanswered=controller.unanswered)

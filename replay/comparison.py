@@ -35,7 +35,6 @@ from distila.replay.summary import (
     TraceFacts,
 )
 from distila.replay.trace import TRACES, ChannelTrace
-from distila.replay.xapp_stats import XappStats
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.nr.arrays import Float64Array
@@ -138,7 +137,7 @@ def replay_log(
     check_writable(out)
     loop = decision_loop(bundle, config, speed=None)
     decided, latency = open_loop.run(log, loop, progress)
-    stats = XappStats.of(loop)
+    stats = loop.stats.summary()
     summary = OpenLoopSummary(
         trace=LogFacts(
             path=str(path), **log.meta.model_dump(exclude={"ues"}), ues=len(log.meta.ues), rows=log.num_rows

@@ -16,7 +16,6 @@ from distila.replay.bench_results import SocketFigures
 from distila.replay.du import Du, DuConfig
 from distila.replay.edgeric_gnb import EdgeRicGnb, telemetry
 from distila.replay.trace import ChannelTrace
-from distila.replay.xapp_stats import Percentiles
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
@@ -26,7 +25,7 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import Bundle
 from distila.xapp.progress import Progress
-from distila.xapp.stats import LatencyRecorder
+from distila.xapp.stats import LatencyRecorder, Percentiles
 
 STAGES: Final = ("telemetry_to_report", "report_to_octets", "decision_loop", "control_to_overrides")
 
@@ -77,7 +76,7 @@ def bench_in_process(bundle: Bundle, encoded: list[bytes], progress: Progress) -
         if done % 256 == 0:
             progress(done, len(encoded))
     gc.unfreeze()
-    return {stage: Percentiles.of(recorder) for stage, recorder in recorders.items()}
+    return {stage: recorder.summary() for stage, recorder in recorders.items()}
 
 
 def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress: Progress) -> SocketFigures:
@@ -132,7 +131,7 @@ def _pace(gnb: EdgeRicGnb, encoded: list[bytes], tti_us: int, progress: Progress
             progress(tti, len(encoded))
     counted = len(encoded) - _WARM_UP
     return SocketFigures(
-        round_trip_us=Percentiles.of(round_trip),
+        round_trip_us=round_trip.summary(),
         in_time=round(in_time / counted, 4),
         too_late=round((round_trip.count - in_time) / counted, 4),
         unanswered=round(1 - round_trip.count / counted, 4),

@@ -11,7 +11,6 @@ from distila.replay.du import DuConfig
 from distila.replay.e2_node import E2Node
 from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_process import XappProcess
-from distila.replay.xapp_stats import Percentiles, XappStats
 from distila.xapp.e2 import e2ap
 from distila.xapp.e2.e2ap import ControlRequest, Indication, RicRequest
 from distila.xapp.errors import InputError
@@ -24,7 +23,7 @@ from distila.xapp.progress import Progress
 from distila.xapp.rollout.assignment import Assignment
 from distila.xapp.rollout.kpi import KpiMeter
 from distila.xapp.rollout.plan import Plan
-from distila.xapp.stats import LatencyRecorder
+from distila.xapp.stats import LatencyRecorder, LoopSummary
 
 _WARM_UP: Final = 200
 _ANSWER_TIMEOUT_S: Final = 10.0
@@ -51,7 +50,7 @@ def bench_in_process(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progres
     elapsed_s = time.perf_counter() - start
     gc.unfreeze()
     decided = loop.stats.decisions - decided_before
-    return loop_figures(XappStats.of(loop), loop.stats.latency["total"], decided / elapsed_s)
+    return loop_figures(loop.stats.summary(), loop.stats.latency["total"], decided / elapsed_s)
 
 
 def bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress) -> E2apFigures:
@@ -91,11 +90,11 @@ def bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Pro
         start_ns = clock_ns()
         e2ap.decode_by_pycrate(pdu)
         by_pycrate.add((clock_ns() - start_ns) / 1000)
-    figures = loop_figures(XappStats.of(loop), total, (loop.stats.decisions - decided_before) / elapsed_s)
-    stages = {"e2ap_decode": Percentiles.of(decode), **figures.stages_us, "e2ap_encode": Percentiles.of(encode)}
+    figures = loop_figures(loop.stats.summary(), total, (loop.stats.decisions - decided_before) / elapsed_s)
+    stages = {"e2ap_decode": decode.summary(), **figures.stages_us, "e2ap_encode": encode.summary()}
     return E2apFigures(
         **{**dict(figures), "stages_us": stages},
-        pycrate_decode_us=Percentiles.of(by_pycrate),
+        pycrate_decode_us=by_pycrate.summary(),
     )
 
 
@@ -146,10 +145,10 @@ def bench_rollout(
         if done % 256 == 0:
             progress(done, len(encoded))
     gc.unfreeze()
-    plain = times["plain"].summary()["p50"] or 1.0
+    plain = times["plain"].summary().p50 or 1.0
     costs = {}
     for name, recorder in times.items():
-        took = Percentiles.of(recorder)
+        took = recorder.summary()
         account_us = account_ns[name] / 1000 / len(encoded)
         costs[name] = RolloutCost(
             p50_us=took.p50,
@@ -200,9 +199,9 @@ def bench_over_grpc(policy: str, encoded: list[tuple[bytes, bytes]], progress: P
     return loop_figures(stats, latency, answered / elapsed_s)
 
 
-def loop_figures(stats: XappStats, total: LatencyRecorder, ue_decisions_per_s: float) -> LoopFigures:
+def loop_figures(stats: LoopSummary, total: LatencyRecorder, ue_decisions_per_s: float) -> LoopFigures:
     """The figures of a benchmark of the loop; ``total`` holds the durations from end to end."""
-    took = Percentiles.of(total)
+    took = total.summary()
     return LoopFigures(
         stages_us={stage: figures for stage, figures in stats.latency_us.items() if stage != "total"},
         p50_us=took.p50,

@@ -7,7 +7,7 @@ from distila.replay.page.number_text import number, percent
 from distila.replay.page.table import Cell, Column, Row, Table
 from distila.replay.reasons import Group, explain
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary
-from distila.replay.xapp_stats import Reasons
+from distila.xapp.stats import Reasons
 
 
 @dataclass(frozen=True)

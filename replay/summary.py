@@ -6,9 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from distila.replay.du import DuConfig
-from distila.replay.xapp_stats import Percentiles, Reasons
 from distila.xapp.result_file import Estimate, ResultFile, ResultModel, read_result
-from distila.xapp.stats import LatencyRecorder
+from distila.xapp.stats import LatencyRecorder, Percentiles, Reasons
 
 
 class TraceFacts(ResultModel):
@@ -83,7 +82,7 @@ class Latency(Percentiles):
     @classmethod
     def timed(cls, recorder: LatencyRecorder, what: str) -> "Latency":
         """From the samples of a run."""
-        return cls.model_validate({**recorder.summary(), "what": what})
+        return cls(**recorder.summary().model_dump(), what=what)
 
 
 class Agreement(ResultModel):

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final, Protocol
 
-from distila.replay.xapp_stats import XappStats
 from distila.xapp.errors import InputError
+from distila.xapp.stats import LoopSummary
 
 _START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 15.0
@@ -72,7 +72,7 @@ class XappProcess:
         lines = self._err.read().strip().splitlines()
         return lines[-1] if lines else "it printed no error"
 
-    def finish(self) -> XappStats:
+    def finish(self) -> LoopSummary:
         """Wait until the process ends, after the node has ended the stream; returns the xApp's counters.
 
         Raises:
@@ -87,7 +87,7 @@ class XappProcess:
             if status != 0:
                 raise InputError(f"the xApp failed with status {status}: {self._last_error_line()}")
             self._out.seek(0)
-            return XappStats.model_validate_json(self._out.read())
+            return LoopSummary.model_validate_json(self._out.read())
         finally:
             self._close()
 

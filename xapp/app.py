@@ -60,7 +60,6 @@ TRANSPORTS: Final[dict[str, Callable[[E2Config, Identity, bool], Transport]]] = 
 class XappSummary(LoopSummary):
     """Counters and latencies of an xApp at one time."""
 
-    lost: dict[str, int] = Field(description="messages and connections that were lost, by reason")
     platform: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="events of the platform's clients and of reloads, by part and result"
     )

@@ -9,12 +9,24 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from distila.xapp.nr.arrays import Float64Array
+from distila.xapp.result_file import ResultModel
+
+Reasons = dict[str, int]
+"""Counts by reason; `distila.replay.reasons` explains each."""
 
 STAGES: Final = ("decode", "state", "infer", "guard", "encode", "total")
 """Stages of one decision; ``total`` is from the indication's octets to those of the control message."""
 
 
 _BUCKETS: Final = 22  # up to two seconds
+
+
+class Percentiles(ResultModel):
+    """Durations [us]; null where nothing was recorded."""
+
+    p50: float | None = Field(description="median [us]")
+    p99: float | None = Field(description="99th percentile [us]")
+    max: float | None = Field(description="longest [us]")
 
 
 class LatencyRecorder:
@@ -65,27 +77,28 @@ class LatencyRecorder:
         """The samples kept, in no particular order."""
         return self._ring[: min(self.count, len(self._ring))].astype(np.float64)
 
-    def summary(self) -> dict[str, float | None]:
-        """``p50``, ``p99`` and ``max`` in microseconds; None where nothing was recorded."""
+    def summary(self) -> Percentiles:
+        """Percentiles of the samples kept, and the longest since the latest `clear`."""
         if self.count == 0:
-            return {"p50": None, "p99": None, "max": None}
+            return Percentiles(p50=None, p99=None, max=None)
         p50, p99 = np.percentile(self.samples_us(), [50, 99])
-        return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(self.max_us, 1)}
+        return Percentiles(p50=round(float(p50), 1), p99=round(float(p99), 1), max=round(self.max_us, 1))
 
 
 class LoopSummary(BaseModel):
-    """Counters and latencies of a decision loop at one time; see `LoopStats`."""
+    """Counters and latencies of a decision loop at one time, see `LoopStats`; null: not known from outside the xApp."""
 
     indications: int = Field(description="indications decided on")
     decisions: int = Field(description="UE decisions sent, native ones included")
-    native: int = Field(description="UE decisions by which the DU decides itself")
-    dropped: dict[str, int] = Field(description="indications without a decision, by reason")
-    guarded: dict[str, int] = Field(description="UE decisions that the guard changed, by reason")
-    noticed: dict[str, int] = Field(description="irregularities that do not drop an indication, by reason")
-    outcomes: dict[str, int] = Field(description="UE decisions by the outcome that the E2 node reported")
-    latency_us: dict[str, dict[str, float | None]] = Field(
-        description="p50, p99 and max of each stage [us]; null: nothing was recorded"
+    native: int | None = Field(default=None, description="UE decisions by which the DU decides itself")
+    dropped: Reasons = Field(default_factory=dict, description="indications without a decision, by reason")
+    guarded: Reasons | None = Field(default=None, description="UE decisions that the guard changed, by reason")
+    noticed: Reasons | None = Field(
+        default=None, description="irregularities that do not drop an indication, by reason"
     )
+    outcomes: Reasons | None = Field(default=None, description="UE decisions by the outcome that the E2 node reported")
+    latency_us: dict[str, Percentiles] = Field(default_factory=dict, description="duration of each stage [us]")
+    lost: Reasons = Field(default_factory=dict, description="messages and connections that were lost, by reason")
 
 
 @dataclass
@@ -126,7 +139,7 @@ class LoopStats:
         )
 
 
-def summed(*counters: Mapping[str, int]) -> dict[str, int]:
+def summed(*counters: Mapping[str, int]) -> Reasons:
     """The sum of counters, by reason. Each is copied first, because another thread may be counting."""
     total: Counter[str] = Counter()
     for counter in counters:

@@ -18,10 +18,10 @@ from distila.replay.page.number_text import number, percent, signed
 from distila.replay.parquet_file import file_format
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
 from distila.replay.trace import ChannelTrace
-from distila.replay.xapp_stats import Reasons
 from distila.xapp.commands.terminal import print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY
+from distila.xapp.stats import Reasons
 
 app = typer.Typer(help=SUMMARIES["replay"].text)
 

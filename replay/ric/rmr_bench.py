@@ -14,7 +14,6 @@ from distila.replay.loop_bench import loop_figures
 from distila.replay.ric.demo import point, relabelled
 from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
-from distila.replay.xapp_stats import Percentiles
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import BUNDLES
 from distila.xapp.progress import Progress
@@ -76,7 +75,7 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
     return RmrFigures(
         **dict(figures),
         lost=stats.lost,
-        rmr_health_check_us=Percentiles.of(checks),
+        rmr_health_check_us=checks.summary(),
         paced=paced,
         hot_swap=swaps,
         burst=burst,
@@ -106,7 +105,7 @@ def _paced(node: E2Term, rest: Iterator[tuple[bytes, bytes]], link: Path, bundle
             changes += digest != latest
             latest = digest
             time.sleep(max(0.0, _PERIOD_S - took_us / 1e6))
-    times = Percentiles.of(took)
+    times = took.summary()
     return PacedFigures(**dict(times), swaps_seen=changes - 1, indications=took.count, unanswered=0)
 
 

@@ -155,7 +155,7 @@ def test_the_descriptor_names_the_policy_types_that_the_mediator_is_given(descri
 
 
 def test_every_metric_of_the_descriptor_is_exported(descriptor):
-    stats = XappSummary(**LoopStats().summary().model_dump(), lost={})
+    stats = XappSummary(**LoopStats().summary().model_dump())
     gauges = dict.fromkeys(("ready", "subscriptions_active"), lambda: 1.0)
     collector = metrics.XappCollector(LoopStats(), lambda: stats, lambda: {"name": "olla"}, {}, gauges, {})
     exported = {sample.name for family in collector.collect() for sample in family.samples}

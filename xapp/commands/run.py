@@ -66,6 +66,6 @@ def run(
     for part, counts in stats.platform.items():
         rows += [[f"{part}: {what}", str(count)] for what, count in counts.items()]
     total = stats.latency_us["total"]
-    if total["p50"] is not None:
-        rows.append(["latency p50 / p99 / max [us]", f"{total['p50']} / {total['p99']} / {total['max']}"])
+    if total.p50 is not None:
+        rows.append(["latency p50 / p99 / max [us]", f"{total.p50} / {total.p99} / {total.max}"])
     print_table(f"distila run, policy {xapp.loop.bundle.manifest.name}", ["what", "count"], rows)
