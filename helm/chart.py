@@ -3,7 +3,6 @@
 objects = render({"serviceMonitor": {"enabled": True}})
 """
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from gotpl import TemplateError
 from gotpl.exts.helm import HelmTemplateEngine
 
 from distila.xapp.errors import InputError, one_line
+from distila.xapp.files import read_json, read_yaml, write_yaml
 
 CHART: Final = Path(__file__).resolve().parent / "distila"
 NAMESPACE: Final = "ricxapp"
@@ -48,8 +48,8 @@ def with_defaults(values: Mapping[str, Any], chart: Path = CHART) -> dict[str, A
     Raises:
         InputError: one line naming the value and what is wrong.
     """
-    merged = _laid_over(yaml.safe_load((chart / "values.yaml").read_text()), values)
-    schema = json.loads((chart / "values.schema.json").read_text())
+    merged = _laid_over(read_yaml(chart / "values.yaml"), values)
+    schema = read_json(chart / "values.schema.json")
     error = jsonschema.exceptions.best_match(jsonschema.Draft7Validator(schema).iter_errors(merged))
     if error is not None:
         raise InputError(f"values: {error.json_path.removeprefix('$.')}: {error.message}")
@@ -79,7 +79,7 @@ def render(values: Mapping[str, Any], namespace: str = NAMESPACE, chart: Path = 
 
 
 def _by_gotpl(values: dict[str, Any], namespace: str, chart: Path) -> str:
-    metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
+    metadata = read_yaml(chart / "Chart.yaml")
     context = {
         "Values": values,
         # Helm capitalises what it read from Chart.yaml.
@@ -99,10 +99,10 @@ def _by_gotpl(values: dict[str, Any], namespace: str, chart: Path) -> str:
 
 
 def _by_helm(values: Mapping[str, Any], namespace: str, chart: Path) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(dict(values), file)
-        file.flush()
-        options = [str(chart), "--namespace", namespace, "--values", file.name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "values.yaml"
+        write_yaml(path, values)
+        options = [str(chart), "--namespace", namespace, "--values", str(path)]
         _call("lint", "--strict", *options)
         return _call("template", RELEASE, *options)
 

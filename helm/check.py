@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import jsonschema
 import kubernetes_validate
-import yaml
 
 from distila.xapp.config import RunConfig, parse_config
 from distila.xapp.descriptor import RMR_DATA, parse_descriptor
 from distila.xapp.errors import InputError, one_line
+from distila.xapp.files import read_yaml
 from helm.chart import CHART, helm, render
 
 KUBERNETES_VERSIONS: Final = ("1.28", "1.29", "1.30", "1.31", "1.32")
@@ -179,7 +179,7 @@ def lint_dockerfile(path: Path = ROOT / "Dockerfile") -> list[str]:
 def check_values(values: Path) -> tuple[list[Object], list[str]]:
     """The objects of one values file, and everything that is wrong with them."""
     try:
-        objects = render(yaml.safe_load(values.read_text()) or {})
+        objects = render(read_yaml(values) or {})
     except InputError as error:
         return [], [str(error)]
     return objects, faults_of(objects)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from distila.xapp.config import RunConfig
 from distila.xapp.descriptor import Descriptor
+from distila.xapp.files import write_text
 from helm.values import Values
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def text(schema: dict[str, Any]) -> str:
 def main() -> None:
     """Write all of them."""
     for path, make in FILES.items():
-        path.write_text(text(make()))
+        write_text(path, text(make()))
         print(path.relative_to(ROOT))
 
 

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-import yaml
 
 from distila.replay.bench_load import widen
 from distila.replay.bench_results import SocketFigures
@@ -20,6 +19,7 @@ from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
 from distila.xapp.e2.edgeric_telemetry import VALID_TTIS, Telemetry
 from distila.xapp.errors import InputError
+from distila.xapp.files import write_yaml
 from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
@@ -88,7 +88,7 @@ def bench_over_sockets(policy: str, encoded: list[bytes], tti_us: int, progress:
     with TemporaryDirectory() as folder:
         addresses = {"metrics": f"ipc://{folder}/metrics", "control": f"ipc://{folder}/control"}
         config = Path(folder) / "distila.yaml"
-        config.write_text(yaml.safe_dump({"policy": policy, "e2": {"transport": "edgeric", "edgeric": addresses}}))
+        write_yaml(config, {"policy": policy, "e2": {"transport": "edgeric", "edgeric": addresses}})
         gnb = EdgeRicGnb(**addresses)
         xapp = subprocess.Popen(
             [sys.executable, "-m", "distila.xapp.cli", "run", "--config", str(config)],

@@ -20,6 +20,7 @@ from distila.training.resource.contest import ContestResults
 from distila.training.resource.study import FigureResults
 from distila.training.student.build import BuildSummary
 from distila.training.student.search import SearchResults
+from distila.xapp.files import write_text
 from distila.xapp.rollout.audit import Entry
 from distila.xapp.rollout.verdict import Evaluation
 
@@ -68,9 +69,8 @@ def text(name: str) -> str:
 
 def main() -> None:
     """Write all of them."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
-        path(name).write_text(text(name), "utf-8")
+        write_text(path(name), text(name))
         print(path(name).relative_to(FOLDER.parents[1]))
 
 

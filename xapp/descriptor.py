@@ -6,7 +6,6 @@ The rules are those of the platform's onboarder and application manager, and a f
 and then misread. schemas/xapp_descriptor.schema.json says the same as JSON schema, written from here by `make schemas`.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -191,9 +190,3 @@ def parse_descriptor(data: Any, where: str) -> Descriptor:
         return Descriptor.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {first_error(error)}") from None
-
-
-def missing_messages(descriptor: Descriptor, receives: Sequence[str], sends: Sequence[str]) -> list[str]:
-    """Message types that a program uses but the descriptor does not name: no route would ever lead there."""
-    data = descriptor.messaging.data
-    return sorted(({*receives} - {*(data.rx_messages or [])}) | ({*sends} - {*(data.tx_messages or [])}))

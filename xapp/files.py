@@ -1,7 +1,7 @@
 """Files: written whole or not at all, and read into a validated model, with one line of error for bad input.
 
-Whoever writes a result uses `replacing`, `write_text` or `write_json`; whoever reads a configuration or a result uses
-`read_model`. Files that ship with distila are found with `distila.xapp.shipped`.
+Whoever writes a file uses `replacing`, `write_text`, `write_json` or `write_yaml`; whoever reads a configuration or a
+result uses `read_model`. Files that ship with distila are found with `distila.xapp.shipped`.
 """
 
 import contextlib
@@ -108,6 +108,15 @@ def write_json(path: Path, data: BaseModel | Mapping[str, Any] | Sequence[Any], 
     plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
     separators = (",", ":") if indent is None else None
     write_text(path, json.dumps(plain, indent=indent, separators=separators, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, data: Mapping[str, Any]) -> None:
+    """Write YAML, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_text(path, yaml.safe_dump(dict(data)))
 
 
 def read_text(path: Path) -> str:

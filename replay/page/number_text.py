@@ -4,7 +4,6 @@
     signed(-0.4, 1)                   # "−0.4"
     percent(0.331, 1)                 # "33.1 %"
     points(-0.012, 2)                 # "−1.20 points"
-    mbit_per_s(46.39)                 # "46.39 Mbit/s"
     microseconds(169.9)               # "170 µs"
     number(None)                      # "not defined"
 
@@ -19,11 +18,6 @@ DASH: Final = "\u2013"
 """An empty cell: the figure does not apply there."""
 NOT_DEFINED: Final = "not defined"
 """A figure that applies but has no value: nothing was sent, measured or compared."""
-
-
-def is_defined(value: float | None) -> bool:
-    """Whether there is a finite number."""
-    return value is not None and math.isfinite(value)
 
 
 def number(value: float | None, digits: int = 0, unit: str = "") -> str:
@@ -57,11 +51,6 @@ def percent(share: float | None, digits: int = 1) -> str:
 def points(difference: float | None, digits: int = 2) -> str:
     """A difference of two shares in percentage points, with its sign."""
     return signed(None if difference is None else 100 * difference, digits, "points")
-
-
-def mbit_per_s(value: float | None, digits: int = 2) -> str:
-    """A rate in Mbit/s."""
-    return number(value, digits, "Mbit/s")
 
 
 def microseconds(value: float | None, digits: int = 0) -> str:

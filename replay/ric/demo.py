@@ -31,6 +31,7 @@ from distila.replay.ric.ric import MEID, Ric
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.xapp.e2.rmr import RmrPort
 from distila.xapp.errors import InputError
+from distila.xapp.files import write_text
 from distila.xapp.kpi.report import MCS, NATIVE, Decisions, KpiReport
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.platform_config import RicConfig
@@ -215,9 +216,9 @@ def _steps(
     )
 
     good = config.read_text()
-    config.write_text(good + "colour: blue\n")
+    write_text(config, good + "colour: blue\n")
     rejected = _eventually(lambda: any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
-    config.write_text(good)
+    write_text(config, good)
     cleared = _eventually(lambda: not any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
     done("wrong configuration", "rejected, alarm raised and cleared" if rejected else "accepted", rejected and cleared)
 

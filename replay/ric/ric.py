@@ -10,12 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import yaml
-
 from distila.replay.ric.a1_mediator import A1Mediator
 from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.managers import AlarmManager, ApplicationManager, E2Manager, SubscriptionManager
 from distila.replay.ric.redis_server import RedisServer
+from distila.xapp.files import write_text, write_yaml
 
 MEID: Final = "gnb_001_001_0001"
 RAN_FUNCTION_ID: Final = 200
@@ -54,7 +53,7 @@ def write_route_table(path: Path, xapp: int, e2term: int, a1: int, meid: str = M
         "mse|12040|-1|%meid",
     ]
     meids = ["meid_map|start", f"mme_ar|{_LOOPBACK}:{e2term}|{meid}", "meid_map|end|1"]
-    path.write_text("\n".join(["newrt|start", *routes, f"newrt|end|{len(routes)}", *meids, ""]))
+    write_text(path, "\n".join(["newrt|start", *routes, f"newrt|end|{len(routes)}", *meids, ""]))
     return path
 
 
@@ -119,7 +118,7 @@ class Ric:
     def write_config(self, **sections: Any) -> Path:
         """Write `config` to a file."""
         path = self._folder / "distila.yaml"
-        path.write_text(yaml.safe_dump(self.config(**sections)))
+        write_yaml(path, self.config(**sections))
         return path
 
     def environment(self) -> dict[str, str]:

@@ -6,11 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.ric import MEID, free_ports, rmr_environment, write_route_table
 from distila.replay.xapp_process import XappProcess
+from distila.xapp.files import write_yaml
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def xapp_over_rmr(
         environment = rmr_environment(write_route_table(folder / "routes.rt", xapp_port, node_port, a1_port, MEID))
         e2 = {"cells": (config or {}).get("e2", {}).get("cells", []), "transport": "rmr", "rmr": {"port": xapp_port}}
         path = folder / "distila.yaml"
-        path.write_text(yaml.safe_dump({**(config or {}), "e2": e2}))
+        write_yaml(path, {**(config or {}), "e2": e2})
         node = E2Term(node_port, MEID, instance_id=1, environment=environment)
         process = None
         try:

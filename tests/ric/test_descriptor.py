@@ -12,7 +12,7 @@ import pytest
 
 from distila.xapp.app import XappSummary
 from distila.xapp.config import RunConfig, load_config
-from distila.xapp.descriptor import missing_messages, parse_descriptor
+from distila.xapp.descriptor import Descriptor, parse_descriptor
 from distila.xapp.e2 import rmr
 from distila.xapp.errors import InputError
 from distila.xapp.ric import metrics, registration
@@ -31,6 +31,12 @@ def descriptor():
 
 def rmr_data(descriptor):
     return next(port for port in descriptor["messaging"]["ports"] if port["name"] == "rmrdata")
+
+
+def missing_messages(descriptor: Descriptor, receives, sends):
+    """Message types that a program uses but the descriptor does not name; no route leads to them."""
+    data = descriptor.messaging.data
+    return sorted(({*receives} - {*(data.rx_messages or [])}) | ({*sends} - {*(data.tx_messages or [])}))
 
 
 def test_the_one_that_ships_is_accepted(descriptor):

@@ -55,6 +55,7 @@ from scipy.optimize import least_squares
 
 from distila.training.bler_fit.capacity import snr_db_for_rate
 from distila.training.sionna_bler import SimulatedRow, read_tables, sionna_version
+from distila.xapp.files import replacing
 from distila.xapp.nr.arrays import Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler, curve_bler
 from distila.xapp.nr.mcs import MCS_TABLES
@@ -324,7 +325,8 @@ def save(model: SmoothBler, path: Path) -> None:
     arrays: dict[str, Any] = {"cbs_nodes_bits": model.cbs_nodes_bits}
     arrays |= {f"params_table{index}": values.astype(np.float32) for index, values in model.params.items()}
     arrays |= {f"provenance_{name}": np.array(text) for name, text in model.provenance.items()}
-    np.savez_compressed(path, **arrays)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -77,7 +77,7 @@ def write_figure(path: Path, found: FigureResults) -> None:
         rows = [row for row in found.rows if row.method == method]
         label = NAMES[method].replace("no algorithm in the loss", _plain(found))
         if found.swept == "epochs":
-            _curves(axes, rows[0], _COLOURS[method], label, found.reinforcement)
+            _curves(axes, rows[0], _COLOURS[method], label)
         else:
             at = [row.at for row in rows]
             mean = [row.sum_rate.mean for row in rows]
@@ -105,7 +105,7 @@ def write_figure(path: Path, found: FigureResults) -> None:
     _save(figure, path)
 
 
-def _curves(axes: Axes, row: FigureRow, colour: str, label: str, per_instance: bool) -> None:
+def _curves(axes: Axes, row: FigureRow, colour: str, label: str) -> None:
     curves = row.curves or ()
     for curve in curves:
         axes.plot(*zip(*curve, strict=True), color=colour, linewidth=0.5, alpha=0.4)

@@ -230,14 +230,3 @@ SETTINGS: Final[dict[str, Draw]] = {
     "d2d-500m": lambda count, links, generator: d2d(count, links, D2dLayout(field_m=500.0), generator),
 }
 """Where instances come from: how many, of how many links, by which generator."""
-
-
-def find_setting(name: str) -> Draw:
-    """A setting by its name.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in SETTINGS:
-        raise InputError(f"setting {name!r}: there are {', '.join(SETTINGS)}")
-    return SETTINGS[name]

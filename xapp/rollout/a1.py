@@ -4,7 +4,7 @@ The payload is a `machine.Command` as JSON, ``{"action": "start", "plan": {...},
 may also be the name of one that ships. Deleting the policy aborts the rollout.
 """
 
-from typing import Any, Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,13 +30,6 @@ class RolloutPolicy(BaseModel):
     expected_version: int | None = Field(
         default=None, description="the command is rejected if the rollout is at another version"
     )
-
-
-POLICY_SCHEMA: Final[dict[str, Any]] = {
-    "$schema": "http://json-schema.org/draft-07/schema#",
-    **RolloutPolicy.model_json_schema(),
-}
-"""The schema of the policy type, for the non-RT RIC."""
 
 
 def apply_policy(

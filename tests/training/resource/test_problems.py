@@ -14,7 +14,6 @@ from distila.training.resource.problems import (
     D2dLayout,
     channels,
     d2d,
-    find_setting,
     interference,
     itu_1411_loss_db,
     link_rates,
@@ -73,7 +72,7 @@ def test_interference_keeps_what_is_small_beside_a_strong_link():
 
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_the_same_seed_gives_the_same_instances(name):
-    draw = find_setting(name)
+    draw = SETTINGS[name]
     one, same, other = draw(4, 5, generator(1)), draw(4, 5, generator(1)), draw(4, 5, generator(2))
     assert torch.equal(one.snr, same.snr)
     assert not torch.equal(one.snr, other.snr)
@@ -121,11 +120,6 @@ def test_a_d2d_link_is_as_strong_as_its_distance_allows():
     own = torch.diagonal(snr_db, dim1=1, dim2=2)
     assert own.max() <= ends[0] + 1e-3
     assert own.min() >= ends[1] - 1e-3
-
-
-def test_an_unknown_setting_is_refused():
-    with pytest.raises(InputError, match=r"setting 'urban': there are rayleigh-10db"):
-        find_setting("urban")
 
 
 # --- bad input ---
