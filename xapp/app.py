@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
@@ -172,13 +172,13 @@ class Xapp:
     def stats(self) -> XappSummary:
         """Counters of loop, inbox, transport, platform and rollout; may be called from any thread."""
         loop = self.loop.stats
-        parts: dict[str, Any] = {}
+        parts: dict[str, object] = {}
         if self.platform is not None:
             parts["platform"] = self.platform.events()
         if self.rollout is not None:
             parts["rollout"] = self.rollout.status()
-        return XappSummary(
-            **{
+        return XappSummary.model_validate(
+            {
                 **loop.summary().model_dump(),
                 "dropped": summed(loop.dropped, self._inbox.dropped),
                 "outcomes": summed(self._transport.outcomes),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from distila.xapp.descriptor import is_descriptor, parse_descriptor
 from distila.xapp.e2.edgeric_config import EdgeRicConfig
@@ -95,7 +95,7 @@ class RunConfig(BaseModel):
         return parse_model(data, RunConfig, f"--{field}" if len(path) == 1 else f"--{path[0]}")
 
 
-def read_descriptor(path: Path) -> dict[str, Any] | None:
+def read_descriptor(path: Path) -> dict[str, JsonValue] | None:
     """The xApp descriptor in a configuration file; None if it holds the settings alone.
 
     Raises:

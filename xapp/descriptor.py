@@ -6,9 +6,9 @@ The rules are those of the platform's onboarder and application manager, and a f
 and then misread. schemas/xapp_descriptor.schema.json says the same as JSON schema, written from here by `make schemas`.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
@@ -157,7 +157,7 @@ class Descriptor(_Section):
     readiness_probe: Probe | SkipJsonSchema[None] = None
     messaging: Messaging
     metrics: list[Metric] = []
-    controls: dict[str, Any]
+    controls: dict[str, JsonValue]
 
     @model_validator(mode="after")
     def _consistent(self) -> "Descriptor":
@@ -171,7 +171,7 @@ class Descriptor(_Section):
         return self
 
 
-def is_descriptor(data: Any) -> bool:
+def is_descriptor(data: Any) -> TypeGuard[dict[str, JsonValue]]:
     """Whether the content of a configuration file is a descriptor, not the bare settings of `RunConfig`."""
     return isinstance(data, dict) and not _SECTIONS.isdisjoint(data)
 

@@ -11,7 +11,7 @@ The version goes up when a reader of the old shape would misread the new one.
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,7 +58,7 @@ def read_result(model: type[Result], path: Path) -> Result:
     """
     found = read_json(path)
     kind, version = (model.model_fields[name].default for name in ("kind", "version"))
-    given: dict[str, Any] = found if isinstance(found, dict) else {}
+    given = found if isinstance(found, dict) else {}
     if (given.get("kind"), given.get("version")) != (kind, version):
         what = f"kind {given.get('kind')!r}, version {given.get('version')!r}"
         raise InputError(f"{path}: a result file of {what}; expected kind {kind!r}, version {version}")

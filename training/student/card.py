@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from distila.training.benchmark.results import BenchmarkResults
+from distila.training.distill.distill import DistillConfig
 from distila.training.student.recipe import Recipe
 from distila.xapp.files import write_text
 from distila.xapp.policy.benchmark_figures import group_title, interval_text, timing_title
@@ -94,16 +95,15 @@ def _tables(benchmarks: Iterable[BenchmarkResults]) -> list[str]:
 
 
 def _making(recipe: Recipe, bundle: Bundle) -> list[str]:
-    config = bundle.manifest.training["config"]
-    network = config["network"]
-    scenarios = ", ".join(f"`{name}`" for name in dict.fromkeys(config["scenarios"]))
+    config = DistillConfig.model_validate(bundle.manifest.training["config"])
+    scenarios = ", ".join(f"`{name}`" for name in dict.fromkeys(config.scenarios))
     return [
         "## How it was made",
         "",
         f"`distila student build --recipe {recipe.name}` trains a privileged teacher (configuration "
         f"`{recipe.teacher}`) and distils it (configuration `{recipe.student}`) into a network with hidden layers "
-        f"{network['hidden']}, over {config['episodes']} episodes of {config['links']} links and "
-        f"{config['slots']} slots. The {config['driver']} chooses the MCS in these episodes. Scenarios: {scenarios}.",
+        f"{list(config.network.hidden)}, over {config.episodes} episodes of {config.links} links and "
+        f"{config.slots} slots. The {config.driver} chooses the MCS in these episodes. Scenarios: {scenarios}.",
         "",
         "## Limits",
         "",

@@ -1,7 +1,7 @@
 """`distila policy`: look at a policy bundle, and check it."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -83,7 +83,7 @@ def _figures(run: BenchmarkRun) -> list[list[str]]:
     return rows
 
 
-def _facts(bundle: Bundle) -> dict[str, Any]:
+def _facts(bundle: Bundle) -> dict[str, object]:
     manifest = bundle.manifest
     return {
         "path": str(bundle.path),

@@ -3,11 +3,11 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -102,7 +102,8 @@ def start(
     json: _Json = False,
 ) -> None:
     """Start a rollout: the xApps that use the store begin its first stage."""
-    _carry_out(Command(action="start", plan=load_plan(plan), **_audited(who, why, expect)), store, url, json)
+    command = Command(action="start", plan=load_plan(plan), who=who or getuser(), why=why, expected_version=expect)
+    _carry_out(command, store, url, json)
 
 
 @app.command()
@@ -132,8 +133,15 @@ def promote(
     json: _Json = False,
 ) -> None:
     """Go to the next stage, or to the end of the rollout."""
-    given = _audited(who, why, expect)
-    _carry_out(Command(action="promote", to_end=to_end, challenger=challenger, **given), store, url, json)
+    command = Command(
+        action="promote",
+        to_end=to_end,
+        challenger=challenger,
+        who=who or getuser(),
+        why=why,
+        expected_version=expect,
+    )
+    _carry_out(command, store, url, json)
 
 
 @app.command()
@@ -146,7 +154,7 @@ def pause(
     json: _Json = False,
 ) -> None:
     """Stop advancing; the arms stay as they are and the guardrails stay in force."""
-    _carry_out(Command(action="pause", **_audited(who, why, expect)), store, url, json)
+    _carry_out(Command(action="pause", who=who or getuser(), why=why, expected_version=expect), store, url, json)
 
 
 @app.command()
@@ -159,7 +167,7 @@ def resume(
     json: _Json = False,
 ) -> None:
     """Resume after a pause, or after the rollout was held."""
-    _carry_out(Command(action="resume", **_audited(who, why, expect)), store, url, json)
+    _carry_out(Command(action="resume", who=who or getuser(), why=why, expected_version=expect), store, url, json)
 
 
 @app.command()
@@ -172,7 +180,7 @@ def abort(
     json: _Json = False,
 ) -> None:
     """End the rollout: all UEs return to the champion."""
-    _carry_out(Command(action="abort", **_audited(who, why, expect)), store, url, json)
+    _carry_out(Command(action="abort", who=who or getuser(), why=why, expected_version=expect), store, url, json)
 
 
 @app.command()
@@ -180,7 +188,7 @@ def kill(
     store: _StoreOption = _DEFAULT_STORE, url: _Url = None, who: _Who = None, why: _Why = "", json: _Json = False
 ) -> None:
     """End the rollout at once; with --url even if the xApp cannot reach its store."""
-    _carry_out(Command(action="kill", **_audited(who, why, None)), store, url, json)
+    _carry_out(Command(action="kill", who=who or getuser(), why=why), store, url, json)
 
 
 @app.command()
@@ -224,10 +232,6 @@ def audit(
         raise typer.Exit(1)
 
 
-def _audited(who: str | None, why: str, expect: int | None) -> dict[str, Any]:
-    return {"who": who or getuser(), "why": why, "expected_version": expect}
-
-
 def _carry_out(command: Command, store: str, url: str | None, json: bool) -> None:
     if url is not None:
         body = command.model_dump(mode="json", exclude={"action"}, exclude_none=True)
@@ -267,7 +271,7 @@ def _with_store(url: str, act: Callable[[Store], _Result]) -> _Result:
         store.close()
 
 
-def _request(url: str, path: str, body: dict[str, Any] | None = None) -> RolloutStatus:
+def _request(url: str, path: str, body: Mapping[str, object] | None = None) -> RolloutStatus:
     if not url.startswith(("http://", "https://")):
         raise InputError(f"--url {url}: expected http:// or https://")
     request = urllib.request.Request(

@@ -4,6 +4,7 @@ The benchmark itself is `distila.training.benchmark`; this is its summary, which
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field
@@ -79,7 +80,7 @@ _OLD_FIGURES: Final = {"gain [%]": "gain_vs_olla_pct", "BLER": "first_tx_bler", 
 _OLD_AVERAGE: Final = "mean gain [%], "
 
 
-def _is_old(families: dict[str, Any]) -> bool:
+def _is_old(families: Mapping[str, object]) -> bool:
     return any(isinstance(figures, dict) and figures.keys() & _OLD_FIGURES.keys() for figures in families.values())
 
 

@@ -95,7 +95,7 @@ class Manifest(BaseModel):
     actions: list[Action] = Field(min_length=1)
     mcs_tables: list[Literal[1, 2, 3]] = Field(min_length=1, description="MCS tables (TS 38.214) it was made for")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of policy.onnx")
-    training: dict[str, Any] = Field(description="how it was made: configuration, commit, seed")
+    training: dict[str, JsonValue] = Field(description="how it was made: configuration, commit, seed")
     benchmark: PolicyBenchmark = Field(default_factory=dict, description="runs of the benchmark by name")
     other_figures: dict[str, JsonValue] = Field(
         default_factory=dict, description="figures of the author's own; nothing is done with them but to show them"
@@ -203,7 +203,7 @@ def write_bundle(
     state_size: int,
     actions: list[Action],
     mcs_tables: list[Literal[1, 2, 3]],
-    training: dict[str, Any],
+    training: Mapping[str, JsonValue],
     golden_report: Float32Array,
     golden_state: Float32Array,
     description: str = "",
@@ -234,7 +234,7 @@ def write_bundle(
             actions=actions,
             mcs_tables=mcs_tables,
             sha256=hashlib.sha256(graph).hexdigest(),
-            training=training,
+            training=dict(training),
             benchmark=dict(benchmark or {}),
             latency_us=latency_us or {},
             golden=Golden(report=[], state=[], score=[], action=[], next_state=[]),

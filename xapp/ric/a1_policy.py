@@ -16,7 +16,7 @@ policy         which bundle decides; for all cells alike, so not together with `
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -59,7 +59,7 @@ class A1Policy(BaseModel):
         Raises:
             ValueError: the two contradict each other, such as a ``min_mcs`` above the configured ``max_mcs``.
         """
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             name: value for name in ("enabled", "min_mcs", "max_mcs") if (value := getattr(self, name)) is not None
         }
         if self.target_bler is not None:
@@ -93,7 +93,7 @@ def limits_under(config: GuardConfig, policies: Iterable[A1Policy]) -> tuple[Gua
     return config, cells
 
 
-def policy_type(ident: int) -> dict[str, Any]:
+def policy_type(ident: int) -> dict[str, object]:
     """The policy type as the A1 mediator expects it: ``PUT /A1-P/v2/policytypes/{ident}``."""
     schema = A1Policy.model_json_schema()
     return {

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
@@ -58,7 +58,7 @@ class Platform:
         transport: Transport,
         reloader: Reloader,
         stats: Callable[[], LoopSummary],
-        source: dict[str, Any] | None = None,
+        source: Mapping[str, object] | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -108,7 +108,7 @@ class Platform:
         """Add routers of other parts; to be called before `start`."""
         self._http.serve(*routers)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """The xApp descriptor, with the configuration in force as its ``controls``."""
         described = descriptor(self._config) if self._source is None else self._source
         return {**described, "controls": self._reloader.config.model_dump(mode="json")}

@@ -3,8 +3,9 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,7 +52,7 @@ class _RegistrationBody(_Instance):
     config: str = Field(description="the descriptor as JSON")
 
 
-def descriptor(config: RunConfig) -> dict[str, Any]:
+def descriptor(config: RunConfig) -> dict[str, object]:
     """A descriptor of an xApp that was started without one: its ports and messages, which the platform needs."""
     name = "distila" if config.ric is None else config.ric.app_name
     port = config.e2.rmr.port
@@ -89,7 +90,7 @@ class Registration:
     """
 
     def __init__(
-        self, config: RicConfig, instance: str, http_port: int, rmr_port: int, describe: dict[str, Any]
+        self, config: RicConfig, instance: str, http_port: int, rmr_port: int, describe: Mapping[str, object]
     ) -> None:
         self._base = f"{config.appmgr}/ric/v1"
         self._client = httpx.Client(timeout=config.timeout_s)

@@ -7,13 +7,13 @@ can compute every one of them again.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.machine import Event, State
@@ -51,7 +51,7 @@ class Entry(BaseModel):
     why: str
     status: str = Field(description="status of the rollout afterwards")
     stage: int = Field(description="stage of the rollout afterwards")
-    detail: dict[str, Any] = Field(
+    detail: dict[str, JsonValue] = Field(
         description="a Start or an Evaluation as JSON, or nothing; kept word for word, because the hash covers it"
     )
     previous: str = Field(description="hash of the entry before")
@@ -104,7 +104,7 @@ def chained(state: State, head: str, *, at: float, who: str, what: Event, detail
     why = state.reason
     if what == "evaluate":
         why = detail.verdict.why if isinstance(detail, Evaluation) else ""
-    content: dict[str, Any] = {
+    content: dict[str, JsonValue] = {
         "seq": state.version,
         "at": round(at, 3),
         "run": state.run,
@@ -116,10 +116,10 @@ def chained(state: State, head: str, *, at: float, who: str, what: Event, detail
         "detail": {} if detail is None else detail.model_dump(mode="json"),
         "previous": head or GENESIS,
     }
-    return Entry(**content, hash=_hash(content))
+    return Entry.model_validate({**content, "hash": _hash(content)})
 
 
-def _hash(content: dict[str, Any]) -> str:
+def _hash(content: Mapping[str, JsonValue]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
