@@ -85,8 +85,8 @@ def _disagreements(objects: list[Object]) -> Iterator[str]:
 
 
 def _monitor(monitor: Object, objects: list[Object]) -> Iterator[str]:
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    found = [service for service in _kind(objects, "Service") if wanted <= service["metadata"]["labels"].items()]
+    expected = monitor["spec"]["selector"]["matchLabels"].items()
+    found = [service for service in _kind(objects, "Service") if expected <= service["metadata"]["labels"].items()]
     if len(found) != 1:
         yield f"{_name(monitor)}: selects {len(found)} services"
         return

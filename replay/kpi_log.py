@@ -37,8 +37,8 @@ from distila.xapp.nr.mcs import NUM_MCS
 
 FORMAT = "distila.kpi-log/1"
 _FROM_TABLE = [column for column in TABLE if column.in_kpi_log]
-MEASURED = [*(column.name for column in _FROM_TABLE), "mcs"]
-"""What a row measures: columns of `distila.xapp.kpi.observations`, and the mean MCS that was used."""
+KPI_COLUMNS = [*(column.name for column in _FROM_TABLE), "mcs"]
+"""The values of a row: columns of `distila.xapp.kpi.observations`, and the mean MCS that was used."""
 
 # A mean rank below 1 comes from reports that say 0 where the UE reported none.
 _RANGES = {column.name: (column.low, column.high) for column in _FROM_TABLE} | {"ri": (0, 8), "mcs": (0, NUM_MCS - 1)}
@@ -70,7 +70,7 @@ class KpiLog:
     meta: KpiLogMeta
     timestamp_us: IntArray  # [row]
     ue: npt.NDArray[np.int32]  # [row], index into meta.ues
-    measured: dict[str, Float64Array]  # name in MEASURED -> [row]
+    measured: dict[str, Float64Array]  # name in KPI_COLUMNS -> [row]
 
     def __post_init__(self) -> None:
         rows = len(self.timestamp_us)
@@ -78,8 +78,8 @@ class KpiLog:
             raise InputError(f"KPI log {self.meta.name}: two UEs have one name")
         if rows == 0:
             raise InputError(f"KPI log {self.meta.name}: holds no report")
-        if sorted(self.measured) != sorted(MEASURED) or any(len(a) != rows for a in self.measured.values()):
-            raise InputError(f"KPI log {self.meta.name}: needs the columns {', '.join(MEASURED)}, all {rows} long")
+        if sorted(self.measured) != sorted(KPI_COLUMNS) or any(len(a) != rows for a in self.measured.values()):
+            raise InputError(f"KPI log {self.meta.name}: needs the columns {', '.join(KPI_COLUMNS)}, all {rows} long")
         if (np.diff(self.timestamp_us) < 0).any():
             raise InputError(f"KPI log {self.meta.name}: timestamp_us goes backwards")
         for name in ("cqi", "mcs", "ri", "sinr_db"):
@@ -109,7 +109,7 @@ class KpiLog:
             "timestamp_us": pa.array(self.timestamp_us),
             "ue": pa.DictionaryArray.from_arrays(pa.array(self.ue), pa.array(self.meta.ues)),
         }
-        for name in MEASURED:
+        for name in KPI_COLUMNS:
             values = self.measured[name]
             absent = np.isnan(values)
             if name in HARQ_COLUMNS:
@@ -125,11 +125,11 @@ class KpiLog:
         Raises:
             InputError: one line naming the file and what is wrong with it.
         """
-        table, meta = read_table(path, FORMAT, KpiLogMeta, ["timestamp_us", "ue", *MEASURED])
+        table, meta = read_table(path, FORMAT, KpiLogMeta, ["timestamp_us", "ue", *KPI_COLUMNS])
         index = {name: i for i, name in enumerate(meta.ues)}
         try:
             ue = np.array([index[name] for name in text_column(table, "ue")], np.int32)
-            measured = {name: column(table, name, np.float64, np.nan) for name in MEASURED}
+            measured = {name: column(table, name, np.float64, np.nan) for name in KPI_COLUMNS}
             return cls(meta, column(table, "timestamp_us", np.int64, None), ue, measured)
         except KeyError as error:
             raise InputError(f"{path}: column 'ue' names {error}, which the metadata does not list") from None

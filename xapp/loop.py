@@ -255,7 +255,7 @@ class DecisionLoop:
             assigned = self._assign(report, rows)
         stats = self.stats
         spent: list[tuple[int, int]] = []
-        kind, value, wanted = self._decide_all(report, assigned, spent)
+        kind, value, proposed = self._decide_all(report, assigned, spent)
         guard_ns = self._clock_ns()
         elapsed_us = (guard_ns - (start_ns if received_ns is None else received_ns)) / 1000
         if deadline_missed(self.limits.default, elapsed_us, kind, stats.guarded):
@@ -269,7 +269,7 @@ class DecisionLoop:
         stats.latency["infer"].add(infer_us)
         stats.latency["guard"].add(guarded_us)
         if self.meter is not None:
-            withheld = (kind == NATIVE) & (wanted != NATIVE) if native else None
+            withheld = (kind == NATIVE) & (proposed != NATIVE) if native else None
             self.meter.record(Decided(report, assigned, withheld, [sum(times) / 1000 for times in spent]))
         if assigned.lineup.shadows:
             self._shadow(report, assigned, kind, value)
@@ -306,18 +306,18 @@ class DecisionLoop:
     def _decide_all(
         self, report: KpiReport, assigned: CellAssignment, spent: list[tuple[int, int]]
     ) -> tuple[IntArray, IntArray, IntArray]:
-        """Kind, value, and the kind wanted before the guard, [ue]; appends each group's inference and guard time."""
+        """Kind, value, and the kind proposed before the guard, [ue]; appends each group's inference and guard time."""
         groups = assigned.groups
         if len(groups) == 1 and groups[0][1] is None:
             return self._decide_group(groups[0][0], report, assigned.rows, spent)
-        kind, value, wanted = (np.zeros(report.num_ues, np.int64) for _ in range(3))
-        kind[:] = wanted[:] = NATIVE
+        kind, value, proposed = (np.zeros(report.num_ues, np.int64) for _ in range(3))
+        kind[:] = proposed[:] = NATIVE
         for engine, index in groups:
             part = report if index is None else report.part(index)
             rows = assigned.rows if index is None else assigned.rows[index]
             into = slice(None) if index is None else index
-            kind[into], value[into], wanted[into] = self._decide_group(engine, part, rows, spent)
-        return kind, value, wanted
+            kind[into], value[into], proposed[into] = self._decide_group(engine, part, rows, spent)
+        return kind, value, proposed
 
     def _decide_group(
         self, engine: Engine, report: KpiReport, rows: IntArray, spent: list[tuple[int, int]]

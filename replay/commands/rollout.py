@@ -174,13 +174,13 @@ def power(
         rows.append(
             [
                 _EFFECT_LABELS[name],
-                one.wanted.replace("_", " "),
-                f"{getattr(one, one.wanted)}/{runs}",
+                one.expected_end.replace("_", " "),
+                f"{getattr(one, one.expected_end)}/{runs}",
                 f"{100 * low:.1f} to {100 * high:.1f} %",
                 f"{one.median_exposure_pct:g} %",
             ]
         )
-    columns = ["challenger", "wanted", "runs", "exact 95 % interval", "median exposure"]
+    columns = ["challenger", "expected end", "runs", "exact 95 % interval", "median exposure"]
     print_table(f"power on {kpis} KPIs, plan {loaded.name}, {units} UEs", columns, rows)
 
 

@@ -23,7 +23,7 @@ from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.generic_table import Table, read_table_file
 from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
 from distila.replay.importers.source_file import source_files
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.kpi.observations import COLUMNS, HARQ_COLUMNS
@@ -45,7 +45,7 @@ _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _LOGGED = ("logged_mcs", "logged_first_tx", "logged_first_fail")
 _COUNTERS = (*HARQ_COLUMNS, "logged_first_tx", "logged_first_fail")
 _CHANNEL_FIELDS = ("time", "ue", "sinr", "cqi", "slots", "duration", *_LOGGED)
-_KPI_FIELDS = ("time", "ue", "sinr", "cqi", *(name for name in MEASURED if name not in ("cqi", "sinr_db")))
+_KPI_FIELDS = ("time", "ue", "sinr", "cqi", *(name for name in KPI_COLUMNS if name not in ("cqi", "sinr_db")))
 # Inclusive limits after conversion to our units; what is outside costs the row.
 _LIMITS: dict[str, tuple[float, float]] = {
     "time": (0, 9e18),
@@ -284,7 +284,7 @@ def import_generic_kpi_log(
     if not groups:
         raise InputError(f"{path}: no row that can be used: {report.why_nothing()}")
     measured = {}
-    for field in MEASURED:
+    for field in KPI_COLUMNS:
         key = "sinr" if field == "sinr_db" else field
         empty = "harq_ack" if harq and field in HARQ_COLUMNS else ""  # DTX 0 wherever ACK was measured
         measured[field] = np.concatenate(

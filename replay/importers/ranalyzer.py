@@ -40,7 +40,7 @@ from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.ranalyzer_log import FRAME_US, PERIOD_FRAMES, UNKNOWN_TABLE, ParsedLog, parse_log
 from distila.replay.importers.reconstruction import censored, fill_censored, sinr_db_from_failures, tbs_bits
 from distila.replay.importers.source_file import read_lines, source_files
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import Float64Array, IntArray
@@ -298,7 +298,7 @@ def import_ranalyzer_kpi_log(
         for name in ("first_tx", "first_fail", "dtx", "errors", "mean_mcs")
     )
     dtx = np.minimum(dtx, fail)
-    measured = {name: np.full(len(ue), np.nan) for name in MEASURED} | {
+    measured = {name: np.full(len(ue), np.nan) for name in KPI_COLUMNS} | {
         "mcs": np.where(first_tx > 0, mcs, np.nan),
         "harq_ack": np.maximum(first_tx - fail, 0),
         "harq_nack": fail - dtx,

@@ -32,7 +32,7 @@ import numpy as np
 from distila.replay.importers.counts import ImportReport, Run
 from distila.replay.importers.reconstruction import sinr_db_for_mean_cqi
 from distila.replay.importers.source_file import read_lines, source_files
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
@@ -269,7 +269,7 @@ def import_tractor_kpi_log(
         np.concatenate([getattr(metrics, name) for metrics in used]) for name in _ARRAYS
     )
     busy = blocks > 0
-    measured = {name: np.full(len(ue), np.nan) for name in MEASURED} | {
+    measured = {name: np.full(len(ue), np.nan) for name in KPI_COLUMNS} | {
         "cqi": np.where(cqi > CQI_PLACEHOLDER, cqi, np.nan),
         "mcs": np.where(busy, mcs, np.nan),
         "dl_buffer_bytes": buffer_bytes,

@@ -66,7 +66,7 @@ class _Seen:
     digests: Counter[str] = field(default_factory=Counter)
 
 
-class _Witness(RemoteXapp):
+class _ObservedXapp(RemoteXapp):
     """Passes decisions on to the DU, and keeps a summary of them."""
 
     def __init__(self, node: Node) -> None:
@@ -148,9 +148,9 @@ def ric_demo(folder: Path, rmr: bool, progress: Progress = no_progress) -> list[
             node = grpc_node = E2Node()
             sections["e2"] = {"transport": "grpc", "endpoint": grpc_node.address}
         config = ric.write_config(**sections)
-        witness = _Witness(node)
-        with _xapp(config, ric, folder / "xapp.log") as xapp, _replaying(witness, node):
-            _steps(ric, xapp, witness, config, (link, first, second), done)
+        observed = _ObservedXapp(node)
+        with _xapp(config, ric, folder / "xapp.log") as xapp, _replaying(observed, node):
+            _steps(ric, xapp, observed, config, (link, first, second), done)
         if grpc_node is not None:
             grpc_node.end(0)
     return steps
@@ -159,7 +159,7 @@ def ric_demo(folder: Path, rmr: bool, progress: Progress = no_progress) -> list[
 def _steps(
     ric: Ric,
     xapp: "_Xapp",
-    witness: _Witness,
+    observed: _ObservedXapp,
     config: Path,
     policies: tuple[Path, Path, Path],
     done: Callable[[str, str, bool | None], None],
@@ -181,7 +181,7 @@ def _steps(
     ready = _eventually(lambda: _get(f"{url}/health/ready") == httpx.codes.OK)
     done("ready", "200 from /ric/v1/health/ready" if ready else "not ready", ready)
 
-    seen = witness.watch(1.0)
+    seen = observed.watch(1.0)
     done("decisions", f"{seen.decisions} in 1 s, highest MCS {seen.highest_mcs}", seen.decisions > 0)
     taken = _counter(url, "distila_outcomes_ue_decisions_total", "accepted")
     if ric.e2term is None:
@@ -193,12 +193,12 @@ def _steps(
     if ric.a1 is None:
         done("A1 policies", needs_rmr, None)
     else:
-        _a1_steps(ric, witness, done)
+        _a1_steps(ric, observed, done)
 
     digest = {path: load_bundle(path).digest for path in (first, second)}
     before = _lost(url)
     point(link, second)
-    swapped = _eventually(lambda: set(witness.watch(0.1).digests) == {digest[second]})
+    swapped = _eventually(lambda: set(observed.watch(0.1).digests) == {digest[second]})
     lost = _lost(url) - before
     done("hot swap", f"{digest[first][:8]} -> {digest[second][:8]}, {lost} indications lost", swapped and lost == 0)
 
@@ -206,8 +206,8 @@ def _steps(
     shutil.copytree(second, damaged)
     (damaged / GRAPH_FILE).write_bytes(b"not a graph")
     point(link, damaged)
-    alarmed = _eventually(lambda: any(problem == _POLICY_REFUSED for problem, _ in ric.alarms.active))
-    seen = witness.watch()
+    alarmed = _eventually(lambda: any(problem == _POLICY_REJECTED for problem, _ in ric.alarms.active))
+    seen = observed.watch()
     kept = set(seen.digests) == {digest[second]}
     done(
         "damaged bundle",
@@ -217,13 +217,13 @@ def _steps(
 
     good = config.read_text()
     write_text(config, good + "colour: blue\n")
-    rejected = _eventually(lambda: any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
+    rejected = _eventually(lambda: any(problem == _CONFIGURATION_REJECTED for problem, _ in ric.alarms.active))
     write_text(config, good)
-    cleared = _eventually(lambda: not any(problem == _CONFIGURATION_REFUSED for problem, _ in ric.alarms.active))
+    cleared = _eventually(lambda: not any(problem == _CONFIGURATION_REJECTED for problem, _ in ric.alarms.active))
     done("wrong configuration", "rejected, alarm raised and cleared" if rejected else "accepted", rejected and cleared)
 
     took_s = xapp.terminate()
-    witness.over.set()
+    observed.over.set()
     unregistered = not ric.appmgr.registered and not ric.submgr.subscriptions
     left = ric.redis.keys("{distila},*")
     text = f"after {took_s:.1f} s" + (
@@ -232,7 +232,7 @@ def _steps(
     done("SIGTERM", text, took_s < 5 and unregistered and not left)
 
 
-def _a1_steps(ric: Ric, witness: _Witness, done: Callable[[str, str, bool | None], None]) -> None:
+def _a1_steps(ric: Ric, observed: _ObservedXapp, done: Callable[[str, str, bool | None], None]) -> None:
     a1 = ric.a1
     if a1 is None:
         return
@@ -244,22 +244,22 @@ def _a1_steps(ric: Ric, witness: _Witness, done: Callable[[str, str, bool | None
         return a1.status.get((_POLICY_TYPE, "demo"), "no answer")
 
     status = put({"max_mcs": _A1_MAX_MCS})
-    seen = witness.watch()
+    seen = observed.watch()
     bounded = 0 <= seen.highest_mcs <= _A1_MAX_MCS
     done(f"A1: max_mcs {_A1_MAX_MCS}", f"{status}, highest MCS {seen.highest_mcs}", status == "OK" and bounded)
 
     status = put({"max_mcs": "six"})
-    seen = witness.watch()
+    seen = observed.watch()
     done("A1: wrong type", f"{status}, highest MCS {seen.highest_mcs}", status == "ERROR" and bounded)
 
     status = put({"enabled": False})
-    seen = witness.watch()
+    seen = observed.watch()
     off = seen.decisions > 0 and seen.native == seen.decisions
     done("A1: off", f"{status}, {seen.native} of {seen.decisions} UE decisions left to the DU", status == "OK" and off)
 
     a1.delete(_POLICY_TYPE, "demo")
     deleted = _eventually(lambda: a1.status.get((_POLICY_TYPE, "demo")) == "DELETED")
-    seen = witness.watch()
+    seen = observed.watch()
     done("A1: deleted", f"DELETED, highest MCS {seen.highest_mcs}", deleted and seen.highest_mcs > _A1_MAX_MCS)
 
 
@@ -294,15 +294,15 @@ def _xapp(config: Path, ric: Ric, log: Path) -> Iterator[_Xapp]:
 
 
 @contextmanager
-def _replaying(witness: _Witness, node: Node) -> Iterator[None]:
+def _replaying(observed: _ObservedXapp, node: Node) -> Iterator[None]:
     """Run the DU in a thread, which starts with the subscription."""
     trace = _longer(widen(ChannelTrace.load(bundled_trace()), _UES), _ROUNDS)
 
     def replay() -> None:
-        while not node.has_subscriber and not witness.over.is_set():
+        while not node.has_subscriber and not observed.over.is_set():
             time.sleep(0.02)
         try:
-            run(trace, SmoothBler.load(), DuConfig(period_slots=_PERIOD_SLOTS), seed=1, controller=witness, speed=1.0)
+            run(trace, SmoothBler.load(), DuConfig(period_slots=_PERIOD_SLOTS), seed=1, controller=observed, speed=1.0)
         except (_OverError, InputError):
             # The xApp has ended.
             return
@@ -312,7 +312,7 @@ def _replaying(witness: _Witness, node: Node) -> Iterator[None]:
     try:
         yield
     finally:
-        witness.over.set()
+        observed.over.set()
         thread.join(_PATIENCE_S)
 
 
@@ -387,5 +387,5 @@ def _lost(url: str) -> int:
     return sum(int(float(line.split()[-1])) for line in dropped if '"superseded"' not in line)
 
 
-_POLICY_REFUSED: Final = 20132
-_CONFIGURATION_REFUSED: Final = 20131
+_POLICY_REJECTED: Final = 20132
+_CONFIGURATION_REJECTED: Final = 20131

@@ -16,7 +16,7 @@ from distila.xapp.rollout.exposure import Exposure
 from distila.xapp.rollout.kpi import SUMS
 from distila.xapp.rollout.machine import State, after_evaluation
 from distila.xapp.rollout.plan import BUCKETS, Plan
-from distila.xapp.rollout.verdict import Record, Verdict, judge
+from distila.xapp.rollout.verdict import Record, Verdict, verdict_on
 
 _AT: Final = {name: index for index, name in enumerate(SUMS)}
 _MOST_INTERVALS: Final = 400
@@ -114,7 +114,7 @@ def simulate(plan: Plan, population: Population, effect: Effect, rng: np.random.
         exposure.add(unit, arms, values)
         exposure.close_interval(state.tail_below)
         exposed = exposure.exposed()
-        verdict = judge(
+        verdict = verdict_on(
             plan,
             Record(
                 stage=stage,

@@ -82,10 +82,10 @@ class EffectFigures(ResultModel):
     """Rollouts of challengers with one effect on the KPIs."""
 
     runs: int = Field(description="simulated rollouts")
-    wanted: Literal["rolled_back", "promoted"] = Field(description="the right end of such a rollout")
+    expected_end: Literal["rolled_back", "promoted"] = Field(description="how such a rollout should end")
     rolled_back: int
     promoted: int
-    ci95: Interval95 = Field(description="exact 95 % interval of the share that ended as wanted")
+    ci95: Interval95 = Field(description="exact 95 % interval of the share that ended so")
     median_exposure_pct: float = Field(description="median exposure over that of a rollout of full length [%]")
     p95_exposure_pct: float = Field(description="95th percentile of the same [%]")
 

@@ -142,8 +142,8 @@ def _decisive(plan: Plan, last: Entry, verdict: Verdict | None) -> tuple[Metric,
         return None
     for finding in verdict.findings:
         metric = _metric(plan, finding.metric)
-        wanted = finding.state == "harm" if last.what == "roll_back" else metric.role == "primary"
-        if finding.challenger == verdict.challenger and wanted:
+        decisive = finding.state == "harm" if last.what == "roll_back" else metric.role == "primary"
+        if finding.challenger == verdict.challenger and decisive:
             return metric, finding
     return None
 

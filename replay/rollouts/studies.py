@@ -105,13 +105,13 @@ def power_study(
         outcomes = list(_runs(plan, population, effect, runs, seed + 1 + number, processes, advance))
         shares = [100 * outcome.exposure / whole for outcome in outcomes]
         ended = Counter(outcome.state.status for outcome in outcomes)
-        wanted: Literal["rolled_back", "promoted"] = "rolled_back" if name in HARMFUL else "promoted"
+        expected_end: Literal["rolled_back", "promoted"] = "rolled_back" if name in HARMFUL else "promoted"
         by_effect[name] = EffectFigures(
             runs=runs,
-            wanted=wanted,
+            expected_end=expected_end,
             rolled_back=ended["rolled_back"],
             promoted=ended["promoted"],
-            ci95=_interval(ended[wanted], runs),
+            ci95=_interval(ended[expected_end], runs),
             median_exposure_pct=round(float(np.median(shares)), 2),
             p95_exposure_pct=round(float(np.quantile(shares, 0.95)), 2),
         )

@@ -16,7 +16,7 @@ from distila.replay.du import IDLE, Du, DuConfig
 from distila.replay.e2_node import E2Node, RemoteXapp
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_log
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.ric.demo import has_rmr
 from distila.replay.statistics import paired_gain
 from distila.replay.summary import Agreement, read_summary
@@ -24,7 +24,7 @@ from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.replay.xapp_process import XappProcess
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.observations import MEASURED as REPORTED
+from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import BUNDLES, Action, load_bundle, write_bundle
@@ -340,7 +340,7 @@ def test_the_xapp_hears_of_all_feedback_of_ues_that_come_and_go():
 
 def make_log(rows, **measured):
     """Rows are (timestamp, UE)."""
-    columns = {name: np.full(len(rows), np.nan) for name in MEASURED}
+    columns = {name: np.full(len(rows), np.nan) for name in KPI_COLUMNS}
     columns |= {name: np.asarray(values, np.float64) for name, values in measured.items()}
     meta = KpiLogMeta(name="made up", source="the test", period_us=1000, ues=["a", "b"])
     times, ues = np.array(rows).T
@@ -387,7 +387,7 @@ class TestOpenLoop:
     def test_what_is_measured_reaches_the_policy_as_an_index(self):
         seen, _, _ = self.replayed(make_log(ROWS, **LOGGED), a_loop())
         np.testing.assert_array_equal(seen[0].measured[:, 0], [7, 9])
-        np.testing.assert_array_equal(seen[0].measured[:, REPORTED.index("native_mcs")], [10, 12])
+        np.testing.assert_array_equal(seen[0].measured[:, MEASURED.index("native_mcs")], [10, 12])
         assert np.isnan(seen[2].total_first_tx[1])
 
     def test_a_consistent_log_misses_no_feedback(self):

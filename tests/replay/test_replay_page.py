@@ -14,7 +14,7 @@ from distila.replay import closed_loop_charts, open_loop_charts
 from distila.replay.closed_loop import InProcess, run
 from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.du import DuConfig
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.open_loop_page import write_open_loop_page
 from distila.replay.page.number_text import MINUS
 from distila.replay.page.verdict import Difference
@@ -132,7 +132,7 @@ def make_log(num_ues=3, reports=60, name="made up"):
     rows = num_ues * reports
     timestamp_us = np.repeat(np.arange(reports) * 100_000, num_ues)
     timestamp_us[rows // 2 :] += 60_000_000  # a minute of silence
-    measured = {key: np.full(rows, np.nan) for key in MEASURED}
+    measured = {key: np.full(rows, np.nan) for key in KPI_COLUMNS}
     measured["mcs"] = np.tile(np.linspace(4, 20, reports), (num_ues, 1)).T.reshape(-1)
     measured["cqi"] = np.rint(measured["mcs"] / 2)
     meta = KpiLogMeta(name=name, source="the test", period_us=1e5, ues=[f"{name}{u}" for u in range(num_ues)])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.replay import parquet_file
-from distila.replay.kpi_log import MEASURED, KpiLog, KpiLogMeta
+from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.parquet_file import FORMAT_KEY, META_KEY, file_format
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
 from distila.xapp import files
@@ -120,12 +120,12 @@ def test_a_kpi_log_that_was_saved_comes_back(folder, log):
     assert loaded.meta == log.meta
     np.testing.assert_array_equal(loaded.timestamp_us, log.timestamp_us)
     np.testing.assert_array_equal(loaded.ue, log.ue)
-    for name in MEASURED:
+    for name in KPI_COLUMNS:
         np.testing.assert_array_equal(loaded.measured[name], log.measured[name], name)
 
 
 def make_log(rows=6):
-    measured = {name: np.full(rows, np.nan) for name in MEASURED} | {"cqi": np.full(rows, 7.0)}
+    measured = {name: np.full(rows, np.nan) for name in KPI_COLUMNS} | {"cqi": np.full(rows, 7.0)}
     meta = KpiLogMeta(name="made up", source="the test", period_us=1e5, ues=["a", "b"])
     return KpiLog(meta, np.arange(rows, dtype=np.int64), np.zeros(rows, np.int32), measured)
 
@@ -217,7 +217,7 @@ def test_a_missing_column_is_named(trace_file, column):
     refused(ChannelTrace.load, trace_file, f"column {column!r} is missing")
 
 
-@pytest.mark.parametrize("column", ["timestamp_us", "ue", *MEASURED])
+@pytest.mark.parametrize("column", ["timestamp_us", "ue", *KPI_COLUMNS])
 def test_a_missing_column_of_a_log_is_named(log_file, column):
     rewrite(log_file, drop=[column])
     refused(KpiLog.load, log_file, f"column {column!r} is missing")

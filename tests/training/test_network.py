@@ -670,7 +670,7 @@ def test_another_mcs_table_is_refused(taught, simulate):
 
 
 def compare(taught, bundle, simulate, links, count):
-    """Agreement over all scenes: compared, differ, ties."""
+    """Agreement over all scenes: compared, differ, equal scores."""
     total = np.zeros(3, int)
     mcs = set()
     for scene in SCENES:
@@ -685,13 +685,13 @@ def compare(taught, bundle, simulate, links, count):
 
 
 def test_100_000_recorded_reports_get_the_same_decision(taught, bundle, simulate):
-    compared, differ, ties = compare(taught, bundle, simulate, links=256, count=100)
+    compared, differ, equal_scores = compare(taught, bundle, simulate, links=256, count=100)
     assert (compared, differ) == (102_400, 0)
-    assert ties <= 5
+    assert equal_scores <= 5
 
 
 @pytest.mark.slow
 def test_a_million_recorded_reports_get_the_same_decision(taught, bundle, simulate):
-    compared, differ, ties = compare(taught, bundle, simulate, links=512, count=500)
+    compared, differ, equal_scores = compare(taught, bundle, simulate, links=512, count=500)
     assert (compared, differ) == (1_024_000, 0)
-    assert ties <= 50
+    assert equal_scores <= 50

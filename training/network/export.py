@@ -44,9 +44,9 @@ class Agreement(NamedTuple):
     compared: int
     """decisions"""
     differ: int
-    """decisions that are not the same, although the network prefers its own by more than `TIE`"""
-    ties: int
-    """decisions that are not the same between scores within `TIE`"""
+    """decisions that are not the same, although the network scores its own higher by more than `TIE`"""
+    equal_scores: int
+    """decisions that are not the same, where the network's scores are within `TIE`"""
     worst_score: float
     """largest difference of a score"""
     worst_state: float
@@ -225,7 +225,7 @@ def agreement(network: Network, bundle: Bundle, reports: Float32Array, states: F
         states: float32 [n, S].
     """
     network = stored(network)
-    differ = ties = 0
+    differ = equal_scores = 0
     worst_score = worst_state = 0.0
     for start in range(0, len(reports), _CHUNK):
         report, state = reports[start : start + _CHUNK], states[start : start + _CHUNK]
@@ -235,12 +235,12 @@ def agreement(network: Network, bundle: Bundle, reports: Float32Array, states: F
         rows = np.arange(len(report))
         chosen = score.argmax(axis=1)
         lost = score[rows, chosen] - score[rows, action]
-        tied = lost <= TIE
-        differ += int((~tied & (action != chosen)).sum())
-        ties += int((tied & (action != chosen)).sum())
+        equal = lost <= TIE
+        differ += int((~equal & (action != chosen)).sum())
+        equal_scores += int((equal & (action != chosen)).sum())
         worst_score = max(worst_score, float(np.abs(score - bundle_score).max(initial=0)))
         worst_state = max(worst_state, float(np.abs(next_state - bundle_state).max(initial=0)))
-    return Agreement(len(reports), differ, ties, worst_score, worst_state)
+    return Agreement(len(reports), differ, equal_scores, worst_score, worst_state)
 
 
 def latency_us(bundle: Bundle, reports: Float32Array, states: Float32Array, runs: int = 1000) -> dict[str, float]:

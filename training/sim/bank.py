@@ -217,16 +217,16 @@ def fading_bank(
             generated; or the cache cannot be written to.
     """
     path = bank_path(config, rows, slots, split, seed, cache)
-    wanted = _identity(config, rows, slots, split, seed, _source())
+    expected = _identity(config, rows, slots, split, seed, _source())
     if path.exists():
         stamp = path.stat()
         bank = _load_once(path, stamp.st_mtime_ns, stamp.st_size)
         found = _identity(bank.config, bank.num_rows, bank.num_slots, bank.split, bank.seed, bank.source)
-        for name, value in wanted.items():
+        for name, value in expected.items():
             if found[name] != value:
                 raise InputError(f"{path}: {name} is {found[name]}, its name says {value}; {_REMEDY}")
         return bank
     gain_cdb, speed_kmh, snr_db = generate(config, rows, slots, seed_sequence(split, seed, "bank"), progress)
-    bank = FadingBank(config, seed, gain_cdb, speed_kmh, snr_db, split, wanted["source"])
+    bank = FadingBank(config, seed, gain_cdb, speed_kmh, snr_db, split, expected["source"])
     bank.save(path)
     return bank

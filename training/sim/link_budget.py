@@ -75,9 +75,11 @@ def _neighbour_gain(config: ChannelConfig, place_m: Float64Array) -> Float64Arra
     cell = CELLS[config.model]
     angle = np.pi / 6 + np.pi / 3 * np.arange(6)
     ring = cell.site_distance_m * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    apart = place_m[:, None, :2] - np.concatenate([np.zeros((1, 2)), ring])  # [row, site, xy]
-    distance_m = np.hypot(np.linalg.norm(apart, axis=2), cell.height_m - UE_HEIGHT_M)
-    bearing = np.degrees(np.arctan2(apart[..., 1], apart[..., 0]))[..., None] - np.array([0.0, 120.0, 240.0])
+    displacement_m = place_m[:, None, :2] - np.concatenate([np.zeros((1, 2)), ring])  # [row, site, xy]
+    distance_m = np.hypot(np.linalg.norm(displacement_m, axis=2), cell.height_m - UE_HEIGHT_M)
+    bearing = np.degrees(np.arctan2(displacement_m[..., 1], displacement_m[..., 0]))[..., None] - np.array(
+        [0.0, 120.0, 240.0]
+    )
     off = (bearing + 180) % 360 - 180
     pattern_db = _ELEMENT_GAIN_DB - np.minimum(12 * (off / _ELEMENT_WIDTH_DEG) ** 2, _ELEMENT_DEPTH_DB)
     gain = 10 ** ((pattern_db - _path_loss_db(config, distance_m)[..., None]) / 10)  # [row, site, sector]

@@ -163,17 +163,17 @@ def matrix(report: Report, columns: Sequence[str]) -> Tensor:
     links = report.mcs.shape[1]
     result = torch.empty((links, len(columns)), dtype=torch.float32, device=report.mcs.device)
     per_mcs: list[int] = []  # places of these columns, and
-    wanted: list[int] = []  # which counts they are: one copy does for all of them
+    count_columns: list[int] = []  # the columns of `_per_mcs` that they take, copied at once
     for index, name in enumerate(columns):
         if name in _COUNT_PER_MCS:
             per_mcs.append(index)
-            wanted.append(_COUNT_PER_MCS[name])
+            count_columns.append(_COUNT_PER_MCS[name])
         elif name in _DERIVED:
             result[:, index] = _DERIVED[name](report)
         else:
             result[:, index] = report.columns.get(COLUMNS[name].name, torch.nan)
     if per_mcs:
-        result[:, per_mcs] = _per_mcs(report)[:, wanted]
+        result[:, per_mcs] = _per_mcs(report)[:, count_columns]
     return result
 
 

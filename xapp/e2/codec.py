@@ -90,8 +90,8 @@ def check_envelope(envelope: pb.Envelope) -> None:
     """
     model = envelope.service_model
     if model.name != SERVICE_MODEL or model.version.split(".")[0] != SERVICE_MODEL_VERSION.split(".")[0]:
-        wanted = f"{SERVICE_MODEL} {SERVICE_MODEL_VERSION}"
-        raise Rejected("service_model", f"service model is {model.name!r} {model.version!r}, expected {wanted}")
+        expected = f"{SERVICE_MODEL} {SERVICE_MODEL_VERSION}"
+        raise Rejected("service_model", f"service model is {model.name!r} {model.version!r}, expected {expected}")
     if envelope.encoding != pb.ENCODING_PROTO:
         raise Rejected("encoding", f"encoding is {envelope.encoding}, expected ENCODING_PROTO")
 

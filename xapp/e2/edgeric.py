@@ -43,7 +43,7 @@ class EdgeRic:
         self._thread: threading.Thread | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._publisher: zmq.Socket[bytes] | None = None
-        self._heard_s: float | None = None
+        self._last_received_s: float | None = None
         self.outcomes = self._telemetry.outcomes
         self.lost = self._telemetry.lost
         self.failure: str | None = None
@@ -51,8 +51,8 @@ class EdgeRic:
     @property
     def connected(self) -> bool:
         """See `Transport`: telemetry was received recently."""
-        heard_s = self._heard_s
-        return heard_s is not None and time.monotonic() - heard_s < self._config.silent_after_s
+        last_received_s = self._last_received_s
+        return last_received_s is not None and time.monotonic() - last_received_s < self._config.silent_after_s
 
     def start(self, inbox: Inbox) -> None:
         """See `Transport.start`."""
@@ -100,8 +100,8 @@ class EdgeRic:
             while not self._stop.is_set():
                 if subscriber.poll(_WAIT_MS):
                     self._receive(subscriber.recv(), inbox)
-                elif self._heard_s is not None and not self.connected:
-                    self._heard_s = None
+                elif self._last_received_s is not None and not self.connected:
+                    self._last_received_s = None
                     self.lost["telemetry_silent"] += 1
                     log.warning("no telemetry from %s for %g s", self._config.metrics, self._config.silent_after_s)
                     if self._exit_on_end:
@@ -112,9 +112,9 @@ class EdgeRic:
 
     def _receive(self, data: bytes, inbox: Inbox) -> None:
         received_ns = time.perf_counter_ns()
-        if self._heard_s is None:
+        if self._last_received_s is None:
             log.info("telemetry from %s", self._config.metrics)
-        self._heard_s = time.monotonic()
+        self._last_received_s = time.monotonic()
         try:
             inbox.put(*encode_indication(self._telemetry.report(data), self._identity), received_ns)
         except Rejected as rejection:

@@ -70,11 +70,11 @@ class Engine:
         self, report: KpiReport, score: Float32Array, action: IntArray, rows: IntArray, guarded: Counter[str]
     ) -> tuple[IntArray, IntArray, IntArray]:
         """Kind and value of the decisions as they may be sent, and the kind that the policy chose; [ue] each."""
-        wanted = self._kind_of_action[action]
+        proposed = self._kind_of_action[action]
         kind, value = self._guard.check(
-            report, score, wanted, self._value_of_action[action], self.memory, rows, guarded
+            report, score, proposed, self._value_of_action[action], self.memory, rows, guarded
         )
-        return kind, value, wanted
+        return kind, value, proposed
 
 
 @dataclass(frozen=True)

@@ -312,8 +312,8 @@ def _check_tensors(graph_path: Path, session: ort.InferenceSession, manifest: Ma
             or isinstance(shape[0], int)
             or (width is not None and shape[1] != width)
         ):
-            wanted = "[n]" if width is None else f"[n, {width}]"
-            raise InputError(f"{graph_path}: tensor {name!r} is {node.type} {shape}, expected {dtype} {wanted}")
+            expected_shape = "[n]" if width is None else f"[n, {width}]"
+            raise InputError(f"{graph_path}: tensor {name!r} is {node.type} {shape}, expected {dtype} {expected_shape}")
 
 
 def _check_golden(bundle: Bundle) -> None:

@@ -265,12 +265,12 @@ class Subscriptions:
 
     def _discover(self) -> None:
         """Query the connected nodes; the subscriptions of nodes that disconnected are deleted."""
-        wanted = self._config.nodes
+        configured = self._config.nodes
         if self._nodes is None:
-            offers = [E2NodeOffer(meid, self._config.ran_function_id or 0) for meid in wanted]
+            offers = [E2NodeOffer(meid, self._config.ran_function_id or 0) for meid in configured]
         else:
             try:
-                offers = [offer for offer in self._nodes.offers() if not wanted or offer.meid in wanted]
+                offers = [offer for offer in self._nodes.offers() if not configured or offer.meid in configured]
             except NodesUnknownError as error:
                 self.counts["e2mgr_failed"] += 1
                 self._failure = one_line(error)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.machine import Event, State
 from distila.xapp.rollout.plan import Plan
-from distila.xapp.rollout.verdict import Evaluation, Verdict, judge
+from distila.xapp.rollout.verdict import Evaluation, Verdict, verdict_on
 
 GENESIS: Final = "0" * 64
 
@@ -193,7 +193,7 @@ def replayed(entries: Sequence[Entry]) -> list[Replayed]:
         if entry.start is not None:
             plan = entry.start.plan
         if entry.evaluation is not None and plan is not None:
-            now = judge(plan, entry.evaluation.record)
+            now = verdict_on(plan, entry.evaluation.record)
             verdicts.append(Replayed(entry.seq, entry.evaluation.verdict, now))
     return verdicts
 

@@ -36,7 +36,7 @@ from distila.xapp.rollout.machine import (
 )
 from distila.xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
 from distila.xapp.rollout.store import Store, StoreLostError
-from distila.xapp.rollout.verdict import Evaluation, Record, Verdict, judge
+from distila.xapp.rollout.verdict import Evaluation, Record, Verdict, verdict_on
 
 log = logging.getLogger(__name__)
 
@@ -321,20 +321,20 @@ class RolloutController:
 
     def _engine(self, policy: str, state: State) -> Engine | None:
         """The engine of a policy; a bundle that changed since the start of the rollout is rejected."""
-        wanted = state.digests.get(policy)
+        expected = state.digests.get(policy)
         if policy == NATIVE_POLICY:
             return None
         known = self._engines.get(policy)
-        if known is not None and known.bundle.digest == wanted:
+        if known is not None and known.bundle.digest == expected:
             return known
         for engine in self._loop.lineup.engines:
-            if engine.bundle.digest == wanted:
+            if engine.bundle.digest == expected:
                 self._engines[policy] = engine
                 return engine
         bundle = self._load(policy)
-        if wanted is not None and bundle.digest != wanted:
+        if expected is not None and bundle.digest != expected:
             raise InputError(
-                f"{policy}: sha256 is {bundle.digest[:12]}..., the rollout began with {wanted[:12]}...: changed since"
+                f"{policy}: sha256 is {bundle.digest[:12]}..., the rollout began with {expected[:12]}...: changed since"
             )
         engine = self._engines[policy] = self._loop.engine(bundle)
         return engine
@@ -356,7 +356,7 @@ class RolloutController:
             tail_below=state.tail_below,
             exposed=self._exposed,
         )
-        verdict = judge(state.plan, record)
+        verdict = verdict_on(state.plan, record)
         tail = self._exposed.tail_below
         after, what = after_evaluation(state, verdict, tail)
         if what in ("advance", "promote"):
@@ -379,6 +379,6 @@ class RolloutController:
             policy = state.plan.policy_of(name)
             if policy == NATIVE_POLICY:
                 continue
-            digest, wanted = self._load(policy).digest, state.digests.get(policy)
-            if wanted is not None and digest != wanted:
+            digest, expected = self._load(policy).digest, state.digests.get(policy)
+            if expected is not None and digest != expected:
                 raise InputError(f"{policy}: is not the policy that the rollout began with")

@@ -93,8 +93,8 @@ class Evaluation(BaseModel):
     verdict: Verdict
 
 
-def judge(plan: Plan, record: Record) -> Verdict:
-    """The verdict on an interval."""
+def verdict_on(plan: Plan, record: Record) -> Verdict:
+    """The verdict on an interval: whether the rollout continues, advances, holds, rolls back or promotes, and why."""
     stage = plan.stages[record.stage]
     active = [arm.name for arm in plan.challengers if arm.name not in record.withdrawn]
     findings = [] if stage.shadow else [_finding(plan, m, c, record) for c in active for m in plan.metrics]
@@ -158,10 +158,10 @@ def _finding(plan: Plan, metric: Metric, challenger: str, record: Record) -> Fin
     found = estimate(arms[0], arms[1], metric.scale, base)
     if found is None or not (math.isfinite(found.difference) and math.isfinite(found.error)):
         return Finding(challenger=challenger, metric=metric.name, state="missing")
-    return _judged(plan, metric, challenger, found)
+    return _against_margin(plan, metric, challenger, found)
 
 
-def _judged(plan: Plan, metric: Metric, challenger: str, found: Estimate) -> Finding:
+def _against_margin(plan: Plan, metric: Metric, challenger: str, found: Estimate) -> Finding:
     challengers = len(plan.challengers)
     harm_radius = radius(found, plan.alpha / 2 / (challengers * len(plan.metrics)), metric.effect)
     gain_radius = radius(found, plan.alpha / 2 / challengers, metric.effect)
@@ -194,8 +194,8 @@ def _better(metric: Metric, difference: float) -> float:
 
 
 def _wins(plan: Plan, findings: list[Finding]) -> bool:
-    wanted = ("gain",) if plan.goal == "superior" else ("gain", "safe")
-    return all(one.state in (wanted if one.metric == plan.primary.name else ("gain", "safe")) for one in findings)
+    states = ("gain",) if plan.goal == "superior" else ("gain", "safe")
+    return all(one.state in (states if one.metric == plan.primary.name else ("gain", "safe")) for one in findings)
 
 
 def _interval(one: Finding) -> str:
@@ -231,11 +231,11 @@ def _sample_ratio(plan: Plan, stage: Stage, units: dict[str, int], challenger: s
     if plan.switchback_intervals is not None or not share:
         return None
     mine, control = units.get(challenger, 0), units.get(CONTROL, 0)
-    total, wanted = mine + control, share / (share + stage.control_share_pct)
+    total, expected_share = mine + control, share / (share + stage.control_share_pct)
     if total < 4:
         return None
-    surplus, variance, rho = mine - wanted * total, total / 4, 25.0
+    surplus, variance, rho = mine - expected_share * total, total / 4, 25.0
     limit = math.sqrt((variance + rho) * math.log((variance + rho) / (rho * _SAMPLE_RATIO_ALPHA**2)))
     if abs(surplus) <= limit:
         return None
-    return f"{mine} to {control} units where {wanted:.1%} were to be expected"
+    return f"{mine} to {control} units where {expected_share:.1%} were to be expected"

@@ -62,9 +62,9 @@ def miso_wmmse(h: Tensor, beams: Tensor | None = None, iterations: int = ITERATI
     for _ in range(iterations):
         received = torch.einsum("brtm,btm->brt", h.conj(), v)
         total = received.abs().square().sum(-1) + 1
-        wanted = torch.diagonal(received, dim1=1, dim2=2)
-        u = wanted / total
-        w = 1 / (1 - wanted.abs().square() / total)
+        own_signal = torch.diagonal(received, dim1=1, dim2=2)
+        u = own_signal / total
+        w = 1 / (1 - own_signal.abs().square() / total)
         price = (w * u.abs().square()).to(h.dtype)
         matrix = torch.einsum("br,brtm,brtn->btmn", price, h, h.conj())
         v = _within_power(matrix, own * (w * u).unsqueeze(-1))
