@@ -5,11 +5,11 @@
 or, from Python, ``urban_trace(BundledTraceConfig(...), seed=1)``. Needs the ``training`` extra (Sionna,
 torch).
 
-What a UE's effective SINR is made of, slot by slot:
+A UE's effective SINR is computed slot by slot from:
 
 1. *Mean SNR* after combining (ensemble mean over the fading), evenly over 0 to 28 dB in every speed class.
 2. *Shadowing drift* around that mean: TR 38.901 UMa, Table 7.5-6, with the exponential autocorrelation of
-   clause 7.4.4 over the distance travelled. A pedestrian sees next to nothing of it, a car several dB.
+   clause 7.4.4 over the distance travelled. A pedestrian sees almost none of it, a car several dB.
 3. *Fast fading* by Sionna: TDL-A to TDL-D of TR 38.901 clause 7.7.2 with isotropic scattering at the UE:
    Jakes' Doppler spectrum per tap, up to the maximum Doppler of the UE's speed. TDL-D adds a line of sight.
    One transmit antenna, two uncorrelated receive antennas, maximum ratio combining.
@@ -18,13 +18,13 @@ What a UE's effective SINR is made of, slot by slot:
 5. *Effective SINR* of the PRBs by the exponential mapping; see `effective_sinr_db` for its beta.
 
 The CQI of a slot is what the UE would report from that slot's effective SINR, measured with one error that
-is constant per UE and one that is fresh per report: the imperfection that an outer loop exists to remove.
+is constant per UE and one that is drawn anew for each report. OLLA exists to correct such errors.
 The DU stand-in samples the CQI with its own period and delay. The thresholds come from the shipped BLER
-curves: make the trace anew when these are refitted.
+curves: generate the trace again when these are refitted.
 
-Randomness: the fading comes from Sionna's own generators, seeded through ``sionna.phy.config.seed`` (which
-holds for the whole process); everything else from four numpy generators spawned from the same seed: UE
-layout, shadowing, interference, CQI. Same seed and configuration, same arrays.
+Random numbers: the fading comes from Sionna's own generators, seeded through ``sionna.phy.config.seed`` (which
+holds for the whole process); everything else comes from four numpy generators spawned from the same seed: UE
+layout, shadowing, interference, CQI. The same seed and configuration give the same arrays.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _CQI_TABLE = 1
 
 @dataclass(frozen=True)
 class BundledTraceConfig:
-    """What the bundled trace consists of; the defaults are the file in the repository."""
+    """Settings of the bundled trace; the defaults make the file in the repository."""
 
     name: str = "urban"
     """name of the trace"""
@@ -69,31 +69,31 @@ class BundledTraceConfig:
     num_rx: int = 2
     """receive antennas, uncorrelated, combined by maximum ratio"""
     speeds_kmh: tuple[float, ...] = (0.5, 3.0, 10.0, 30.0, 60.0, 120.0)
-    """speed classes [km/h]; 0.5 is a standing user amid slow scatterers"""
+    """speed classes [km/h]; 0.5 stands for a user who stands amid slow scatterers"""
     ues_per_speed: tuple[int, ...] = (10, 12, 12, 10, 10, 10)
     """UEs of each speed class"""
     tdl_profiles: str = "ABCD"
-    """TDL profiles dealt out within each speed class"""
+    """TDL profiles, assigned in turn within each speed class"""
     delay_spread_ns: tuple[float, float] = (30.0, 300.0)
     """range of the RMS delay spread [ns], log-uniform"""
     mean_snr_db: tuple[float, float] = (0.0, 28.0)
-    """range of the mean SNR after combining [dB], evenly covered by each speed class"""
+    """range of the mean SNR after combining [dB], which each speed class covers evenly"""
     shadowing_db: tuple[float, float] = (6.0, 4.0)
     """standard deviation of the shadowing, NLOS and LOS [dB] (UMa)"""
     decorrelation_m: tuple[float, float] = (50.0, 37.0)
     """distance over which the shadowing's autocorrelation falls to 1/e, NLOS and LOS [m] (UMa)"""
     interfered_every: int = 3
-    """one in so many UEs suffers bursts of inter-cell interference"""
+    """every n-th UE has bursts of inter-cell interference; this is n"""
     interference_rise_db: tuple[float, float] = (3.0, 9.0)
     """rise of noise plus interference during a burst [dB], constant per UE, uniform"""
     burst_slots: tuple[float, float] = (10.0, 200.0)
-    """range of a UE's mean burst length [slots], log-uniform; the lengths themselves are geometric"""
+    """range of a UE's mean burst length [slots], log-uniform; burst lengths are geometric"""
     gap_per_burst: tuple[float, float] = (1.0, 3.0)
     """range of the mean gap between bursts, in mean burst lengths, uniform"""
     cqi_bias_db: float = 0.7
     """standard deviation over UEs of the constant error of the CQI measurement [dB]"""
     cqi_error_db: float = 0.5
-    """standard deviation of the fresh error of each CQI measurement [dB]"""
+    """standard deviation of the error that is drawn anew for each CQI measurement [dB]"""
 
     def __post_init__(self) -> None:
         if len(self.speeds_kmh) != len(self.ues_per_speed):
@@ -106,7 +106,7 @@ class BundledTraceConfig:
 
 @dataclass(frozen=True)
 class Ue:
-    """What is drawn once per UE."""
+    """Properties that are drawn once per UE."""
 
     name: str
     speed_kmh: float
@@ -122,14 +122,14 @@ class Ue:
 
 
 def draw_ues(config: BundledTraceConfig, rng: np.random.Generator) -> list[Ue]:
-    """The UEs of the cell, speeds in turn, so that the first few of a trace are already a mix."""
+    """Draw the UEs of the cell, in turn from each speed class, so that the first few of a trace are a mix already."""
     by_speed: list[list[Ue]] = []
     low, high = config.mean_snr_db
     for speed_kmh, count in zip(config.speeds_kmh, config.ues_per_speed, strict=True):
-        # One UE per stratum: a class of ten UEs covers the cell from edge to centre whatever the seed.
+        # One UE per stratum: a class of ten UEs covers the cell from edge to centre with every seed.
         mean_snr_db = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
         delay_spread_ns = _log_uniform(config.delay_spread_ns, count, rng)
-        # The speeds start the deal at different profiles and victims, or small classes would all look alike.
+        # Each speed class starts with another profile and another interfered UE, or small classes would all look alike.
         start = len(by_speed)
         by_speed.append(
             [
@@ -157,9 +157,8 @@ def _log_uniform(bounds: tuple[float, float], count: int, rng: np.random.Generat
 def fading_gain(config: BundledTraceConfig, ue: Ue) -> Float64Array:
     """Power gain of a UE's fading channel after maximum ratio combining, mean 1, float64 [slot, prb].
 
-    The channel holds over a slot and over a PRB (its centre is taken). In a slot, a UE at 120 km/h moves
-    by 0.2 of a wavelength.
-    Draws from Sionna's generators.
+    The channel is constant over a slot and over a PRB (sampled at its centre). In a slot, a UE at 120 km/h moves by 0.2
+    of a wavelength. Draws from Sionna's generators.
     """
     tdl = TDL(
         ue.tdl_profile,
@@ -215,10 +214,10 @@ def effective_sinr_db(sinr: Float64Array) -> Float64Array:
 
         sinr_eff = -beta ln mean_prb exp(-sinr_prb / beta),   beta = max(1.6, 2.19 exp(0.155 sinr_eff_db))
 
-    The beta of a slot is that of the MCS which the slot's own effective SINR asks for (the fixed point of
-    the two equations), because one beta cannot serve QPSK (1.6) and 64QAM (up to 34). The line is fitted to
+    The beta of a slot is that of the MCS that the slot's own effective SINR supports (the fixed point of the
+    two equations), because no single beta fits both QPSK (1.6) and 64QAM (up to 34). The line is fitted to
     the 29 betas of MCS table 1 in ``sionna.sys.EESM``, each at the SINR 1.5 dB above its MCS' Shannon
-    limit. The same values stand in 5G-LENA (Lagen et al., "New Radio Physical Layer Abstraction for
+    limit. 5G-LENA has the same values (Lagen et al., "New Radio Physical Layer Abstraction for
     System-Level Simulations of 5G Networks", IEEE ICC 2020). The line smooths over the steps between
     modulations and stays within a factor of two of every value.
 
@@ -240,11 +239,11 @@ def effective_sinr_db(sinr: Float64Array) -> Float64Array:
 
 
 def urban_trace(config: BundledTraceConfig, seed: int, progress: bool = False) -> ChannelTrace:
-    """Generate the trace; one segment per slot, effective SINR rounded to 0.1 dB so that the file packs well.
+    """Generate the trace: one segment per slot, effective SINR rounded to 0.1 dB so that the file compresses well.
 
     Args:
-        config: what it consists of.
-        seed: seeds every generator, Sionna's included; at least 0.
+        config: settings of the trace.
+        seed: seed of every generator, Sionna's included; at least 0.
         progress: show a progress bar on the terminal.
     """
     layout_rng, shadow_rng, interference_rng, cqi_rng = (
@@ -300,7 +299,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Generate the channel trace that comes with distila.")
     parser.add_argument("--out", type=Path, default=Path("replay/traces/urban.trace"), help="file to write")
-    parser.add_argument("--seed", type=int, default=1, help="seeds every generator (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of every generator (default 1)")
     parser.add_argument("--slots", type=int, default=BundledTraceConfig.num_slots, help="length [slots]")
     args = parser.parse_args()
     trace = urban_trace(BundledTraceConfig(num_slots=args.slots), args.seed, progress=True)

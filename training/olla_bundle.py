@@ -1,7 +1,7 @@
 """OLLA as a policy bundle: the decisions of `distila.xapp.policy.olla.CqiOlla`, as an ONNX graph.
 
-So the baseline goes through the very path that a learned policy goes through, and an A/A replay of one against the
-other tests all of it. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
+So the baseline takes the same path as a learned policy, and an A/A replay of the two OLLA implementations tests that
+whole path. The graph's state per UE is [offset, latest CQI, whether a CQI was ever reported].
 
     python -m distila.training.olla_bundle --out xapp/policy/bundles/olla
 """
@@ -22,7 +22,7 @@ from distila.xapp.policy.olla import MAX_CQI, OllaConfig, cqi_to_mcs_table
 
 _TOP_MCS: Final = cqi_to_mcs_table()[:, :, MAX_CQI]  # [mcs_table - 1, cqi_table - 1]
 HIGH_MCS: Final = range(int(_TOP_MCS.min()), NUM_MCS)
-"""MCS that are the top, or above it, of some pair of tables: acknowledgements there do not raise the offset."""
+"""MCS at or above the top MCS of some pair of tables, where acknowledgements do not raise the offset."""
 
 COLUMNS: Final = [
     "cqi",
@@ -37,7 +37,7 @@ MCS_TABLES: Final[list[Literal[1, 2, 3]]] = [1, 2, 3]
 
 
 class _Graph:
-    """Collects nodes and constants; every method returns the name of its result."""
+    """Collects the nodes and constants of a graph; every method returns the name of its result."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -92,7 +92,7 @@ def olla_graph(config: OllaConfig) -> bytes:
     cqi, tables, counts, saturated = g.split("report", 1, 2, 2, len(HIGH_MCS) + 1)
     offset, last_cqi, seen = g.split("state", 1, 1, 1)
 
-    # Per pair of tables and CQI: its MCS, and how far the next CQI's MCS is above it; the rows of a pair are together.
+    # By pair of tables and CQI: its MCS, and how much higher the next CQI's MCS is. The rows of a pair are adjacent.
     mcs_of_cqi = cqi_to_mcs_table().reshape(-1, MAX_CQI + 1)
     above = np.diff(mcs_of_cqi, append=mcs_of_cqi[:, -1:])
     mcs_and_above = g.constant(np.stack([mcs_of_cqi, above], axis=2).reshape(-1, 2))
@@ -106,7 +106,7 @@ def olla_graph(config: OllaConfig) -> bytes:
         row = g.op("Cast", g.op("Add", first_row, cqi_index), to=TensorProto.INT64)
         return g.op("Gather", table, g.op("Reshape", row, g.constant([-1], np.int64)))
 
-    # What does not count: acknowledgements from the top MCS of the UE's pair of tables up, NACKs at MCS 0.
+    # Not counted: ACKs at or above the top MCS of the UE's pair of tables, and NACKs at MCS 0.
     from_top = mcs_of_cqi[:, -1:] <= np.array(HIGH_MCS)
     does_not_count = np.concatenate([from_top, np.ones((len(from_top), 1), bool)], axis=1)
     mask = look_up(g.constant(np.repeat(does_not_count, MAX_CQI + 1, axis=0)), zero)
@@ -128,7 +128,7 @@ def olla_graph(config: OllaConfig) -> bytes:
     low, rise = g.split(look_up(mcs_and_above, floor), 1, 1)
     between = g.op("Add", low, g.op("Mul", rise, g.op("Sub", effective, floor)))
     in_range = g.op("Where", g.op("Equal", base, zero), zero, between)
-    # Truncation is rounding down, as an MCS is never negative.
+    # Truncation rounds down here, because an MCS is never negative.
     action = g.op("Reshape", g.op("Cast", in_range, to=TensorProto.INT64), g.constant([-1], np.int64), output="action")
     g.op("OneHot", action, g.constant(NUM_MCS, np.int64), g.constant([0.0, 1.0]), output="score", axis=-1)
     g.op("Concat", next_offset, next_cqi, next_seen, axis=1, output="next_state")
@@ -136,7 +136,7 @@ def olla_graph(config: OllaConfig) -> bytes:
 
 
 def golden_vectors(rng: np.random.Generator, count: int = 64) -> tuple[Float32Array, Float32Array]:
-    """Reports [count, R] and states [count, 3] that reach every branch; the first row has nothing measured at all."""
+    """Reports [count, R] and states [count, 3] that reach every branch; in the first row nothing is measured."""
     report = np.zeros((count, len(COLUMNS)), np.float32)
     report[:, 0] = rng.integers(0, MAX_CQI + 1, count)
     report[:, 1:3] = rng.integers(1, 4, (count, 2))

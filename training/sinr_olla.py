@@ -1,7 +1,8 @@
-"""OLLA in the SINR domain, as in Sionna's ``OuterLoopLinkAdaptation``: the baseline of simulations.
+"""OLLA in the SINR domain, as in Sionna's ``OuterLoopLinkAdaptation``: the usual baseline in simulations.
 
 The offset is added to a reported effective SINR [dB]; the MCS is the highest whose BLER there stays below the target.
-Settings are those of `distila.xapp.policy.olla`, in dB. float32, so that it can be compared decision for decision.
+Settings are those of `distila.xapp.policy.olla`, in dB. It computes in float32 so that its decisions can be compared
+one by one with those of other implementations.
 """
 
 from typing import Protocol
@@ -25,11 +26,11 @@ class SinrInnerLoop:
     """Highest MCS whose transport block error rate does not exceed the target; the lowest usable one if none does.
 
     Args:
-        bler: the BLER model; a BLER of 1 at every SINR marks an MCS that it does not know.
+        bler: the BLER model; an MCS that it has no curve for has BLER 1 at every SINR.
         mcs_table: 1..3.
         tbs_bits: [ue, mcs], transport block size of each MCS.
-        target_bler: the target.
-        lowest_mcs: what is used where no MCS meets the target.
+        target_bler: target of the transport block error rate.
+        lowest_mcs: MCS to use where no MCS meets the target.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class SinrInnerLoop:
 
 
 class SinrOlla:
-    """OLLA in the SINR domain, for a set of UEs: Sionna's ``OuterLoopLinkAdaptation``, the offset's sign turned.
+    """OLLA in the SINR domain, for a set of UEs: Sionna's ``OuterLoopLinkAdaptation`` with the opposite sign of the
+    offset.
 
     Args:
         config: steps, target, bounds [dB]; ``initial_cqi`` is not used.

@@ -1,25 +1,25 @@
 """Sionna's simulated PDSCH error-rate tables, and a BLER model that interpolates them the way Sionna does.
 
-The second, pluggable model next to :class:`distila.xapp.nr.bler.SmoothBler`: train or evaluate against it to see
-whether a result hangs on the smooth fit. ::
+A second BLER model beside :class:`distila.xapp.nr.bler.SmoothBler`: train or evaluate with it to see whether a result
+depends on the smooth fit. ::
 
     model = SionnaBler.load()
-    model.bler(1, mcs, code_block_size_bits, sinr_db)     # same call as any xapp.nr.bler.BlerModel
+    model.bler(1, mcs, code_block_size_bits, sinr_db)     # called like any distila.xapp.nr.bler.BlerModel
 
-The numbers are read from the JSON files of the installed ``sionna`` (or ``sionna-no-rt``) package; none is
-kept in this repository. Only the files are used: torch is not imported.
+The numbers are read from the JSON files of the installed ``sionna`` (or ``sionna-no-rt``) package; this repository
+has no copy of them. Only the files are used: torch is not imported.
 
-What it reproduces is ``sionna.sys.PHYAbstraction`` with its default settings, PDSCH (category 1):
+It reproduces ``sionna.sys.PHYAbstraction`` with its default settings, PDSCH (category 1):
 
-* log10(BLER) is interpolated bilinearly in (code block size, SNR dB), a zero standing in as a hundredth of
-  the smallest non-zero BLER of that MCS; what comes out below the smallest non-zero BLER is 0 again.
+* log10(BLER) is interpolated bilinearly in (code block size, SNR dB), with a zero replaced by a
+  hundredth of the smallest non-zero BLER of that MCS; a result below the smallest non-zero BLER becomes 0 again.
 * The result is tabulated at code block sizes 24, 124, ... and SNR -5.0, -4.9, ... 30.0 dB, and a query takes
-  the nearest tabulated point (ties to even); outside, the edge. So the curves are steps 0.1 dB wide, are flat
-  below -5 dB and flat above the simulated range, and a code block above 2000 bits has the curve of 2000.
-* An MCS that was not simulated has BLER 1 (Sionna says +inf, which it treats as a certain loss): table 1 MCS
+  the nearest tabulated point (half rounds to even), clamped at the edges. So the curves have steps of 0.1 dB, are flat
+  below -5 dB and above the simulated range, and a code block above 2000 bits has the curve of 2000 bits.
+* An MCS that was not simulated has BLER 1 (Sionna stores +inf, which it treats as a certain loss): table 1 MCS
   0-2, table 2 MCS 0-1, table 3 MCS 0-8.
 
-BLER may rise slightly with SINR where the simulation noise does: use :class:`~xapp.nr.bler.SmoothBler` where
+Simulation noise makes BLER rise slightly with SINR in places. Use :class:`~distila.xapp.nr.bler.SmoothBler` where
 monotone curves are needed.
 """
 

@@ -224,7 +224,7 @@ FORMS = "a number or one of {uniform, log_uniform, normal, choice: [...]}"
         (Number, "{normal: []}", "setting: normal [] must be two numbers"),
         (Number, "{uniform: [1, high]}", "setting: uniform [1, 'high'] must be two numbers"),
         (Number, "{uniform: [false, true]}", "setting: uniform [False, True] must be two numbers"),
-        (Number, "{choice: []}", "setting: choice of nothing"),
+        (Number, "{choice: []}", "setting: choice is empty; must have at least one value"),
         (Number, "{choice: [1, two]}", "setting: [1, 'two'] must be numbers"),
         (Number, "much", "setting = 'much': ['much'] must be numbers"),
         (Number, ".nan", "must be finite"),

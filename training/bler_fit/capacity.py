@@ -1,8 +1,7 @@
 """Information rate of Gray-labelled square QAM with bit-interleaved coded modulation (BICM) over AWGN.
 
-``snr_db_for_rate(modulation_order, bits_per_symbol)`` is the SNR an ideal infinitely long code would need;
-the BLER fit measures every curve's distance from it, because that distance hardly changes from one code rate
-to the next.
+``snr_db_for_rate(modulation_order, bits_per_symbol)`` is the SNR that an ideal, infinitely long code would need.
+The BLER fit measures every curve's distance from it, because that distance hardly changes with the code rate.
 """
 
 from __future__ import annotations

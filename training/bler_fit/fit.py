@@ -20,11 +20,11 @@ What is fitted
     2. Each curve by itself: least squares weighted by the simulation noise, drawn to the trend by a prior
        (standard deviations ``PRIOR_STD``), with a steep penalty where a point is missed by more than
        ``SOFT_LIMIT``. MCS with the same modulation that send the code block in the same number of symbols
-       send the same codeword: they share one curve, fitted to the points of all. (The same rows of different
-       tables do; at 24 bits so do neighbouring MCS of one table.) Only where these points contradict each
-       other by more than ``HARD_LIMIT``, every MCS gets its own curve, drawn to the common one.
+       send the same codeword: they share one curve, fitted to the points of all. (So do the same rows of
+       different tables and, at 24 bits, neighbouring MCS of one table.) Only where these points contradict each
+       other by more than ``HARD_LIMIT`` does every MCS get its own curve, drawn to the common one.
 
-What is filled in
+Curves that are filled in by rule
     Code blocks above 2000 bits: node 8448 has the centre, skew and tail of node 2000 plus the change of the
         capacity limit (whole symbols), and the scale of node 2000 times sqrt(2000 / 8448), as in the normal
         approximation (dispersion falls with the square root of the block length; the centre stays).
@@ -33,7 +33,7 @@ What is filled in
         capacity is kept. Below it the standard repeats coded bits, and repetition in AWGN gains exactly its
         energy: the centre moves by 10 log10 of the rate ratio. Scale, skew and tail are kept throughout.
 
-How far the filling can be trusted
+Accuracy of the filled-in curves
     Checked once against short runs of Sionna's ``CodedAWGNChannelNR`` (150 to 600 blocks a point, seven or so
     points a curve). Fitted curves between the grid points, 2000 bits, 16QAM 490/1024, 64QAM 666/1024, 256QAM
     797/1024: within 0.06 dB. QPSK at rate 0.205, 500 and 1000 bits: within 0.05 dB of the rule. 8448 bits, the
@@ -69,13 +69,13 @@ LARGEST_CBS = 8448.0
 LOWEST_RATE_MCS = (3, 9)
 
 Code = tuple[int, int]
-"""Modulation order and number of modulation symbols: with the code block size, what tells codewords apart."""
+"""Modulation order and number of modulation symbols: with the code block size, they identify a codeword."""
 
 Mcs = tuple[int, int]
 """MCS table and MCS index."""
 
 Points = tuple[Float64Array, Float64Array]
-"""SNR in dB and BLER, 1-D."""
+"""SNR [dB] and BLER, 1-D arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def code_of(cbs_bits: float, table: int, mcs: int) -> Code:
     """Code of an MCS: its code rate, rate-matched to a whole number of modulation symbols."""
     row = MCS_TABLES[table]
     order = int(row.modulation_order[mcs])
-    # The margin keeps a whole quotient whole.
+    # The margin keeps rounding errors from raising a whole quotient by one.
     return order, int(np.ceil(cbs_bits / (float(row.code_rate[mcs]) * order) - 1e-9))
 
 
@@ -181,7 +181,7 @@ def fit_trend(groups: list[Simulation]) -> list[dict[Code, Float64Array]]:
             curve_bler(design.snr_db, params(theta, number)[design.owner]) - design.bler
             for number, design in enumerate(designs)
         ]
-        # A weak pull to zero settles what the points leave open.
+        # A weak prior at zero determines what the points leave open.
         return np.concatenate([*parts, 0.01 * theta])
 
     start = np.zeros(len(groups) * per_size + _NUM_SHAPE)
@@ -213,7 +213,7 @@ def worst_error(points: list[Points], params: Float64Array) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Curves of one code block size: of each MCS, and the one its code has in common with the other MCS."""
+    """Curves of one code block size: one for each MCS, and the common one of all MCS with the same code."""
 
     own: dict[Mcs, Float64Array]
     common: dict[Mcs, Float64Array]
@@ -231,7 +231,7 @@ def fit_group(group: Simulation, trend: dict[Code, Float64Array]) -> Fitted:
             if together:
                 continue
             fitted.parted.append(mcs)
-            # A narrow prior first: the copies should stay as close as the points let them.
+            # A narrow prior first: the curves should stay as close to the common one as the points allow.
             for width in (0.1, 0.2, 0.5, 1.0, 3.0):
                 fitted.own[mcs] = fit_curve([points], common, width * PRIOR_STD)
                 if _passes([points], fitted.own[mcs]):
@@ -290,7 +290,7 @@ def fit(rows: dict[Mcs, SimulatedRow], log: bool = True) -> SmoothBler:
                 known = lower_rate(fitted.own[LOWEST_RATE_MCS], cbs, index, mcs)
             params[index][mcs, column] = known
             if column == len(groups) - 1:
-                # What sets copies of a code apart is noise, which a steeper curve would magnify.
+                # Copies of a code differ by noise only, which a steeper curve would magnify.
                 largest = fitted.common.get((index, mcs), known)
                 params[index][mcs, -1] = larger_block(largest, cbs, index, mcs)
     stored = {index: values.astype(np.float32) for index, values in params.items()}

@@ -1,12 +1,13 @@
-"""A network as a policy bundle, and the proof that the bundle decides as the network does.
+"""Exports a network as a policy bundle, and checks that the bundle makes the same decisions as the network.
 
-The graph is the network's own operations (`torch.onnx`), with ``action`` as the index of the highest score, but
+The graph has the network's own operations (`torch.onnx`), with ``action`` as the index of the highest score, except
+that
 
-* matrices are stored as float16, which is cast to float32 again, and names are short. So a bundle decides as the
-  network with its weights rounded, see `stored`;
-* features are a matrix times raw features, and so is the first layer: the bundle has the product of both.
+* matrices are stored as float16 and cast back to float32, and names are short. So a bundle decides like the network
+  with rounded weights, see `stored`;
+* the matrix that makes features of raw features and the matrix of the first layer are multiplied into one.
 
-Casts and that product are of constants alone: ONNX Runtime does them once, when it loads the graph.
+Casts and that product involve constants only: ONNX Runtime computes them once, when it loads the graph.
 """
 
 import copy
@@ -42,15 +43,15 @@ class Agreement(NamedTuple):
     """How far a bundle and its network agree on the same reports and states."""
 
     compared: int
-    """decisions"""
+    """decisions compared"""
     differ: int
-    """decisions that are not the same, although the network scores its own higher by more than `TIE`"""
+    """decisions that differ although the network scores its own higher by more than `TIE`"""
     equal_scores: int
-    """decisions that are not the same, where the network's scores are within `TIE`"""
+    """decisions that differ between actions whose scores are within `TIE`"""
     worst_score: float
     """largest difference of a score"""
     worst_state: float
-    """largest difference of a next state's entry"""
+    """largest difference of an entry of the next state"""
 
 
 def stored(network: Network) -> Network:
@@ -64,7 +65,7 @@ def stored(network: Network) -> Network:
 
 
 class _Folded(nn.Module):
-    """What is exported: report and state to score, action and next state, features folded into the first layer."""
+    """The exported module: report and state to score, action and next state; the first layer includes the features."""
 
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
@@ -90,8 +91,8 @@ def _graph_module(network: Network) -> nn.Module:
 
 
 def onnx_graph(network: Network) -> bytes:
-    """The serialised graph of a network as `stored`, contract of `distila.xapp.policy.bundle`; it must be on the
-    CPU."""
+    """The serialised graph of a network as `stored`, by the contract of `distila.xapp.policy.bundle`. It must be
+    on the CPU."""
     module = _graph_module(stored(network)).eval()
     report = torch.zeros(2, len(network.columns))
     state = network.zero_state(2)
@@ -101,7 +102,7 @@ def onnx_graph(network: Network) -> bytes:
         torch.onnx.export(
             module,
             (report, state),
-            cast(Any, buffer),  # it writes to files of any kind, its types do not say so
+            cast(Any, buffer),  # it accepts any file object, though its types do not say so
             input_names=["report", "state"],
             output_names=["score", "action", "next_state"],
             dynamic_axes={name: {0: "n"} for name in ("report", "state", "score", "action", "next_state")},
@@ -158,8 +159,8 @@ def _compact(model: onnx.ModelProto) -> onnx.ModelProto:
 def sample_inputs(network: Network, count: int, seed: int = 0) -> tuple[Float32Array, Float32Array]:
     """Reports [n, R] and states [n, S] that reach every branch; the first row is a new UE with nothing measured.
 
-    Reports are made up: links of random SINR that use random MCS near it, for periods of 1 to 100 slots, with columns
-    missing by chance. States come from a few such reports before.
+    Reports are synthetic: links of random SINR that use random MCS near it, for periods of 1 to 100 slots, with columns
+    missing at random. States come from a few such reports before.
     """
     rng = np.random.default_rng(seed)
     columns = network.columns
@@ -219,7 +220,7 @@ def agreement(network: Network, bundle: Bundle, reports: Float32Array, states: F
     """Compare a bundle's decisions with its network's as `stored`, row by row, from the same memory.
 
     Args:
-        network: what the bundle was made from, on the CPU.
+        network: the network that the bundle was made from, on the CPU.
         bundle: the bundle to check.
         reports: float32 [n, R].
         states: float32 [n, S].
@@ -263,7 +264,7 @@ def export_bundle(
     description: str = "",
     graph: bytes | None = None,
 ) -> Bundle:
-    """Write a network, which must be on the CPU, as a bundle; one that exists is replaced.
+    """Write a network as a bundle, replacing an existing one. The network must be on the CPU.
 
     Args:
         network: what to export.
@@ -273,8 +274,8 @@ def export_bundle(
         graph: `onnx_graph` of the network where the caller has it already; None: it is exported here.
 
     Raises:
-        InputError: the graph does not keep the contract, for instance because it is too large.
-        RuntimeError: the bundle decides otherwise than the network.
+        InputError: the graph violates the contract, for instance because it is too large.
+        RuntimeError: decisions of bundle and network differ.
     """
     graph = graph or onnx_graph(network)
     golden_report, golden_state = sample_inputs(network, 64)

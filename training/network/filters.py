@@ -1,39 +1,41 @@
 """The network whose memory is fixed: a bank of running estimates, with trained layers on top.
 
 The memory of a UE begins as zeros. It is a bank of running estimates, each with its own step size. All of them follow
-SALAD's student law (Wiesmayr et al., arXiv 2510.05784): a step up by ``rate * (1 - p)`` on ACK, down by ``rate * p`` on
-NACK, where p is the probability of an ACK that the estimate expects, a sigmoid in dB of the estimate above the centre
-of the MCS in use, the SINR at which that MCS fails every other time.
+the update rule of SALAD's student (Wiesmayr et al., arXiv 2510.05784): a step up by ``rate * (1 - p)`` on ACK, down by
+``rate * p`` on NACK. Here p is the probability of an ACK by the estimate: a sigmoid of the distance in dB between the
+estimate and the centre of the MCS in use, which is the SINR at which that MCS fails every other time.
 
 * Estimates of the SINR itself, which do not use CQI, and of the SINR above that of the latest CQI, which follow CQI at
   once, as outer-loop link adaptation does. Slow ones average, fast ones follow; their difference shows how fast the
   channel moves and how much CQI can be trusted.
 * The log-odds of an ACK, whatever the MCS: p is a sigmoid of the estimate alone. The distance of the slow one from 0
   also shows how much feedback there was.
-* The log-odds that a retransmission is decoded, by the same law from the counts of those that were and were not.
-  Whether a high MCS pays off depends on them, and they depend on how the node combines: a second transmission that adds
-  redundancy saves most blocks, one that repeats the first saves few. Where the node does not report how it combines,
-  these estimates show it after a while.
-* Estimates of the SINR from retransmissions, by the same law: at the estimate a block would be decoded by a second
-  transmission every other time. A UE whose MCS aims at two transmissions fails its first ones whatever the SINR; these
-  estimates show how high its MCS may go.
-* Variability: running averages, by the same law, of how far two estimates differ: fast and slow, with and without CQI.
-  For a difference d the estimate u moves until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
-  were an ACK. Where d moves much the sigmoid is above that on average, so u sinks; one estimate for d, one for -d.
+* The log-odds that a retransmission is decoded, by the same rule, from the counts of retransmissions that were decoded
+  and that were not. They decide whether a high MCS pays off, and depend on how the node combines: a second transmission
+  that adds redundancy saves most blocks, one that repeats the first saves few. Where the node does not report how it
+  combines, these estimates show it after a while.
+* Estimates of the SINR from retransmissions, by the same rule: at the estimate a block would be decoded by a second
+  transmission every other time. Where the MCS is so high that a block needs two transmissions, first transmissions
+  fail at any SINR; these estimates show how high the MCS may go.
+* Variability: running averages, by the same rule, of how far two estimates differ: fast and slow, with and without CQI.
+  For a difference d, the estimate u moves until ``sigmoid(u + d / 2)`` is 0.2 on average, as if every fifth feedback
+  were an ACK. Where d varies much, the sigmoid is above that on average, so u falls. There is one estimate for d and
+  one for -d.
 
-There are few and plain operations, since ONNX Runtime spends about half a microsecond on each whatever its size, and
-more where vectors are broadcast over rows:
+The graph has few and simple operations, because ONNX Runtime spends about half a microsecond on each, however small,
+and more where vectors are broadcast over rows:
 
-* Not measured is 0, by one operation (`measured`). CQI 0, out of range, differs from no CQI by its age alone. A node
-  that has had a CQI goes on reporting it with its age; without it, what estimates have learnt above CQI is lost.
-* All that is needed of a report is linear in it: one matrix. CQI and MCS stand for SINR by straight lines; tables 1 and
-  3 bend by 1 dB from theirs, table 2 by more at its low end, and the trained layers see CQI beside the estimates.
-* The law is the same for all of memory; the differences are in matrices.
-* Features are linear in memory and report: one matrix, which the export leaves to be multiplied into the first layer
-  when the bundle is loaded, so that it costs nothing.
-* A period with many feedbacks is one step, at their mean MCS, with a brake: the sum of the steps is divided by
-  ``1 + rate * feedbacks * BRAKE``. So one feedback is braked little, and many move an estimate by no more than
-  ``1 / BRAKE`` dB, and not beyond the point where they agree.
+* A value that is not measured becomes 0, by one operation (`measured`). CQI 0 (out of range) differs from a missing CQI
+  by its age only. A node that has received a CQI goes on reporting it with its age; without it, the estimates relative
+  to CQI are lost.
+* Everything that is read from a report is linear in it: one matrix. CQI and MCS are mapped to SINR by straight lines;
+  tables 1 and 3 deviate by 1 dB from theirs, table 2 by more at its low end. The trained layers also get CQI itself.
+* The same update rule holds for the whole memory; the differences are in matrices.
+* Features are linear in memory and report: one matrix, which is multiplied into the first layer when the bundle is
+  loaded, so that it costs nothing.
+* A period with much feedback is one step, at the mean MCS, with a brake: the sum of the steps is divided by
+  ``1 + rate * feedbacks * BRAKE``. So a single feedback is braked little, and many feedbacks move an estimate by at
+  most ``1 / BRAKE`` dB, and not beyond the point where they agree.
 """
 
 from collections.abc import Iterator
@@ -70,7 +72,7 @@ COLUMNS: Final = [
 """Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 START_DB: Final = 8.0
-"""SINR assumed for a new UE; all SINR in memory are relative to it, so that zeros are a new UE."""
+"""SINR assumed for a new UE [dB]; every SINR in memory is relative to it, so that a new UE's memory is zeros."""
 
 BLER_RATES: Final = (0.15, 1.0)
 """Step sizes of the log-odds of an ACK, slow and fast."""
@@ -79,12 +81,12 @@ RETX_RATES: Final = (0.05, 0.25, 1.0)
 """Step sizes of the log-odds that a retransmission is decoded, slow to fast."""
 
 BRAKE: Final = 1 / 6
-"""Brake on many feedbacks at once, see above [1/dB]."""
+"""Brake on many feedbacks in one report, see the module's docstring [1/dB]."""
 
-_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of some 6, and the slope of a sigmoid is at most 1/4
+_LOG_ODDS_BRAKE: Final = 1 / 4  # log-odds have a range of about 6, and the slope of a sigmoid is at most 1/4
 _VARIABILITY_ACKS: Final = 0.2
 _VARIABILITY_PER_DB: Final = 0.5
-# Share of feedback that is doubted: no estimate gets further than ln(1 / 0.005) = 5.3 dB from what was observed.
+# Share of feedback taken as unreliable: no estimate moves further than ln(1 / 0.005) = 5.3 dB from the observations.
 _DOUBT: Final = 0.005
 
 
@@ -92,7 +94,7 @@ class PolicyNetwork(Network):
     """The network whose memory is fixed; see the module's docstring.
 
     Attributes:
-        feature_names: what each feature is.
+        feature_names: name of each feature.
     """
 
     weight: Tensor
@@ -155,7 +157,7 @@ class PolicyNetwork(Network):
         return state[:, : len(self.config.rates_db)] + START_DB
 
     def raw_features(self, report: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The values that features are linear in, float32 [n, ...], and next state, float32 [n, S]."""
+        """Raw features, of which features are linear functions, float32 [n, ...]; and next state, float32 [n, S]."""
         known = nn.functional.linear(measured(report).clamp(max=MOST), self.weight, self.bias)
         shift, feedbacks, acks, inertia, direct = torch.split_with_sizes(known, self._parts, dim=1)
         expected = torch.sigmoid(torch.addmm(shift, state, self.coupling))
@@ -172,24 +174,24 @@ def cqi_sinr_db(table: int) -> Float64Array:
 
 
 def cqi_line(table: int) -> tuple[float, float]:
-    """The straight line nearest to what CQI stand for: slope [dB per CQI] and SINR [dB] at CQI 0."""
+    """The straight line that fits a table's `cqi_sinr_db` best: slope [dB per CQI] and SINR [dB] at CQI 0."""
     slope, first = np.polyfit(np.arange(1, NUM_CQI), cqi_sinr_db(table)[1:], 1)
     return float(slope), float(first)
 
 
 def mcs_line(table: int) -> tuple[float, float]:
-    """The straight line nearest to the centres of a table's MCS: slope [dB per MCS] and SINR [dB] at MCS 0."""
+    """The straight line that fits the centres of a table's MCS best: slope [dB per MCS] and SINR [dB] at MCS 0."""
     centre_db, _ = mcs_facts(table)
     slope, first = np.polyfit(np.arange(len(centre_db)), centre_db, 1)
     return float(slope), float(first)
 
 
 _Linear = tuple[dict[str, float], float]
-"""A linear function: weights by name, and a constant."""
+"""A linear function: weights by column name, and a constant."""
 
 
 def _estimates(config: NetworkConfig) -> list[str]:
-    """Names of the estimates that memory begins with; `_variability` has the rest."""
+    """Names of the estimates in the first part of memory; `_variability` has the rest."""
     kinds = (
         ("sinr", config.rates_db),
         ("above_cqi", config.cqi_rates_db),
@@ -202,7 +204,7 @@ def _estimates(config: NetworkConfig) -> list[str]:
 
 
 def _variability(config: NetworkConfig) -> list[tuple[str, dict[str, float], float]]:
-    """Estimates that memory ends with: name, difference as weights of estimates and of CQI's SINR [dB], step size."""
+    """Estimates in the rest of memory: name, difference as weights of estimates and of CQI's SINR [dB], step size."""
     slow, fast = "sinr_0", f"sinr_{len(config.rates_db) - 1}"
     by_cqi = f"above_cqi_{len(config.cqi_rates_db) // 2}"
     ends = {"fast_slow": ({fast: 1.0}, {slow: -1.0}), "cqi_slow": ({by_cqi: 1.0, "cqi": 1.0}, {slow: -1.0})}
@@ -288,8 +290,8 @@ def _features(config: NetworkConfig) -> tuple[list[str], Float64Array, Float64Ar
         ("prbs", {"prbs": 0.5 / NOMINAL_PRBS}, -0.5),
         ("rank", {"rank": 0.5}, -0.5),
         ("native", {"native": 1 / NUM_MCS}, 0.0),
-        # Chase is 0, redundancy is on one side and not reported on the other; far apart, because a high MCS pays off
-        # little in the one case and much in the other.
+        # Chase is 0, incremental redundancy and "not reported" lie on either side of it. The values differ much,
+        # because a high MCS pays off little with chase and much with redundancy.
         ("combining", {"combining": 4.0}, -4.0),
     ]
     mix = np.array([[terms.get(name, 0.0) for name in raw] for _, terms, _ in features])

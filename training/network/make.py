@@ -1,4 +1,4 @@
-"""Networks of either kind from a configuration."""
+"""Makes a network of either kind from a configuration."""
 
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork
@@ -7,5 +7,5 @@ from distila.training.network.recurrent import RecurrentNetwork
 
 
 def make_network(config: NetworkConfig) -> Network:
-    """A network with first weights, of the kind that the configuration's ``memory`` names."""
+    """Make a network with initial weights, of the kind that the configuration's ``memory`` names."""
     return RecurrentNetwork(config) if config.memory == "gru" else PolicyNetwork(config)

@@ -1,8 +1,8 @@
 """The network of a policy bundle: raw report and memory in, a score per action and new memory out.
 
-All of a policy's radio knowledge is in the network, so that the network that is trained is the one that is served. This
-module has what networks with fixed memory (`distila.training.network.filters`) and with learnt memory
-(`distila.training.network.recurrent`) have in common.
+The network holds all of a policy's radio knowledge, so that the trained network is the one that the xApp runs. This
+module has what is common to networks with fixed memory (`distila.training.network.filters`) and with learnt memory
+(`distila.training.network.recurrent`).
 """
 
 import copy
@@ -21,7 +21,7 @@ from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 from distila.xapp.policy.bundle import Action
 
 NOMINAL_PRBS: Final = 52
-"""Allocation (one layer) whose curves the centres and rates are those of, as in
+"""PRBs of the nominal allocation (one layer), whose curves give centres and rates, as in
 `distila.training.sim.report.Curves`."""
 
 SHARE_LOW: Final = -2.0
@@ -30,19 +30,19 @@ SHARE_HIGH: Final = 1.0
 """Highest return of an action as a share of its rate: the block is decoded at once."""
 
 MOST: Final = 300.0
-"""Columns are clipped here: there are 275 PRBs at most, and an older CQI or a longer period makes no difference."""
+"""Columns are clipped here: there are at most 275 PRBs, and a still older CQI or longer period does not matter."""
 
-_LEAST_SCORE: Final = 1e-3  # bit per resource element: below, no action delivers anything
+_LEAST_SCORE: Final = 1e-3  # bit per resource element: below this, no action delivers anything
 
 
 class Network(nn.Module):
-    """What networks of both kinds of memory have in common: their interface and the meaning of scores.
+    """Base of networks with either kind of memory: their interface and the meaning of scores.
 
     Attributes:
-        config: what it was built from.
-        columns: report columns it reads, in this order.
+        config: settings that it was built from.
+        columns: report columns that it reads, in this order.
         state_size: width of a UE's memory.
-        actions: what each score is for.
+        actions: action of each score.
     """
 
     columns: list[str]
@@ -88,7 +88,7 @@ class Network(nn.Module):
 
         Args:
             rows: float32 [t, n, R], a sequence of reports of new UEs.
-            steps: int64 [s], those to learn from.
+            steps: int64 [s], the steps to learn from.
             size: decisions in a batch.
             generator: draws the order.
 
@@ -103,11 +103,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def rated(self, z: Tensor, report: Tensor) -> Tensor:
-        """Score of every action, float32 [n, M], from the last layer's output and the report that it is of.
+        """Score of every action, float32 [n, M], from the last layer's output for a report, and that report.
 
         Head ``logit``: the output itself. Head ``value``: the expected return of the action less prices [bit per
-        resource element], its rate times `priced_share`. An offset has the rate of the MCS that it makes of the DU's
-        own choice in the report.
+        resource element], its rate times `priced_share`. An offset has the rate of the MCS that it results in,
+        from the DU's own choice in the report.
         """
         if self.config.head == "logit":
             return z
@@ -123,7 +123,7 @@ class Network(nn.Module):
         return torch.cat([self.rate * share[:, : self._num_mcs], rate * share[:, self._num_mcs :]], dim=1)
 
     def with_residual_price(self, residual_price: float) -> "Network":
-        """The same network, with the same weights, at another price of a lost block."""
+        """The same network, with the same weights, with another price of a lost block."""
         other = copy.copy(self)
         other.config = self.config.model_copy(update={"residual_price": residual_price})
         return other
@@ -143,7 +143,7 @@ class Network(nn.Module):
 def relative(score: Tensor) -> Tensor:
     """Scores [bit/RE] relative to each row's best, float32 [n, M]: 0 for the best, -1 for one that delivers nothing.
 
-    A share of the best score means the same on a link of 0.2 bit per resource element as on one of 5.
+    So a score of -0.1 means the same share of the best on a link of 0.2 bit per resource element as on one of 5.
     """
     best = score.amax(dim=1, keepdim=True)
     return (score - best) / best.clamp(min=_LEAST_SCORE)
@@ -158,7 +158,7 @@ class _Measured(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, report: Any) -> Any:
-        """For `torch.onnx`: ONNX defines it by the comparison, which is false for NaN; Relu and Max let NaN pass."""
+        """For `torch.onnx`: a comparison, which is false for NaN; Relu and Max would pass NaN on."""
         return g.op("ThresholdedRelu", report, alpha_f=0.0)
 
 
@@ -168,7 +168,7 @@ def measured(report: Tensor) -> Tensor:
 
 
 def mcs_facts(table: int) -> tuple[Float64Array, Float64Array]:
-    """SINR and rate of a table's MCS, by the curves of the nominal allocation; both float64 [mcs].
+    """SINR and rate of a table's MCS, from the curves of the nominal allocation; both float64 [mcs].
 
     Returns:
         SINR [dB] at which a transport block fails every other time, and its size in bits per resource element.

@@ -1,4 +1,4 @@
-"""The network as a policy in the simulator, without ONNX: for rollouts, and as the reference for bundles."""
+"""Runs the network as a policy in the simulator, without ONNX: to collect training data, and to check bundles."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,11 +16,11 @@ _KINDS: Final = {"native": NATIVE, "mcs": MCS, "mcs_offset": MCS_OFFSET}
 
 
 class Answers:
-    """A policy's actions as decisions, by number.
+    """Turns a policy's actions, by number, into decisions.
 
     Args:
         actions: of a network or bundle.
-        device: where the links are.
+        device: device of the links' tensors.
     """
 
     def __init__(self, actions: Sequence[Action], device: torch.device | str = "cpu") -> None:
@@ -30,7 +30,7 @@ class Answers:
         self._only_kind = kinds.pop() if len(kinds) == 1 else None
 
     def decision(self, chosen: Tensor) -> Decision:
-        """The decision that int64 [link] names."""
+        """The decision for the actions' numbers, int64 [link]."""
         return Decision(self._kind[chosen] if self._only_kind is None else self._only_kind, self._value[chosen])
 
 
@@ -38,11 +38,11 @@ class NetworkPolicy:
     """Greedy decisions of a network.
 
     Args:
-        network: put on the device that the links are on.
+        network: moved to the device of the links.
         name: shown in tables.
 
     Attributes:
-        report, state: float32 [link, R] and [link, S], what the latest decision was made from.
+        report, state: float32 [link, R] and [link, S], inputs of the latest decision.
 
     Raises:
         InputError: `start` rejects a cell whose MCS table is not the network's.
@@ -52,7 +52,7 @@ class NetworkPolicy:
         self.network, self.name = network, name
 
     def start(self, cell: Cell, generator: torch.Generator) -> None:
-        """Begin with new links, whose memory is empty."""
+        """Start with new links, whose memory is zeros."""
         table = self.network.config.mcs_table
         if cell.mcs_table != table:
             raise InputError(f"{self.name}: made for MCS table {table}, the scenario has {cell.mcs_table}")
@@ -62,7 +62,7 @@ class NetworkPolicy:
 
     @torch.no_grad()
     def decide(self, report: Report) -> Decision:
-        """Answer one report."""
+        """Decide on one report."""
         self.state = self._next_state
         self.report = matrix(report, self.network.columns)
         score, self._next_state = self.network(self.report, self.state)

@@ -1,11 +1,12 @@
 """The network whose memory is learnt: raw report and a GRU's hidden state in, scores and the next hidden state out.
 
-No radio knowledge is built in, unlike `distila.training.network.filters`: what to remember of SINR, CQI and feedback,
-and for how long, is learnt, and so is the meaning of feedback at an MCS, whose counts come MCS by MCS (with the mean
-MCS instead, as the other network has it, it learns more slowly). Only the scaling of columns to the order of 1 is
-fixed: by their square roots, because counts, periods of 1 to 200 slots and ages differ by ratios. Not measured is 0.
+Unlike `distila.training.network.filters`, it has no built-in radio knowledge: it learns what to remember of SINR, CQI
+and feedback, and for how long. It also learns what feedback at an MCS means, from counts for each MCS (it learns more
+slowly from the mean MCS, which the other network reads). Only the scaling of columns to the order of 1 is fixed: it
+takes their square roots, because counts, periods of 1 to 200 slots and ages differ by ratios. A value that is not
+measured becomes 0.
 
-There are few operations, since ONNX Runtime spends about half a microsecond on each: a layer that projects, one GRU,
+There are few operations, because ONNX Runtime spends about half a microsecond on each: a projection layer, one GRU, and
 the layers on top.
 """
 
@@ -28,7 +29,7 @@ COLUMNS: Final = [
 """Report columns that the network reads, raw units (`distila.xapp.policy.columns`)."""
 
 CHUNK: Final = 80
-"""Reports that gradients are propagated through; earlier memory is a constant."""
+"""Number of reports that gradients are propagated through; earlier memory is treated as constant."""
 
 # Of square roots.
 _SCALE: Final = {
@@ -62,7 +63,7 @@ class RecurrentNetwork(Network):
         self._remember()
 
     def _remember(self) -> None:
-        """Initialise memories of 1 to `_LONGEST_MEMORY` reports; from short ones alone, long ones develop slowly.
+        """Initialise memories of 1 to `_LONGEST_MEMORY` reports; if all were short, long ones would develop slowly.
 
         After Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018).
         """
@@ -95,7 +96,7 @@ class RecurrentNetwork(Network):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Network.batches`: groups of links along `CHUNK` reports, through which memory is learnt.
 
-        Each begins with the memory there at the time of the first batch. A group has one link at least.
+        Each group starts with the memory at the time of the first batch, and has at least one link.
         """
         links = rows.shape[1]
         chunks = torch.split(rows, CHUNK)
@@ -125,9 +126,9 @@ class RecurrentNetwork(Network):
 
 
 class RecurrentGraph(nn.Module):
-    """What is exported: report and state to score, action and next state.
+    """The exported module: report and state to score, action and next state.
 
-    The GRU is written out: ONNX Runtime's node for it takes as long for one UE, and for 100 about 20 us longer.
+    The GRU is written out: ONNX Runtime's own node takes as long for one UE, and about 20 us longer for 100.
     """
 
     def __init__(self, network: RecurrentNetwork) -> None:

@@ -1,6 +1,6 @@
-"""Networks in files: configuration and weights, and how they were trained. Teachers are kept this way.
+"""Stores networks in files: configuration, weights, and how they were trained. Teachers are stored this way.
 
-A bundle (`distila.xapp.policy.bundle`) is what the xApp runs, and is limited to a megabit; a teacher may be larger, and
+A bundle (`distila.xapp.policy.bundle`) is what the xApp runs, and is limited to a megabit. A teacher may be larger, and
 distillation needs its weights.
 """
 
@@ -27,12 +27,12 @@ def save_network(network: Network, path: Path, training: dict[str, Any]) -> None
     """Write a network to a file, whole or not at all.
 
     Args:
-        network: what to keep.
-        path: of the file.
-        training: how it was made; JSON.
+        network: the network to store.
+        path: file to write.
+        training: how it was trained; JSON.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     content = {
         "config": network.config.model_dump_json(),
@@ -43,10 +43,10 @@ def save_network(network: Network, path: Path, training: dict[str, Any]) -> None
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
-    """Read a network, and how it was made.
+    """Read a network, and how it was trained.
 
     Raises:
-        InputError: there is none, it is damaged, or of another architecture.
+        InputError: the file is missing or damaged, or holds another architecture.
     """
     content = _FORMAT.load(path, json_entries=("config", "training"))
     config = parse_model(content["config"], NetworkConfig, str(path))

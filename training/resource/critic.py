@@ -1,4 +1,7 @@
-"""Critics of reinforcement learning predict the sum rate of powers; for one K or for any, like their students."""
+"""Critics for reinforcement learning: they predict the sum rate of powers, for one number of links K or for any.
+
+A critic takes as many links as the student that it trains.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ from distila.training.resource.students import MessageGnnConfig, MlpConfig, Unro
 
 
 class MlpCritic(nn.Module):
-    """Channel matrix and powers as one vector to a value."""
+    """A perceptron from channel matrix and powers, as one vector, to a value."""
 
     def __init__(self, links: int, hidden: int) -> None:
         super().__init__()
@@ -23,9 +26,9 @@ class MlpCritic(nn.Module):
 
 
 class GraphCritic(nn.Module):
-    """A value for every link from its own gain and power and its interference; the network's value is their sum.
+    """Computes a value for every link from its gain, power and interference; the critic's value is their sum.
 
-    The interference of a transmitter is a learnt function of its gain, times its power.
+    The interference from a transmitter is a learnt function of its gain, times its power.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -47,5 +50,5 @@ class GraphCritic(nn.Module):
 
 
 def make_critic(student: MlpConfig | MessageGnnConfig | UnrolledGnnConfig, hidden: int) -> MlpCritic | GraphCritic:
-    """A critic for a student, with weights from torch's global generator."""
+    """Make a critic for a student; its weights are drawn from torch's global generator."""
     return MlpCritic(student.links, hidden) if isinstance(student, MlpConfig) else GraphCritic(hidden)

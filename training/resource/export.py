@@ -1,8 +1,8 @@
-"""Students as ONNX graphs, for any number of instances and, but for perceptrons, of links.
+"""Exports students as ONNX graphs, for any number of instances and (perceptrons excepted) of links.
 
 A graph maps ``snr`` float32 [instance, rx, tx] (`distila.training.resource.problems`) to ``power`` float32 [instance,
-link]; that of an unrolled student takes ``start`` float32 [instance, start, link] too, and gives the best of its
-candidates.
+link]; the graph of an unrolled student also takes ``start`` float32 [instance, start, link], and gives the best of
+its candidates.
 """
 
 import warnings
@@ -20,7 +20,7 @@ _OPSET: Final = 17
 
 
 class _Best(nn.Module):
-    """The candidate of highest sum rate, in operations that ONNX has."""
+    """Picks the candidate with the highest sum rate, in operations that ONNX has."""
 
     def __init__(self, student: UnrolledGnn) -> None:
         super().__init__()
@@ -47,10 +47,10 @@ class _Only(nn.Module):
 
 
 def export_onnx(student: Student, path: Path) -> None:
-    """Write a student, which must be on the CPU and in evaluation mode, as ONNX; a file that exists is replaced.
+    """Write a student as ONNX, replacing an existing file. It must be on the CPU and in evaluation mode.
 
     Raises:
-        InputError: the student sees weights, or the file cannot be written.
+        InputError: the student uses the weights of links, or the file cannot be written.
     """
     instance = {0: "instance"}
     axes: dict[str, dict[int, str]] = {"snr": dict(instance), "power": dict(instance)}
@@ -62,7 +62,7 @@ def export_onnx(student: Student, path: Path) -> None:
         axes["power"] |= {1: "link"}
     if isinstance(student, UnrolledGnn):
         if student.config.weighted:
-            raise InputError("export: a student that sees the weights of links is not exported")
+            raise InputError("export: a student that uses the weights of links cannot be exported")
         module = _Best(student)
         inputs = (*inputs, torch.ones(3, 2, links))
         axes["start"] = {**instance, 1: "start", 2: "link"}

@@ -2,11 +2,11 @@
 
 One convention everywhere in this package:
 
-* ``snr[instance, rx, tx]``: what receiver ``rx`` gets from transmitter ``tx`` at full power, over the noise power;
-  linear, no unit. The diagonal holds the links themselves. Noise is therefore 1 and drops out.
-* ``power[instance, start, link]``: share of full power, 0 to 1. An instance may have several powers at once, one for
-  each start of an iteration.
-* ``weight[instance, link]``: of a link's rate in the sum.
+* ``snr[instance, rx, tx]``: power that receiver ``rx`` gets from transmitter ``tx`` at full power, over noise power;
+  linear, no unit. The diagonal holds the links themselves. The noise power is therefore 1.
+* ``power[instance, start, link]``: share of full power, 0 to 1. An instance may have several powers at once: one for
+  each start of an iterative algorithm.
+* ``weight[instance, link]``: weight of a link's rate in the sum rate.
 * Rates are in bit/s/Hz.
 """
 
@@ -24,11 +24,11 @@ from distila.xapp.errors import InputError
 
 @dataclass(frozen=True)
 class Channels:
-    """Instances of the problem, of one size; `channels` makes and checks them.
+    """Instances of the problem, all with the same number of links; `channels` checks and builds them.
 
     Attributes:
         snr: float32 [instance, rx, tx].
-        weight: float32 [instance, link].
+        weight: float32 [instance, link], weights of the links' rates.
     """
 
     snr: Tensor
@@ -43,7 +43,7 @@ class Channels:
     def cross(self) -> Tensor:
         """The SNR of interference: zero on the diagonal; float32 [instance, rx, tx].
 
-        Interference is summed without the link's own power, and not by taking that away again: float32 would lose it.
+        Interference is summed without the link's own power. Subtracting that from the total would lose precision.
         """
         cross = self.snr.clone()
         torch.diagonal(cross, dim1=1, dim2=2).zero_()
@@ -56,7 +56,7 @@ class Channels:
 
     @property
     def links(self) -> int:
-        """K."""
+        """Number of links, K."""
         return self.snr.shape[1]
 
     def __len__(self) -> int:
@@ -71,20 +71,20 @@ class Channels:
 
 
 def channels(snr: Tensor, weight: Tensor | None = None, name: str = "channel") -> Channels:
-    """Channels from SNR, which is checked.
+    """Build channels from SNR and weights, which are checked.
 
     Args:
         snr: [instance, rx, tx] or, of one instance, [rx, tx].
         weight: [instance, link] or [link]; None: all 1.
-        name: of what is checked, for the error.
+        name: what the error message calls the channel.
 
     Raises:
-        InputError: no square matrices, nothing in them, or entries that are negative or not finite.
+        InputError: the matrices are not square or are empty, or an entry is negative or not finite.
     """
     snr = snr.unsqueeze(0) if snr.ndim == 2 else snr
     shape = "x".join(map(str, snr.shape))
     if snr.ndim != 3 or snr.shape[1] != snr.shape[2]:
-        raise InputError(f"{name}: {shape}; must be square, receivers x transmitters, one or several of them")
+        raise InputError(f"{name}: {shape}; must be square (receivers x transmitters), one matrix or several")
     if snr.numel() == 0:
         raise InputError(f"{name}: {shape}; there is no link in it")
     _check_entries(snr, f"{name}[{{}}]")
@@ -114,18 +114,18 @@ def interference(given: Channels, power: Tensor) -> Tensor:
     """Interference and noise, over noise, at every receiver.
 
     Args:
-        given: of the instances.
+        given: the instances.
         power: float32 [instance, start, tx].
 
     Returns:
         float32 [instance, start, rx], at least 1.
     """
-    # Vectors on the left of the matrix: the fastest way that torch multiplies many small ones.
+    # Row vectors times matrices: torch multiplies many small ones fastest this way.
     return torch.bmm(power, given.cross.transpose(1, 2)).add_(1)
 
 
 def link_rates(given: Channels, power: Tensor) -> Tensor:
-    """Rate of every link [bit/s/Hz], not weighted: ``log2(1 + SINR)``; float32 [instance, start, link]."""
+    """Unweighted rate of every link [bit/s/Hz]: ``log2(1 + SINR)``; float32 [instance, start, link]."""
     return torch.log2(1 + given.direct * power / interference(given, power))
 
 
@@ -136,9 +136,11 @@ def sum_rate(given: Channels, power: Tensor) -> Tensor:
 
 
 def rayleigh(count: int, links: int, snr_db: float, generator: torch.Generator, weighted: bool = False) -> Channels:
-    """Every path, the links' own included, is CN(0, 1): exponential power gain with mean ``snr_db`` [dB].
+    """Draw Rayleigh channels: every path, also a link's own, is CN(0, 1), so its power gain is exponential.
 
-    Weights are all 1 or, if ``weighted``, uniform between 0 and 2.
+    The mean SNR of every path is ``snr_db`` [dB].
+
+    Weights are 1 or, if ``weighted``, uniform between 0 and 2.
     """
     parts = torch.randn(count, links, links, 2, generator=generator)
     weight = 2 * torch.rand(count, links, generator=generator) if weighted else None
@@ -153,22 +155,25 @@ def rayleigh_amplitude(count: int, links: int, generator: torch.Generator) -> Ch
 
 @dataclass(frozen=True)
 class D2dLayout:
-    """A field with transmitters anywhere in it, each receiver near its transmitter; constants of the D2D literature."""
+    """A square field with transmitters anywhere in it and each receiver near its transmitter.
+
+    The defaults are those of the D2D literature.
+    """
 
     field_m: float = 1000.0
-    """side of the square"""
+    """side of the square [m]"""
     shortest_m: float = 2.0
-    """distance of a link's ends, at least"""
+    """shortest distance between the ends of a link [m]"""
     longest_m: float = 65.0
-    """and at most"""
+    """longest distance between the ends of a link [m]"""
     fading: bool = True
-    """log-normal shadowing and Rayleigh fading, or path loss alone"""
+    """True: log-normal shadowing and Rayleigh fading; False: path loss alone"""
     shadowing_db: float = 8.0
-    """standard deviation"""
+    """standard deviation of the shadowing [dB]"""
     carrier_hz: float = 2.4e9
     antenna_height_m: float = 1.5
     antenna_gain_db: float = 2.5
-    """on a link itself, not on interference"""
+    """antenna gain of a link itself, not of interference [dB]"""
     tx_power_dbm: float = 40.0
     noise_dbm_per_hz: float = -169.0
     bandwidth_hz: float = 5e6
@@ -185,7 +190,7 @@ _SHORTEST_PATH_M: Final = 1.0
 
 
 def itu_1411_loss_db(distance_m: Tensor, layout: D2dLayout) -> Tensor:
-    """Median path loss [dB] of short-range line of sight: ITU-R P.1411, the two slopes that meet at the break point."""
+    """Median path loss [dB] of short-range line of sight: ITU-R P.1411, two slopes that meet at the break point."""
     wavelength_m = _LIGHT_M_PER_S / layout.carrier_hz
     height_m = layout.antenna_height_m
     break_m = 4 * height_m**2 / wavelength_m
@@ -195,7 +200,7 @@ def itu_1411_loss_db(distance_m: Tensor, layout: D2dLayout) -> Tensor:
 
 
 def d2d(count: int, links: int, layout: D2dLayout, generator: torch.Generator) -> Channels:
-    """Device-to-device links dropped in a field, as in FPLinQ's and its followers' experiments."""
+    """Drop device-to-device links in a field, as the experiments of FPLinQ and later papers do."""
     tx = torch.rand(count, links, 1, 2, generator=generator) * layout.field_m
     rx = torch.full((count, links, 1, 2), math.nan)
     outside = torch.ones(count, links, 1, dtype=torch.bool)
@@ -229,4 +234,4 @@ SETTINGS: Final[dict[str, Draw]] = {
     "d2d-1000m-path-loss": lambda count, links, generator: d2d(count, links, D2dLayout(fading=False), generator),
     "d2d-500m": lambda count, links, generator: d2d(count, links, D2dLayout(field_m=500.0), generator),
 }
-"""Where instances come from: how many, of how many links, by which generator."""
+"""Each setting draws instances: it takes their number, the number of links, and the generator."""

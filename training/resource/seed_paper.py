@@ -1,24 +1,24 @@
-"""What arXiv 2308.07511 shows, read from its figures to about 0.002 bit/s/Hz; a reproduction stands beside it."""
+"""Figures of arXiv 2308.07511, read to about 0.002 bit/s/Hz; reproductions are shown beside them."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 METHODS: Final = ("ad-decreasing", "ad-fixed", "ad-increasing", "supervised", "plain")
-"""Algorithm distillation with beta decreasing, fixed, increasing; supervised; no algorithm in the loss."""
+"""Algorithm distillation with decreasing, fixed and increasing beta; supervised learning; no algorithm in the loss."""
 
 
 @dataclass(frozen=True)
 class SeedFigure:
-    """A figure of the paper.
+    """One figure of the paper.
 
     Attributes:
-        title: what it shows.
-        student: of which kind.
-        reinforcement: learnt from rewards; else from samples.
-        swept: what its horizontal axis is.
-        at: number of links, and of samples, where they are not swept.
-        values: sum rate [bit/s/Hz] of each of `METHODS`, by what is swept; a figure over epochs has its end from the
-            figures that sweep, None where no other figure has that point.
+        title: what the figure shows.
+        student: kind of the student.
+        reinforcement: whether the student learns from rewards (reinforcement learning) or from samples.
+        swept: the quantity on the horizontal axis.
+        at: number of links and number of samples; 0 where it is swept or does not apply.
+        values: sum rate [bit/s/Hz] of each of `METHODS`, by the swept quantity. A figure over epochs has the value
+            after the last epoch, taken from a figure that sweeps links.
     """
 
     title: str

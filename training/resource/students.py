@@ -1,11 +1,12 @@
-"""Students: networks that turn channels into powers in a fixed number of operations.
+"""Students: networks that compute powers from channels in a fixed number of operations.
 
 * `Mlp` takes the whole channel matrix as one vector, for one K; the first student of arXiv 2308.07511.
-* `MessageGnn` passes messages along every pair of links, as IGCNet/WCGCN does (arXiv 2007.07632); the second one.
+* `MessageGnn` passes messages along every pair of links, as IGCNet/WCGCN does (arXiv 2007.07632); the second student of
+  arXiv 2308.07511.
 * `UnrolledGnn` refines any number of candidate powers for a few rounds; its inputs are the quantities that WMMSE uses.
-  Messages are products with the channel matrix, so that a round costs about as much as three iterations of WMMSE.
+  Messages are products with the channel matrix, so a round costs about as much as three iterations of WMMSE.
 
-Graph networks take any K at run time, and are equivariant to the order of links.
+Graph networks take any number of links K at run time, and are equivariant to the order of links.
 """
 
 import copy
@@ -20,9 +21,9 @@ from torch.nn.utils import fuse_linear_bn_eval
 from distila.training.resource.problems import Channels
 
 _SMALLEST: Final = 1e-6
-"""Added before logarithms of what can be 0."""
+"""Added before a logarithm of a value that can be 0."""
 _LEAST_PRICE: Final = 1e-3
-"""Others lose so little [nat] that it does not matter."""
+"""Price [nat] that is added to the others' loss of rate; too small to matter."""
 
 
 class MlpConfig(BaseModel):
@@ -31,9 +32,11 @@ class MlpConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mlp"] = "mlp"
-    links: int = Field(ge=1, description="K, the only number of links that it takes")
+    links: int = Field(ge=1, description="number of links K; the network works for this number only")
     hidden: tuple[int, ...] = Field(default=(200, 80, 80), description="widths of the hidden layers")
-    batch_norm: bool = Field(default=False, description="after every layer, the output's logits included (PCNet)")
+    batch_norm: bool = Field(
+        default=False, description="batch norm after every layer, also on the output's logits (PCNet)"
+    )
 
 
 class MessageGnnConfig(BaseModel):
@@ -42,9 +45,9 @@ class MessageGnnConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["message-gnn"] = "message-gnn"
-    rounds: int = Field(default=3, ge=1, description="rounds of messages; all have the same weights")
+    rounds: int = Field(default=3, ge=1, description="rounds of messages, all with the same weights")
     hidden: int = Field(default=16, ge=1, description="width of messages")
-    batch_norm: bool = Field(default=False, description="of the inputs and of the output's logits")
+    batch_norm: bool = Field(default=False, description="batch norm of the inputs and of the output's logits")
 
 
 class UnrolledGnnConfig(BaseModel):
@@ -53,18 +56,20 @@ class UnrolledGnnConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["unrolled-gnn"] = "unrolled-gnn"
-    rounds: int = Field(default=4, ge=1, description="rounds, each with weights of its own")
-    hidden: int = Field(default=16, ge=1, description="width of the update")
-    memory: int = Field(default=4, ge=0, description="width of each candidate's memory of a link between rounds")
-    saturated: bool = Field(default=True, description="messages through cross / (1 + cross) too")
-    weighted: bool = Field(default=False, description="the weights of links are inputs")
+    rounds: int = Field(default=4, ge=1, description="number of rounds, each with its own weights")
+    hidden: int = Field(default=16, ge=1, description="hidden width of the perceptron that updates a link")
+    memory: int = Field(
+        default=4, ge=0, description="width of the memory that each candidate keeps of a link between rounds"
+    )
+    saturated: bool = Field(default=True, description="send messages through cross / (cross + sqrt(1 + direct)) too")
+    weighted: bool = Field(default=False, description="use the weights of the links as inputs")
 
 
 StudentConfig = Annotated[MlpConfig | MessageGnnConfig | UnrolledGnnConfig, Field(discriminator="kind")]
 
 
 class _Amplitudes(nn.Module):
-    """Amplitudes of a channel, scaled to zero mean and unit standard deviation in training."""
+    """Scales the amplitudes of a channel to zero mean and unit standard deviation over the training instances."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,17 +79,17 @@ class _Amplitudes(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def fit(self, given: Channels) -> None:
-        """Take mean and deviation from instances."""
+        """Set mean and standard deviation from instances."""
         amplitude = given.snr.sqrt()
         self.mean, self.deviation = amplitude.mean(), amplitude.std()
 
     def forward(self, snr: Tensor) -> Tensor:
-        """float32, any shape."""
+        """SNR to scaled amplitude, float32 of the same shape."""
         return (snr.sqrt() - self.mean) / self.deviation
 
 
 class Mlp(nn.Module):
-    """The channel matrix as one vector to all powers."""
+    """A perceptron from the whole channel matrix, as one vector, to the powers of all links."""
 
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
@@ -125,16 +130,16 @@ class FoldedMlp(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, snr: Tensor) -> Tensor:
-        """As the perceptron's."""
+        """Float32 [instance, rx, tx] to power, float32 [instance, 1, link], as `Mlp.forward`."""
         return torch.sigmoid(self.layers(snr.sqrt().flatten(1))).unsqueeze(1)
 
 
 class MessageGnn(nn.Module):
-    """In every round a link gets a message from every other link: features, power and mutual interference.
+    """In every round, each link gets a message from every other link about its features, power and mutual interference.
 
-    A message is ``relu(A [direct, power] of the sender + b cross + c cross back)``; their mean over the senders, beside
-    the receiver's own state, goes through a perceptron to the logit of its power. Linear layers after the ``relu``
-    would commute with the mean, so they belong to that perceptron.
+    A message is ``relu(A [direct, power] of the sender + b cross + c cross back)``. A perceptron maps the mean over the
+    senders and the receiver's own state to the logit of its power. A linear layer after the ``relu`` would commute with
+    the mean, so it is part of that perceptron.
     """
 
     def __init__(self, config: MessageGnnConfig) -> None:
@@ -145,7 +150,7 @@ class MessageGnn(nn.Module):
         self.to_me, self.to_them = nn.Parameter(torch.randn(width) / 2), nn.Parameter(torch.randn(width) / 2)
         self.update = nn.Sequential(nn.Linear(width + 2, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
         self.amplitudes = _Amplitudes()
-        # Each round its own: powers, and with them messages, differ from round to round.
+        # Each round has its own norms, since powers, and so messages, differ from round to round.
         norm = nn.BatchNorm1d if config.batch_norm else nn.Identity
         self.norms_in = nn.ModuleList(norm(width + 2) for _ in range(config.rounds))
         self.norms_out = nn.ModuleList(norm(1) for _ in range(config.rounds))
@@ -169,12 +174,12 @@ class MessageGnn(nn.Module):
 
 
 class UnrolledGnn(nn.Module):
-    """Candidate powers, refined round by round from the quantities that WMMSE uses.
+    """Refines candidate powers round by round, from the quantities that WMMSE uses.
 
-    Of each link under each candidate power a round looks at its logit, SNR, interference and total; at the price that
-    others pay for its power (the derivative of their rates, the denominator of WMMSE); at how far interference stands
-    above the square root of the SNR that it meets (near which it is best treated as noise); and at a memory of its own.
-    A perceptron moves logit and memory.
+    For each link and candidate, the inputs of a round are: the logit of its power, its SNR, interference and total
+    received power; the price that other links pay for its power (the derivative of their rates, the denominator of
+    WMMSE); how far interference exceeds the square root of the SNR of the link that it hits (interference up to about
+    that level is best treated as noise); and a memory of its own. A perceptron updates logit and memory.
     """
 
     def __init__(self, config: UnrolledGnnConfig) -> None:
@@ -194,8 +199,8 @@ class UnrolledGnn(nn.Module):
 
         Args:
             snr: float32 [instance, rx, tx].
-            start: float32 [instance, start, link], the powers to begin with.
-            weight: float32 [instance, link], for a student that sees weights.
+            start: float32 [instance, start, link], powers before the first round.
+            weight: float32 [instance, link], for a student that uses weights.
 
         Returns:
             power, float32 [instance, start, link].
@@ -248,22 +253,22 @@ Student = Mlp | FoldedMlp | MessageGnn | UnrolledGnn
 
 
 def make_student(config: MlpConfig | MessageGnnConfig | UnrolledGnnConfig) -> Student:
-    """A student with weights from torch's global generator, which the training seeds."""
+    """Make a student; its weights are drawn from torch's global generator, which the training seeds."""
     if isinstance(config, MlpConfig):
         return Mlp(config)
     return MessageGnn(config) if isinstance(config, MessageGnnConfig) else UnrolledGnn(config)
 
 
 def as_used(student: Student) -> Student:
-    """The student for inference: all that does not depend on the instances is computed once."""
+    """The student for inference: everything that does not depend on the instances is computed once."""
     return FoldedMlp(student).eval() if isinstance(student, Mlp) else student
 
 
 def allocate(student: Student, given: Channels, start: Tensor) -> Tensor:
-    """Powers of a student; students without starts give one candidate.
+    """Powers that a student sets; a student that takes no starts gives one candidate.
 
     Args:
-        student: of any kind.
+        student: a student of any kind.
         given: the instances.
         start: float32 [instance, start, link].
 

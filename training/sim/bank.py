@@ -1,12 +1,12 @@
-"""Banks of fading: what Sionna takes its time to generate, kept in files. ::
+"""Banks of fading: channels that Sionna generates slowly, stored in files. ::
 
-    bank = fading_bank(config, rows=64, slots=8192, split=Split.TRAIN, seed=0)  # from the cache, or made and kept
+    bank = fading_bank(config, rows=64, slots=8192, split=Split.TRAIN, seed=0)  # from the cache, or generated
     bank.gain_cdb[row, rank - 1, slot]                                          # E at the nodes, see `eesm`
 
-A bank is what `distila.training.sim.channels` makes of one configuration, one split and one seed. Gains are after
-precoding and combining. Of one layer, fast fading alone has the mean 1 (linear) over all slots and PRBs of a UE; gains
-of more layers have the same divisor, and hold the share of the power that a layer gets. Shadowing (``shadowing_db``)
-comes on top: its mean over a UE's slots is 0 dB, so the linear mean of what is stored then is not 1, mostly above. A
+A bank is what `distila.training.sim.channels` generates from one configuration, one split and one seed. Gains are after
+precoding and combining. With one layer, fast fading alone has mean 1 (linear) over all slots and PRBs of a UE. Gains
+of more layers have the same divisor, and include the share of the power that a layer gets. Shadowing (``shadowing_db``)
+is added: its mean over a UE's slots is 0 dB, so the linear mean of the stored gains is then not 1 but mostly above. A
 link of mean SNR s, with one layer and at 0 dB of shadowing, has the effective SINR s + E(beta_db - s) dB per layer.
 
 Files are sealed npz archives (`sealed_npz`) with the member ``meta`` (JSON). Reading one needs neither Sionna nor
@@ -56,20 +56,20 @@ class FadingBank:
     """Fading of some UEs of one configuration."""
 
     config: ChannelConfig
-    """what it was made from"""
+    """settings that it was generated from"""
     seed: int
-    """which of the many banks of this configuration and split"""
+    """seed, which distinguishes banks of one configuration and split"""
     gain_cdb: npt.NDArray[np.int16]
     """E [0.01 dB], [row, rank, slot, node]; index r - 1 of the rank axis is r layers"""
     speed_kmh: Float32Array
     """[row]"""
     snr_db: Float32Array
-    """mean post-combining SNR of one layer as the drop has it, at 0 dB of ``shadowing_db`` [dB], clipped to
+    """mean post-combining SNR of one layer in the drop, at 0 dB of ``shadowing_db`` [dB], clipped to
     `distila.training.sim.scenario.GEOMETRY_SNR_DB`, [row]; NaN for TDL and CDL"""
     split: Split = Split.TRAIN
-    """what it may be used for"""
+    """split whose runs may use it"""
     source: str = "unknown"
-    """versions that it was made with"""
+    """versions of the software that generated it"""
 
     def __post_init__(self) -> None:
         ranks = self.config.antennas.max_rank
@@ -95,10 +95,10 @@ class FadingBank:
         return int(self.gain_cdb.shape[2])
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all; of several processes that write it at once, one prevails.
+        """Write the file atomically; of several processes that write it at once, one prevails.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: the file cannot be written.
         """
         meta = {"format": _FORMAT, "version": _VERSION, "nodes_db": [NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}
         meta |= _identity(self.config, self.num_rows, self.num_slots, self.split, self.seed, self.source)
@@ -111,7 +111,7 @@ class FadingBank:
         """Read a file.
 
         Raises:
-            InputError: there is none, it is damaged, no bank, of another version, or its arrays do not fit.
+            InputError: the file is missing, damaged, not a bank or of another version, or its arrays do not fit.
         """
         found = read_sealed(path, _REMEDY)
         try:
@@ -127,7 +127,7 @@ class FadingBank:
         except ValidationError as error:
             raise InputError(f"{path}: config: {first_error(error)}; {_REMEDY}") from None
         except (KeyError, TypeError) as error:
-            raise InputError(f"{path}: no fading bank, {error} is missing or wrong; {_REMEDY}") from None
+            raise InputError(f"{path}: not a fading bank, {error} is missing or wrong; {_REMEDY}") from None
         except ValueError as error:
             raise InputError(f"{path}: {' '.join(str(error).split())}; {_REMEDY}") from None
         return bank
@@ -143,7 +143,7 @@ def _check_version(meta: Any) -> None:
 
 
 def _identity(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, source: str) -> dict[str, Any]:
-    """All that a bank's content depends on."""
+    """Everything that a bank's content depends on."""
     return {
         "config": config.model_dump(mode="json"),
         "rows": rows,
@@ -162,11 +162,13 @@ def _source() -> str:
     try:
         return _SOURCE.format(REVISION, f"sionna {version('sionna')}")
     except PackageNotFoundError:
-        raise InputError("sionna is not installed: no fading without it; pip install 'distila[training]'") from None
+        raise InputError(
+            "sionna is not installed, which generates the fading; pip install 'distila[training]'"
+        ) from None
 
 
 def cache_dir() -> Path:
-    """Where banks are kept: ``$DISTILA_CACHE``, else ``$XDG_CACHE_HOME/distila``, else ``~/.cache/distila``."""
+    """Directory of stored banks: ``$DISTILA_CACHE``, else ``$XDG_CACHE_HOME/distila``, else ``~/.cache/distila``."""
     if own := os.environ.get("DISTILA_CACHE"):
         return Path(own)
     if common := os.environ.get("XDG_CACHE_HOME"):
@@ -175,7 +177,7 @@ def cache_dir() -> Path:
 
 
 def bank_path(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, cache: Path | None = None) -> Path:
-    """The file in the cache; its name holds a hash of all that the content depends on, versions included.
+    """The file in the cache; its name has a hash of everything that the content depends on, including versions.
 
     Raises:
         InputError: Sionna is not installed.
@@ -201,20 +203,20 @@ def fading_bank(
     cache: Path | None = None,
     progress: Progress = no_progress,
 ) -> FadingBank:
-    """The bank from the cache, else generated and put there.
+    """The bank from the cache; it is generated and stored there if it is missing.
 
     Args:
-        config: channel model and what its UEs are like.
+        config: settings of the channel model and its UEs.
         rows: number of UEs.
         slots: length [slots].
-        split: what it is for; no two splits share a bank.
-        seed: which of the many banks of this configuration and split.
+        split: split whose runs may use it; no two splits share a bank.
+        seed: distinguishes banks of one configuration and split.
         cache: directory; None: `cache_dir`.
         progress: called with the number of UEs done and their total while it is generated.
 
     Raises:
-        InputError: a file is there, but damaged or another bank (it is not replaced silently); the model cannot be
-            generated; or the cache cannot be written to.
+        InputError: the file exists but is damaged or holds another bank (it is not replaced silently); the model
+            cannot be generated; or the cache is not writable.
     """
     path = bank_path(config, rows, slots, split, seed, cache)
     expected = _identity(config, rows, slots, split, seed, _source())

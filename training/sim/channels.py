@@ -1,4 +1,4 @@
-"""Fading of UEs by the channel models of TR 38.901, precoded, combined, and summed up for a `FadingBank`.
+"""Generates the fading of UEs by the channel models of TR 38.901, precoded, combined and summarised for a `FadingBank`.
 
 Every channel is a sum of plane waves, "rays", up to 500 of them per UE::
 
@@ -6,17 +6,18 @@ Every channel is a sum of plane waves, "rays", up to 500 of them per UE::
 
 * *CDL-A to -E, UMi, UMa, RMa*: rays, their angles, powers and phases, path loss, line of sight and shadowing by Sionna;
   the amplitudes a at t = 0 by Sionna's ``ChannelCoefficientsGenerator``, one "cluster" per ray. Only the sum over rays
-  and its advance in time is done here (Sionna would hold every antenna pair of every ray in every slot: a gigabyte for
-  a UE of a 32-antenna cell and a second). At the same moment both give the same channel; a test holds them together.
+  and its advance in time are computed here (Sionna would store every antenna pair of every ray in every slot: a
+  gigabyte for one UE of a 32-antenna cell and one second). Both give the same channel at the same moment, as a test
+  checks.
 * *TDL-A to -E*: Sionna's taps, each the sum of 20 sinusoids that Sionna uses (Xiao, Zheng and Beaulieu, "Novel
   Sum-of-Sinusoids Simulation Models for Rayleigh and Rician Fading Channels", IEEE Trans. Wireless Commun., 2006), with
   the random phases drawn here. Antennas are uncorrelated.
 
 *Arrays*: half a wavelength apart, cross-polarised from two antennas up: 2 = one pair, 4 = 1 x 2 pairs (rows x columns),
 8 = 2 x 2, 16 = 2 x 4, 32 = 4 x 4, 64 = 4 x 8. The base station's elements have the pattern of TR 38.901, no tilt; the
-UE's are omnidirectional, and it is turned by chance about the vertical. UEs move horizontally, in any direction.
+UE's are omnidirectional, and its orientation about the vertical is random. UEs move horizontally, in any direction.
 
-*Drops* (UMi, UMa, RMa): one sector of 120 degrees, UEs outdoors (in RMa in cars, as TR 38.901 Table 7.2-3 has it)
+*Drops* (UMi, UMa, RMa): one sector of 120 degrees, UEs outdoors (in RMa in cars, as in TR 38.901 Table 7.2-3)
 anywhere on its area. Their mean SNR is that of one layer: all the power over the band, thermal noise with a noise
 figure of 9 dB, and 20 neighbouring sectors at half load, at their mean path loss (`distila.training.sim.link_budget`).
 Against noise alone nearly every UE of such small cells would be beyond 32 dB.
@@ -26,14 +27,14 @@ from a channel that is then ``csi_delay_slots`` old. r layers get 1/r of the pow
 
 *Receiver*: maximum ratio combining of one layer, zero forcing of several: the gain of layer l is
 1 / (r [(G^H G)^-1]_ll), G = H W (Tse and Viswanath, "Fundamentals of Wireless Communication", 2005, section 8.3.1:
-decorrelator). An MMSE receiver does better at low SNR, where ranks above one are not used anyway, but its gains depend
-on the SNR, and a bank must not.
+decorrelator). An MMSE receiver is better at low SNR, where ranks above one are not used anyway, but its gains would
+depend on the SNR, which a bank must not.
 
-*Slots*: the channel holds over a slot and a PRB; some PRBs stand for all, see
+*Slots*: the channel is constant over a slot and a PRB; it is sampled at some of the PRBs, see
 `distila.training.sim.rays.prb_offsets_hz`.
 
 Rays and their sum are in `distila.training.sim.rays`, precoder and receiver in `distila.training.sim.precoding`, the
-SNR of drops in `distila.training.sim.link_budget`; here it all comes together, is normalised, shadowed and summed up.
+SNR of drops in `distila.training.sim.link_budget`; this module combines them, adds shadowing and summarises.
 """
 
 from __future__ import annotations
@@ -54,15 +55,15 @@ from distila.xapp.nr.arrays import Float32Array, Float64Array
 from distila.xapp.progress import Progress, no_progress
 
 REVISION: Final = 2
-"""Goes up whenever the same configuration and seed would give another bank: banks in caches are then made anew."""
+"""Raised whenever the same configuration and seed would give another bank, so that cached banks are generated again."""
 
 _MIN_GAIN_DB, _MAX_GAIN_DB = -100.0, 100.0
 _UES_PER_CALL = 16
-"""UEs that Sionna is asked for at once; part of what the random numbers depend on."""
+"""UEs that Sionna generates at once; the random numbers depend on it."""
 
 
 class Fading(NamedTuple):
-    """What a bank is filled with; fields as in `FadingBank`."""
+    """Content of a bank; fields as in `FadingBank`."""
 
     gain_cdb: npt.NDArray[np.int16]
     speed_kmh: Float32Array
@@ -76,10 +77,10 @@ def generate(
     seed_sequence: np.random.SeedSequence,
     progress: Progress = no_progress,
 ) -> Fading:
-    """Fading of ``rows`` UEs over ``slots`` slots.
+    """Generate the fading of ``rows`` UEs over ``slots`` slots.
 
-    Sionna's generators are seeded for the whole process (``sionna.phy.config.seed``). Same arguments, same fading, but
-    for the last digit where another processor adds in another order.
+    Sionna's generators are seeded for the whole process (``sionna.phy.config.seed``). The same arguments give the same
+    fading, except for the last digit on processors that add in another order.
 
     Raises:
         InputError: the carrier is outside the model's range, or Sionna is not installed.
@@ -91,8 +92,8 @@ def generate(
     try:
         from sionna.phy import config as sionna_config
     except ImportError as error:
-        raise InputError(f"{config.model}: no fading without Sionna ({error}); pip install distila[training]") from None
-    # From the entropy alone: spawning from the caller's object would give other streams the second time.
+        raise InputError(f"{config.model}: fading needs Sionna ({error}); pip install distila[training]") from None
+    # Built from the entropy: spawning from the caller's object would give other streams the second time.
     fresh = np.random.SeedSequence(seed_sequence.entropy, spawn_key=seed_sequence.spawn_key)
     calls = range(0, rows, _UES_PER_CALL)
     layout_seed, shadow_seed, sionna_seeds = fresh.spawn(3)
@@ -112,7 +113,7 @@ def generate(
                 gain, mean_power = _row_gain(config, rays.row(index), slots)
                 gain_cdb[row] = _summarise(gain, drift[row])
                 if config.model in SYSTEM_LEVEL:
-                    # Below there is no service, above the transmitter's own noise takes over.
+                    # Below the range there is no service; above it, the transmitter's own noise dominates.
                     snr_db[row] = np.clip(rays.budget_db[index] + 10 * np.log10(mean_power), *GEOMETRY_SNR_DB)
                 progress(row + 1, rows)
     return Fading(gain_cdb, speed_kmh.astype(np.float32), snr_db)

@@ -1,8 +1,8 @@
-"""What happens to links whatever is decided: set-up, channel, interference, CQI, random draws, allocations.
+"""The conditions of links that no decision changes: set-up, channel, interference, CQI, random draws, allocations.
 
-Because none of it depends on a policy, two policies that run under `Conditions` of the same scenario, split and seed
-meet the same of all of it (common random numbers): the draw that decides a transport block of link ``n`` in slot ``t``
-is the same whatever was sent. It is worked out for `BLOCK_SLOTS` slots at a time.
+Because they do not depend on the policy, two policies that run under `Conditions` of the same scenario, split and seed
+get the same conditions (common random numbers): the draw that decides a transport block of link ``n`` in slot ``t`` is
+the same whatever was sent. They are computed for `BLOCK_SLOTS` slots at a time.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from distila.xapp.nr.mcs import NUM_MCS, mcs_table
 from distila.xapp.progress import Progress, no_progress
 
 BLOCK_SLOTS: Final = 64
-# The line of `distila.training.sim.eesm` in dB.
+# The exponential for beta in `distila.training.sim.eesm`, as a line in dB.
 _BETA_AT_0_DB: Final = 10 * np.log10(BETA_AT_0_DB)
 _BETA_PER_DB: Final = BETA_SLOPE_PER_DB * 10 / np.log(10)
 _BETA_MIN_DB: Final = 10 * np.log10(BETA_MIN)
@@ -36,32 +36,32 @@ _PAIRS: Final = NUM_NODES - 1
 
 @dataclass(frozen=True)
 class Banks:
-    """How many UEs and slots of fading are generated for a scenario, and where they are kept."""
+    """Size of the fading banks that are generated for a scenario, and where they are stored."""
 
     rows: int = 64
     """UEs per channel configuration; links share them at different times and SNR"""
     slots: int = 4096
-    """read forth and back, so that a run may be longer"""
+    """slots of each UE; read forwards and backwards in turn, so that a run may be longer"""
     seed: int = 0
     cache: Path | None = None
     """directory; None: the user's cache"""
 
     def __post_init__(self) -> None:
-        # A worker of a training has another current directory.
+        # Workers of a training have another current directory.
         if self.cache is not None:
             object.__setattr__(self, "cache", self.cache.absolute())
 
 
 class Conditions:
-    """The exogenous side of a simulation.
+    """The exogenous part of a simulation.
 
     Args:
-        scenario: what to draw from.
+        scenario: ranges of the settings to draw.
         num_links: size of the batch.
-        split, seed: what the random numbers are for; see `distila.training.sim.split`.
-        num_slots: how long the simulation may last.
-        device: where the tensors live.
-        banks: the fading to use.
+        split, seed: seed of the random numbers, and the split it belongs to; see `distila.training.sim.split`.
+        num_slots: longest duration of the simulation.
+        device: device of the tensors.
+        banks: size and place of the fading banks.
         bler: error-rate model.
         progress: called with the rows done and their total while fading is generated.
 
@@ -74,7 +74,7 @@ class Conditions:
         slope, shift_db: float32 [link] of the BLER curves; `plain_curves` where they are 1 and 0 throughout.
         dtx: float32 [link], probability; `has_dtx`.
         harq_rtt_slots, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots, cqi_delay_slots:
-            what was drawn for the batch.
+            values drawn for the batch.
         cqi: float32 [link], latest CQI that has arrived; `cqi_slot`: when it was measured. Both NaN: none.
     """
 
@@ -116,7 +116,7 @@ class Conditions:
         self._block(0)
 
     def cell(self) -> Cell:
-        """What a policy may know at the start."""
+        """What a policy may know about the cell before the first report."""
         return Cell(
             num_links=self.num_links,
             device=self.device,
@@ -127,14 +127,14 @@ class Conditions:
             true_tbler=self.true_tbler,
         )
 
-    # What the simulator asks for, slot by slot and in order
+    # Values for the simulator, requested slot by slot in order
 
     def window_slots(self, slot: int) -> int:
-        """How many slots from this one on can be worked on at once."""
+        """How many slots from this one on can be processed at once."""
         return BLOCK_SLOTS - slot % BLOCK_SLOTS
 
     def enter(self, slot: int) -> None:
-        """Begin a slot: make its block if it is a new one, and take in the CQI that arrives with it."""
+        """Start a slot: compute its block of slots if it is a new one, and receive the CQI that arrives in it."""
         if slot >= self._start + BLOCK_SLOTS:
             self._block(slot)
         measured = slot - self.cqi_delay_slots
@@ -185,7 +185,7 @@ class Conditions:
         return row.expand(self.num_links, -1)
 
     def tbler_left(self, store: Tensor, row: Tensor) -> Tensor:
-        """TBLER of blocks of these rows with what the decoder has in store of them; float32 [link, mcs]."""
+        """TBLER of blocks of these rows, given what the decoder has stored of them; float32 [link, mcs]."""
         sinr_db = self.combining.sinr_db(store)
         if not self.plain_curves:
             sinr_db = steeper(sinr_db, self.tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
@@ -204,7 +204,7 @@ class Conditions:
         return torch.add(level_db, gain, alpha=0.01)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Random numbers for a purpose, of these conditions' split and seed, on their device."""
+        """A generator of random numbers for a purpose, from these conditions' split and seed, on their device."""
         generator = torch.Generator(self.device)
         generator.manual_seed(torch_seed(self.split, self.seed, f"{purpose} {self.scenario.name}"))
         return generator
@@ -231,7 +231,7 @@ class Conditions:
     def _draw_links(self, banks: list[FadingBank], rng: np.random.Generator) -> None:
         count, scenario = self.num_links, self.scenario
         which = np.arange(count) % len(banks)
-        # Every row once before any is used twice.
+        # Every row is used once before any is used twice.
         order = [rng.permutation(bank.num_rows) for bank in banks]
         row = np.array([order[bank][link // len(banks) % len(order[bank])] for link, bank in enumerate(which)])
         self.fading_row = which * max(bank.num_rows for bank in banks) + row
@@ -283,7 +283,7 @@ class Conditions:
         layers: IntArray,
         rng: np.random.Generator,
     ) -> None:
-        """Put the rows that are used on the device, each forth and back, with a block more so that none has to wrap."""
+        """Move the used rows to the device, each forwards and backwards, plus a block so that no read has to wrap."""
         slots = min(bank.num_slots for bank in banks)
         keys, series = np.unique(np.stack([which, row, layers], axis=1), axis=0, return_inverse=True)
         period = 2 * slots
@@ -292,14 +292,14 @@ class Conditions:
             forth = banks[bank].gain_cdb[bank_row, rank - 1, :slots]
             there_and_back = np.concatenate([forth, forth[::-1]])
             fading[place] = there_and_back[np.arange(period + BLOCK_SLOTS) % period]
-        # Each node beside the next one, two int16 in one int32: what an interpolation needs is then read at once.
+        # Each node is packed with the next one, two int16 in an int32: an interpolation then reads both at once.
         pairs = np.stack([fading[..., :-1], fading[..., 1:]], axis=-1).reshape(-1).view(np.int32)
         self._fading = torch.as_tensor(pairs, device=self.device)
         self._period = period
         self._series = torch.as_tensor(series.reshape(-1), device=self.device)
         self._series *= (period + BLOCK_SLOTS) * _PAIRS
         self._begin = torch.as_tensor(rng.integers(0, period, self.num_links), device=self.device)
-        # Narrow numbers are faster, as long as they suffice.
+        # Narrow types are faster where their range suffices.
         self._index_type = torch.int32 if self._fading.numel() < 2**31 else torch.int64
         self._slot_index = torch.arange(BLOCK_SLOTS, dtype=self._index_type, device=self.device)[:, None] * _PAIRS
 
@@ -341,7 +341,7 @@ class Conditions:
             shape = (BLOCK_SLOTS, self.num_links)
             change = torch.rand(shape, generator=self._allocation_generator, device=self.device) < self._prb_change
             values = len(self._prb_values())
-            # To another value than the present one: else the mean hold would be longer than asked for.
+            # Always to another value than the present one, or values would be held longer on average than configured.
             further = torch.randint(1, max(2, values), shape, generator=self._allocation_generator, device=self.device)
             choice = choice.clone()
             current = self._prb_choice
@@ -352,7 +352,7 @@ class Conditions:
         return (choice * self._num_ranks + (self.layers - 1)) * NUM_MCS
 
     def _measure_cqi(self) -> None:
-        """The CQI that UEs measure in this block; link ``n`` measures where slot and ``n`` agree modulo the period."""
+        """The CQI that UEs measure in this block; link ``n`` measures in slots that equal ``n`` modulo the period."""
         period, count = self.cqi_period_slots, self.num_links
         slots = torch.arange(BLOCK_SLOTS, device=self.device)[:, None]
         links = (self._start + slots) % period + torch.arange(
@@ -363,7 +363,7 @@ class Conditions:
         noise = torch.randn(links.shape, generator=self._cqi_generator, device=self.device)
         level_db = self._level_db[slots, links_or_0]
         index = self._link_index[links_or_0]
-        # The SINR that belongs to the beta that belongs to the SINR: six rounds come within 0.03 dB for 99 % of CQI,
+        # SINR and beta depend on each other, so they are iterated: six rounds come within 0.03 dB for 99 % of CQI,
         # three only within 0.5 dB.
         sinr_db = level_db
         for _ in range(6):
@@ -382,7 +382,7 @@ class Conditions:
 
 
 def _rank(bank: FadingBank, row: int, snr_db: float, highest_rate: float) -> int:
-    """The number of layers with the highest mean rate at this SNR: what a UE would report as its rank for good."""
+    """The number of layers with the highest mean rate at this SNR: the rank that a UE would always report."""
     rates = []
     for rank in range(1, bank.gain_cdb.shape[1] + 1):
         gain_db = bank.gain_cdb[row, rank - 1, ::16] / 100

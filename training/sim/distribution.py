@@ -1,14 +1,14 @@
-"""Distributions as data: a number, or a range to draw from, written in YAML in one way for every setting.
+"""Distributions as data: a number, or a range to draw from. Every setting uses the same notation in YAML.
 
 ========================================  ===============================================
 ``3.5``                                   always 3.5
 ``{uniform: [0, 25]}``                    evenly between the two
 ``{log_uniform: [30, 300]}``              evenly in the logarithm; both positive
-``{normal: [0, 0.7]}``                    mean and standard deviation, cut off at three of them
-``{choice: [1, 2, 4]}``                   one of these, each as likely
+``{normal: [0, 0.7]}``                    mean and standard deviation, cut off at three deviations
+``{choice: [1, 2, 4]}``                   one of these, with equal probability
 ========================================  ===============================================
 
-Booleans and text may stand in a constant or a choice. A scenario is a point where all its settings are constants.
+A constant or a choice may also hold booleans or text. A scenario is a point if all its settings are constants.
 """
 
 import math
@@ -28,7 +28,7 @@ _KINDS: Final = (*_RANGES, "choice")
 
 
 class Distribution(BaseModel):
-    """What a setting is drawn from; see the module's table. Frozen and hashable."""
+    """Distribution of a setting; see the module's table. Frozen and hashable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class Distribution(BaseModel):
         if self.kind == "constant" and len(self.values) != 1:
             raise ValueError(f"constant {list(self.values)} must be one value")
         if not self.values:
-            raise ValueError("choice of nothing")
+            raise ValueError("choice is empty; must have at least one value")
         return self
 
     @model_serializer

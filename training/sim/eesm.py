@@ -44,7 +44,7 @@ NUM_NODES: Final = 13
 BETA_AT_0_DB: Final = 2.19
 BETA_SLOPE_PER_DB: Final = 0.155
 BETA_MIN: Final = 1.6
-"""The beta of the MCS that a SINR asks for: ``max(BETA_MIN, BETA_AT_0_DB * exp(BETA_SLOPE_PER_DB * sinr_db))``; where
+"""The beta of the MCS that a SINR supports: ``max(BETA_MIN, BETA_AT_0_DB * exp(BETA_SLOPE_PER_DB * sinr_db))``; where
 it comes from is explained in `distila.training.bundled_trace.effective_sinr_db`."""
 
 
@@ -57,9 +57,9 @@ def eesm_beta(mcs_table: int) -> Float64Array:
     """EESM's beta of every MCS of a PDSCH table, float64 [mcs].
 
     Read from the installed Sionna package (``sionna/sys/esm_params/eesm_beta_table.json``), which has tables 1 and 2.
-    An MCS that Sionna has no beta for (all of table 3) takes the beta of table 1 at the nearest spectral efficiency,
-    of two as near the one of the same modulation; below the first MCS of table 1 that is a constant, 1.6, which is
-    harmless: beta hardly moves within QPSK (1.60 to 1.82).
+    An MCS that Sionna has no beta for (all of table 3) takes the beta of table 1 at the nearest spectral efficiency; of
+    two equally near, that of the same modulation. Below the first MCS of table 1 that is a constant, 1.6, which is
+    harmless: beta hardly changes within QPSK (1.60 to 1.82).
 
     Raises:
         FileNotFoundError: Sionna is not installed.
@@ -70,7 +70,7 @@ def eesm_beta(mcs_table: int) -> Float64Array:
     known = {int(index): np.array(values, np.float64) for index, values in _read_betas()["index"].items()}
     table, first = MCS_TABLES[mcs_table], MCS_TABLES[1]
     efficiency_gap = np.abs(table.spectral_efficiency[:, None] - first.spectral_efficiency)
-    # Far below any step between two MCS: it decides ties only.
+    # Far below any step between two MCS: it matters only where two are equally near.
     efficiency_gap += 1e-6 * (table.modulation_order[:, None] != first.modulation_order)
     beta = known[1][efficiency_gap.argmin(axis=1)]
     own = known.get(mcs_table, np.empty(0))[: table.num_mcs]
@@ -100,18 +100,18 @@ def effective_gain_db(gain: npt.NDArray[np.floating], nodes_db: npt.ArrayLike) -
     tiny = np.finfo(np.float32).tiny
     for index, node_db in enumerate(np.atleast_1d(nodes_db)):
         scale = gain.dtype.type(10 ** (node_db / 10))
-        # Relative to the weakest, so that the mean cannot underflow; expm1 and log1p, so that a scale far above the
-        # gains does not cancel.
+        # Relative to the weakest gain, so that the mean cannot underflow; with expm1 and log1p, so that a scale far
+        # above the gains does not cancel.
         mean_less_1 = np.expm1(above * (-1 / scale)).mean(axis=-1)
         result[..., index] = lowest - scale * np.log1p(mean_less_1)
     return np.asarray(10 * np.log10(np.maximum(result, tiny)))
 
 
 def unbiased_nodes_db(gain: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """What a bank holds at its nodes [dB], [..., node]: E, moved so that interpolation does not err on average.
+    """Values of a bank at its nodes [dB], [..., node]: E, shifted so that interpolation is exact on average.
 
-    A line between exact values lies off a curve by ``h^2 E'' / 12`` on average, below it where it bends down; each
-    value is moved by that, with the second difference for ``h^2 E''``.
+    A line between exact values deviates from a curve by ``h^2 E'' / 12`` on average, downwards where the curve is
+    concave. Each value is shifted by that, with the second difference in place of ``h^2 E''``.
     """
     exact = effective_gain_db(gain, NODE_FIRST_DB + NODE_STEP_DB * np.arange(-1, NUM_NODES + 1))
     bend = exact[..., 2:] - 2 * exact[..., 1:-1] + exact[..., :-2]

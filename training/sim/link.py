@@ -6,9 +6,10 @@
 *HARQ combining* happens on the effective SINR g_i (linear) of the transmissions i of a block (Caire and Tuninetti, "The
 throughput of hybrid-ARQ protocols for the Gaussian collision channel", IEEE Trans. Inf. Theory 47(5), 2001):
 
-* ``chase``: the same bits again, combined by maximum ratio: ``g = sum g_i``.
-* ``ir``: new parity bits each time, mutual information adds up: ``log2(1 + g) = sum log2(1 + g_i)``. An upper bound for
-  high code rates, where bits of a mother code of rate 1/3 run out last; for low ones it equals ``chase``.
+* ``chase``: each transmission repeats the same bits, combined by maximum ratio: ``g = sum g_i``.
+* ``ir``: each transmission sends new parity bits, mutual information adds up: ``log2(1 + g) = sum log2(1 + g_i)``. An
+  upper bound for high code rates, where bits of a mother code of rate 1/3 run out last; for low ones it equals
+  ``chase``.
 
 The combined SINR is looked up on the curve of the first transmission's MCS.
 """
@@ -40,14 +41,14 @@ class LinkTables:
     """Tables of one MCS table and a set of allocations.
 
     Attributes:
-        allocations: (PRBs, layers); an allocation's number is its place here.
+        allocations: (PRBs, layers); an allocation's number is its index here.
         tbs_bits: float32 [allocation * NUM_MCS], 0 beyond the MCS table.
         prbs: float32 [allocation * NUM_MCS].
         centre_db: float32 [allocation * NUM_MCS], SINR at which the TBLER is 0.5.
         beta_db: float32 [NUM_MCS], EESM parameter.
         max_mcs: highest MCS index.
 
-    Where an MCS and an allocation are needed they are one number, ``row = allocation * NUM_MCS + mcs``.
+    A pair of allocation and MCS is given as one number, ``row = allocation * NUM_MCS + mcs``.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class LinkTables:
         prbs_of_row = np.repeat([float(prbs) for prbs, _ in allocations], NUM_MCS)
         self.prbs = to_device(prbs_of_row)
         self.tbs_bits, self.centre_db, self.beta_db = to_device(tbs_bits), to_device(centre), to_device(beta_db)
-        # Each step beside the next one, two float16 in one int32: what an interpolation needs is then read at once.
+        # Each step is packed with the next one, two float16 in an int32: an interpolation then reads both at once.
         pairs = np.stack([rates[..., :-1], rates[..., 1:]], axis=-1).astype(np.float16).reshape(-1).view(np.int32)
         self._tbler = torch.as_tensor(pairs, device=device)
         self._position = torch.tensor(-_FIRST_DB / _STEP_DB, device=device)
@@ -103,7 +104,7 @@ class LinkTables:
         )
 
     def tbler(self, row: Tensor, sinr_db: Tensor) -> Tensor:
-        """TBLER of ``row`` (int64) at an effective SINR [dB], float32 of their shape; the edge beyond -20..45."""
+        """TBLER of ``row`` (int64) at an effective SINR [dB], float32 of their shape; constant beyond -20..45 dB."""
         position = torch.add(self._position, sinr_db, alpha=1 / _STEP_DB).clamp_(0, self.num_steps - 1.01)
         index = position.to(torch.int64)
         position.sub_(index)
@@ -116,12 +117,12 @@ class LinkTables:
 def link_tables(
     mcs_table: int, cqi_table: int, allocations: tuple[tuple[int, int], ...], bler: BlerModel, device: torch.device
 ) -> LinkTables:
-    """Tables with Sionna's EESM parameters; the same object for the same arguments, for it takes a while to make."""
+    """Tables with Sionna's EESM parameters. They take a while to make, so the same arguments give the same object."""
     return LinkTables(mcs_table, cqi_table, allocations, bler, eesm_beta(mcs_table), device)
 
 
 def steeper(sinr_db: Tensor, centre_db: Tensor, slope: Tensor, shift_db: Tensor) -> Tensor:
-    """Where on the nominal curve to look for one ``slope`` times as steep that lies ``shift_db`` further right."""
+    """SINR at which the nominal curve has the value of one ``slope`` times as steep and ``shift_db`` further right."""
     return centre_db + (sinr_db - shift_db - centre_db) * slope
 
 
@@ -139,6 +140,6 @@ class Combining:
         return linear if self.kind == "chase" else linear.log1p_()
 
     def sinr_db(self, store: Tensor) -> Tensor:
-        """Effective SINR [dB] of a store; -60 where nothing was ever received."""
+        """Effective SINR [dB] of a store; -60 where nothing was received."""
         linear = store if self.kind == "chase" else torch.expm1(store)
         return torch.log10(linear.clamp(min=1e-6)).mul_(10)

@@ -1,6 +1,6 @@
-"""Link budget of a drop: the sector, its neighbours, and the SNR that a place has on average.
+"""Link budget of a drop: the sector, its neighbours, and the mean SNR at a place.
 
-See `distila.training.sim.channels` for what it is part of; tables and clauses are those of TR 38.901.
+It is used by `distila.training.sim.channels`. Tables and clauses are those of TR 38.901.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from distila.training.sim.scenario import ChannelConfig
 from distila.xapp.nr.arrays import Float64Array
 
 UE_HEIGHT_M: Final = 1.5
-"""Outdoors; Tables 7.2-1 and 7.2-3."""
+"""Height of an outdoor UE; Tables 7.2-1 and 7.2-3."""
 _NOISE_DBM_PER_HZ = -174.0
-"""Thermal, at 290 K."""
+"""Density of thermal noise at 290 K."""
 _NOISE_FIGURE_DB = 9.0
-"""Of the UE; as in the calibration of clause 7.8."""
+"""Noise figure of the UE, as in the calibration of clause 7.8."""
 _NEIGHBOUR_LOAD = 0.5
-"""Share of the time that a neighbour transmits; ours."""
+"""Share of the time that a neighbour transmits; an assumption of this project."""
 _CAR_LOSS_DB = 9.0
 """Mean loss into a car; clause 7.4.3.2."""
 _STREET_M, _BUILDING_M = 20.0, 5.0
 """Width of RMa's streets and height of its buildings; the defaults of Table 7.4.1-1."""
 _ELEMENT_GAIN_DB, _ELEMENT_WIDTH_DEG, _ELEMENT_DEPTH_DB = 8.0, 65.0, 30.0
-"""Gain of an element, width of its beam at -3 dB, and how far it falls at most; Table 7.3-1."""
+"""Gain of an element, its beam width at -3 dB, and its largest attenuation; Table 7.3-1."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Cell:
     """The sector of a drop."""
 
     height_m: float
-    """of the base station; Tables 7.2-1 and 7.2-3"""
+    """height of the base station; Tables 7.2-1 and 7.2-3"""
     nearest_m: float
-    """UEs are no nearer; the same tables"""
+    """smallest distance of a UE; the same tables"""
     site_distance_m: float
-    """between neighbouring sites; the same tables, RMa the shorter of its two"""
+    """distance between neighbouring sites; the same tables, for RMa the shorter of its two"""
     power_dbm: float
-    """over the whole band, however wide; ours"""
+    """transmit power over the whole band, of any width; an assumption of this project"""
 
     @property
     def radius_m(self) -> float:
@@ -57,7 +57,7 @@ CELLS: Final = {
 
 
 def budget_db(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
-    """SNR [dB] at each place if the channel had the gain 1, precoding and combining included, [row]."""
+    """SNR [dB] at each place for a channel gain of 1 (precoding and combining included), [row]."""
     cell = CELLS[config.model]
     bandwidth_hz = config.prbs * 12e3 * config.subcarrier_khz
     noise_dbm = _NOISE_DBM_PER_HZ + 10 * math.log10(bandwidth_hz) + _NOISE_FIGURE_DB
@@ -66,11 +66,11 @@ def budget_db(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
 
 
 def _neighbour_gain(config: ChannelConfig, place_m: Float64Array) -> Float64Array:
-    """Mean gain from all the sectors around, each with the power of the own one, linear, [row].
+    """Sum of the mean gains from all neighbouring sectors, each with the power of the own sector, linear, [row].
 
-    The other two sectors of the site and the three of each of the six sites next to it, with path loss without line of
-    sight and without shadowing and the horizontal pattern of an element (Table 7.3-1): what they send goes in beams to
-    anyone, on average as from one element.
+    The neighbours are the other two sectors of the site and the three of each of the six neighbouring sites, with path
+    loss without line of sight, without shadowing, and with the horizontal pattern of an element (Table 7.3-1): their
+    beams point at any UE, so on average they radiate like one element.
     """
     cell = CELLS[config.model]
     angle = np.pi / 6 + np.pi / 3 * np.arange(6)
@@ -83,7 +83,7 @@ def _neighbour_gain(config: ChannelConfig, place_m: Float64Array) -> Float64Arra
     off = (bearing + 180) % 360 - 180
     pattern_db = _ELEMENT_GAIN_DB - np.minimum(12 * (off / _ELEMENT_WIDTH_DEG) ** 2, _ELEMENT_DEPTH_DB)
     gain = 10 ** ((pattern_db - _path_loss_db(config, distance_m)[..., None]) / 10)  # [row, site, sector]
-    return np.asarray(gain.sum(axis=(1, 2)) - gain[:, 0, 0])  # without its own
+    return np.asarray(gain.sum(axis=(1, 2)) - gain[:, 0, 0])  # without the own sector
 
 
 def _path_loss_db(config: ChannelConfig, distance_m: Float64Array) -> Float64Array:

@@ -1,4 +1,4 @@
-"""CSI, precoder and receiver: from the rays of a UE to the gain of every layer; see `distila.training.sim.channels`."""
+"""CSI, precoder and receiver: from a UE's rays to the gain of every layer; see `distila.training.sim.channels`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NUMBERS_PER_BLOCK = 1 << 22
-"""Bound on intermediate arrays [complex numbers]."""
+"""Largest size of intermediate arrays [complex numbers]."""
 
 
 def beams_of(config: ChannelConfig, rays: Rays, slots: int) -> Tensor:
@@ -24,7 +24,7 @@ def beams_of(config: ChannelConfig, rays: Rays, slots: int) -> Tensor:
     antennas = config.antennas
     num_rays, num_rx, num_tx = rays.amplitude.shape
     layers, slot_s = antennas.max_rank, config.slot_us * 1e-6
-    # Without a precoder an interval is only a way to have few phasors.
+    # Without a precoder, intervals only limit the number of phasors.
     period = antennas.csi_period_slots if num_tx > 1 else min(slots, 64)
     tone = tones(config, rays.delay_s)
     num_prb = tone.shape[1]
@@ -57,7 +57,7 @@ def _precoder(phasors: Tensor, amplitude: Tensor, intervals: int, layers: int) -
     num_rays, _, num_tx = amplitude.shape
     channel = (phasors @ amplitude.reshape(num_rays, -1)).reshape(intervals, -1, num_tx)  # [interval, prb x rx, tx]
     _, vectors = torch.linalg.eigh(channel.mH @ channel)
-    strongest: Tensor = vectors[..., -layers:].flip(-1)  # eigh sorts upwards
+    strongest: Tensor = vectors[..., -layers:].flip(-1)  # eigh sorts in ascending order
     return strongest.permute(1, 0, 2).reshape(num_tx, -1)
 
 
@@ -65,7 +65,7 @@ def layer_gains(beams: Tensor) -> list[Tensor]:
     """Post-combining gain of every layer for every rank: float32 [slot, prb, rank], rank 1 first.
 
     With G = Q R, (G^H G)^-1 is R^-1 R^-H, and the first r columns of G have the leading r x r blocks of R and R^-1:
-    one decomposition (Gram and Schmidt's, modified) serves all ranks.
+    one decomposition (modified Gram-Schmidt) serves all ranks.
 
     Args:
         beams: channel behind the precoder, [slot, prb, rx, layer].
@@ -77,7 +77,7 @@ def layer_gains(beams: Tensor) -> list[Tensor]:
     length: list[Tensor] = []
     upper: dict[tuple[int, int], Tensor] = {}
     for k in range(layers):
-        # Not zero: a layer without any channel of its own has a gain near zero, not an undefined one.
+        # Keeps the gain of a layer that has no channel of its own near zero instead of undefined.
         length.append(columns[k].abs().square().sum(0).sqrt().clamp_min(1e-9))
         unit = columns[k] / length[k]
         for m in range(k + 1, layers):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 LIGHT_M_PER_S: Final = 299_792_458.0
 
 _SINUSOIDS = 20
-"""Of a tap; as many as Sionna has by default."""
+"""Sinusoids of a tap; Sionna's default."""
 _TDL_LOS_COSINE = 0.7
-"""Doppler of a TDL's line of sight, relative to the largest: TR 38.901 clause 7.7.2."""
+"""Doppler of a TDL's line of sight, relative to the maximum Doppler: TR 38.901 clause 7.7.2."""
 
 _ARRAYS: Final = {1: (1, 1), 2: (1, 1), 4: (1, 2), 8: (2, 2), 16: (2, 4), 32: (4, 4), 64: (4, 8)}
 """Rows and columns of an array's elements or, from two antennas up, pairs of elements."""
@@ -35,25 +35,25 @@ class Rays(NamedTuple):
     delay_s: Float64Array
     """[row, ray]"""
     budget_db: Float64Array
-    """SNR [dB] where the gain is 1, [row]; NaN where there is no link budget"""
+    """SNR [dB] for a gain of 1, [row]; NaN where there is no link budget"""
 
     def row(self, index: int) -> Rays:
-        """Those of one UE, without the first axis."""
+        """The rays of one UE, without the first axis."""
         return Rays(self.amplitude[index], self.doppler_hz[index], self.delay_s[index], self.budget_db[index])
 
 
 def draw_rays(
     config: ChannelConfig, speed_kmh: Float64Array, spread_ns: Float64Array, rng: np.random.Generator
 ) -> Rays:
-    """Rays of as many UEs as there are speeds.
+    """Draw the rays of one UE for each speed.
 
     Draws from ``rng`` and from Sionna's generators.
 
     Args:
         config: channel model and antennas.
         speed_kmh: [row].
-        spread_ns: RMS delay spread, [row]; drops have their own.
-        rng: for what Sionna does not draw.
+        spread_ns: RMS delay spread, [row]; not used for drops, which draw their own.
+        rng: generator of everything that Sionna does not draw.
     """
     if config.model in SYSTEM_LEVEL:
         return _drop_rays(config, speed_kmh, rng)
@@ -64,14 +64,14 @@ def draw_rays(
 def summed(
     weight: Tensor, doppler_hz: Float64Array, tone: Tensor, slots: npt.NDArray[np.int_], slot_s: float
 ) -> Tensor:
-    """The channel that some weights of the rays give, complex64 [sum, slot, prb].
+    """Weighted sums of the rays over slots and PRBs, complex64 [sum, slot, prb].
 
     Args:
-        weight: one sum a row, [sum, ray].
+        weight: weights of the rays, one row for each sum, [sum, ray].
         doppler_hz: [ray].
         tone: see `tones`.
-        slots: after the moment that the weights are of, [slot].
-        slot_s: length of a slot.
+        slots: slots since the moment for which the weights hold, [slot].
+        slot_s: length of a slot [s].
     """
     advance = phasor(doppler_hz[:, None] * slots * slot_s)  # [ray, slot]
     response = weight @ (advance[:, :, None] * tone[:, None]).flatten(1)
@@ -79,19 +79,19 @@ def summed(
 
 
 def tones(config: ChannelConfig, delay_s: Float64Array) -> Tensor:
-    """What the delays do at each of `prb_offsets_hz`, complex64 [ray, prb]."""
+    """Phasors of the delays at each of `prb_offsets_hz`, complex64 [ray, prb]."""
     return phasor(-delay_s[:, None] * prb_offsets_hz(config))
 
 
 def prb_offsets_hz(config: ChannelConfig) -> Float64Array:
-    """Where in the band the channel is sampled, relative to its centre [Hz]: every 4th PRB, but 8 to 26 of them."""
+    """Frequencies at which the channel is sampled, relative to the band's centre [Hz]: every 4th PRB, but 8 to 26."""
     count = min(config.prbs, max(8, min(26, round(config.prbs / 4))))
     prb = (np.arange(count) - (count - 1) / 2) * (config.prbs / count)
     return np.asarray(prb * 12e3 * config.subcarrier_khz)
 
 
 def phasor(cycles: Float64Array) -> Tensor:
-    """exp(2 pi j cycles), reduced in double precision, complex64: a fast UE goes through thousands of turns."""
+    """exp(2 pi j cycles), reduced in double precision, complex64: the phase of a fast UE makes thousands of turns."""
     import torch
 
     angle = torch.from_numpy((2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32))
@@ -115,7 +115,7 @@ def _tdl_rays(
     power[0] -= specular
     rows, taps = speed_kmh.size, power.size
     antennas = (config.antennas.rx, config.antennas.tx)
-    # One ray per sector of the circle, so that 20 of them have Jakes' spectrum.
+    # One ray per sector of the circle, so that 20 rays give Jakes' spectrum.
     turn = rng.random((rows, taps, 1)) - 0.5
     cosine = np.cos(2 * np.pi / _SINUSOIDS * (1 + np.arange(_SINUSOIDS) + turn)).reshape(rows, -1)
     phase = rng.uniform(-np.pi, np.pi, (rows, taps * _SINUSOIDS, *antennas))
@@ -167,7 +167,7 @@ def _cdl_rays(
     base, ue = _panel(config, config.antennas.tx, "38.901"), _panel(config, config.antennas.rx, "omni")
     channel = CDL(
         config.model[-1],
-        delay_spread=1.0,  # each UE has its own, below
+        delay_spread=1.0,  # scaled to each UE's own below
         carrier_frequency=config.carrier_ghz * 1e9,
         ut_array=ue,
         bs_array=base,
@@ -188,7 +188,7 @@ def _drop_rays(config: ChannelConfig, speed_kmh: Float64Array, rng: np.random.Ge
 
     cell, rows = CELLS[config.model], speed_kmh.size
     velocity, orientation = _motion(speed_kmh, rng)
-    # Evenly over the area of the sector.
+    # Uniform over the area of the sector.
     distance_m = np.sqrt(rng.uniform(cell.nearest_m**2, cell.radius_m**2, rows))
     bearing = rng.uniform(-np.pi / 3, np.pi / 3, rows)
     place = np.stack([distance_m * np.cos(bearing), distance_m * np.sin(bearing), np.full(rows, UE_HEIGHT_M)], axis=1)
@@ -213,7 +213,7 @@ def _drop_rays(config: ChannelConfig, speed_kmh: Float64Array, rng: np.random.Ge
     recorder = _record(channel, "_cir_sampler", config, base, ue, subclustering=True)
     faded, _ = channel(num_time_samples=1, sampling_frequency=1.0)
     amplitude, doppler_hz, delay_s = recorder.rays()
-    # Path loss and shadowing come after the coefficients.
+    # Path loss and shadowing are applied after the coefficients.
     loss = (_power(faded) / _power(recorder.coefficients)).sqrt()
     return Rays(amplitude * loss[:, None, None, None], doppler_hz, delay_s, budget_db(config, place))
 
@@ -223,7 +223,7 @@ def _power(coefficients: Tensor) -> Tensor:
 
 
 class _Recorder:
-    """Stands in for a channel's coefficient generator: asks it for one moment and keeps what it was given."""
+    """Replaces a channel's coefficient generator: calls it for one moment, and records its arguments."""
 
     def __init__(self, generator: Any, per_ray: Any, subclustering: bool) -> None:
         self._generator = generator
@@ -259,7 +259,7 @@ class _Recorder:
         rows, _, _, clusters, per_cluster = given.aoa.shape
         line_of_sight = topology.los
         delay = self._ray_delays()
-        # A line of sight takes its share of the power from the rays around it, and its own generator call.
+        # A line of sight takes its share of the power from the other rays, and needs a generator call of its own.
         k_factor = torch.where(line_of_sight, self._k_factor.reshape(line_of_sight.shape), 0.0)
         scattered = self._amplitudes(clusters * per_cluster, given, direct=False)
         direct = self._amplitudes(1, given, direct=True)
@@ -268,13 +268,13 @@ class _Recorder:
         zenith = torch.cat([given.zoa.reshape(rows, -1), topology.los_zoa.reshape(rows, 1)], 1).double().numpy()
         azimuth = torch.cat([given.aoa.reshape(rows, -1), topology.los_aoa.reshape(rows, 1)], 1).double().numpy()
         velocity = topology.velocities.reshape(rows, 3, 1).double().numpy()
-        # Towards where the ray comes from (TR 38.901 equation 7.5-25).
+        # Velocity towards the direction of arrival (TR 38.901 equation 7.5-25).
         direction = [np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)]
         doppler_hz = sum(direction[i] * velocity[:, i] for i in range(3)) / float(self._per_ray.wavelength_m)
         return amplitude, np.asarray(doppler_hz), np.concatenate([delay, delay.min(axis=1, keepdims=True)], axis=1)
 
     def _amplitudes(self, count: int, given: Any, direct: bool) -> Tensor:
-        """[row, ray, rx, tx] at t = 0: each ray its own cluster, or the line of sight alone."""
+        """[row, ray, rx, tx] at t = 0: each ray as a cluster of its own, or the line of sight alone."""
         import torch
         from sionna.phy.channel import tr38901
 
@@ -286,7 +286,7 @@ class _Recorder:
             return (line if direct else values).reshape(each)
 
         rays = tr38901.Rays(
-            # Their order is kept only if the delays rise; the true ones come later.
+            # Their order is kept only if the delays rise; the true delays are set later.
             delays=torch.arange(count, dtype=torch.float32).expand(*link, count),
             powers=torch.zeros(*link, 1) if direct else (given.powers / per_cluster).repeat_interleave(per_cluster, -1),
             aoa=angles(given.aoa, t.los_aoa),
@@ -314,7 +314,7 @@ class _Recorder:
         return amplitude
 
     def _ray_delays(self) -> Float64Array:
-        """[row, ray]; the two strongest clusters are three sub-clusters each (TR 38.901 Table 7.5-5)."""
+        """[row, ray]; the two strongest clusters have three sub-clusters each (TR 38.901 Table 7.5-5)."""
         given = self._given
         delay = np.repeat(given.delays[:, 0, 0].double().numpy()[:, :, None], given.aoa.shape[-1], axis=2)
         if self._subclustering:
@@ -336,12 +336,12 @@ class _PerRay(NamedTuple):
 
 
 def _record(channel: Any, name: str, config: ChannelConfig, base: Any, ue: Any, subclustering: bool) -> _Recorder:
-    """Put a recorder in the place of the channel's generator, which is its attribute ``name``."""
+    """Replace the channel's generator, its attribute ``name``, by a recorder."""
     from sionna.phy.channel.tr38901 import ChannelCoefficientsGenerator
 
     carrier_hz = config.carrier_ghz * 1e9
     generator = ChannelCoefficientsGenerator(carrier_hz, base, ue, subclustering=False, device="cpu")
     recorder = _Recorder(getattr(channel, name), _PerRay(generator, LIGHT_M_PER_S / carrier_hz), subclustering)
-    delattr(channel, name)  # a torch module, which only a module could replace
+    delattr(channel, name)  # a torch module, which only another module could replace
     setattr(channel, name, recorder)
     return recorder

@@ -1,7 +1,7 @@
-"""What passes between the simulator and a policy, for all links at once: `Report`, `Decision`, and what a `Policy` is.
+"""The interface between simulator and policy, for all links at once: `Report`, `Decision` and `Policy`.
 
-The same types serve the E2 interface (an xApp's policy: a report every period) and the inside of the DU (its native
-link adaptation: a report every slot). Shapes: ``link`` is the batch; ``slot`` the slots since the previous report.
+The same types are used at the E2 interface (an xApp's policy gets a report every period) and inside the DU (its native
+link adaptation gets one every slot). Shapes: ``link`` counts the batch; ``slot`` the slots since the previous report.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ PER_MCS: Final = len(COUNTED_PER_MCS) * NUM_MCS
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the node reports of every link. Not measured is NaN; nothing here is the truth about the channel."""
+    """What the node reports of every link. A value that is not measured is NaN; no true channel value is in it."""
 
     slot: int
     """this report's slot, counted from the start"""
@@ -51,7 +51,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An answer for every link: kind as in `distila.xapp.kpi.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
+    """A decision for every link: kind as in `distila.xapp.kpi.report` (NATIVE, MCS, MCS_OFFSET), and its value."""
 
     kind: Tensor | int
     """int64 [link], or one for all"""
@@ -70,13 +70,13 @@ class Decision:
 
     @classmethod
     def native(cls, num_links: int, device: torch.device) -> "Decision":
-        """No override anywhere."""
+        """No override on any link."""
         return cls(NATIVE, torch.zeros(num_links, dtype=torch.int64, device=device))
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The nominal error-rate curves that model-based policies reason with: those of the nominal allocation, one layer.
+    """The nominal error-rate curves that model-based policies use: those of the nominal allocation with one layer.
 
     A link's true curves differ from these by the scenario's ``bler_slope`` and ``bler_shift_db``, and by allocation.
     """
@@ -88,7 +88,7 @@ class Curves:
     rate: Tensor
     """float32 [mcs], transport block size in bits per resource element"""
     cqi_threshold_db: Tensor
-    """float32 [16], lowest SINR of each CQI at its own 10 %; entry 0 lies below entry 1 by as much as 2 above it"""
+    """float32 [16], lowest SINR of each CQI, where its own BLER is 10 %; entry 0 extrapolates entries 1 and 2"""
 
     @property
     def num_mcs(self) -> int:
@@ -96,19 +96,19 @@ class Curves:
         return int(self.rate.numel())
 
     def index(self, sinr_db: Tensor) -> Tensor:
-        """Nearest step to each SINR [dB], int64 of its shape; the edge beyond the range."""
+        """Nearest step to each SINR [dB], int64 of its shape; clamped to the range."""
         position = (sinr_db - self.first_db) * (1 / self.step_db)
         return position.clamp(0, self.tbler.shape[1] - 1).round().to(torch.int64)
 
     def threshold_db(self, target: float) -> Tensor:
-        """Lowest SINR at which each MCS meets the target TBLER, float32 [mcs]; the range's end where it never does."""
+        """Lowest SINR at which each MCS meets the target TBLER, float32 [mcs]; the end of the range where none does."""
         below = (self.tbler > target).sum(dim=1)
         return self.first_db + self.step_db * below.clamp(max=self.tbler.shape[1] - 1).to(torch.float32)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a policy may know of the cell before the first report."""
+    """What a policy may know about the cell before the first report."""
 
     num_links: int
     device: torch.device
@@ -117,7 +117,7 @@ class Cell:
     cqi_table: int
     curves: Curves
     true_tbler: "TrueTbler"
-    """for genies alone"""
+    """true error rates, for genies only"""
 
     @property
     def max_mcs(self) -> int:
@@ -126,27 +126,27 @@ class Cell:
 
 
 class TrueTbler(Protocol):
-    """The true error rate of every MCS in a slot, which no real policy can know."""
+    """The true error rate of every MCS in a slot, which only a genie may use."""
 
     def __call__(self, slot: int) -> tuple[Tensor, Tensor]:
         """TBLER of a first transmission, float32 [link, mcs], and transport block size [bits], same shape.
 
-        Slots must be asked for in order: those of the past are not kept.
+        Slots must be requested in order: past ones are not kept.
         """
         ...
 
 
 class Policy(Protocol):
-    """Link adaptation for a batch of links. State is reset by `start`; everything random comes from its generator."""
+    """Link adaptation for a batch of links. `start` resets its state and gives it its source of random numbers."""
 
     name: str
 
     def start(self, cell: Cell, generator: torch.Generator) -> None:
-        """Begin with new links."""
+        """Start with new links."""
         ...
 
     def decide(self, report: Report) -> Decision:
-        """Answer one report."""
+        """Decide on one report."""
         ...
 
 
@@ -155,7 +155,7 @@ def matrix(report: Report, columns: Sequence[str]) -> Tensor:
 
     Args:
         report: of all links.
-        columns: names out of `distila.xapp.kpi.observations.UNITS`.
+        columns: names in `distila.xapp.kpi.observations.UNITS`.
 
     Raises:
         KeyError: an unknown column.

@@ -1,8 +1,8 @@
-"""What a simulation is drawn from: channels, interference, link, CQI, E2, traffic; typed, and loadable from YAML.
+"""Scenarios: the settings of simulations (channels, interference, link, CQI, E2, traffic), typed and read from YAML.
 
-Every setting is a `Distribution`; the settings that hold for a whole batch of links (CQI and E2 periods, HARQ, tables)
-are drawn once per batch, the others once per link. The domain of training is one scenario with wide ranges, a family
-of the benchmark is one with narrow ones, a point has constants only. ::
+Every setting is a `Distribution`. Settings that hold for a whole batch of links (CQI and E2 periods, HARQ, tables) are
+drawn once per batch, the others once per link. The training domain is a scenario with wide ranges, a family of the
+benchmark has narrow ranges, a point has constants only. ::
 
     scenario = load_scenario(Path("mine.yaml"))
     scenario = family("high_mobility")
@@ -37,7 +37,7 @@ from distila.xapp.kpi.observations import TABLE
 from distila.xapp.shipped import Shipped, package_folder
 
 SYSTEM_LEVEL: Final = ("UMi", "UMa", "RMa")
-"""Channel models of TR 38.901 that drop UEs into a cell, with path loss, line of sight and shadowing."""
+"""Channel models of TR 38.901 that place UEs in a cell, with path loss, line of sight and shadowing."""
 
 _OPTIONAL_SETTINGS: Final = tuple(
     column.name for column in TABLE if column.kind == "node setting" and column.may_be_absent
@@ -66,9 +66,9 @@ class AntennaConfig(_Settings):
 
     tx: Literal[1, 2, 4, 8, 16, 32, 64] = Field(default=1, description="transmit antennas; dual-polarised from 2 up")
     rx: Literal[1, 2, 4] = Field(default=2, description="receive antennas")
-    max_rank: int = Field(default=1, ge=1, le=4, description="layers of the one codeword, at most")
+    max_rank: int = Field(default=1, ge=1, le=4, description="highest number of layers of the one codeword")
     csi_period_slots: int = Field(default=20, ge=1, description="slots between two wideband precoders")
-    csi_delay_slots: int = Field(default=8, ge=0, description="age of the channel that a new precoder is made for")
+    csi_delay_slots: int = Field(default=8, ge=0, description="age of the channel that a new precoder is computed from")
 
     @model_validator(mode="after")
     def _rank_fits(self) -> "AntennaConfig":
@@ -78,19 +78,25 @@ class AntennaConfig(_Settings):
 
 
 class ChannelConfig(_Settings):
-    """A fading bank: the channel model of TR 38.901 and what its UEs are like."""
+    """Settings of a fading bank: the channel model of TR 38.901 and its UEs."""
 
     model: Literal[
         "TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E", "CDL-A", "CDL-B", "CDL-C", "CDL-D", "CDL-E", "UMi", "UMa", "RMa"
     ]
     carrier_ghz: float = Field(default=3.5, ge=0.5, le=100)
     subcarrier_khz: Literal[15, 30, 60, 120] = 30
-    prbs: int = Field(default=52, ge=4, le=275, description="PRBs over which the fading is taken")
+    prbs: int = Field(default=52, ge=4, le=275, description="PRBs over which the fading is generated")
     speed_kmh: NonNegative = Distribution(kind="uniform", values=(3.0, 30.0))
-    delay_spread_ns: Positive | None = Field(default=None, description="RMS; TDL and CDL only, default 30 to 300")
+    delay_spread_ns: Positive | None = Field(
+        default=None, description="RMS delay spread; TDL and CDL only, default 30 to 300"
+    )
     antennas: AntennaConfig = AntennaConfig()
-    shadowing_db: float = Field(default=0.0, ge=0, le=12, description="standard deviation of its drift along the way")
-    decorrelation_m: float = Field(default=50.0, gt=0, description="distance over which the drift is forgotten")
+    shadowing_db: float = Field(
+        default=0.0, ge=0, le=12, description="standard deviation of the shadowing along the UE's path"
+    )
+    decorrelation_m: float = Field(
+        default=50.0, gt=0, description="distance over which shadowing's autocorrelation falls to 1/e"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -117,13 +123,16 @@ class ChannelConfig(_Settings):
 class InterferenceConfig(_Settings):
     """Neighbours that transmit in bursts and lift noise plus interference: a two-state Markov chain per link."""
 
-    share: Share = Field(default=Distribution(kind="constant", values=(0,)), description="of the links that suffer it")
+    share: Share = Field(
+        default=Distribution(kind="constant", values=(0,)), description="share of links with interference"
+    )
     rise_db: NonNegative = Distribution(kind="uniform", values=(3.0, 9.0))
     burst_slots: Positive = Field(
-        default=Distribution(kind="log_uniform", values=(10.0, 200.0)), description="mean length"
+        default=Distribution(kind="log_uniform", values=(10.0, 200.0)), description="mean length of bursts"
     )
     gap_per_burst: Positive = Field(
-        default=Distribution(kind="uniform", values=(1.0, 3.0)), description="mean gap in mean burst lengths"
+        default=Distribution(kind="uniform", values=(1.0, 3.0)),
+        description="mean gap between bursts, in mean burst lengths",
     )
 
 
@@ -131,21 +140,26 @@ class LinkConfig(_Settings):
     """PDSCH, its decoder, and HARQ."""
 
     mcs_table: Count = Field(default=Distribution(kind="constant", values=(1,)), description="TS 38.214, 1 to 3")
-    prbs: Count = Field(default=Distribution(kind="constant", values=(52,)), description="allocation; a choice changes")
-    prb_hold_slots: Positive | None = Field(
-        default=None, description="mean slots between changes; none: fixed per link"
+    prbs: Count = Field(
+        default=Distribution(kind="constant", values=(52,)), description="allocation; a choice varies in time"
     )
-    harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="until feedback acts")
+    prb_hold_slots: Positive | None = Field(
+        default=None, description="mean slots between changes of the allocation; null: fixed per link"
+    )
+    harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="HARQ round trip")
     max_transmissions: Count = Distribution(kind="constant", values=(4,))
     combining: Literal["chase", "ir", "drawn"] = Field(
         default="ir", description="see `distila.training.sim.link`; drawn: one of them, for the whole batch"
     )
-    dtx_probability: Share = Field(default=Distribution(kind="constant", values=(0,)), description="grant not received")
+    dtx_probability: Share = Field(
+        default=Distribution(kind="constant", values=(0,)), description="probability that a grant is missed"
+    )
     bler_slope: Positive = Field(
-        default=Distribution(kind="constant", values=(1,)), description="steepness of the curves, relative"
+        default=Distribution(kind="constant", values=(1,)), description="slope of the BLER curves, relative to nominal"
     )
     bler_shift_db: Number = Field(
-        default=Distribution(kind="constant", values=(0,)), description="receivers worse (+) than the curves"
+        default=Distribution(kind="constant", values=(0,)),
+        description="shift of the BLER curves; positive: worse receiver",
     )
 
     @model_validator(mode="after")
@@ -160,16 +174,22 @@ class LinkConfig(_Settings):
 
 
 class CqiConfig(_Settings):
-    """What the UE reports about its channel."""
+    """The CQI that UEs report."""
 
-    share: Share = Field(default=Distribution(kind="constant", values=(1,)), description="of the links that report it")
+    share: Share = Field(
+        default=Distribution(kind="constant", values=(1,)), description="share of links that report CQI"
+    )
     table: Count = Field(default=Distribution(kind="constant", values=(1,)), description="TS 38.214, 1 to 3")
     period_slots: Count = Distribution(kind="constant", values=(40,))
-    delay_slots: Whole = Field(default=Distribution(kind="constant", values=(8,)), description="until the DU has it")
-    bias_db: Number = Field(default=Distribution(kind="normal", values=(0, 0.7)), description="error constant per link")
+    delay_slots: Whole = Field(
+        default=Distribution(kind="constant", values=(8,)), description="from measurement to the DU"
+    )
+    bias_db: Number = Field(
+        default=Distribution(kind="normal", values=(0, 0.7)), description="constant error of a link's CQI"
+    )
     error_db: NonNegative = Field(
         default=Distribution(kind="constant", values=(0.5,)),
-        description="standard deviation of each report's own error",
+        description="standard deviation of the independent error of each CQI",
     )
 
     @field_validator("table")
@@ -181,10 +201,12 @@ class CqiConfig(_Settings):
 
 
 class E2Config(_Settings):
-    """How often the xApp gets a report of a link, what is in it, and how late the answer takes effect."""
+    """How often the xApp gets a report of a link, what it contains, and how late the decision takes effect."""
 
-    period_slots: Count = Field(default=Distribution(kind="constant", values=(1,)), description="between two reports")
-    delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="report to effect")
+    period_slots: Count = Field(
+        default=Distribution(kind="constant", values=(1,)), description="slots between two reports"
+    )
+    delay_slots: Whole = Field(default=Distribution(kind="constant", values=(0,)), description="decision delay")
     not_reported: tuple[str, ...] = Field(
         default=(), description="settings of the node that its reports leave out: " + ", ".join(_OPTIONAL_SETTINGS)
     )
@@ -208,23 +230,25 @@ class E2Config(_Settings):
 
 
 class TrafficConfig(_Settings):
-    """Full buffer, or files arriving by chance (FTP model 3 of TR 36.889), or some links of each."""
+    """Full buffer, randomly arriving files (FTP model 3 of TR 36.889), or a mix of links with either."""
 
     full_buffer_share: Share = Distribution(kind="constant", values=(1,))
     file_bytes: AtLeastOne = Distribution(kind="constant", values=(100_000,))
-    files_per_s: Positive = Field(default=Distribution(kind="constant", values=(5,)), description="mean, Poisson")
+    files_per_s: Positive = Field(
+        default=Distribution(kind="constant", values=(5,)), description="mean arrival rate, Poisson"
+    )
 
 
 class Scenario(_Settings):
-    """Everything a batch of links is drawn from."""
+    """All settings that a batch of links is drawn from."""
 
     name: str = Field(pattern="^[a-z0-9_]{1,40}$")
     description: str = ""
-    unseen: bool = Field(default=False, description="kept out of every training configuration")
-    channels: tuple[ChannelConfig, ...] = Field(min_length=1, description="dealt out evenly over the links")
+    unseen: bool = Field(default=False, description="excluded from every training configuration")
+    channels: tuple[ChannelConfig, ...] = Field(min_length=1, description="channels, assigned evenly to the links")
     snr_db: Annotated[Distribution, BeforeValidator(_number_or_geometry)] = Field(
         default=Distribution(kind="uniform", values=(0.0, 28.0)),
-        description="mean SNR after combining, one layer; `geometry`: as the drop has it",
+        description="mean SNR after combining, one layer; `geometry`: from the drop's link budget",
     )
     interference: InterferenceConfig = InterferenceConfig()
     link: LinkConfig = LinkConfig()
@@ -240,11 +264,11 @@ class Scenario(_Settings):
 
     @property
     def snr_from_geometry(self) -> bool:
-        """Whether every link has the SNR of its drop."""
+        """Whether every link has the SNR of its drop's link budget."""
         return self.snr_db.values == _GEOMETRY.values
 
     def outside(self, domain: "Scenario") -> list[str]:
-        """Names of the settings that could be drawn here and not in ``domain``; empty: a sub-range of it."""
+        """Names of the settings whose range exceeds that of ``domain``; empty: this is a sub-range of it."""
         found = [
             f"channels.{index}.{name}"
             for index, channel in enumerate(self.channels)
@@ -268,7 +292,7 @@ def _not_in(channel: ChannelConfig, domain: tuple[ChannelConfig, ...]) -> list[s
 def _within(ours: Any, theirs: Any) -> bool:
     if ours == _GEOMETRY and isinstance(theirs, Distribution) and theirs != _GEOMETRY:
         return theirs.bounds[0] <= GEOMETRY_SNR_DB[0] and GEOMETRY_SNR_DB[1] <= theirs.bounds[1]
-    if theirs == "drawn" or ours is None:  # what does not change is a case of what may
+    if theirs == "drawn" or ours is None:  # a fixed setting is within a drawn one
         return True
     if isinstance(ours, Distribution) and isinstance(theirs, Distribution):
         return ours.within(theirs)
@@ -286,20 +310,20 @@ def load_scenario(path: Path) -> Scenario:
 
 @functools.cache
 def families() -> dict[str, Scenario]:
-    """The families of the benchmark by name, in its order: seen ones first."""
+    """The families of the benchmark by name, in the benchmark's order: seen ones first."""
     return {name: load_scenario(path) for name, path in FAMILIES.paths().items()}
 
 
 def training_domain() -> Scenario:
-    """The domain that generalist policies are trained on: one scenario that holds every family that is not unseen."""
+    """The domain that generalist policies are trained on: a scenario that includes every family that is not unseen."""
     return load_scenario(package_folder("distila.training.sim") / "domain.yaml")
 
 
 def find_scenario(name: str) -> Scenario:
-    """A scenario from a YAML file, or a family of the benchmark by its name.
+    """Read a scenario from a YAML file, or find a family of the benchmark by its name.
 
     Raises:
-        InputError: it is neither, or the file is wrong.
+        InputError: there is no such file or family, or the file is invalid.
     """
     path = FAMILIES.find(name)
     return families()[name] if path == FAMILIES.paths().get(name) else load_scenario(path)

@@ -1,7 +1,7 @@
-"""Arrays in a file that is read back whole and unaltered, or not at all.
+"""Stores arrays in a file that is either read back unaltered or rejected.
 
-An npz archive (``numpy.load`` reads it) with a SHA-256 of all else in the archive's comment: npz alone lets some damage
-pass, and some through as exceptions of many kinds. Written beside its place and moved there.
+The file is an npz archive (``numpy.load`` reads it) with a SHA-256 of its content in the archive's comment: npz alone
+misses some damage, and reports other damage by exceptions of many kinds. Files are written atomically.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def write_sealed(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write ``arrays``; two processes may write the same file at once.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))
@@ -41,10 +41,10 @@ def read_sealed(path: Path, remedy: str) -> dict[str, npt.NDArray[Any]]:
 
     Args:
         path: the file.
-        remedy: what to do about a damaged one, for the message.
+        remedy: what to do about a damaged file, for the error message.
 
     Raises:
-        InputError: there is none, or it is not as it was written.
+        InputError: the file is missing or damaged.
     """
     try:
         data = memoryview(path.read_bytes())
@@ -53,7 +53,7 @@ def read_sealed(path: Path, remedy: str) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     if bytes(data[-_DIGEST_CHARACTERS:]) != _digest(data[:-_DIGEST_CHARACTERS]):
-        raise InputError(f"{path}: damaged, cut short, or no file of ours; {remedy}")
+        raise InputError(f"{path}: damaged, cut short, or not a file of distila; {remedy}")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -1,13 +1,13 @@
-"""The simulator: HARQ, the DU's own link adaptation, decisions that arrive late, reports; all links of a batch at once.
+"""The simulator: HARQ, the DU's own link adaptation, delayed decisions, reports; all links of a batch at once.
 
-One slot, in this order: HARQ feedback of ``harq_rtt_slots`` ago and a due CQI arrive; the DU's link adaptation, if
-there is one, reads them and chooses; a report is due or not; then every link with something to send transmits one
-block, new or again, at the MCS of the decision in force or at the DU's own choice. It is the order of
-`distila.replay.du`.
+Each slot has these steps: HARQ feedback of ``harq_rtt_slots`` ago and a due CQI arrive; the DU's link adaptation, if
+there is one, reads them and chooses an MCS; a report is made if it is due; then every link with data transmits one
+block, new or retransmitted, at the MCS of the decision in force or at the DU's own choice. `distila.replay.du` has the
+same order.
 
-Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So nothing that happens in a slot is known before
-``harq_rtt_slots`` later, and up to that many slots under one decision are worked on as one tensor [slot, link]: the
-*window*. Only what moves from slot to slot (the DU's loop, buffers) goes through it one by one.
+Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So the outcome of a slot is not known until
+``harq_rtt_slots`` later, and up to that many slots under one decision are processed as one tensor [slot, link]: the
+*window*. Only what changes from slot to slot (the DU's loop, buffers) is computed slot by slot.
 
     conditions = Conditions(scenario, 1000, Split.TEST, 0, 4000)
     simulator = Simulator(conditions, native=baseline("olla", **tuned_settings("olla")))
@@ -41,17 +41,17 @@ RE_PER_PRB_SLOT: Final = 12 * 14
 
 @dataclass(frozen=True)
 class Counters(LinkCounts[Tensor]):
-    """What happened on each link since the start or the latest `Simulator.restart_counters`; float64 [link].
+    """Counts of each link since the start or the latest `Simulator.restart_counters`; float64 [link].
 
     ``resource`` are resource elements that carried transmissions, overhead included, so `goodput` is in bit/s/Hz.
     """
 
     mean_mcs: Tensor
-    """over first transmissions; NaN: none"""
+    """mean over first transmissions; NaN: there were none"""
 
     def figures(self) -> dict[str, float | None]:
-        """What a training logs: ``goodput`` [bit/s/Hz], mean over links; and, of all links together, the metrics of
-        `distila.xapp.kpi.link_metrics.RATIOS`, None where they are not defined."""
+        """Figures that a training logs: ``goodput`` [bit/s/Hz], mean over links; and the metrics of
+        `distila.xapp.kpi.link_metrics.RATIOS` over all links together, None where they are not defined."""
         total = self.total()
         ratios = {name: float(getattr(total, name)) for name in RATIOS}
         found = {name: None if math.isnan(value) else value for name, value in ratios.items()}
@@ -60,18 +60,18 @@ class Counters(LinkCounts[Tensor]):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was sent in slots that were worked on as one, and what came of it: [slot, link], not to be changed."""
+    """Transmissions of the slots of a window, and their outcomes: [slot, link], not to be changed."""
 
     slot: int
-    """the first"""
+    """the first slot"""
     first: Tensor
-    """bool, it was the first transmission of a block"""
+    """bool, whether it was the first transmission of a block"""
     failed: Tensor
-    """bool, sent, and not decoded this time"""
+    """bool, sent, and not decoded after this transmission"""
     lost: Tensor
     """bool, failed, and was the block's last transmission: a residual loss"""
     bits: Tensor
-    """float32, that the block holds; 0: nothing was sent"""
+    """float32, bits of the block; 0: nothing was sent"""
     resource: Tensor
     """float32, resource elements of the transmission, overhead included"""
 
@@ -80,12 +80,12 @@ class Simulator:
     """A batch of links under given conditions.
 
     Args:
-        conditions: everything exogenous; used up by one run.
+        conditions: the exogenous conditions; good for one run.
         native: the DU's own link adaptation; None: there is none, and every decision must be an absolute MCS.
-        on_sent: called, in order, with the transmissions of every slot as they happen: the truth, before any feedback.
+        on_sent: called in order with the transmissions of every slot: the true outcomes, before any feedback.
 
     Attributes:
-        slot: the slot that comes next; its feedback has been received.
+        slot: the next slot; its feedback has been received.
         report: the latest report; before the first step, that of slot 0.
         native_mcs: int64 [link], what the DU would use in that slot; None without native link adaptation.
     """
@@ -152,16 +152,16 @@ class Simulator:
         self.report = self._report(0)
 
     def step(self, decision: Decision | None = None) -> Report:
-        """Answer the latest report and go on to the next one.
+        """Apply the decision on the latest report, and simulate until the next one.
 
         Args:
-            decision: what the xApp answers; None: no override, now or until the next answer.
+            decision: the xApp's decision; None: no override until the next decision.
 
         Returns:
             The report one period later, also kept in `report`.
 
         Raises:
-            ValueError: a decision that needs the DU's own choice where there is none, or past the conditions' end.
+            ValueError: the decision needs the DU's own choice where there is none, or the conditions have ended.
         """
         decision = self._checked(decision)
         self._all_own = self._all_own and decision is None
@@ -172,12 +172,12 @@ class Simulator:
         return self.report
 
     def run(self, slots: int) -> None:
-        """Go on by so many slots under the DU's own link adaptation alone, without reports: what is fastest.
+        """Simulate slots under the DU's own link adaptation without reports, which is fastest.
 
-        The report after it counts no feedback.
+        The next report counts no feedback of these slots.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no native link adaptation.
         """
         if self.native is None:
             raise ValueError("without native link adaptation every slot needs a decision")
@@ -226,7 +226,7 @@ class Simulator:
         return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def restart_counters(self) -> None:
-        """Count from now on: what came before is a warm-up."""
+        """Reset the counters: the slots so far were a warm-up."""
         self._sums.zero_()
         self._counted_from_slot = self.slot
 
@@ -252,15 +252,15 @@ class Simulator:
             return []
         return list(self.traffic.file_delays_slots(self._counted_from_slot, self.slot))
 
-    # One slot's beginning
+    # Start of a slot
 
     def _receive(self, slot: int) -> None:
-        """Feedback and CQI arrive, and the DU chooses."""
+        """Receive feedback and CQI, and let the DU choose an MCS."""
         self.conditions.enter(slot)
         process = slot % self._rtt
         outcome, mcs = self._outcome[process], self._mcs[process]
         if slot > 0 and self._collecting:
-            # The process is about to be used again, hence copies.
+            # The process is about to be reused, hence copies.
             self._feedback_since_report.append((mcs.clone(), outcome.clone()))
             self._residual_since_report += self._lost[process]
             self._retx_since_report += self._retx[:, process]
@@ -268,7 +268,7 @@ class Simulator:
             self.traffic.give_back(self._lost[process] * self._payload[process])
             self.traffic.arrive(slot)
         if self.native is not None:
-            # The DU learns only from what it chose itself, as srsRAN Project's does: an override freezes it.
+            # The DU learns only from its own choices, as in srsRAN Project: an override freezes its loop.
             own = outcome if self._all_own else outcome * self._own[process]
             report = self._report_of(slot, 1, mcs[None], own[None], self._lost[process], self._retx[:, process])
             self.native_mcs = self.native.decide(report).value
@@ -297,7 +297,7 @@ class Simulator:
             buffer = self._full_buffer
         else:
             buffer = torch.where(self.traffic.bursty, self.traffic.buffer_bits / 8, torch.nan)
-        # What an E2 report holds does not change under its reader.
+        # A report must not change after it was handed out.
         own = native_mcs is None and self.native is not None
         columns = {
             **self._constant,
@@ -315,7 +315,7 @@ class Simulator:
     # Transmission
 
     def _window(self, count: int) -> None:
-        """Transmit in ``count`` slots from `slot` on, then begin the slot after them."""
+        """Transmit in ``count`` slots from `slot` on, then start the slot after them."""
         begin, traffic = self.slot, self.traffic
         process = begin % self._rtt
         chosen: list[Tensor] = []
@@ -360,9 +360,9 @@ class Simulator:
         """One transmission per slot and link.
 
         Args:
-            slot: the first.
+            slot: the first slot.
             chosen: int64 [slot, link], MCS of new blocks.
-            taken: float32 [slot, link], bits out of the buffer for a new block, 0: nothing to send; None: full buffer.
+            taken: float32 [slot, link], bits taken out of the buffer for a new block, 0: none; None: full buffer.
         """
         conditions, tables, count = self.conditions, self.tables, chosen.shape[0]
         process = slice(slot % self._rtt, slot % self._rtt + count)
@@ -416,14 +416,14 @@ class Simulator:
         self._count(process, arrived, used, first, first_failed, missed, decoded + undecoded, lost, mcs)
         if self._on_sent is not None:
             prbs = torch.full_like(size, self._always_prbs) if used is None else used
-            # The payload is of processes that are about to be used again, hence the copy.
+            # These processes are about to be reused, hence the copy of their payload.
             bits = size if taken is None else size.clone()
             self._on_sent(Sent(slot, first, failed, lost, bits, prbs * RE_PER_PRB_SLOT))
 
     def _error_rate(
         self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, missed_grant: Tensor | None
     ) -> Tensor:
-        """TBLER after this transmission, float32 [slot, link]; ``store`` takes in what it adds."""
+        """TBLER after this transmission, float32 [slot, link]; the transmission is added to ``store``."""
         conditions, tables = self.conditions, self.tables
         received = conditions.combining.received(conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs)))
         if missed_grant is not None:

@@ -1,8 +1,8 @@
-"""Seeds that cannot meet: what is trained, tuned and tested on differs by construction.
+"""Seeds of separate random streams for training, validation and test, so that these never share random numbers.
 
-A seed is a pair of split and number, and everything random is drawn from a `numpy.random.SeedSequence` that has the
-split in its entropy: channel banks, set-ups, random draws and traffic of two splits are different streams for every
-number. (PyTorch's CPU generators take 32 bits of seed: two of those streams coincide with a chance of 2^-32.)
+A seed is a pair of split and number. Every random number is drawn from a `numpy.random.SeedSequence` that has the split
+in its entropy: channel banks, set-ups, random draws and traffic of two splits are different streams for every
+number. (PyTorch's CPU generators take 32 bits of seed: two of those streams coincide with probability 2^-32.)
 """
 
 from enum import IntEnum
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Split(IntEnum):
-    """What a stream of random numbers is for."""
+    """Which runs may use a stream of random numbers."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -30,5 +30,5 @@ def seed_sequence(split: Split, seed: int, purpose: str) -> np.random.SeedSequen
 
 
 def torch_seed(split: Split, seed: int, purpose: str) -> int:
-    """The same as one number below 2^63, for generators that take no more."""
+    """The same entropy as one number below 2^63, for generators that take one number."""
     return int(seed_sequence(split, seed, purpose).generate_state(1, np.uint64)[0] >> 1)

@@ -1,7 +1,7 @@
-"""Classical resource management: algorithms that set powers, each by its name.
+"""Classical resource management: algorithms that set powers, found by name.
 
-Iterations and searches are functions of `Channels` and starts in the modules of this folder; `METHODS` has them as
-they are compared, `TEACHERS` those whose powers may enter a loss.
+The modules of this folder hold the algorithms as functions of `Channels` and starts. `METHODS` names them as the
+benchmark compares them, `TEACHERS` lists those whose powers may enter a loss.
 """
 
 import re
@@ -26,13 +26,13 @@ from distila.training.resource.problems import Channels
 from distila.xapp.errors import InputError
 
 Method = Callable[[Channels, torch.Generator], Tensor]
-"""To power, float32 [instance, 1, link]."""
+"""A function from instances and generator to power, float32 [instance, 1, link]."""
 
 BEST_OF: Final = "wmmse-best-of-100"
 
 
 def best_of(given: Channels, starts: int, generator: torch.Generator, iterations: int = ITERATIONS) -> Tensor:
-    """WMMSE from all ones and from random powers, the best of them; float32 [instance, 1, link]."""
+    """Run WMMSE from full power and from random powers, and keep the best result; float32 [instance, 1, link]."""
     return best_start(given, wmmse(given, random_starts(given, starts, generator), iterations))
 
 
@@ -53,7 +53,7 @@ METHODS: Final[dict[str, Method]] = {
     "strongest-only": lambda given, generator: strongest_only(given),
     "brute-force": lambda given, generator: brute_force(given),
 }
-"""Every method: the powers that it sets."""
+"""Every method, as a function that sets powers."""
 
 _ITERATIVE: Final = ("wmmse", "fplinq", "wmmse-random", BEST_OF)
 TEACHERS: Final = (*_ITERATIVE, "fplinq-scheduled", "fplinq-scheduled-flips", "greedy", "brute-force")
@@ -61,10 +61,10 @@ _AT_ONCE: Final = 250  # instances whose candidates are in memory
 
 
 def find_method(name: str, links: int) -> Method:
-    """A method by its name.
+    """Find a method by its name.
 
     Raises:
-        InputError: there is none of that name, or it is not up to so many links.
+        InputError: no method has that name, or it cannot handle so many links.
     """
     fewer = re.fullmatch(r"wmmse-(best-of-)?(\d+)", name)
     if fewer is not None and name not in METHODS and int(fewer[2]) > 0:
@@ -82,7 +82,7 @@ def find_method(name: str, links: int) -> Method:
 
 
 def apply(name: str, given: Channels, generator: torch.Generator) -> Tensor:
-    """What a method sets, worked out part by part; float32 [instance, 1, link].
+    """The powers that a method sets, computed in parts to save memory; float32 [instance, 1, link].
 
     Raises:
         InputError: see `find_method`.
@@ -92,10 +92,10 @@ def apply(name: str, given: Channels, generator: torch.Generator) -> Tensor:
 
 
 def teach(name: str, given: Channels, generator: torch.Generator) -> Tensor:
-    """The powers of an algorithm that teaches; float32 [instance, 1, link].
+    """The powers of a teaching algorithm; float32 [instance, 1, link].
 
     Raises:
-        InputError: it is no teacher, is not up to so many links, or did not converge.
+        InputError: the algorithm is not in `TEACHERS`, cannot handle so many links, or did not converge.
     """
     if name not in TEACHERS:
         raise InputError(f"teacher {name!r}: there are {', '.join(TEACHERS)}")

@@ -1,6 +1,6 @@
 """FPLinQ: link scheduling by fractional programming (Shen and Yu, IEEE Trans. Wireless Commun. 2017).
 
-In FPLinQ's own variables, noise 1 and ``x`` the power:
+In FPLinQ's own variables, with noise power 1 and ``x`` the power:
 
     z_i = g_ii x_i / (sum_{j != i} g_ij x_j + 1)
     y_i = sqrt(alpha_i (1 + z_i) g_ii x_i) / (sum_j g_ij x_j + 1)
@@ -20,7 +20,7 @@ _SMALLEST = 1e-30
 
 
 def fplinq(given: Channels, start: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Continuous powers after some iterations; shapes as `distila.training.resource.algorithms.wmmse.wmmse`."""
+    """Continuous powers after a number of iterations; shapes as `distila.training.resource.algorithms.wmmse.wmmse`."""
     snr, back = given.snr, given.snr.transpose(1, 2)
     alpha = given.weight.unsqueeze(1)
     x = start
@@ -35,5 +35,5 @@ def fplinq(given: Channels, start: Tensor, iterations: int = ITERATIONS) -> Tens
 
 
 def schedule(power: Tensor) -> Tensor:
-    """On or off: full power for links above half the amplitude, a quarter of the power (``sqrt(x) > 0.5``)."""
+    """Switch links on or off: full power above half the full amplitude, a quarter of the power (``sqrt(x) > 0.5``)."""
     return (power > 0.25).float()

@@ -1,6 +1,6 @@
-"""WMMSE for transmitters with several antennas, where it is no longer FPLinQ: it turns beams, FPLinQ sets powers.
+"""WMMSE for transmitters with several antennas. Here it differs from FPLinQ: it adapts beams, FPLinQ powers only.
 
-Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over that of the noise. Receiver
+Channels are ``h[instance, rx, tx, antenna]``, complex64, amplitudes at full power over the noise amplitude. Receiver
 ``r`` gets ``sum_t h[r, t]^H v_t`` and noise of power 1; beams ``v[instance, tx, antenna]``, complex64, of norm <= 1.
 """
 
@@ -17,21 +17,21 @@ _BISECTIONS: Final = 40
 
 
 def rayleigh_miso(count: int, links: int, antennas: int, snr_db: float, generator: torch.Generator) -> Tensor:
-    """Every entry CN(0, 1) times the root of the SNR; complex64 [instance, rx, tx, antenna]."""
+    """Draw Rayleigh channels: entries are CN(0, 1) times the root of the SNR; complex64 [instance, rx, tx, antenna]."""
     parts = torch.randn(count, links, links, antennas, 2, generator=generator)
     h: Tensor = torch.view_as_complex(parts) * (10 ** (snr_db / 10) / 2) ** 0.5
     return h
 
 
 def matched_beams(h: Tensor) -> Tensor:
-    """Everybody towards their own receiver at full power; complex64 [instance, tx, antenna]."""
+    """Every transmitter points its beam at its own receiver, at full power; complex64 [instance, tx, antenna]."""
     own = torch.diagonal(h, dim1=1, dim2=2).transpose(1, 2)
     beams: Tensor = own / torch.linalg.vector_norm(own, dim=-1, keepdim=True)
     return beams
 
 
 def under_beams(h: Tensor, beams: Tensor) -> Channels:
-    """The single-antenna problem that fixed beams leave: only powers are open.
+    """The single-antenna problem that remains when beams are fixed and only powers can change.
 
     Raises:
         InputError: see `distila.training.resource.problems.channels`.
@@ -40,12 +40,12 @@ def under_beams(h: Tensor, beams: Tensor) -> Channels:
 
 
 def miso_wmmse(h: Tensor, beams: Tensor | None = None, iterations: int = ITERATIONS) -> Tensor:
-    """Beams after some iterations, every link of weight 1 (Shi, Razaviyayn, Luo and He, 2011, Table I).
+    """Beams after a number of iterations, with weight 1 for every link (Shi, Razaviyayn, Luo and He, 2011, Table I).
 
     Args:
         h: complex64 [instance, rx, tx, antenna].
-        beams: complex64 [instance, tx, antenna], to start with; None: `matched_beams`.
-        iterations: how many.
+        beams: complex64 [instance, tx, antenna], beams to start from; None: `matched_beams`.
+        iterations: number of iterations.
 
     Returns:
         complex64 [instance, tx, antenna].

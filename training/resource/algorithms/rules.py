@@ -1,4 +1,4 @@
-"""Allocations without iteration: what algorithms have to beat."""
+"""Simple rules without iterations: the baselines that algorithms have to beat."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from distila.training.resource.problems import Channels, link_rates
 
 
 def all_on(given: Channels) -> Tensor:
-    """Everybody at full power; float32 [instance, 1, link]."""
+    """Full power for every link; float32 [instance, 1, link]."""
     return torch.ones(len(given), 1, given.links)
 
 
 def random_power(given: Channels, generator: torch.Generator) -> Tensor:
-    """Uniformly random power for everybody; float32 [instance, 1, link]."""
+    """Uniformly random power for every link; float32 [instance, 1, link]."""
     return torch.rand(len(given), 1, given.links, generator=generator)
 
 
 def strongest_only(given: Channels) -> Tensor:
-    """Full power for the link of highest weighted rate alone, nobody else; float32 [instance, 1, link]."""
+    """Full power for the link with the highest weighted rate, none for the others; float32 [instance, 1, link]."""
     place = (torch.log2(1 + given.direct) * given.weight.unsqueeze(1)).argmax(-1, keepdim=True)
     return torch.zeros_like(given.direct).scatter_(-1, place, 1.0)
 
@@ -25,7 +25,7 @@ def strongest_only(given: Channels) -> Tensor:
 def greedy(given: Channels) -> Tensor:
     """The greedy scheduler of the D2D literature; float32 [instance, 1, link].
 
-    Links in order of their own SNR, each switched on if that raises the weighted sum rate.
+    It takes the links by descending SNR times weight, and switches on each one that raises the weighted sum rate.
     """
     count, rows = len(given), torch.arange(len(given))
     order = (given.direct.squeeze(1) * given.weight).argsort(dim=1, descending=True)

@@ -1,4 +1,4 @@
-"""Search among schedules, links on or off: brute force, flips, and the certified optimum by branch and bound."""
+"""Searches over schedules (each link on or off): brute force, flips, and a certified optimum by branch and bound."""
 
 import itertools
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from distila.training.resource.problems import Channels, sum_rate
 from distila.xapp.errors import InputError
 
 MOST_BRUTE_FORCE: Final = 16
-"""Links whose 2^K schedules brute force goes through."""
+"""Largest number of links K for which brute force tries all 2^K schedules."""
 _CHUNK_ENTRIES: Final = 1 << 19
 _SAFE_BITS: Final = 120.0
 """Products of 1 + SINR stay below 2^127, the range of float32."""
@@ -42,7 +42,7 @@ def flip(given: Channels, schedule: Tensor, flips: int) -> Tensor:
     Args:
         given: the instances.
         schedule: float32 [instance, start, link], zeros and ones.
-        flips: at most so many of each.
+        flips: highest number of flips for each schedule.
 
     Returns:
         float32 [instance, start, link].
@@ -53,11 +53,11 @@ def flip(given: Channels, schedule: Tensor, flips: int) -> Tensor:
     cross = given.cross.transpose(1, 2).unsqueeze(1).expand(-1, starts, -1, -1).reshape(-1, links, links)
     direct = given.direct.expand(-1, starts, -1).reshape(-1, links)
     alpha = None if given.weights is None else given.weights.expand(-1, starts, -1).reshape(-1, links)
-    # Logarithms cost several times what products do.
+    # Logarithms cost several times as much as products.
     products = alpha is None and bool((torch.log2(1 + given.direct).sum(-1) < _SAFE_BITS).all())
 
     def score(ratio: Tensor) -> Tensor:
-        """Grows with the sum rate; ratio is 1 + SINR [..., link]."""
+        """A score that grows with the sum rate; ratio is 1 + SINR [..., link]."""
         if products:
             return ratio.prod(-1)
         rates = torch.log2(ratio)
@@ -84,14 +84,14 @@ def flip(given: Channels, schedule: Tensor, flips: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Optimum:
-    """What branch and bound found for one instance.
+    """Result of branch and bound for one instance.
 
     Attributes:
         power: float32 [link].
-        sum_rate: of it [bit/s/Hz].
-        bound: no allocation has a higher sum rate [bit/s/Hz].
-        certified: they differ by no more than was asked for.
-        boxes: that were looked into.
+        sum_rate: sum rate of that power [bit/s/Hz].
+        bound: upper bound of the sum rate of any allocation [bit/s/Hz].
+        certified: whether sum rate and bound differ by no more than the tolerance.
+        boxes: number of boxes that were examined.
     """
 
     power: Tensor
@@ -106,18 +106,18 @@ def branch_and_bound(
 ) -> Optimum:
     """The optimum of one instance, with a certificate.
 
-    Boxes of powers are split along their longest side. In a box no link's rate exceeds the one at its own highest power
-    and the others' lowest (mixed monotonic programming, Matthiesen et al., arXiv 1910.07853); a box whose bound is no
-    better than the best allocation known is left out.
+    Boxes of powers are split along their longest side. In a box, no link's rate exceeds the rate at its own highest
+    power and the others' lowest (mixed monotonic programming, Matthiesen et al., arXiv 1910.07853). A box whose bound
+    is no better than the best known allocation is discarded.
 
     Args:
         given: one instance.
-        schedules_only: links are on or off; else any power.
-        tolerance: relative, of the sum rate.
-        most_boxes: after which the search ends, certified or not.
+        schedules_only: whether links are only on or off, or may have any power.
+        tolerance: relative gap between sum rate and bound at which the search ends.
+        most_boxes: number of boxes after which the search ends, certified or not.
 
     Raises:
-        InputError: several instances.
+        InputError: more than one instance was given.
     """
     if len(given) != 1:
         raise InputError(f"branch and bound: {len(given)} instances; it takes one at a time")
@@ -158,7 +158,7 @@ def branch_and_bound(
                 best, best_power = float(corner_rates.max()), corner[corner_rates.argmax()]
         low, high = torch.cat((low[rest], new_low)), torch.cat((high[rest], new_high))
         bounds = torch.cat((bounds[rest], bound(new_low, new_high)))
-        # A schedule that is decided is no box any more.
+        # A box of a single point is done.
         keep = (bounds > best * (1 + tolerance)) & ((high - low).amax(1) > 0)
         low, high, bounds = low[keep], high[keep], bounds[keep]
     limit = max(float(bounds.max()) if len(bounds) else 0.0, best * (1 + tolerance))

@@ -8,8 +8,8 @@ With amplitude ``v`` (power is its square), receiver ``u`` and weight ``w`` of t
     v_i = alpha_i w_i u_i h_ii / sum_j alpha_j w_j u_j^2 h_ji^2,  limited to 0..1
 
 For such links FPLinQ's continuous iteration is the same one in other variables
-(`distila.training.resource.algorithms.fplinq`): the two are different teachers only by where they start and by what is
-done with the result.
+(`distila.training.resource.algorithms.fplinq`): as teachers, the two differ only in their start and in how the result
+is used.
 """
 
 from typing import Final
@@ -21,17 +21,17 @@ from distila.training.resource.problems import Channels, sum_rate
 from distila.xapp.errors import InputError
 
 ITERATIONS: Final = 100
-"""As in the literature, which counts iterations instead of waiting for convergence."""
+"""Number of iterations, as in the literature, which fixes it instead of waiting for convergence."""
 _SMALLEST: Final = 1e-30
 
 
 def wmmse(given: Channels, start: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Powers after some iterations, from every start.
+    """Powers after a number of iterations, from every start.
 
     Args:
         given: the instances.
         start: float32 [instance, start, link], powers; a link that starts at 0 stays there.
-        iterations: how many.
+        iterations: number of iterations.
 
     Returns:
         power, float32 [instance, start, link].
@@ -55,35 +55,35 @@ def wmmse(given: Channels, start: Tensor, iterations: int = ITERATIONS) -> Tenso
 
 
 def all_ones(given: Channels) -> Tensor:
-    """The usual start: everybody at full power; float32 [instance, 1, link]."""
+    """The usual start: every link at full power; float32 [instance, 1, link]."""
     return torch.ones(len(given), 1, given.links)
 
 
 def random_starts(given: Channels, starts: int, generator: torch.Generator) -> Tensor:
-    """All ones, and besides it uniformly random powers; float32 [instance, start, link]."""
+    """Full power as the first start, then uniformly random powers; float32 [instance, start, link]."""
     drawn = torch.rand(len(given), starts, given.links, generator=generator)
     drawn[:, 0] = 1
     return drawn
 
 
 def best_start(given: Channels, power: Tensor) -> Tensor:
-    """The candidate of highest sum rate; float32 [instance, start, link] to [instance, 1, link]."""
+    """The candidate with the highest sum rate; float32 [instance, start, link] to [instance, 1, link]."""
     place = sum_rate(given, power).argmax(1)
     return power[torch.arange(len(power)), place].unsqueeze(1)
 
 
 def check_converged(given: Channels, power: Tensor, name: str, tolerance: float = 0.01, share: float = 0.05) -> None:
-    """See whether an algorithm's powers may teach: another iteration hardly changes them.
+    """Check that an algorithm has converged and may teach: one more iteration hardly raises the sum rate.
 
     Args:
         given: the instances.
         power: float32 [instance, 1, link].
-        name: of the algorithm, for the error.
-        tolerance: of a sum rate, relative, in one more iteration.
-        share: of instances that may change by more.
+        name: name of the algorithm, for the error message.
+        tolerance: relative gain of sum rate in one more iteration that counts as converged.
+        share: share of the instances that may gain more than that.
 
     Raises:
-        InputError: powers are not finite, or more instances than that still change.
+        InputError: powers are not finite, or more instances than that have not converged.
     """
     if not bool(torch.isfinite(power).all()):
         raise InputError(f"teacher {name}: its powers are not finite")
