@@ -1,19 +1,18 @@
-"""The DU stand-in: one cell's link adaptation, HARQ and E2 reporting, all UEs in step, full buffer.
+"""The DU stand-in: one cell's link adaptation, HARQ and E2 reporting, for all UEs at once, with full buffers.
 
-Each slot, in this order: HARQ feedback of an earlier slot arrives and moves the native OLLA; a report is due or not;
-then every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid
-decision is at hand and at the DU's own otherwise.
+Each slot has these steps: HARQ feedback of an earlier slot arrives and moves the native OLLA; a report is sent if it is
+due; then every UE that is in the trace gets one transport block, new or retransmitted, at the xApp's MCS where a valid
+decision is in force and at the DU's own otherwise.
 
-* **Native link adaptation**: `distila.xapp.policy.olla.CqiOlla`, which like srsRAN Project's learns only from feedback
-to an
-  MCS of its own choice: an override freezes it.
+* **Native link adaptation**: `distila.xapp.policy.olla.CqiOlla`, which, as in srsRAN Project, learns only from feedback
+  for an MCS of its own choice: an override freezes it.
 * **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS. The
-  decoder combines them by incremental redundancy, as NR's redundancy versions 0, 2, 3, 1 make of them: their mutual
+  decoder combines them by incremental redundancy, as with NR's redundancy versions 0, 2, 3, 1: their mutual
   information adds up, log2(1 + SINR) (Caire and Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001; ideal codes); or by
-  chase, as a DU that repeats version 0 does: their linear SINRs add up. Each transmission is a draw of its own against
-  the error rate at the combined SINR. After the last failure the block is dropped (a residual loss).
-* **Decisions**: absolute MCS, offset to the native choice, or native. One that answers an older indication than the
-  latest accepted is rejected as stale, one past its validity as expired; both leave the UE to the native choice.
+  chase combining, if the DU repeats version 0: their linear SINRs add up. Each transmission has its own random draw,
+  compared with the error rate at the combined SINR. After the last failure the block is dropped (a residual loss).
+* **Decisions**: absolute MCS, offset to the native choice, or native. A decision on an older indication than that of
+  the latest accepted one is rejected as stale, one past its validity as expired; the UE then keeps the native choice.
 """
 
 from collections import Counter, deque
@@ -46,9 +45,9 @@ from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.policy.olla import CqiOlla, OllaConfig
 
 IDLE, SENT_ACK, SENT_NACK = range(3)
-"""What became of a UE's slot: nothing sent, block decoded, block not decoded."""
+"""Outcome of a UE's slot: nothing sent, block decoded, block not decoded."""
 
-FIRST_RNTI = 0x4601  # where srsRAN Project starts to hand out C-RNTIs
+FIRST_RNTI = 0x4601  # the first C-RNTI that srsRAN Project assigns
 _FRAME_US = 10_000
 _SFN_MODULUS = 1024
 _LAST_RNTI = 0xFFEF  # TS 38.321 table 7.1-1
@@ -60,15 +59,23 @@ class DuConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     period_slots: int = Field(default=1, ge=1, description="slots between two E2 reports")
-    decision_delay_slots: int = Field(default=0, ge=0, description="from a report until its decisions take effect")
-    harq_rtt_slots: int = Field(default=8, ge=1, le=64, description="from a transmission until its feedback is usable")
-    max_transmissions: int = Field(default=4, ge=1, le=8, description="of one transport block")
-    combining: Literal["ir", "chase"] = Field(default="ir", description="incremental redundancy, or repetition")
+    decision_delay_slots: int = Field(
+        default=0, ge=0, description="slots from a report until its decisions take effect"
+    )
+    harq_rtt_slots: int = Field(
+        default=8, ge=1, le=64, description="slots from a transmission until its feedback is usable"
+    )
+    max_transmissions: int = Field(
+        default=4, ge=1, le=8, description="highest number of transmissions of one transport block"
+    )
+    combining: Literal["ir", "chase"] = Field(default="ir", description="combining: incremental redundancy, or chase")
     cqi_period_slots: int = Field(default=40, ge=1, description="slots between two CQI of a UE")
-    cqi_delay_slots: int = Field(default=8, ge=0, description="from the measurement until the DU has it")
+    cqi_delay_slots: int = Field(
+        default=8, ge=0, description="slots from the measurement until the DU receives the CQI"
+    )
     olla_target_bler: float = Field(default=0.15, gt=0, lt=0.5)
-    olla_step_on_nack: float = Field(default=0.02, gt=0, description="CQI steps")
-    olla_max_offset: float = Field(default=4.0, gt=0, description="CQI steps")
+    olla_step_on_nack: float = Field(default=0.02, gt=0, description="step of the OLLA offset on NACK [CQI steps]")
+    olla_max_offset: float = Field(default=4.0, gt=0, description="largest OLLA offset [CQI steps]")
 
     def olla(self) -> OllaConfig:
         """The native OLLA's settings."""
@@ -89,7 +96,7 @@ def load_du_config(path: Path | None, given: dict[str, Any]) -> DuConfig:
 
 @dataclass(slots=True)
 class SlotResult:
-    """What one slot did, [ue] each: MCS, number of the block's transmission (1 = first), outcome, block lost."""
+    """Transmissions of a slot, [ue] each: MCS, number of the block's transmission (1 = first), outcome, block lost."""
 
     mcs: IntArray
     attempt: IntArray
@@ -99,23 +106,23 @@ class SlotResult:
 
 @dataclass(frozen=True, slots=True)
 class _Override:
-    """Accepted decisions that wait for their slot; arrays over the UEs they are for."""
+    """Accepted decisions that wait for their slot; arrays over the UEs that they are for."""
 
     effective_slot: int
     rows: IntArray
     kind: IntArray
     value: IntArray
-    expires_slot: int  # first slot in which they are void
+    expires_slot: int  # first slot in which they are expired
 
 
 class Du:
     """One cell with the UEs of a channel trace.
 
     Args:
-        trace: who is there and on which channel.
+        trace: the UEs and their channels.
         bler: the BLER model.
         config: settings.
-        seed: of the random draws (see `distila.replay.link`).
+        seed: seed of the random draws (see `distila.replay.link`).
         cell_id: name of the cell on E2.
     """
 
@@ -143,7 +150,7 @@ class Du:
         self._rnti = FIRST_RNTI + np.arange(count)
         self._olla = CqiOlla(config.olla(), self._mcs_table, self._cqi_table)
         self._native = self._olla.mcs()
-        # CQI of the latest slots, so that one can arrive late; a UE keeps its latest until a newer one arrives.
+        # CQI of the latest slots, because CQI arrives with a delay; the latest one holds until a newer one arrives.
         self._cqi_pipe: deque[tuple[int, IntArray, npt.NDArray[np.int8]]] = deque()
         self._cqi: Float32Array = np.full(count, np.nan, np.float32)
         self._cqi_slot = np.zeros(count, np.int64)
@@ -156,16 +163,16 @@ class Du:
         self._acked = np.zeros(shape, bool)
         self._awaited = np.zeros(shape, bool)  # feedback of a transmission is outstanding
         self._own = np.zeros(shape, bool)  # the MCS in flight was the native choice
-        # What the decoder has of the block: information [nat] (ir) or linear SINR (chase), summed over transmissions.
+        # The decoder's store of the block: information [nat] (ir) or linear SINR (chase), summed over transmissions.
         self._store = np.zeros(shape, np.float32)
         # Feedback counted since the latest report, and since the start.
         self._pending: list[tuple[IntArray, IntArray, Float64Array]] = []
         self._total_first_tx = np.zeros(count, np.float64)
-        self._retx = np.zeros((3, count))  # retransmissions that sufficed, that did not, sum of the MCS of both
+        self._retx = np.zeros((3, count))  # retransmissions decoded, not decoded, sum of the MCS of both
         # The decisions in force, [ue], and those on their way.
         self._kind = np.zeros(count, np.int64)
         self._value = np.zeros(count, np.int64)
-        self._expires = np.zeros(count, np.int64)  # first slot in which the decision is void
+        self._expires = np.zeros(count, np.int64)  # first slot in which the decision is expired
         self._latest_answer = 0
         self._sequence = 0
         self._report_slots: dict[int, int] = {}
@@ -173,12 +180,12 @@ class Du:
         self._present = np.ones(count, bool)
 
     def receive_feedback(self, slot: int, sinr_db: Float32Array, cqi: npt.NDArray[np.int8]) -> None:
-        """Start a slot: take in HARQ feedback and CQI that arrive with it.
+        """Start a slot: receive the HARQ feedback and CQI that arrive in it.
 
         Args:
             slot: counted from the start of the replay.
             sinr_db: [ue], effective SINR of this slot; NaN: the UE is not scheduled.
-            cqi: [ue], what the UE would report if asked in this slot; `NO_CQI`: nothing.
+            cqi: [ue], the CQI that the UE would report for this slot; `NO_CQI`: none.
         """
         process = slot % self.config.harq_rtt_slots
         attempt, mcs, acked = self._attempt[process], self._mcs[process], self._acked[process]
@@ -226,7 +233,7 @@ class Du:
             self._olla.observe_cqi(fresh)
 
     def report_due(self, slot: int) -> bool:
-        """Whether an E2 report is due in this slot; a cell without UEs has none to give."""
+        """Whether an E2 report is due in this slot; a cell without UEs sends none."""
         return slot % self.config.period_slots == 0 and bool(self._present.any())
 
     def report(self, slot: int) -> KpiReport:
@@ -236,7 +243,7 @@ class Du:
         if len(rows) < len(self._present):
             here = self._present[ue]
             if not here.all():
-                # What came in of a UE that is away now waits for its next report.
+                # Feedback of a UE that is not scheduled now is kept for its next report.
                 self._pending.append((ue[~here], mcs[~here], counts[~here]))
             ue, mcs, counts = (np.cumsum(self._present) - 1)[ue[here]], mcs[here], counts[here]
         self._sequence += 1
@@ -277,7 +284,7 @@ class Du:
         )
 
     def _feedback_since_report(self) -> tuple[IntArray, IntArray, Float64Array]:
-        """UE, MCS and counts of the HARQ feedback since the previous report, one entry per UE and MCS; forgets it."""
+        """UE, MCS and counts of the HARQ feedback since the previous report, one entry per UE and MCS; resets them."""
         pending, self._pending = self._pending, []
         if not pending:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4))
@@ -290,10 +297,10 @@ class Du:
         return keys // NUM_MCS, keys % NUM_MCS, merged
 
     def receive(self, decisions: Decisions, slot: int) -> Counter[str]:
-        """Take a control message that reached the E2 node in this slot; it takes effect after the configured delay.
+        """Receive a control message in this slot; it takes effect after the configured delay.
 
         Returns:
-            UE decisions by what became of them: ``accepted``, or the cause of rejection in the words of the service
+            Number of UE decisions by outcome: ``accepted``, or the cause of rejection in the words of the service
             model's ``Cause`` (also counted in `rejected`).
         """
         count = len(decisions.rnti)
@@ -326,7 +333,7 @@ class Du:
         return outcome
 
     def apply_decisions(self, slot: int) -> None:
-        """Put into force the decisions whose time has come."""
+        """Put those decisions into force whose slot has been reached."""
         while self._on_the_way and self._on_the_way[0].effective_slot <= slot:
             override = self._on_the_way.popleft()
             self._kind[override.rows] = override.kind
@@ -353,7 +360,7 @@ class Du:
         present = self._present
         mcs = np.where(again, self._mcs[process], chosen)
         own = np.where(again, self._own[process], chosen == native)
-        # A UE that is away for a moment keeps its block: nothing is sent, and the process waits.
+        # A UE that is not scheduled for a while keeps its block: nothing is sent, and the HARQ process waits.
         attempt = np.where(present, np.where(again, attempt + 1, 1), np.where(again, attempt, 0))
         received = np.power(np.float32(10), sinr_db * np.float32(0.1))
         if self._adds_information:

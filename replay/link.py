@@ -1,9 +1,8 @@
-"""The link between DU and UE: given MCS and effective SINR, whether a transport block arrives.
+"""The link between DU and UE: decides, from MCS and effective SINR, whether a transport block is decoded.
 
-`Link` freezes any BLER model into a table over SINR for the UEs at hand, so that a slot costs two look-ups and the
-model can be swapped. The random draws are common: the draw of UE ``u`` in slot ``t`` depends on nothing but the
-seed, ``u`` and ``t``, so two policies that choose the same MCS in the same slot meet the same fate, and
-differences between policies are their own.
+`Link` tabulates any BLER model over SINR for the given UEs, so that a slot costs two look-ups. Random draws are
+common: the draw of UE ``u`` in slot ``t`` depends on the seed, ``u`` and ``t`` only, so two policies that choose the
+same MCS in the same slot get the same outcome, and differences between policies are due to the policies.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ _STEP_DB: Final = 0.02
 
 
 def load_bler(name: str) -> BlerModel:
-    """A BLER model by name, out of the entry points ``distila.bler``: ``smooth`` ships, ``sionna`` needs [training].
+    """Load a BLER model by name from the entry points ``distila.bler``: ``smooth`` ships, ``sionna`` needs [training].
 
     Raises:
         InputError: no such model, or its packages are not installed.
@@ -74,7 +73,7 @@ class Link:
         self.max_mcs = np.array([MCS_TABLES[ue.mcs_table].num_mcs - 1 for ue in ues])
 
     def tbler(self, mcs: IntArray, sinr_db: npt.NDArray[np.floating]) -> Float32Array:
-        """Transport block error rate of one transmission per UE, [ue]; outside -30..60 dB, or NaN, as at the edge."""
+        """Transport block error rate of one transmission per UE, [ue]; clamped to -30..60 dB, NaN to an edge."""
         position = (sinr_db - _LOW_DB) * (1 / _STEP_DB)
         position = np.fmin(np.fmax(position, 0.0), self._steps - 1)
         lower = position.astype(np.int64)
@@ -85,7 +84,7 @@ class Link:
 
 
 class RandomDraws:
-    """Uniform draws for every UE and slot, the same whatever is transmitted.
+    """Uniform random draws for every UE and slot, which do not depend on what is transmitted.
 
     Args:
         seed: replays with the same seed have the same random draws.
@@ -105,7 +104,7 @@ class RandomDraws:
         index = slot // self.BLOCK_SLOTS
         if index != self._block_index:
             rng = np.random.default_rng([self._seed, index])
-            # UE by UE, so that a UE's draws do not depend on how many others there are.
+            # UE by UE, so that a UE's draws do not depend on the number of UEs.
             self._block = np.ascontiguousarray(rng.random((self._num_ues, self.BLOCK_SLOTS), np.float32).T)
             self._block_index = index
         row: Float32Array = self._block[slot % self.BLOCK_SLOTS]

@@ -1,4 +1,4 @@
-"""Reading and writing this project's Parquet files: a table, and a JSON model beside it in the file's metadata.
+"""Reads and writes this project's Parquet files: a table, and a JSON model in the file's metadata.
 
 Every file names its format and version under the key ``distila.format``, so that a file of another kind, or of a newer
 version, is rejected by name instead of being misread. Writing is atomic: a killed run leaves no half-written file.

@@ -1,4 +1,4 @@
-"""Channel traces: per UE, effective SINR over time and the CQI it would report. The input of closed-loop replay.
+"""Channel traces: effective SINR over time and the CQI that each UE would report. The input of closed-loop replay.
 
 A trace is a list of UEs and, for each, a sequence of *segments*: an effective SINR, a CQI, and for how many slots both
 hold. A simulated fading channel has one segment per slot; a log with a report every second has one segment per report.
@@ -8,15 +8,15 @@ On disk it is a Parquet file with one row per segment (any data-frame library op
 column              type     meaning
 =================== ======== =================================================================================
 ue                  string   name of the UE, one of ``meta.ues``
-slots               int32    how many slots the segment holds, at least 1
+slots               int32    length of the segment [slots], at least 1
 sinr_db             float    effective SINR over the allocated PRBs [dB]; null: the UE is not scheduled then
-cqi                 int8     what the UE would report, 0..15; null: it reports none
+cqi                 int8     CQI that the UE would report, 0..15; null: none
 logged_mcs          int8     MCS that the source really used, where it is a log
 logged_first_tx     int32    first transmissions that the source counted in the segment
 logged_first_fail   int32    how many of those failed (NACK or DTX)
 =================== ======== =================================================================================
 
-The three ``logged_`` columns come together or not at all.
+Either all three ``logged_`` columns are there or none.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _LOGGED_COLUMNS = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
 
 
 class UeMeta(BaseModel):
-    """What is constant about one UE of a trace."""
+    """Constant properties of one UE of a trace."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,7 +57,7 @@ class UeMeta(BaseModel):
 
 
 class TraceMeta(BaseModel):
-    """What a trace is, where it comes from and what to keep in mind."""
+    """Name, source and limits of a trace."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,7 +71,7 @@ class TraceMeta(BaseModel):
 
 @dataclass(frozen=True)
 class LoggedOutcome:
-    """What the source of a trace counted, per segment: MCS in use, first transmissions, failures among them."""
+    """Counts of a trace's source, per segment: MCS in use, first transmissions, failures among them."""
 
     mcs: npt.NDArray[np.int8]  # [segment], NO_MCS = not logged
     first_tx: npt.NDArray[np.int32]  # [segment]
@@ -134,7 +134,7 @@ class ChannelTrace:
 
         Returns:
             Effective SINR [dB] (NaN before a UE's first and after its last slot too), CQI, and the index of the segment
-            that holds (-1 where there is none).
+            in force (-1 where there is none).
         """
         count = stop_slot - start_slot
         sinr_db = np.full((count, self.num_ues), np.nan, np.float32)

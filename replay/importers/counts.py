@@ -1,8 +1,8 @@
-"""What an import read, used and left out: `ImportReport`, returned by every importer beside its trace or log.
+"""Counts what an import read, used and skipped: `ImportReport`, which every importer returns with its trace or log.
 
 Every row that looks like data is either used or counted in ``skipped`` under one reason,
-so that ``rows_found == rows_used + sum(skipped.values())``. What a reader should know but excludes no row (a file
-cut short, a segment whose SINR is only bounded) is counted in ``noted``. ::
+so that ``rows_found == rows_used + sum(skipped.values())``. Remarks that exclude no row (a file cut
+short, a segment whose SINR is only bounded) are counted in ``noted``. ::
 
     trace, report = import_ranalyzer(Path("logs"), bler=SmoothBler.load())
     for line in report.lines():
@@ -40,7 +40,7 @@ class ImportReport:
         rows_used: rows that are in the result.
         skipped: rows that are not in the result, by reason.
         noted: assumptions and limits that exclude no row, by reason.
-        examples: first place of each reason, as "file: line n".
+        examples: place of the first row of each reason, as "file: line n".
         runs: one entry per file and UE, used or not.
     """
 
@@ -53,11 +53,11 @@ class ImportReport:
     runs: list[Run] = field(default_factory=list)
 
     def skip(self, reason: str, count: int = 1, where: str = "") -> None:
-        """Count ``count`` rows that are not used, and remember where the first of them is."""
+        """Count ``count`` rows that are not used, and record the place of the first of them."""
         self._count(self.skipped, reason, count, where)
 
     def note(self, reason: str, count: int = 1, where: str = "") -> None:
-        """Count something that excludes no row."""
+        """Count a remark that excludes no row."""
         self._count(self.noted, reason, count, where)
 
     def _count(self, counter: Counter[str], reason: str, count: int, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Any CSV or Parquet table with a column mapping: to a channel trace or a KPI log. ::
+"""Imports any CSV or Parquet table, by a column mapping, as a channel trace or a KPI log. ::
 
     mapping = GenericMapping.parse({
         "kind": "channel", "time_unit": "ms",
@@ -8,9 +8,9 @@
     trace, report = import_generic(Path("drive_test.csv"), mapping)
     log, report = import_generic(Path("kpis.parquet"), kpi_mapping)
 
-An empty cell (also ``nan``, ``null``, ``none``, ``na``) means "not measured". A cell that is no number, or is
-out of range, costs its row, counted by reason with the first such row. Rows of a UE may be mixed with those
-of others, but each UE's time must go forward.
+An empty cell (also ``nan``, ``null``, ``none``, ``na``) means "not measured". A row with a cell that is not a
+number, or is out of range, is skipped, and counted by reason with the first such row. Rows of several UEs may be mixed,
+but the time of each UE must increase.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ _LOGGED = ("logged_mcs", "logged_first_tx", "logged_first_fail")
 _COUNTERS = (*HARQ_COLUMNS, "logged_first_tx", "logged_first_fail")
 _CHANNEL_FIELDS = ("time", "ue", "sinr", "cqi", "slots", "duration", *_LOGGED)
 _KPI_FIELDS = ("time", "ue", "sinr", "cqi", *(name for name in KPI_COLUMNS if name not in ("cqi", "sinr_db")))
-# Inclusive limits after conversion to our units; what is outside costs the row.
+# Inclusive limits after conversion to our units; a row with a value outside is skipped.
 _LIMITS: dict[str, tuple[float, float]] = {
     "time": (0, 9e18),
     "sinr": (COLUMNS["sinr_db"].low, COLUMNS["sinr_db"].high),
@@ -70,8 +70,8 @@ class Columns(BaseModel):
     ue: str | None = None
     sinr: str | None = Field(default=None, description="effective SINR, in sinr_unit")
     cqi: str | None = None
-    slots: str | None = Field(default=None, description="channel: slots that the row holds")
-    duration: str | None = Field(default=None, description="channel: time that it holds, in time_unit")
+    slots: str | None = Field(default=None, description="channel: length of the row in slots")
+    duration: str | None = Field(default=None, description="channel: length of the row in time_unit")
     logged_mcs: str | None = None
     logged_first_tx: str | None = None
     logged_first_fail: str | None = None
@@ -86,7 +86,7 @@ class Columns(BaseModel):
 
 
 class GenericMapping(BaseModel):
-    """How to read a table; can be kept as JSON or YAML."""
+    """How to read a table; can be stored as JSON or YAML."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -161,7 +161,7 @@ def import_generic(
     bler: BlerModel | None = None,
     progress: Progress | None = None,
 ) -> tuple[ChannelTrace | KpiLog, ImportReport]:
-    """Import a CSV or Parquet file (CSV also as ``.gz``), or all of a folder: what ``mapping.kind`` says.
+    """Import a CSV or Parquet file (CSV also as ``.gz``), or all files of a folder, as the kind in ``mapping.kind``.
 
     In a folder, UEs are named ``file/ue``. See `import_generic_channel` and `import_generic_kpi_log`.
 
@@ -180,11 +180,10 @@ def import_generic_channel(
     bler: BlerModel | None = None,
     progress: Progress | None = None,
 ) -> tuple[ChannelTrace, ImportReport]:
-    """A channel trace, one segment per row.
+    """Import a channel trace, one segment per row.
 
-    Without a SINR it is taken from the CQI (`sinr_db_for_mean_cqi`). ``slots`` of a row: its own column, or
-    duration, or the time to the UE's next row (the last repeats the one before); 1 where there is none of
-    them.
+    Without a SINR column, SINR is derived from CQI (`sinr_db_for_mean_cqi`). ``slots`` of a row come from its slots
+    column, or its duration, or the time to the UE's next row (the last row repeats the one before), or else are 1.
 
     Args:
         bler: needed where SINR comes from CQI.
@@ -262,7 +261,7 @@ def import_generic_channel(
 def import_generic_kpi_log(
     path: Path, mapping: GenericMapping, *, progress: Progress | None = None
 ) -> tuple[KpiLog, ImportReport]:
-    """A KPI log, one report per row.
+    """Import a KPI log, one report per row.
 
     Where ACK and NACK are mapped but DTX or residual failures are not, these are 0 and a note says so.
 
@@ -333,7 +332,7 @@ def _check_kind(mapping: GenericMapping, kind: str) -> None:
 def _read(
     path: Path, mapping: GenericMapping, progress: Progress | None
 ) -> tuple[list[tuple[str, Table]], ImportReport]:
-    """One table per UE, in our units, checked, time going forward, counters differenced."""
+    """One table per UE, in our units and checked, with increasing time and differenced counters."""
     report = ImportReport()
     files = source_files(path, _ENDINGS, report)
     groups: list[tuple[str, Table]] = []
@@ -381,7 +380,7 @@ def _difference(table: Table, report: ImportReport) -> Table:
     back = np.zeros(table.rows, bool)
     for key in counters:
         table.values[key] = np.r_[0, np.diff(table.values[key])]
-        back |= table.values[key] < 0  # an empty total gives NaN, which is no jump back
+        back |= table.values[key] < 0  # an empty total gives NaN, which is not a jump back
     table = table.drop(np.arange(table.rows) == 0, BASELINE, report)
     return table.drop(back[1:], RESTART, report)
 

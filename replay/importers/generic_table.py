@@ -1,4 +1,4 @@
-"""The columns of a CSV or Parquet file as numbers, and where each row comes from: `read_table_file`."""
+"""Reads the columns of a CSV or Parquet file as numbers, with the place of each row: `read_table_file`."""
 
 import io
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _EMPTY = frozenset(("", "nan", "null", "none", "na", "n/a"))
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file: ``values`` our field -> float64 [row] (NaN = empty), ``row`` their number from 1."""
+    """Rows of one file: ``values`` our field -> float64 [row] (NaN = empty), ``row`` their numbers from 1."""
 
     file: str
     row: IntArray
@@ -45,7 +45,7 @@ class Table:
         return Table(self.file, self.row[index], ue, values)
 
     def drop(self, bad: BoolArray, reason: str, report: ImportReport) -> "Table":
-        """Without the rows where ``bad`` holds, which are counted."""
+        """The table without the rows where ``bad`` is true, which are counted."""
         found = np.flatnonzero(bad)
         if not len(found):
             return self
@@ -115,7 +115,7 @@ def _csv(path: Path, report: ImportReport) -> pa.Table:
         wrong += 1
         return "skip"
 
-    # All cells stay text here, so that a bad one costs its row and not the file.
+    # All cells stay text here, so that a bad one loses its row and not the whole file.
     parse = pa.csv.ParseOptions(invalid_row_handler=skip_row)
     read = pa.csv.ReadOptions(use_threads=False)
     try:

@@ -1,4 +1,4 @@
-"""RANalyzer logs (OpenAirInterface 5G NR, no CQI): to a reconstructed channel trace, or to a KPI log. ::
+"""Imports RANalyzer logs (OpenAirInterface 5G NR, no CQI) as a reconstructed channel trace or as a KPI log. ::
 
     trace, report = import_ranalyzer(Path("data/ranalyzer"), bler=SmoothBler.load())
     log, report = import_ranalyzer_kpi_log(Path("data/ranalyzer"))
@@ -8,21 +8,21 @@ Continuous RAN Software Evaluation and Regression Analysis", NetSoft 2026.
 
 Every 1.28 s a log holds, per UE (RNTI), cumulative counts of transmissions by HARQ round and the MCS in use
 at that moment. Differences between two reports of a UE give the *interval*: first transmissions n (round 0)
-and failures among them k (round 1). A *run* is what one trace UE holds: one RNTI of one file, cut where the
-RNTI re-attaches or where the MCS table changes.
+and failures among them k (round 1). A *run* becomes one UE of the trace: it is one RNTI of one file, split where
+the RNTI re-attaches or the MCS table changes.
 
 Assumptions, also in the notes of what is returned:
 
 - The MCS of an interval is the mean of the MCS printed at its two ends, rounded half up. OAI moves the MCS by
-  steps within the interval. The bytes sent per first transmission, logged too, tell which choice is nearest:
+  steps within the interval. The bytes sent per first transmission, also logged, show which choice is nearest:
   over the 120 logs shipped to this project, their logarithm spreads around that of the MCS's spectral
   efficiency by 0.28 for the mean, 0.32 for the MCS at the end, 0.37 for the one at the start (1400 intervals
   of early 2025, where the carrier is full).
 - Allocations fill the carrier. Late 2025 logs sent far smaller blocks; taking 40 PRBs instead of 162 moves
   the SINR by at most 0.15 dB.
-- One layer; retransmissions are left aside.
+- One layer; retransmissions are not used.
 - Logs without the number of the MCS table: a run that sent more bytes than the 64QAM table allows used the
-  256QAM table (2); any other is taken to use table 1, where OAI starts every UE.
+  256QAM table (2); any other is assumed to use table 1, with which OAI starts every UE.
 """
 
 import re
@@ -96,7 +96,7 @@ class Intervals:
 
 
 def intervals(log: ParsedLog, report: ImportReport, file: str, prbs: int) -> list[Intervals]:
-    """Difference the counters of every UE of a log; runs in the order in which they begin.
+    """Split a log into runs, in the order in which they begin, and difference the counters of each.
 
     Reports that end no usable interval are counted in ``report``: `BASELINE`, `RESTART`, `REATTACH`,
     `SWITCH`, `JUMP`.
@@ -181,7 +181,7 @@ def import_ranalyzer(
 
     Args:
         bler: the curves to invert; replay the trace with the same ones.
-        prbs: PRBs of every allocation; None takes the carrier size from each log, 162 where it does not say.
+        prbs: PRBs of every allocation; None takes the carrier size from each log, 162 where a log does not state it.
         min_first_tx: runs with fewer first transmissions are skipped, counted.
         max_fail_rate: runs with a higher first-transmission failure rate (known regressions) are skipped,
             counted.
@@ -261,10 +261,10 @@ def import_ranalyzer_kpi_log(
     max_fail_rate: float = 1.0,
     progress: Progress | None = None,
 ) -> tuple[KpiLog, ImportReport]:
-    """The same logs as a KPI log: a row per run and interval, idle ones too, in time order.
+    """Import the same logs as a KPI log: a row per run and interval, also idle ones, in time order.
 
-    A KPI log has one MCS table, so runs of other tables are skipped, counted. Times come from the file names
-    (``YYYYmmdd_HHMMSS``, taken as UTC) plus the frames since the first report; from 0 where the name tells no
+    A KPI log has one MCS table, so runs of other tables are skipped, counted. Times are those of the file names
+    (``YYYYmmdd_HHMMSS``, taken as UTC) plus the frames since the first report; from 0 where the name has no
     time. ``harq_dtx`` is the growth of ``pucch0_DTX``, at most the failures: OAI counts DTX of
     retransmissions in it too.
 

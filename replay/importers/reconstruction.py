@@ -21,7 +21,7 @@ from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 CENSORED_COUNT = 0.1
-"""Failures (or successes) that a segment with none is given: see `sinr_db_from_failures`."""
+"""Failures (or successes) assumed for a segment with none: see `sinr_db_from_failures`."""
 
 _NORMAL_95 = 1.959963984540054
 _SINR_RANGE_DB = (-30.0, 60.0)
@@ -44,10 +44,9 @@ def sinr_db_from_failures(
 ) -> Float64Array:
     """SINR [dB] at which the transport-block error rate is ``first_fail / first_tx``, all arrays [segment].
 
-    With no failure the SINR is bounded from below only, with nothing but failures from above only (the
-    segment is *censored*). It then gets the SINR at which `CENSORED_COUNT` = 0.1 failures (or successes) are
-    expected: close to the bound that is known, and so little that the total of a run stays unbiased. Held
-    within -30..60 dB.
+    A segment without failures bounds the SINR from below only, one with nothing but failures from above only (it
+    is *censored*). It gets the SINR at which `CENSORED_COUNT` = 0.1 failures (or successes) are expected: close
+    to the known bound, and so few that the total of a run stays unbiased. The result is clipped to -30..60 dB.
 
     Args:
         first_tx: at least 1.
@@ -59,7 +58,7 @@ def sinr_db_from_failures(
 
 
 def censored(first_tx: npt.NDArray[np.integer], first_fail: npt.NDArray[np.integer]) -> BoolArray:
-    """Where only a bound of the SINR is known: no failure, or nothing but failures; [segment]."""
+    """Segments for which only a bound of the SINR is known: no failure, or nothing but failures; [segment]."""
     return np.asarray((first_fail == 0) | (first_fail == first_tx))
 
 
@@ -70,14 +69,13 @@ def fill_censored(
     first_fail: npt.NDArray[np.integer],
     min_first_tx: int = 20,
 ) -> Float64Array:
-    """Move the censored segments of one run from their bound to what their neighbours say, [segment] in dB.
+    """Move the censored segments of one run from their bound to the SINR of their neighbours, [segment] in dB.
 
-    A link adaptation that idles or starts at a low MCS sees no failure there, which bounds the SINR from
-    below and no more; taken as the SINR itself, the channel would seem to follow the MCS. So the SINR is
-    interpolated over ``time`` between segments that saw both outcomes in at least ``min_first_tx``
-    transmissions, and used where it is beyond the bound.
-    There even fewer failures (successes) are expected than the `CENSORED_COUNT` of the bound.
-    Without such a segment the bound stays.
+    Link adaptation that idles or starts at a low MCS has no failures there, which only bounds the SINR from below;
+    if the bound were used as SINR, the channel would seem to follow the MCS. So the SINR is interpolated over
+    ``time`` between segments that had both outcomes in at least ``min_first_tx`` transmissions, and used where it
+    is beyond the bound. Even fewer failures (successes) than the `CENSORED_COUNT` of the bound are expected there.
+    Without such segments the bound is kept.
     """
     is_censored = censored(first_tx, first_fail)
     sure = ~is_censored & (first_tx >= min_first_tx)
@@ -113,7 +111,9 @@ def replayed_failures(trace: ChannelTrace, bler: BlerModel, rng: np.random.Gener
         InputError: the trace holds no logged outcome.
     """
     if trace.logged is None:
-        raise InputError(f"trace {trace.meta.name}: has no logged_ columns, so there is no logged behaviour to replay")
+        raise InputError(
+            f"trace {trace.meta.name}: has no logged_ columns, so there are no logged transmissions to replay"
+        )
     rate = np.zeros(len(trace.slots))
     known = (trace.logged.first_tx > 0) & ~np.isnan(trace.sinr_db) & (trace.logged.mcs >= 0)
     ue = np.repeat(np.arange(trace.num_ues), np.diff(trace.offset))
@@ -146,7 +146,7 @@ def wilson_interval(
     z2 = _NORMAL_95**2
     middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = _NORMAL_95 / (1 + z2 / n) * np.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    # At rate 0 and 1 the ends are exactly 0 and 1; rounding must not move them inwards.
+    # At rates 0 and 1 the ends are exactly 0 and 1; rounding must not move them inwards.
     low = np.where(rate == 0, 0.0, np.clip(middle - half, 0, 1))
     high = np.where(rate == 1, 1.0, np.clip(middle + half, 0, 1))
     return low, high

@@ -1,4 +1,4 @@
-"""The files of an import: which there are under a path, and their text even when a gzip file is damaged."""
+"""Finds the files of an import under a path, and reads their text even if a gzip file is damaged."""
 
 import zlib
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ def source_files(path: Path, endings: tuple[str, ...], report: ImportReport) -> 
     """The file at ``path``, or all files below it that end in one of ``endings`` (or that with ``.gz``), by
     name.
 
-    A single file is taken whatever its name. In a folder, files with another ending are counted, hidden ones
+    A single file may have any name. In a folder, files with another ending are counted, hidden ones
     ignored.
 
     Raises:
-        InputError: there is no such path, or a folder without a matching file.
+        InputError: the path does not exist, or is a folder without a matching file.
     """
     if path.is_file():
         return [SourceFile(path, _stem(path.name, endings))]
@@ -55,7 +55,7 @@ def source_files(path: Path, endings: tuple[str, ...], report: ImportReport) -> 
 
 
 def read_bytes(path: Path, report: ImportReport) -> bytes:
-    """Content of a plain or gzip file; of a damaged gzip file what comes before the damage, which is noted.
+    """Content of a plain or gzip file; of a damaged gzip file, the content before the damage, which is noted.
 
     Raises:
         InputError: the file cannot be opened.

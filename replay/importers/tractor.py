@@ -1,26 +1,26 @@
-"""TRACTOR metrics (srsRAN LTE on Colosseum, no HARQ): to a channel trace from CQI, or to a KPI log. ::
+"""Imports TRACTOR metrics (srsRAN LTE on Colosseum, no HARQ) as a channel trace from CQI or as a KPI log. ::
 
     trace, report = import_tractor(Path("data/tractor"), bler=SmoothBler.load())
     log, report = import_tractor_kpi_log(Path("data/tractor"))
 
 Data: genesys-neu/TRACTOR, MIT. Groen et al., "TRACTOR: Traffic Analysis and Classification Tool for Open
-RAN", ICC 2024. CSV, one file per UE, a row each 250 ms: means over the ``dl_n_samples`` transport blocks of
+RAN", ICC 2024. CSV, one file per UE, one row every 250 ms: means over the ``dl_n_samples`` transport blocks of
 the row.
 
-What the data taught:
+Properties of the data:
 
 - ``dl_cqi`` is exactly 0.1 in the rows around each attach (always when the RNTI changes) and never 0: the
-  placeholder for "no report in this row". A mean between 0.1 and 1 mixes in CQI 0, "out of range", which has
-  no SINR. Both are left out.
-- ``dl_mcs`` shows the same 0.1 for 0.
+  placeholder for "no report in this row". A mean between 0.1 and 1 includes CQI 0, "out of range", which has
+  no SINR. Both are skipped.
+- ``dl_mcs`` has the same 0.1 in place of 0.
 - ``tx_errors downlink (%)`` and ``dl_ri`` are always 0: not measured.
 - Three recordings (Trial2 multi8, multi9, multi10 of IMSI ...002) begin with the same 5342 rows of an older
-  recording. Rows that another file of the same IMSI holds too are counted once, for the file that has the
-  most rows.
+  recording. Rows that several files of the same IMSI have in common are used once, in the file with the most
+  rows.
 
 Assumptions, also in the notes of what is returned: the CQI table of LTE is table 1 of NR (TS 38.214 5.2.2.1-2
-has the rows of TS 36.213 7.2.3-1), the UE reports by this project's 10 % thresholds, and CQI k is taken as
-the middle of its SINR range. LTE MCS indices are not those of NR, so the channel trace holds no logged MCS.
+has the rows of TS 36.213 7.2.3-1), the UE reports by this project's 10 % thresholds, and CQI k means the
+middle of its SINR range. LTE MCS indices are not those of NR, so the channel trace holds no logged MCS.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ _ARRAYS = ("timestamp_ms", "mcs", "blocks", "buffer_bytes", "cqi", "granted_prbs
 
 
 def parse_metrics(lines: Sequence[str], report: ImportReport, file: str = "metrics") -> Metrics:
-    r"""Read the rows of one file; those that cannot be used are counted in ``report``.
+    r"""Read the rows of one file; unusable ones are counted in ``report``.
 
     Args:
         lines: the header first; with their ``\n``: a row without one may be cut short.
@@ -184,16 +184,16 @@ def import_tractor(
     rows_per_ue: int = 600,
     progress: Progress | None = None,
 ) -> tuple[ChannelTrace, ImportReport]:
-    """A channel trace from the CQI of a metrics file or a folder of them (``.csv``, ``.csv.gz``).
+    """Import a channel trace from the CQI of a metrics file or a folder of them (``.csv``, ``.csv.gz``).
 
     One segment per row that sent transport blocks and has a CQI; ``slots`` is the number of blocks. A recording is
-    cut into stretches, each a UE of the trace: a replay runs UEs side by side, but cannot run one UE's time so.
+    cut into stretches, each of which becomes a UE of the trace, because a replay runs UEs in parallel.
     ``prbs`` of a UE is the median over its rows of granted PRBs per block.
 
     Args:
         bler: the curves behind the CQI thresholds; replay the trace with the same ones.
         min_blocks: files with fewer transport blocks are skipped, counted.
-        max_blocks_per_row: blocks beyond are left out, counted: within a row the channel does not change.
+        max_blocks_per_row: further blocks are skipped, counted, since the channel does not change within a row.
         rows_per_ue: length of a stretch; 600 busy rows are two and a half minutes.
 
     Raises:
@@ -246,7 +246,7 @@ def import_tractor(
 def import_tractor_kpi_log(
     path: Path, *, min_blocks: int = 100, progress: Progress | None = None
 ) -> tuple[KpiLog, ImportReport]:
-    """The same files as a KPI log: a row per UE and 250 ms, idle ones too, in time order.
+    """Import the same files as a KPI log: a row per UE and 250 ms, also idle ones, in time order.
 
     ``mcs`` is LTE's index as logged, null in idle rows; HARQ, SINR and rank are not measured.
 

@@ -4,9 +4,9 @@
     inbox.put(indication.header, indication.message, now_ns)
     pdu = encode_control_request(ControlRequest(indication.request, call_process_id, *control))
 
-The PDUs are aligned PER (E2AP, O-RAN.WG3.E2AP; X.691), written and read by pycrate, which is the reference. What comes
-and goes with every report is read and written by `distila.xapp.e2.e2ap_aper` where it has the usual form, more than ten
-times as fast; what has not goes to pycrate, and property tests hold the two equal, octet by octet.
+The PDUs are aligned PER (E2AP, O-RAN.WG3.E2AP; X.691), written and read by pycrate, which is the reference. The
+PDUs that are exchanged for every report are read and written by `distila.xapp.e2.e2ap_aper`, more than ten times as
+fast, if they have the usual form; all others by pycrate. Property tests check that both agree, octet by octet.
 """
 
 import logging
@@ -44,7 +44,7 @@ _CAUSE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class RicRequest:
-    """What a message belongs to: a subscription at one RAN function of an E2 node."""
+    """RICrequestID and RAN function of a message: the subscription that it belongs to."""
 
     requestor_id: int
     instance_id: int
@@ -191,7 +191,7 @@ def encode_control_request(control: ControlRequest) -> bytes:
 
 
 def encode_control_request_by_pycrate(control: ControlRequest) -> bytes:
-    """As `encode_control_request`, of any size; the reference."""
+    """Like `encode_control_request`, for any size; the reference."""
     ies = [
         *_request(control.request),
         (CALL_PROCESS_ID, "reject", "RICcallProcessID", control.call_process_id),
@@ -216,7 +216,7 @@ def encode_control_answer(answer: ControlAnswer) -> bytes:
 
 
 def load() -> None:
-    """Load pycrate's E2AP now, which takes a while, instead of with the first message.
+    """Load pycrate's E2AP at start, because it takes a while, and not when the first message arrives.
 
     Raises:
         InputError: pycrate is not installed.
@@ -230,12 +230,12 @@ def _pdu() -> Any:
         from pycrate_asn1dir import E2AP
     except ImportError:
         raise InputError("E2AP needs the package 'pycrate': pip install 'distila[ric]'") from None
-    # What it says of foreign bytes is counted here.
+    # Its messages on malformed bytes are not printed; such bytes are counted here.
     logging.getLogger("pycrate").setLevel(logging.ERROR)
     return E2AP.E2AP_PDU_Descriptions.E2AP_PDU
 
 
-# pycrate's PDU is one object that is filled and read: one thread at a time.
+# pycrate's PDU is one object that is filled and read, so only one thread may use it at a time.
 _PDU_IN_USE: Final = threading.Lock()
 
 _Ie = tuple[int, str, str, Any]
@@ -286,7 +286,7 @@ def decode_by_pycrate(data: bytes) -> tuple[str, str, dict[int, Any]]:
             kind, content = pdu.get_val()
         name, value = content["value"]
         ies = {ie["id"]: ie["value"][1] for ie in value["protocolIEs"]}
-    except Exception as error:  # whatever pycrate stumbles over in bytes from outside
+    except Exception as error:  # pycrate raises many kinds of exceptions on malformed bytes
         raise Rejected("malformed_e2ap", f"not an E2AP PDU: {one_line(error)}") from None
     if REQUEST_ID in ies:
         ids = ies[REQUEST_ID]

@@ -1,9 +1,9 @@
-"""Reads and writes the E2AP PDUs that come and go with every report, where they have the usual form; leaves the rest to
-pycrate.
+"""Reads and writes the E2AP PDUs that are exchanged for every report, if they have the usual form. pycrate handles all
+others.
 
-The usual form: a list of IEs without extensions, each IE of a type that is listed here, whole octets throughout. In
-aligned PER (X.691) it is a few octets at fixed places and length determinants of one octet, two octets, or, from 16 Ki
-on, fragments (clause 11.9). (pycrate 0.8.1 writes fragments well but loses its place behind one when it reads.)
+The usual form is a list of IEs without extensions, each of a type that is listed here, all in whole octets. In aligned
+PER (X.691) it consists of a few octets at fixed places and length determinants of one octet, two octets, or, from 16 Ki
+on, fragments (clause 11.9). (pycrate 0.8.1 writes fragments correctly, but reads what follows one at a wrong place.)
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 INITIATING: Final = 0x00
 SUCCESSFUL: Final = 0x20
-"""First octet of an E2AP PDU: which alternative of the choice it is."""
+"""First octet of an E2AP PDU: the alternative of the CHOICE."""
 
 CONTROL: Final = 4
 INDICATION: Final = 5
@@ -67,7 +67,7 @@ _MESSAGES: Final[dict[tuple[int, int], _Ies]] = {
 }
 
 
-class _Unusual(Exception):  # noqa: N818  # not an error: pycrate will say what it is
+class _Unusual(Exception):  # noqa: N818  # not an error: pycrate then reads the PDU
     pass
 
 
@@ -81,7 +81,7 @@ def read_pdu(data: bytes, kind: int, procedure: int) -> dict[int, Any] | None:
             RICcontrolAcknowledge.
 
     Returns:
-        None where it is another PDU, or not of the usual form.
+        None where it is another PDU, or does not have the usual form.
     """
     try:
         if data[0] != kind or data[1] != procedure or data[2] not in _CRITICALITIES:
@@ -126,7 +126,7 @@ def read_pdu(data: bytes, kind: int, procedure: int) -> dict[int, Any] | None:
 
 
 def _with_length(data: bytes, at: int) -> tuple[bytes, int]:
-    """The octets behind a length determinant, and where they end."""
+    """The octets after a length determinant, and the index of their end."""
     first = data[at]
     if first < 0x80:
         start, length = at + 1, first
@@ -157,7 +157,7 @@ def _fragments(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def write_pdu(kind: int, procedure: int, ies: Iterable[tuple[int, bytes]]) -> bytes:
-    """A PDU of criticality reject, as its IEs are.
+    """Write a PDU; it and its IEs have criticality reject.
 
     Args:
         kind, procedure: as for `read_pdu`.
@@ -175,7 +175,7 @@ def length_of(octets: bytes) -> bytes:
     """The length determinant of octets that need no fragments.
 
     Raises:
-        OverflowError: they do.
+        OverflowError: they need fragments.
     """
     length = len(octets)
     if length < 0x80:

@@ -1,8 +1,8 @@
 """The EdgeRIC transport: an srsRAN gNB publishes telemetry in every TTI and takes MCS overrides, over ZeroMQ.
 
-In both directions only the newest message is kept (CONFLATE), so nothing is queued. Telemetry becomes an indication in
-distila's own service model, so inbox, loop, guard and statistics are those of every other transport; docs/edgeric.md
-says what that costs.
+In both directions only the newest message is kept (CONFLATE), so nothing is queued. Telemetry is converted to an
+indication in distila's own service model, so inbox, loop, guard and statistics are the same as for every other
+transport; docs/edgeric.md says what that costs.
 """
 
 import logging
@@ -31,7 +31,7 @@ class EdgeRic:
 
     Args:
         config: settings.
-        exit_on_end: close the inbox when the telemetry stops after it had begun.
+        exit_on_end: close the inbox when the telemetry stops after it had started.
     """
 
     def __init__(self, config: EdgeRicConfig, exit_on_end: bool = False) -> None:

@@ -1,15 +1,17 @@
-"""EdgeRIC's telemetry to `KpiReport`, and `Decisions` to its MCS overrides: octets in, octets out, no sockets.
+"""Converts EdgeRIC's telemetry to `KpiReport`, and `Decisions` to its MCS overrides; it uses no sockets.
 
-Where EdgeRIC's messages say less than the service model, this is how the gap is filled:
+EdgeRIC's messages contain less than the service model. The gaps are filled as follows:
 
-* **Absent is zero** on EdgeRIC's wire. A CQI of 0 is taken as not measured, and so are PRBs where none was scheduled.
-* **HARQ feedback has no MCS**, and is of transmissions some TTIs before: it is booked on the MCS that the UE was last
-  scheduled with ``feedback_delay_ttis`` before. It does not distinguish first transmissions from later ones; all count.
-* **The gNB's own choice** is what it schedules while no override of ours is in force. A policy that overrides all the
-  time would never see it again, so it is used for ``native_max_age_ttis`` only. After that an offset, which has no
-  meaning without it, becomes no override, and the gNB shows its choice anew.
-* **TTIs count to 9999** and begin anew, or, in newer gNBs, count on. Either becomes a sequence that goes on.
-* **No acknowledgement**: whether the gNB obeys is read off its next TTIs (``applied``, ``not_applied``).
+* **Absent fields are zero** on EdgeRIC's wire. A CQI of 0 counts as not measured, and so do PRBs where none was
+  scheduled.
+* **HARQ feedback has no MCS**, and belongs to transmissions some TTIs before: it is counted for the MCS that the UE was
+  last scheduled with ``feedback_delay_ttis`` before. It does not distinguish first transmissions from later ones; all
+  are counted.
+* **The gNB's own choice** is the MCS that it schedules while no override is in force. A policy that overrides all the
+  time would never see a new one, so it is used for ``native_max_age_ttis`` only. After that, an offset (which has no
+  meaning without it) is sent as no override, and the gNB shows its choice again.
+* **TTIs count to 9999** and wrap or, in newer gNBs, count on. Both are converted to a sequence that does not wrap.
+* **No acknowledgement**: the gNB's next TTIs show whether it applied an override (``applied``, ``not_applied``).
 """
 
 import threading
@@ -31,7 +33,7 @@ NO_OVERRIDE: Final = 255
 """The MCS that leaves a UE to the gNB."""
 
 VALID_TTIS: Final = 2
-"""How many TTIs beyond the one decided on the gNB still applies an override; the xApp cannot prolong it."""
+"""TTIs after the one decided on for which the gNB still applies an override; the xApp cannot prolong it."""
 
 _TTI_WRAP: Final = 10_000
 _COUNTER_WRAP: Final = 2**32
@@ -47,7 +49,7 @@ _CQI, _SINR, _BUFFER, _PRBS, _NATIVE = (
 
 @dataclass(slots=True)
 class _Ue:
-    """What is remembered of a UE from TTI to TTI. TTIs are unwrapped."""
+    """Data that is kept of a UE from TTI to TTI. TTIs are unwrapped."""
 
     scheduled: deque[tuple[int, int]] = field(default_factory=deque)  # (TTI, MCS), oldest first
     total_feedback: int = 0
@@ -63,8 +65,8 @@ class Telemetry:
         config: settings.
 
     Attributes:
-        outcomes: UE decisions by what became of them, as far as the telemetry shows it.
-        lost: feedback and control messages that led nowhere, by reason.
+        outcomes: UE decisions by outcome, as far as the telemetry shows it.
+        lost: feedback and control messages that could not be used, by reason.
     """
 
     def __init__(self, config: EdgeRicConfig) -> None:
@@ -121,7 +123,7 @@ class Telemetry:
             if mac.cqi:
                 measured[row, _CQI] = mac.cqi
             if self._config.uplink_snr_as_sinr:
-                # What no codec could carry is as far out of range as what is just beyond it, and is counted there.
+                # Values that no codec can encode are clipped to just beyond the valid range, and counted there.
                 measured[row, _SINR] = min(max(mac.snr, -_MOST_DB), _MOST_DB)
             measured[row, _BUFFER] = mac.dl_buffer
             if self._native(ue, tti) is not None:
@@ -149,7 +151,7 @@ class Telemetry:
         )
 
     def control(self, decisions: Decisions) -> bytes | None:
-        """The overrides that say the same as the decisions; None where they come too late to be applied."""
+        """The overrides that correspond to the decisions; None where they are too late to be applied."""
         with self._lock:
             latest = (self._latest_raw or 0) + self._base
             raw_tti = self._raw_ttis.get(decisions.answers_sequence)
@@ -182,10 +184,10 @@ class Telemetry:
         return NO_OVERRIDE
 
     def _unwrapped(self, raw: int, timestamp_us: int) -> int:
-        """The TTI in a count that goes on where the gNB's wraps, and starts anew where the gNB does."""
+        """The TTI in a count that does not wrap where the gNB's does, and restarts where the gNB restarts."""
         latest = self._latest_raw
         if timestamp_us - self._latest_us > _FORGET_US:
-            # Whoever is there after such a pause is someone else, or was not scheduled for a long time.
+            # A UE seen after such a pause is another one, or was not scheduled for a long time.
             self._ues.clear()
         if latest is not None and raw < latest:
             wrap = _TTI_WRAP if latest < _TTI_WRAP else _COUNTER_WRAP
@@ -203,7 +205,7 @@ class Telemetry:
         return tti
 
     def _scheduled(self, ue: _Ue, tti: int, mcs: int) -> None:
-        """Note what the UE was scheduled with, and whose choice that was."""
+        """Record the MCS that the UE was scheduled with, and whether the gNB or an override chose it."""
         ue.scheduled.append((tti, mcs))
         self._forget_scheduled(ue, tti)
         in_force = [override for decided, override in ue.overrides if decided >= tti - VALID_TTIS]
@@ -213,18 +215,18 @@ class Telemetry:
             ue.native_mcs, ue.native_tti = mcs, tti
 
     def _native(self, ue: _Ue, tti: int) -> int | None:
-        """What the gNB would use, as it was last seen; None where that is not known, or was too long ago."""
+        """The gNB's own choice when it was last seen; None where it is unknown or too old."""
         fresh = ue.native_tti >= 0 and tti - ue.native_tti <= self._config.native_max_age_ttis
         return ue.native_mcs if fresh else None
 
     def _mcs_of_feedback(self, ue: _Ue, tti: int) -> int | None:
-        """MCS of the transmission that feedback in this TTI is for; None where none is known."""
+        """MCS of the transmission that feedback in this TTI belongs to; None where it is unknown."""
         self._forget_scheduled(ue, tti)
         if ue.scheduled and ue.scheduled[0][0] <= tti - self._config.feedback_delay_ttis:
             return ue.scheduled[0][1]
         return None
 
     def _forget_scheduled(self, ue: _Ue, tti: int) -> None:
-        """Leave only what feedback in this TTI or a later one can be for."""
+        """Keep only transmissions that feedback in this TTI or a later one can belong to."""
         while len(ue.scheduled) > 1 and ue.scheduled[1][0] <= tti - self._config.feedback_delay_ttis:
             ue.scheduled.popleft()

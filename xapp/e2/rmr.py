@@ -1,13 +1,13 @@
-"""The RMR endpoint of the xApp: one receive thread, handlers by message type, and a `send` that routes.
+"""The RMR endpoint of the xApp: one receive thread, handlers by message type, and `send` by the route table.
 
     port = RmrPort(4560)
     port.handle(HEALTH_CHECK_REQ, lambda message: (HEALTH_CHECK_RESP, b"OK\\n"))
     port.start()
     port.send(CONTROL_REQ, pdu, sub_id=7, meid="gnb_001_001_0001")
 
-`ricxappframe.rmr.rmr` is used as it is, without the SDK's receive loop, whose queue has no bound and whose thread ends
-with the first exception of a handler. Handlers here run on the receive thread, must be quick, and may raise: that is
-logged, counted, and the next message is served.
+It uses `ricxappframe.rmr.rmr` without the SDK's receive loop, whose queue has no bound and whose thread ends with a
+handler's first exception. Handlers here run on the receive thread and must be quick. If one raises, that is logged and
+counted, and the next message is handled.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ _STATES: Final = {
     10: "busy",
     15: "no_buffer",
 }
-"""States of a message that was not sent, in words to count by (rmr.h)."""
+"""States of a message that was not sent (rmr.h), as names of counters."""
 
 _MTCALL: Final = 2
 _MAX_MEID: Final = 31  # and the nul
@@ -63,7 +63,7 @@ _INSTALL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RmrMessage:
-    """A message as it came, and when (monotonic clock [ns])."""
+    """A received message, and its time of arrival (monotonic clock [ns])."""
 
     mtype: int
     payload: bytes
@@ -73,7 +73,7 @@ class RmrMessage:
 
 
 Handler = Callable[[RmrMessage], tuple[int, bytes] | None]
-"""Takes a message; gives message type and payload of the answer to its sender, or None."""
+"""A function of a message. It returns message type and payload of the answer to the sender, or None for no answer."""
 
 
 class _RxCounts(ctypes.Structure):
@@ -81,10 +81,10 @@ class _RxCounts(ctypes.Structure):
 
 
 class RmrPort:
-    """See the module.
+    """The RMR endpoint; see the module's docstring.
 
     Args:
-        port: to listen on, on all addresses or the one in RMR_BIND_IF.
+        port: port to listen on, on all addresses or the one in RMR_BIND_IF.
 
     Attributes:
         unhandled: messages that no handler took, or whose handler failed, by reason.
@@ -107,22 +107,22 @@ class RmrPort:
         self.unsent: Counter[str] = Counter()
 
     def handle(self, mtype: int, handler: Handler) -> None:
-        """Have messages of a type handled; on the receive thread, so it must be quick."""
+        """Register the handler of a message type; it runs on the receive thread, so it must be quick."""
         self._handlers[mtype] = handler
 
     def start(self) -> None:
-        """Open the port and receive.
+        """Open the port and start to receive.
 
         Raises:
-            InputError: the port cannot be had.
+            InputError: the port cannot be opened.
         """
         self._rmr.rmr_set_vlevel(1)
         try:
-            # Without RMRFL_MTCALL librmr behaves the same by now; with it, receive must be given a buffer (below).
+            # Today librmr behaves the same without RMRFL_MTCALL; with it, receive needs a buffer (below).
             self._context = self._rmr.rmr_init(str(self._port).encode(), self._rmr.RMR_MAX_RCV_BYTES, _MTCALL)
-        except Exception:  # InitFailed says nothing
+        except Exception:  # InitFailed has no message
             raise InputError(
-                f"RMR cannot listen on port {self._port}: in use, or RMR_RTG_SVC names a port that is"
+                f"RMR cannot listen on port {self._port}: it, or the port that RMR_RTG_SVC names, is in use"
             ) from None
         self._thread = threading.Thread(target=self._receive, name="rmr-receive", daemon=True)
         self._thread.start()
@@ -133,9 +133,9 @@ class RmrPort:
         return self._context is not None and bool(self._rmr.rmr_ready(self._context))
 
     def send(self, mtype: int, payload: bytes, sub_id: int = -1, meid: str = "") -> bool:
-        """Send a message by the route table; False if it could not be, counted in ``unsent``.
+        """Send a message by the route table. If that fails, it is counted in ``unsent`` and the result is False.
 
-        Never waits: where the socket stays full the message is dropped (``busy``).
+        It never waits: where the socket stays full the message is dropped (``busy``).
         """
         if self._context is None or self._stop.is_set():
             self.unsent["not_open"] += 1
@@ -171,7 +171,7 @@ class RmrPort:
         """Stop receiving and sending. librmr keeps the port until the process ends."""
         self._stop.set()
         if self._thread is not None:
-            # librmr waits by the wall clock, so a clock set back may keep it for longer: it is left then.
+            # librmr waits by the wall clock, so it may take longer if that is set back; the thread is then abandoned.
             self._thread.join(_CLOSE_S)
             if not self._thread.is_alive() and self._context is not None:
                 self._rmr.rmr_close(self._context)
@@ -189,7 +189,7 @@ class RmrPort:
         get_meid = rmr.rmr_c_lib.rmr_get_meid
         buffer = rmr.rmr_alloc_msg(context, 4096)
         while not self._stop.is_set():
-            # With no buffer given it would return NULL on a timeout.
+            # Without a buffer it would return NULL on a timeout.
             buffer = rmr.rmr_torcv_msg(context, buffer, _WAIT_MS)
             received_ns = time.perf_counter_ns()
             content = buffer.contents
@@ -221,8 +221,8 @@ class RmrPort:
         rmr.rmr_free_msg(buffer)
 
     def _answer(self, buffer: Any, mtype: int, payload: bytes) -> Any:
-        """Return the message to its sender with another type and payload; gives the buffer to go on with."""
-        # A payload beyond the buffer needs another one, and it is the other that must be used from here on.
+        """Return the message to its sender with another type and payload; returns the buffer to use from then on."""
+        # A payload larger than the buffer needs a new buffer, which must be used from here on.
         if self._rmr.rmr_payload_size(buffer) < len(payload):
             buffer = self._rmr.rmr_realloc_payload(buffer, len(payload), False, False)
         content = buffer.contents

@@ -1,8 +1,8 @@
-"""The RMR transport: E2AP indications from the E2 termination in, control requests out, their answers matched.
+"""The RMR transport: receives E2AP indications from the E2 termination, sends control requests, matches their answers.
 
 A control request goes to the E2 node that reported the cell (``meid``) with the instance id of the subscription, by
-which the platform routes both it and its answer. Answers are matched by instance and call process id; one that does not
-come within ``ack_timeout_s`` is counted.
+which the platform routes both request and answer. Answers are matched by instance and call process id; one that does
+not arrive within ``ack_timeout_s`` is counted.
 """
 
 import logging
@@ -33,7 +33,7 @@ _CALL_PROCESS_IDS: Final = 2**32
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a cell's indications come from, and so where its control requests go."""
+    """The source of a cell's indications, to which its control requests are sent."""
 
     meid: str
     request: RicRequest
@@ -51,15 +51,15 @@ class RmrTransport:
     """See `distila.xapp.e2.transport.Transport`.
 
     Args:
-        port: the RMR endpoint; other parts may have other messages handled on it.
+        port: the RMR endpoint; other modules may register handlers of other messages.
         config: settings.
-        cells: take indications of these only; empty: all.
+        cells: accept indications of these cells only; empty: of all.
 
     Attributes:
-        subscribed: given meid and instance id, whether an indication belongs to a subscription of ours.
-        on_indication: called with the meid for each indication of ours, on the receive thread.
-        healthy: gives what is wrong, or an empty string; the answer to the platform's health check.
-        controls: control requests ``sent``, and what became of them: ``acknowledged``, ``failed``, ``timed_out``.
+        subscribed: called with meid and instance id; returns whether an indication belongs to one of our subscriptions.
+        on_indication: called with the meid for each indication of our subscriptions, on the receive thread.
+        healthy: returns what is wrong, or an empty string; the answer to the platform's health check.
+        controls: control requests ``sent``, and their outcomes: ``acknowledged``, ``failed``, ``timed_out``.
     """
 
     def __init__(self, port: RmrPort, config: RmrConfig, cells: list[str] | None = None) -> None:
@@ -86,14 +86,14 @@ class RmrTransport:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a route table."""
+        """Whether a route table was received."""
         return self.port.ready
 
     @property
     def lost(self) -> Counter[str]:
-        """See `Transport`; what RMR itself could not send or receive is in it."""
+        """See `Transport`; includes messages that RMR itself could not send or receive."""
         self._expire()
-        # Copied before they are gone through: other threads count on.
+        # Copied before the loop, because other threads go on counting.
         lost = Counter(dict(self._lost))
         lost.update(dict(self.port.unhandled))
         lost.update({f"rmr_{reason}": count for reason, count in dict(self.port.unsent).items()})
@@ -118,7 +118,7 @@ class RmrTransport:
         pdu = e2ap.encode_control_request(request)
         key = (origin.request.instance_id, call_process_id)
         if self._config.acknowledge:
-            # Before it is sent: the answer may be faster than we are.
+            # Before it is sent, because the answer may arrive before `send` returns.
             with self._matching:
                 self._open[key] = _Open(time.monotonic(), message)
         if self.port.send(rmr.CONTROL_REQ, pdu, origin.request.instance_id, origin.meid):
@@ -168,7 +168,7 @@ class RmrTransport:
         if answer.outcome:
             count_outcome(answer.outcome, self.outcomes, self._lost)
             return
-        # A node that says nothing of single UEs means all of them.
+        # An answer without outcomes of single UEs holds for all of them.
         word = "accepted" if answer.cause is None else _word(answer.cause)
         try:
             self.outcomes[word] += len(pb.ControlMessage.FromString(waiting.message).ues)
@@ -180,12 +180,12 @@ class RmrTransport:
         with self._matching:
             if answer.call_process_id is not None:
                 return self._open.pop((instance_id, answer.call_process_id), None)
-            # The call process id is optional for the node; then its answers are taken to come in order.
+            # The node may omit the call process id; its answers are then assumed to arrive in order.
             oldest = next((key for key in self._open if key[0] == instance_id), None)
             return None if oldest is None else self._open.pop(oldest)
 
     def _expire(self) -> None:
-        """Count answers that did not come in time."""
+        """Count answers that did not arrive in time."""
         horizon_s = time.monotonic() - self._config.ack_timeout_s
         with self._matching:
             while self._open:
@@ -202,5 +202,5 @@ class RmrTransport:
 
 
 def _word(cause: tuple[str, str]) -> str:
-    """A cause of E2AP as a word to count by: ``ric_request_control_failed_to_execute``."""
+    """A cause of E2AP as the name of a counter: ``ric_request_control_failed_to_execute``."""
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", "_".join(cause)).replace("-", "_").lower()
