@@ -184,7 +184,7 @@ def test_a_perceptron_is_the_same_in_onnx(tmp_path):
 
 
 def test_what_sees_weights_is_not_exported(tmp_path):
-    with pytest.raises(InputError, match="not exported"):
+    with pytest.raises(InputError, match="cannot be exported"):
         export_onnx(ready(UnrolledGnnConfig(weighted=True)), tmp_path / "student.onnx")
 
 
