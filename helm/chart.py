@@ -17,6 +17,7 @@ from gotpl.exts.helm import HelmTemplateEngine
 
 from distila.xapp.errors import InputError, one_line
 from distila.xapp.files import read_json, read_yaml, write_yaml
+from helm.values import KubernetesObject
 
 CHART: Final = Path(__file__).resolve().parent / "distila"
 NAMESPACE: Final = "ricxapp"
@@ -64,7 +65,7 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def render(values: Mapping[str, Any], namespace: str = NAMESPACE, chart: Path = CHART) -> list[dict[str, Any]]:
+def render(values: Mapping[str, Any], namespace: str = NAMESPACE, chart: Path = CHART) -> list[KubernetesObject]:
     """The Kubernetes objects that the chart makes of these values.
 
     Raises:
@@ -78,7 +79,7 @@ def render(values: Mapping[str, Any], namespace: str = NAMESPACE, chart: Path = 
         raise InputError(f"the chart renders to what is not YAML: {one_line(error)}") from None
 
 
-def _by_gotpl(values: dict[str, Any], namespace: str, chart: Path) -> str:
+def _by_gotpl(values: Mapping[str, Any], namespace: str, chart: Path) -> str:
     metadata = read_yaml(chart / "Chart.yaml")
     context = {
         "Values": values,

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jsonschema
 import kubernetes_validate
@@ -24,6 +24,7 @@ from distila.xapp.descriptor import RMR_DATA, parse_descriptor
 from distila.xapp.errors import InputError, one_line
 from distila.xapp.files import read_yaml
 from helm.chart import CHART, helm, render
+from helm.values import KubernetesObject
 
 KUBERNETES_VERSIONS: Final = ("1.28", "1.29", "1.30", "1.31", "1.32")
 ROOT: Final = CHART.parents[1]
@@ -31,10 +32,8 @@ ROOT: Final = CHART.parents[1]
 _FROM_CRDS: Final = {"ServiceMonitor"}
 """Kinds that no Kubernetes version defines; `disagreements` looks at what matters of them."""
 
-Object = dict[str, Any]
 
-
-def invalid(objects: list[Object], version: str) -> list[str]:
+def invalid(objects: list[KubernetesObject], version: str) -> list[str]:
     """What the API schemas of a Kubernetes version find wrong, one line each."""
     found = []
     for item in objects:
@@ -50,12 +49,12 @@ def invalid(objects: list[Object], version: str) -> list[str]:
     return found
 
 
-def disagreements(objects: list[Object]) -> list[str]:
+def disagreements(objects: list[KubernetesObject]) -> list[str]:
     """Where the rendered objects do not fit together, one line each; each of them would be accepted, and not work."""
     return list(_disagreements(objects))
 
 
-def _disagreements(objects: list[Object]) -> Iterator[str]:
+def _disagreements(objects: list[KubernetesObject]) -> Iterator[str]:
     pods = [item["spec"]["template"] for item in _kind(objects, "Deployment")]
     if len(pods) != 1:
         yield f"{len(pods)} Deployments; the chart is of one"
@@ -84,7 +83,7 @@ def _disagreements(objects: list[Object]) -> Iterator[str]:
     yield from _configuration(container, spec, objects, ports)
 
 
-def _monitor(monitor: Object, objects: list[Object]) -> Iterator[str]:
+def _monitor(monitor: KubernetesObject, objects: list[KubernetesObject]) -> Iterator[str]:
     expected = monitor["spec"]["selector"]["matchLabels"].items()
     found = [service for service in _kind(objects, "Service") if expected <= service["metadata"]["labels"].items()]
     if len(found) != 1:
@@ -96,7 +95,7 @@ def _monitor(monitor: Object, objects: list[Object]) -> Iterator[str]:
             yield f"{_name(monitor)}: {_name(found[0])} has no port {endpoint['port']}"
 
 
-def _mounts(spec: Object, container: Object, objects: list[Object]) -> Iterator[str]:
+def _mounts(spec: KubernetesObject, container: KubernetesObject, objects: list[KubernetesObject]) -> Iterator[str]:
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     declared = {volume["name"] for volume in spec["volumes"]}
     for name in sorted(mounted ^ declared):
@@ -106,7 +105,7 @@ def _mounts(spec: Object, container: Object, objects: list[Object]) -> Iterator[
         yield f"two volumes are mounted at {path}"
 
 
-def _hardening(spec: Object, container: Object) -> Iterator[str]:
+def _hardening(spec: KubernetesObject, container: KubernetesObject) -> Iterator[str]:
     pod_context, context = spec["securityContext"], container["securityContext"]
     if not pod_context.get("runAsNonRoot") or not pod_context.get("runAsUser"):
         yield "the pod may run as root"
@@ -120,7 +119,9 @@ def _hardening(spec: Object, container: Object) -> Iterator[str]:
         yield "the container has no memory limit"
 
 
-def _configuration(container: Object, spec: Object, objects: list[Object], ports: dict[str, int]) -> Iterator[str]:
+def _configuration(
+    container: KubernetesObject, spec: KubernetesObject, objects: list[KubernetesObject], ports: dict[str, int]
+) -> Iterator[str]:
     """The configuration file: where the xApp looks for it, what the platform reads in it, what the xApp does."""
     file = next((Path(item["value"]) for item in container["env"] if item["name"] == "CONFIG_FILE"), None)
     folders = {Path(mount["mountPath"]): mount["name"] for mount in container["volumeMounts"]}
@@ -145,7 +146,9 @@ def _configuration(container: Object, spec: Object, objects: list[Object], ports
     yield from _platform(config, ports, descriptor.messaging.data.policies or [], objects)
 
 
-def _platform(config: RunConfig, ports: dict[str, int], policies: list[int], objects: list[Object]) -> Iterator[str]:
+def _platform(
+    config: RunConfig, ports: dict[str, int], policies: list[int], objects: list[KubernetesObject]
+) -> Iterator[str]:
     """What the settings say of ports, policies and addresses, against what the chart makes."""
     if config.http is None or config.http.port != ports.get("http"):
         yield f"the probes ask port {ports.get('http')}; config.http has {config.http and config.http.port}"
@@ -176,7 +179,7 @@ def lint_dockerfile(path: Path = ROOT / "Dockerfile") -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
-def check_values(values: Path) -> tuple[list[Object], list[str]]:
+def check_values(values: Path) -> tuple[list[KubernetesObject], list[str]]:
     """The objects of one values file, and everything that is wrong with them."""
     try:
         objects = render(read_yaml(values) or {})
@@ -185,21 +188,21 @@ def check_values(values: Path) -> tuple[list[Object], list[str]]:
     return objects, faults_of(objects)
 
 
-def faults_of(objects: list[Object], versions: Sequence[str] = KUBERNETES_VERSIONS) -> list[str]:
+def faults_of(objects: list[KubernetesObject], versions: Sequence[str] = KUBERNETES_VERSIONS) -> list[str]:
     """Everything that is wrong with rendered objects; whether they fit is asked only where each is valid."""
     found = [fault for version in versions for fault in invalid(objects, version)]
     return found or disagreements(objects)
 
 
-def _name(item: Object) -> str:
+def _name(item: KubernetesObject) -> str:
     return f"{item.get('kind')} {item.get('metadata', {}).get('name')}"
 
 
-def _kind(objects: list[Object], kind: str) -> list[Object]:
+def _kind(objects: list[KubernetesObject], kind: str) -> list[KubernetesObject]:
     return [item for item in objects if item.get("kind") == kind]
 
 
-def _selector(item: Object) -> dict[str, str] | None:
+def _selector(item: KubernetesObject) -> dict[str, str] | None:
     """What the object picks pods by; None where it picks none."""
     spec = item.get("spec", {})
     if item["kind"] == "Service":

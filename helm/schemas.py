@@ -10,8 +10,11 @@ schemas/xapp_descriptor.schema.json                the descriptor itself
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import JsonValue
 
 from distila.xapp.config import RunConfig
 from distila.xapp.descriptor import Descriptor
@@ -26,7 +29,7 @@ _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _LEFT_OUT: Final = ("$defs", "title")
 
 
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def inlined(schema: Mapping[str, Any]) -> dict[str, JsonValue]:
     """A schema without references: the onboarder, and helm for a part of the values, put it into another document."""
     definitions = schema.get("$defs", {})
 
@@ -46,21 +49,21 @@ def inlined(schema: dict[str, Any]) -> dict[str, Any]:
             if is_name or not (key in _LEFT_OUT or (key == "default" and isinstance(value, dict)))
         }
 
-    resolved: dict[str, Any] = resolve(schema)
+    resolved: dict[str, JsonValue] = resolve(schema)
     return resolved
 
 
-def controls_schema() -> dict[str, Any]:
+def controls_schema() -> dict[str, JsonValue]:
     """JSON schema (draft-07) of the settings, for the onboarder."""
     return {"$schema": _DRAFT, "title": "distila: controls", **inlined(RunConfig.model_json_schema())}
 
 
-def descriptor_schema() -> dict[str, Any]:
+def descriptor_schema() -> dict[str, JsonValue]:
     """JSON schema (draft-07) of the descriptor."""
     return {"$schema": _DRAFT, "title": "xApp descriptor", **inlined(Descriptor.model_json_schema(by_alias=True))}
 
 
-def values_schema() -> dict[str, Any]:
+def values_schema() -> dict[str, JsonValue]:
     """JSON schema (draft-07) of the chart's values."""
     return {"$schema": _DRAFT, "title": "distila: values", **inlined(Values.model_json_schema(by_alias=True))}
 
@@ -73,7 +76,7 @@ FILES: Final = {
 """Which file holds what."""
 
 
-def text(schema: dict[str, Any]) -> str:
+def text(schema: Mapping[str, JsonValue]) -> str:
     """A schema as its file holds it."""
     return json.dumps(schema, indent=2) + "\n"
 

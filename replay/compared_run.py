@@ -165,7 +165,7 @@ def _over_rmr(
         from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
     except ModuleNotFoundError as error:
         raise InputError(f"--transport rmr needs the package {error.name!r}: pip install 'distila[ric]'") from None
-    config = run_config(settings.config).model_dump(mode="json", exclude_defaults=True)
+    config = run_config(settings.config)
     with xapp_over_rmr(policy, config, deadline=settings.speed is not None) as (node, process):
         controller = RemoteXapp(node, lockstep=settings.speed is None)
         record, du = _closed_loop(channel, settings, controller, progress, settings.speed)

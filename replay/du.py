@@ -16,9 +16,10 @@ decision is in force and at the DU's own otherwise.
 """
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ class DuConfig(BaseModel):
         )
 
 
-def load_du_config(path: Path | None, given: dict[str, Any]) -> DuConfig:
+def load_du_config(path: Path | None, given: Mapping[str, object]) -> DuConfig:
     """Settings from a YAML file, where there is one, with those ``given`` on top.
 
     Raises:

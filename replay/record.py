@@ -1,7 +1,7 @@
 """What a closed-loop run leaves behind: per UE and time bin what was sent and what arrived, and MCS against SINR."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class RunRecord:
         """Mean over UEs and time of what one UE gets while it is served [Mbit/s]."""
         return self.counts().goodput
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, float]:
         """The figures of the run, for summary.json."""
         counts = self.counts()
         sent = counts.first_tx > 0

@@ -7,9 +7,9 @@ A new kind of result file gets its line in `MODELS`.
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from distila.replay import bench_results
 from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary
@@ -52,7 +52,7 @@ FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema(name: str) -> dict[str, Any]:
+def schema(name: str) -> dict[str, JsonValue]:
     """The JSON schema of one kind of result file, as the file is written."""
     return {"$schema": _DRAFT, **MODELS[name].model_json_schema(mode="serialization")}
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class TorchFormat:
     kind: str
     written_by: str
 
-    def save(self, path: Path, content: dict[str, Any]) -> None:
+    def save(self, path: Path, content: Mapping[str, object]) -> None:
         """Write a file, whole or not at all. The same content gives the same bytes.
 
         Args:
@@ -54,7 +54,7 @@ class TorchFormat:
         if not path.is_file():
             raise InputError(f"{path}: no such {self.kind}; `{self.written_by}` writes one")
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            content = dict(torch.load(path, map_location="cpu", weights_only=True))
             found = content["format"]
             if found == self.name:
                 content |= {name: _decoded(name, content[name]) for name in json_entries}

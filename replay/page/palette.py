@@ -5,7 +5,7 @@ deuteranopia or tritanopia; a test simulates all four. Markers and dashes tell s
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 POLICY_COLOUR: Final = "#1f77b4"
 """What the report is about."""
@@ -44,7 +44,7 @@ class Look:
     dash: str = "solid"
 
     @property
-    def line(self) -> dict[str, Any]:
+    def line(self) -> dict[str, str | int]:
         """The line, for plotly."""
         return {"color": self.colour, "dash": self.dash, "width": 2}
 

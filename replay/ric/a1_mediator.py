@@ -1,7 +1,8 @@
 """The A1 mediator: sends policies to the xApp over RMR, and reads its answers as the real one does."""
 
 import json
-from typing import Any
+
+from pydantic import JsonValue
 
 from distila.xapp.e2 import rmr
 from distila.xapp.e2.rmr import RmrMessage, RmrPort
@@ -60,17 +61,17 @@ class A1Mediator:
         self.port.close()
 
     def _response(self, message: RmrMessage) -> None:
-        data: dict[str, Any] = json.loads(message.payload)
-        strings = [data.get(name) for name in ("policy_instance_id", "handler_id", "status")]
+        data: dict[str, JsonValue] = json.loads(message.payload)
+        instance, handler, status = (data.get(name) for name in ("policy_instance_id", "handler_id", "status"))
         number = data.get("policy_type_id")
         if (
             isinstance(number, bool)
             or not isinstance(number, int | float)
-            or not all(isinstance(s, str) for s in strings)
+            or not (isinstance(instance, str) and isinstance(handler, str) and isinstance(status, str))
         ):
             self.fatal.append(message.payload)
             return
-        self.status[int(number), data["policy_instance_id"]] = data["status"]
+        self.status[int(number), instance] = status
 
     def _query(self, message: RmrMessage) -> None:
         number = json.loads(message.payload).get("policy_type_id")

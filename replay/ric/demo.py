@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import numpy as np
@@ -141,7 +141,7 @@ def ric_demo(folder: Path, rmr: bool, progress: Progress = no_progress) -> list[
     with Ric(folder, rmr=rmr) as ric:
         node: Node
         grpc_node: E2Node | None = None
-        sections: dict[str, Any] = {"policy": str(link)}
+        sections: dict[str, object] = {"policy": str(link)}
         if ric.e2term is not None:
             node = ric.e2term
         else:
@@ -237,7 +237,7 @@ def _a1_steps(ric: Ric, observed: _ObservedXapp, done: Callable[[str, str, bool 
     if a1 is None:
         return
 
-    def put(body: dict[str, Any]) -> str:
+    def put(body: Mapping[str, object]) -> str:
         a1.status.clear()
         a1.put(_POLICY_TYPE, "demo", json.dumps(body))
         _eventually(lambda: (_POLICY_TYPE, "demo") in a1.status)

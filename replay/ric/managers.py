@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import httpx
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import SERVICE_MODEL, SERVICE_MODEL_VERSION
@@ -241,7 +241,7 @@ class ApplicationManager(_Manager):
     """
 
     def __init__(self, port: int = 0) -> None:
-        self.registered: dict[str, dict[str, Any]] = {}
+        self.registered: dict[str, dict[str, JsonValue]] = {}
         super().__init__(port)
 
     def _router(self) -> APIRouter:
@@ -280,8 +280,8 @@ class AlarmManager(_Manager):
 
     def __init__(self, port: int = 0) -> None:
         self.defined: set[int] = set()
-        self.active: dict[tuple[int, str], dict[str, Any]] = {}
-        self.history: list[dict[str, Any]] = []
+        self.active: dict[tuple[int, str], dict[str, JsonValue]] = {}
+        self.history: list[dict[str, JsonValue]] = []
         super().__init__(port)
 
     def _router(self) -> APIRouter:

@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from distila.replay.ric.a1_mediator import A1Mediator
 from distila.replay.ric.e2term import E2Term
@@ -96,7 +96,7 @@ class Ric:
     ) -> None:
         self.stop()
 
-    def config(self, **sections: Any) -> dict[str, Any]:
+    def config(self, **sections: object) -> dict[str, object]:
         """The xApp's configuration for this RIC; ``sections`` replaces or adds whole sections."""
         return {
             "instance_id": "distila-ric-0",
@@ -115,7 +115,7 @@ class Ric:
             **sections,
         }
 
-    def write_config(self, **sections: Any) -> Path:
+    def write_config(self, **sections: object) -> Path:
         """Write `config` to a file."""
         path = self._folder / "distila.yaml"
         write_yaml(path, self.config(**sections))

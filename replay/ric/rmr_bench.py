@@ -14,6 +14,7 @@ from distila.replay.loop_bench import loop_figures
 from distila.replay.ric.demo import point, relabelled
 from distila.replay.ric.e2term import E2Term
 from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
+from distila.xapp.config import RunConfig
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import BUNDLES
 from distila.xapp.progress import Progress
@@ -48,7 +49,7 @@ def bench_over_rmr(policy: str, encoded: list[tuple[bytes, bytes]], progress: Pr
         first, second = relabelled(BUNDLES.find(policy), Path(temporary))
         link = Path(temporary) / "policy"
         link.symlink_to(first.name)
-        with xapp_over_rmr(str(link), {"watch_every_s": 0.1}) as (node, process):
+        with xapp_over_rmr(str(link), RunConfig(watch_every_s=0.1)) as (node, process):
             for _ in range(_CHECKS):
                 took_s = node.health_check(_ANSWER_TIMEOUT_S)
                 if took_s is not None:

@@ -1,11 +1,12 @@
 """The ablation study: every variant is trained under several seeds, and one benchmark on test seeds evaluates all."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from distila.training.ablation.variants import REFERENCE, TEACHER, VARIANTS, Variant
 from distila.training.benchmark.policies import parse_policy
@@ -52,11 +53,11 @@ class StudyConfig(BaseModel):
     seeds: int = Field(default=5, ge=2, description="trainings of each variant")
     scenarios: tuple[str, ...] = Field(min_length=1, description="families to train on, and to evaluate on")
     unseen: tuple[str, ...] = Field(default=(), description="families to evaluate on that no training contains")
-    loop: dict[str, Any] = Field(default_factory=dict, description="settings of every training")
-    network: dict[str, Any] = Field(default_factory=dict, description="settings of every student's network")
-    teacher: dict[str, Any] = Field(default_factory=dict, description="settings of the generalist teacher")
-    specialist: dict[str, Any] = Field(default_factory=dict, description="settings of the specialists")
-    dqn: dict[str, Any] = Field(default_factory=dict, description="settings of reinforcement learning")
+    loop: dict[str, JsonValue] = Field(default_factory=dict, description="settings of every training")
+    network: dict[str, JsonValue] = Field(default_factory=dict, description="settings of every student's network")
+    teacher: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the generalist teacher")
+    specialist: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the specialists")
+    dqn: dict[str, JsonValue] = Field(default_factory=dict, description="settings of reinforcement learning")
     residual_price: float = Field(
         default=20.0, ge=0, description="blocks that a block lost after its last transmission costs in the return"
     )
@@ -188,12 +189,25 @@ def _teacher_path(out: Path, scenario: str) -> Path:
     return out / "teachers" / (scenario or "generalist") / NETWORK_FILE
 
 
+def _with_network(study: StudyConfig, settings: Mapping[str, JsonValue], **more: JsonValue) -> dict[str, JsonValue]:
+    """Settings of a training whose section ``network`` lies on top of the study's, and ``more`` on top of that."""
+    network = settings.get("network", {})
+    if not isinstance(network, dict):
+        raise InputError(f"network = {network!r}: expected settings of a network, by name")
+    return {**settings, "network": {**study.network, **network, **more}}
+
+
+def _privileged_config(study: StudyConfig, settings: Mapping[str, JsonValue]) -> PrivilegedConfig:
+    return PrivilegedConfig.model_validate(
+        _with_network(study, settings, head="value", residual_price=study.residual_price)
+    )
+
+
 def _teach(task: _TeacherTraining) -> None:
     study = task.study
-    settings = {**study.loop, **(study.specialist if task.scenario else study.teacher)}
-    network = {**study.network, **settings.pop("network", {}), "head": "value", "residual_price": study.residual_price}
-    scenarios = [task.scenario] if task.scenario else list(study.scenarios)
-    config = PrivilegedConfig.model_validate({**settings, "scenarios": scenarios, "network": network})
+    settings: dict[str, JsonValue] = {**study.loop, **(study.specialist if task.scenario else study.teacher)}
+    settings["scenarios"] = [task.scenario] if task.scenario else [*study.scenarios]
+    config = _privileged_config(study, settings)
     save_network(
         trainer.train(config, PrivilegedObjective(config), task.path.parent, resume=True, cache=task.cache),
         task.path,
@@ -203,16 +217,20 @@ def _teach(task: _TeacherTraining) -> None:
 
 def _train(task: _VariantTraining) -> None:
     torch.set_num_threads(1)
-    change = dict(task.variant.change)
-    network = {**task.study.network, **change.pop("network", {})}
-    settings = {**task.study.loop, **change, "scenarios": list(task.study.scenarios), "seed": task.seed}
+    study = task.study
+    settings: dict[str, JsonValue] = {
+        **study.loop,
+        **task.variant.change,
+        "scenarios": [*study.scenarios],
+        "seed": task.seed,
+    }
     network_of = {"distilled": _distilled, "privileged": _privileged, "dqn": _dqn}[task.variant.kind]
-    trained = network_of(task, settings, network)
+    trained = network_of(task, settings)
     save_network(trained, task.path, {"variant": task.variant.name, "seed": task.seed})
 
 
-def _distilled(task: _VariantTraining, settings: dict[str, Any], network: dict[str, Any]) -> Network:
-    config = DistillConfig.model_validate({**settings, "network": network})
+def _distilled(task: _VariantTraining, settings: Mapping[str, JsonValue]) -> Network:
+    config = DistillConfig.model_validate(_with_network(task.study, settings))
     given = task.teachers
     paths = {name: given[name] for name in task.study.scenarios} if task.variant.specialists else {"": given[""]}
     teachers = Teachers(paths, config)
@@ -221,17 +239,16 @@ def _distilled(task: _VariantTraining, settings: dict[str, Any], network: dict[s
     return trainer.train(config, objective, task.path.parent, identity=identity, resume=True, cache=task.cache)
 
 
-def _privileged(task: _VariantTraining, settings: dict[str, Any], network: dict[str, Any]) -> Network:
-    network = {**network, "head": "value", "residual_price": task.study.residual_price}
-    config = PrivilegedConfig.model_validate({**settings, "network": network})
+def _privileged(task: _VariantTraining, settings: Mapping[str, JsonValue]) -> Network:
+    config = _privileged_config(task.study, settings)
     return trainer.train(config, PrivilegedObjective(config), task.path.parent, resume=True, cache=task.cache)
 
 
-def _dqn(task: _VariantTraining, settings: dict[str, Any], network: dict[str, Any]) -> Network:
+def _dqn(task: _VariantTraining, settings: Mapping[str, JsonValue]) -> Network:
     from distila.training.teachers.dqn import train_dqn  # TorchRL takes seconds to import
     from distila.training.teachers.dqn_config import DqnConfig
 
-    config = DqnConfig.model_validate({**settings, **task.study.dqn, "network": network})
+    config = DqnConfig.model_validate(_with_network(task.study, {**settings, **task.study.dqn}))
     return train_dqn(config, task.path.parent, resume=True, cache=task.cache)
 
 

@@ -1,7 +1,9 @@
 """The variants of the study: what is changed, against which the reference stands."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
+
+from pydantic import JsonValue
 
 REFERENCE: Final = "student"
 """KL with temperature, online, one generalist teacher, 32 x 32."""
@@ -20,13 +22,13 @@ class Variant:
     what: str
     """in words"""
     kind: Kind = "distilled"
-    change: dict[str, Any] = field(default_factory=dict)
+    change: dict[str, JsonValue] = field(default_factory=dict)
     """settings that differ from the reference's"""
     specialists: bool = False
     """a teacher for each scenario instead of one for all"""
 
 
-def _direct(schedule: str | None = None, algorithm: str = "genie") -> dict[str, Any]:
+def _direct(schedule: str | None = None, algorithm: str = "genie") -> dict[str, JsonValue]:
     if schedule is None:
         return {}
     return {"algorithm": {"algorithm": algorithm, "schedule": schedule, "beta": 0.3}}

@@ -75,7 +75,7 @@ def _tuned() -> dict[str, Any]:
     return dict(read_yaml(_TUNED)["policies"])
 
 
-def tuned_settings(name: str, family: str | None = None) -> dict[str, Any]:
+def tuned_settings(name: str, family: str | None = None) -> dict[str, float | None]:
     """What `distila benchmark tune` found for a baseline: over all seen families, or for one of them.
 
     Raises:

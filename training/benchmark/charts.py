@@ -383,7 +383,7 @@ def _grid(values: list[float]) -> list[float]:
     return [float(point) for point in np.linspace(0, 100, len(values))]
 
 
-def _interval(gains: list[Difference], colour: str) -> dict[str, Any]:
+def _interval(gains: list[Difference], colour: str) -> dict[str, object]:
     """Error bars; where there is no interval, a bar of no length."""
     ends = [
         (0.0, 0.0) if gain.kind == "nothing-decided" else (gain.high - gain.mean, gain.mean - gain.low)
@@ -398,7 +398,7 @@ def _with_interval(gain: Difference) -> str:
     return f"{gain.mean_text(2)}{interval}"
 
 
-def _outline(look: Look) -> dict[str, Any]:
+def _outline(look: Look) -> dict[str, str | int]:
     """Markers that are lines have nothing but their outline."""
     return {"color": look.colour, "width": 2 if look.symbol.startswith("line") else 0}
 

@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class PolicySpec:
         """A baseline in the DU with settings on trial."""
         return cls(base, "baseline", base, "", "du", trial_settings=tuple(settings.items()))
 
-    def settings(self, family: str) -> dict[str, Any]:
+    def settings(self, family: str) -> dict[str, float | None]:
         """Settings of a baseline in this family.
 
         Raises:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from distila.training.commands import SUMMARIES
-from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
-from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
-from distila.training.learning import trainer
+from distila.training.commands.trained import Cache, Episodes, Json, Resume, Workers, finish, one_thread
+from distila.training.distill.distill import DistillConfig, Teachers, distilled, load_distill
 from distila.training.network.store import NETWORKS
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
@@ -29,12 +29,8 @@ def distill(
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl, network.pt and bundle/.")] = Path(
         "out/student"
     ),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
-    ] = False,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
-    ] = None,
+    resume: Resume = False,
+    episodes: Episodes = None,
     workers: Workers = 1,
     cache: Cache = None,
     json: Json = False,
@@ -47,19 +43,8 @@ def distill(
         settings = DistillConfig.model_validate({**settings.model_dump(), "episodes": episodes})
     one_thread()
     teachers = Teachers(_paths(teacher or []), settings)
-    with progress_bar("fading banks", "banks") as on_bank, progress_bar("distilling", "slots") as on_slot:
-        network = trainer.train(
-            settings,
-            DistillationObjective(settings, teachers),
-            out,
-            identity={"teachers": teachers.identity},
-            resume=resume,
-            workers=workers,
-            progress=on_slot,
-            cache=cache,
-            on_bank=on_bank,
-        )
-    about = {"kind": "distilled student", "teachers": teachers.identity}
+    network = distilled("student", settings, teachers, out, progress_bar, workers, cache, resume)
+    about: dict[str, JsonValue] = {"kind": "distilled student", "teachers": teachers.identity}
     finish(network, out, settings, name="student", about=about, json=json)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distila.training.commands import SUMMARIES
-from distila.training.commands.trained import Cache, Json, Workers, finish, one_thread
+from distila.training.commands.trained import Cache, Episodes, Json, Resume, Workers, finish, one_thread
 from distila.training.learning import trainer
 from distila.training.teachers.dqn_config import DqnConfig, load_dqn
 from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
@@ -29,12 +29,8 @@ def privileged(
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
         "out/privileged"
     ),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
-    ] = False,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
-    ] = None,
+    resume: Resume = False,
+    episodes: Episodes = None,
     cache: Cache = None,
     workers: Workers = 1,
     json: Json = False,
@@ -68,12 +64,8 @@ def dqn(
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
         "out/dqn"
     ),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")
-    ] = False,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="Number of episodes; default: the configuration's.")
-    ] = None,
+    resume: Resume = False,
+    episodes: Episodes = None,
     cache: Cache = None,
     workers: Workers = 1,
     json: Json = False,

@@ -1,11 +1,13 @@
 """What the commands that train have in common: options, and the end, where weights become files and figures a table."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import torch
 import typer
+from pydantic import BaseModel, JsonValue
 
 from distila.training.learning.checkpoint import CHECKPOINT_FILE
 from distila.training.learning.episodes import EpisodicConfig
@@ -25,21 +27,33 @@ Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers that co
 Json = Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead of a table.")]
 
 
+class _Episode(BaseModel):
+    """Figures of one training episode; null where there is none, such as a loss before the first step."""
+
+    episode: int
+    loss: float | None = None
+    goodput: float | None = None
+    first_tx_bler: float | None = None
+
+
 def one_thread() -> None:
     """Use one torch thread: small tensors gain little from more, and several sum in an order of their own."""
     torch.set_num_threads(1)
 
 
-def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, about: dict[str, Any], json: bool) -> None:
+def finish(
+    network: Network, out: Path, settings: EpisodicConfig, name: str, about: Mapping[str, JsonValue], json: bool
+) -> None:
     """Write the network to ``out``, as a bundle too if a bundle has room for it, and print how the training went."""
     latest = _latest(out, len(settings.scenarios))
-    training = {
+    figures: dict[str, JsonValue] = {scenario: line.model_dump() for scenario, line in latest.items()}
+    training: dict[str, JsonValue] = {
         **about,
         "distila": version("distila"),
         "torch": torch.__version__,
         "config": settings.model_dump(mode="json"),
         # On the training split: how it went, not how good it is.
-        "latest_episodes": latest,
+        "latest_episodes": figures,
     }
     save_network(network, out / NETWORK_FILE, training)
     graph = onnx_graph(network)
@@ -48,13 +62,13 @@ def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, abo
     if size <= MAX_GRAPH_BYTES:
         export_bundle(network, out / BUNDLE, name=name, version="1", training=training, graph=graph)
         paths["bundle"] = BUNDLE
-    summary: dict[str, Any] = {what: str(out / path) for what, path in paths.items()}
-    summary |= {"graph_bytes": size, "episodes": settings.episodes, "scenarios": latest}
+    summary: dict[str, object] = {what: str(out / path) for what, path in paths.items()}
+    summary |= {"graph_bytes": size, "episodes": settings.episodes, "scenarios": figures}
     if json:
         print_json(summary)
         return
     rows = [
-        [scenario, *("-" if line[key] is None else f"{line[key]:.3f}" for key in ("goodput", "first_tx_bler", "loss"))]
+        [scenario, *("-" if x is None else f"{x:.3f}" for x in (line.goodput, line.first_tx_bler, line.loss))]
         for scenario, line in latest.items()
     ]
     title = f"latest training episodes of {settings.episodes}, exploration included; goodput in bit/s/Hz"
@@ -66,11 +80,6 @@ def finish(network: Network, out: Path, settings: EpisodicConfig, name: str, abo
         stdout.print(f"no bundle: its graph would have {size} bytes, a bundle's has at most {MAX_GRAPH_BYTES}")
 
 
-def _latest(out: Path, scenarios: int) -> dict[str, dict[str, Any]]:
+def _latest(out: Path, scenarios: int) -> dict[str, _Episode]:
     """Figures of the latest episode of each scenario, by its name."""
-    found = {}
-    for line in read_log(out)[-scenarios:]:
-        found[str(line["scenario"])] = {
-            name: line.get(name) for name in ("episode", "loss", "goodput", "first_tx_bler")
-        }
-    return found
+    return {str(line["scenario"]): _Episode.model_validate(line) for line in read_log(out)[-scenarios:]}

@@ -12,14 +12,16 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 from torch import Tensor
 
 from distila.training.distill.losses import LossConfig, distillation_loss
+from distila.training.learning import trainer
 from distila.training.learning.episodes import EpisodicConfig, checked_scenarios
 from distila.training.learning.rollout import Experience, OnSlot, RolloutPlan, collect
+from distila.training.learning.trainings import Bar
 from distila.training.network.make import make_network
 from distila.training.network.network import Network
 from distila.training.network.store import load_network
@@ -76,7 +78,7 @@ class Teachers:
 
     def __init__(self, paths: Mapping[str, Path], config: DistillConfig) -> None:
         self._network: dict[str, Network] = {}
-        self.identity: dict[str, Any] = {}
+        self.identity: dict[str, JsonValue] = {}
         self._price = config.residual_price
         student = make_network(config.network)
         for name, path in paths.items():
@@ -122,3 +124,42 @@ class DistillationObjective:
     def loss(self, network: Network, output: Tensor, labels: Mapping[str, Tensor], progress: float) -> Tensor:
         """See `distila.training.distill.losses`."""
         return distillation_loss(self._config.loss, output, labels["teacher_score"])
+
+
+def distilled(
+    name: str,
+    config: DistillConfig,
+    teachers: Teachers,
+    out: Path,
+    bar: Bar,
+    workers: int = 1,
+    cache: Path | None = None,
+    resume: bool = True,
+) -> Network:
+    """Train a student of these teachers.
+
+    Args:
+        name: of the student, for the titles of the progress bars.
+        config: of the student and its training.
+        teachers: the student's teachers.
+        out: directory of the checkpoint and the log.
+        bar: opens the progress bars.
+        workers: number of workers that collect episodes (`distila.training.learning.fan_out`).
+        cache: directory of fading banks; None: the user's.
+        resume: go on from the checkpoint in ``out``, if there is one.
+
+    Raises:
+        InputError: see `distila.training.learning.trainer.train`.
+    """
+    with bar(f"{name}: fading banks", "banks") as on_bank, bar(name, "slots") as on_slot:
+        return trainer.train(
+            config,
+            DistillationObjective(config, teachers),
+            out,
+            identity={"teachers": teachers.identity},
+            resume=resume,
+            workers=workers,
+            progress=on_slot,
+            cache=cache,
+            on_bank=on_bank,
+        )

@@ -1,10 +1,12 @@
 """Checkpoints of a training: weights, optimiser and episodes done, in a file that says which training it belongs to."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from pydantic import JsonValue
 from torch import nn
 
 from distila.training.torch_file import TorchFormat
@@ -22,7 +24,7 @@ class Checkpoint:
         identity: everything that the weights depend on; JSON.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, JsonValue]) -> None:
         self._path, self._identity = path, identity
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, episodes: int) -> None:
@@ -32,7 +34,7 @@ class Checkpoint:
             InputError: it cannot be written.
         """
         content = {
-            "identity": json.dumps(self._identity),
+            "identity": json.dumps(dict(self._identity)),
             "episodes": episodes,
             "model": network.state_dict(),
             "optimizer": optimizer.state_dict(),

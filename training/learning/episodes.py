@@ -1,10 +1,10 @@
 """Episodes of the simulator that trainings learn from: their settings, and the plan of each."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, JsonValue
 
 from distila.training.learning.action_values import MAX_SAMPLE_PERIOD_SLOTS
 from distila.training.learning.loop import OptimizerConfig
@@ -89,10 +89,12 @@ def plan_episode(config: EpisodicConfig, scenarios: list[Scenario], number: int,
     )
 
 
-def identity_of(config: EpisodicConfig, scenarios: list[Scenario], more: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(
+    config: EpisodicConfig, scenarios: list[Scenario], more: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
     """All that the weights depend on, for `Checkpoint`."""
     # The name of a scenario does not say whether its file was changed.
-    described = {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios}
+    described: dict[str, JsonValue] = {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios}
     return {"configuration": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT), "scenario": described, **more}
 
 

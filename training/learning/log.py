@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import JsonValue
+
 from distila.xapp.errors import InputError
 from distila.xapp.files import write_text
 
@@ -27,7 +29,7 @@ class TrainingLog:
         self._path, self._unit = out / LOG_FILE, unit
         self._board = _tensorboard(out, first)
         try:
-            kept = [line for line in _lines(self._path) if line.get(unit, first) < first]
+            kept = [line for line in _lines(self._path) if isinstance(number := line.get(unit), int) and number < first]
             write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
             raise InputError(f"{self._path}: cannot be written: {error.strerror or error}") from None
@@ -50,12 +52,12 @@ class TrainingLog:
             self._board.close()
 
 
-def read_log(out: Path) -> list[dict[str, Any]]:
+def read_log(out: Path) -> list[dict[str, JsonValue]]:
     """The lines of a training's log, in its order."""
     return _lines(out / LOG_FILE)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[dict[str, JsonValue]]:
     """The whole lines of a log; a killed run may have left half a line at its end."""
     if not path.exists():
         return []

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -73,7 +73,7 @@ class OptimizerConfig(BaseModel):
         return peak * warmup * (1 - progress * (1 - self.final_lr_share))
 
 
-def current_names(model: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
+def current_names(model: type[BaseModel], settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings of a model, earlier names replaced by the present ones, so that they may be merged with others."""
     aliases = {name: field.validation_alias for name, field in model.model_fields.items()}
     names = {
@@ -138,7 +138,7 @@ def run(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     out: Path | None,
-    identity: dict[str, Any],
+    identity: Mapping[str, JsonValue],
     resume: bool = False,
     workers: int = 1,
     progress: Progress = no_progress,

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from distila.training.network.filters import PolicyNetwork
@@ -259,7 +260,7 @@ def export_bundle(
     path: Path,
     name: str,
     version: str,
-    training: dict[str, Any],
+    training: Mapping[str, JsonValue],
     benchmark: Mapping[str, BenchmarkRun] | None = None,
     description: str = "",
     graph: bytes | None = None,
@@ -279,25 +280,31 @@ def export_bundle(
     """
     graph = graph or onnx_graph(network)
     golden_report, golden_state = sample_inputs(network, 64)
-    facts: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "description": description,
-        "columns": network.columns,
-        "state_size": network.state_size,
-        "actions": network.actions,
-        "mcs_tables": [network.config.mcs_table],
-        "training": {**training, "network": network.config.model_dump(mode="json")},
-        "benchmark": benchmark,
-        "golden_report": golden_report,
-        "golden_state": golden_state,
-    }
+
+    def write(directory: Path, latency: dict[str, float] | None = None) -> Bundle:
+        return write_bundle(
+            directory,
+            graph,
+            name=name,
+            version=version,
+            description=description,
+            columns=network.columns,
+            state_size=network.state_size,
+            actions=network.actions,
+            mcs_tables=[network.config.mcs_table],
+            training={**training, "network": network.config.model_dump(mode="json")},
+            benchmark=benchmark,
+            golden_report=golden_report,
+            golden_state=golden_state,
+            latency_us=latency,
+        )
+
     reports, states = sample_inputs(network, 2000, seed=1)
     # The new bundle is checked before it replaces another one.
     with tempfile.TemporaryDirectory() as folder:
-        trial = write_bundle(Path(folder) / "trial", graph, **facts)
+        trial = write(Path(folder) / "trial")
         found = agreement(network, trial, reports, states)
         if found.differ:
             raise RuntimeError(f"{name}: {found.differ} of {found.compared} decisions differ between torch and ONNX")
         latency = latency_us(trial, reports, states)
-    return write_bundle(path, graph, **facts, latency_us=latency)
+    return write(path, latency)

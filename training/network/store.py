@@ -5,8 +5,11 @@ distillation needs its weights.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from pydantic import JsonValue
 
 from distila.training.network.config import NetworkConfig
 from distila.training.network.make import make_network
@@ -23,7 +26,7 @@ NETWORKS: Final = Shipped(
 _FORMAT: Final = TorchFormat("distila-network/1", kind="network", written_by="distila train")
 
 
-def save_network(network: Network, path: Path, training: dict[str, Any]) -> None:
+def save_network(network: Network, path: Path, training: Mapping[str, JsonValue]) -> None:
     """Write a network to a file, whole or not at all.
 
     Args:
@@ -36,13 +39,13 @@ def save_network(network: Network, path: Path, training: dict[str, Any]) -> None
     """
     content = {
         "config": network.config.model_dump_json(),
-        "training": json.dumps(training),
+        "training": json.dumps(dict(training)),
         "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
     }
     _FORMAT.save(path, content)
 
 
-def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
+def load_network(path: Path) -> tuple[Network, dict[str, JsonValue]]:
     """Read a network, and how it was trained.
 
     Raises:

@@ -5,10 +5,10 @@ Figures share trainings: a training that another figure has done is not repeated
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from distila.training.learning.interval import SeedInterval, interval
 from distila.training.learning.loop import current_names
@@ -39,10 +39,10 @@ class Side(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    student: dict[str, Any] = Field(default_factory=dict, description="settings of the student")
-    plain: dict[str, Any] = Field(default_factory=dict, description="settings of the trainings as in the paper")
-    strong: dict[str, Any] = Field(default_factory=dict, description="settings of the trainings with batch norm")
-    reinforcement: dict[str, Any] = Field(
+    student: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the student")
+    plain: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the trainings as in the paper")
+    strong: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the trainings with batch norm")
+    reinforcement: dict[str, JsonValue] = Field(
         default_factory=dict, description="more settings of the trainings by reinforcement learning"
     )
     beta: float = Field(default=2.0, gt=0, description="highest weight of the algorithm in the loss")
@@ -57,7 +57,7 @@ class Side(BaseModel):
 
     @field_validator("plain", "strong", "reinforcement")
     @classmethod
-    def _current_names(cls, settings: dict[str, Any]) -> dict[str, Any]:
+    def _current_names(cls, settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
         return current_names(TrainConfig, settings)
 
 
@@ -163,9 +163,9 @@ def _run_of(
 ) -> _Run:
     side = study.mlp if figure.student == "mlp" else study.gnn
     strong = method in STRONG
-    student: dict[str, Any] = {**side.student, "batch_norm": strong}
+    student: dict[str, object] = {**side.student, "batch_norm": strong}
     student |= {"kind": "mlp", "links": links} if figure.student == "mlp" else {"kind": "message-gnn"}
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "setting": SETTING,
         "links": [links],
         "student": student,

@@ -142,7 +142,7 @@ def _check_version(meta: Any) -> None:
         raise ValueError(f"nodes_db is {meta['nodes_db']}; must be {[NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES]}")
 
 
-def _identity(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, source: str) -> dict[str, Any]:
+def _identity(config: ChannelConfig, rows: int, slots: int, split: Split, seed: int, source: str) -> dict[str, object]:
     """Everything that a bank's content depends on."""
     return {
         "config": config.model_dump(mode="json"),
@@ -219,7 +219,8 @@ def fading_bank(
             cannot be generated; or the cache is not writable.
     """
     path = bank_path(config, rows, slots, split, seed, cache)
-    expected = _identity(config, rows, slots, split, seed, _source())
+    source = _source()
+    expected = _identity(config, rows, slots, split, seed, source)
     if path.exists():
         stamp = path.stat()
         bank = _load_once(path, stamp.st_mtime_ns, stamp.st_size)
@@ -229,6 +230,6 @@ def fading_bank(
                 raise InputError(f"{path}: {name} is {found[name]}, its name says {value}; {_REMEDY}")
         return bank
     gain_cdb, speed_kmh, snr_db = generate(config, rows, slots, seed_sequence(split, seed, "bank"), progress)
-    bank = FadingBank(config, seed, gain_cdb, speed_kmh, snr_db, split, expected["source"])
+    bank = FadingBank(config, seed, gain_cdb, speed_kmh, snr_db, split, source)
     bank.save(path)
     return bank

@@ -1,20 +1,20 @@
 """Builds the student that ships: teacher, student, benchmark, gates, bundle. An interrupted build continues."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
-from distila.training.distill.distill import DistillationObjective, DistillConfig, Teachers, load_distill
+from distila.training.distill.distill import Teachers, distilled, load_distill
 from distila.training.learning import trainer
+from distila.training.learning.trainings import Bar
 from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
@@ -26,15 +26,11 @@ from distila.training.teachers.privileged import PrivilegedObjective, load_privi
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, FamilyFigures, run_name, timing_title
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
-from distila.xapp.progress import Progress
 from distila.xapp.result_file import ResultFile
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
 BUNDLE: Final = "bundle"
-
-Bar = Callable[[str, str], AbstractContextManager[Progress]]
-"""A progress bar: what is done, in which units."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,13 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     teacher = _teacher(recipe, out / TEACHER, bar, workers, cache)
     network, training = _student(recipe, out / STUDENT, teacher, bar, workers, cache)
     training |= {"recipe": recipe.model_dump(mode="json")}
-    about: dict[str, Any] = {"name": recipe.name, "version": recipe.version, "description": recipe.description}
     graph = onnx_graph(network)
     # The benchmark runs the very graph that ships; the manifest gets the figures afterwards.
-    trial = _trial(network, graph, out / "trial", {**about, "training": training})
+    trial = _trial(network, graph, out / "trial", recipe, training)
     benchmarks = _benchmarks(recipe, out, trial, teacher, bar, jobs, cache)
     failed = failures(recipe.gates, len(graph), benchmarks.values(), STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
-    bundle = export_bundle(network, out / BUNDLE, training=training, benchmark=figures, graph=graph, **about)
+    bundle = _bundle(network, graph, out / BUNDLE, recipe, training, figures)
     write_card(out / BUNDLE / CARD_FILE, recipe, bundle, benchmarks.values(), failed)
     return Built(bundle, teacher, benchmarks, failed)
 
@@ -126,11 +121,11 @@ def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | No
 
 def _student(
     recipe: Recipe, out: Path, teacher: Path, bar: Bar, workers: int, cache: Path | None
-) -> tuple[Network, dict[str, Any]]:
+) -> tuple[Network, dict[str, JsonValue]]:
     config = load_distill(recipe.student)
     teachers = Teachers({"": teacher}, config)
     network = distilled(STUDENT, config, teachers, out, bar, workers, cache)
-    training: dict[str, Any] = {
+    training: dict[str, JsonValue] = {
         "kind": "distilled student",
         "teachers": teachers.identity,
         "config": config.model_dump(mode="json"),
@@ -139,37 +134,33 @@ def _student(
     return network, training
 
 
-def distilled(
-    name: str,
-    config: DistillConfig,
-    teachers: Teachers,
-    out: Path,
-    bar: Bar,
-    workers: int = 1,
-    cache: Path | None = None,
-) -> Network:
-    """A student of these teachers, which its progress bar calls by name; an interrupted training goes on."""
-    with bar(f"{name}: fading banks", "banks") as on_bank, bar(name, "slots") as on_slot:
-        return trainer.train(
-            config,
-            DistillationObjective(config, teachers),
-            out,
-            identity={"teachers": teachers.identity},
-            resume=True,
-            workers=workers,
-            progress=on_slot,
-            cache=cache,
-            on_bank=on_bank,
-        )
-
-
-def _trial(network: Network, graph: bytes, path: Path, about: dict[str, Any]) -> Bundle:
+def _trial(network: Network, graph: bytes, path: Path, recipe: Recipe, training: Mapping[str, JsonValue]) -> Bundle:
     """The bundle without figures; one with the same graph is kept, because the results belong to it."""
     if (path / MANIFEST_FILE).is_file():
         found = load_bundle(path)
         if found.digest == hashlib.sha256(graph).hexdigest():
             return found
-    return export_bundle(network, path, graph=graph, **about)
+    return _bundle(network, graph, path, recipe, training)
+
+
+def _bundle(
+    network: Network,
+    graph: bytes,
+    path: Path,
+    recipe: Recipe,
+    training: Mapping[str, JsonValue],
+    benchmark: Mapping[str, BenchmarkRun] | None = None,
+) -> Bundle:
+    return export_bundle(
+        network,
+        path,
+        name=recipe.name,
+        version=recipe.version,
+        training=training,
+        benchmark=benchmark,
+        description=recipe.description,
+        graph=graph,
+    )
 
 
 def _benchmarks(

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from distila.training.benchmark.policies import parse_policy
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
-from distila.training.distill.distill import DistillConfig, Teachers
+from distila.training.distill.distill import DistillConfig, Teachers, distilled
+from distila.training.learning.trainings import Bar
 from distila.training.network.export import export_bundle
 from distila.training.sim.scenario import find_scenario
 from distila.training.sim.split import Split
-from distila.training.student.build import Bar, distilled
 from distila.training.student.recipe import Evaluation
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
@@ -105,7 +105,7 @@ def search(
         teachers = Teachers({"": teacher}, sized)
         network = distilled(_name(hidden), sized, teachers, out / "runs" / _name(hidden), bar, cache=cache)
         path = out / "bundles" / _name(hidden)
-        about = {"kind": "candidate of a search", "config": config.model_dump(mode="json")}
+        about: dict[str, JsonValue] = {"kind": "candidate of a search", "config": config.model_dump(mode="json")}
         bundles[hidden] = export_bundle(network, path, name=_name(hidden), version="0", training=about)
     names = config.scenarios if evaluation.scenarios == "all" else evaluation.scenarios
     benchmark = Benchmark(

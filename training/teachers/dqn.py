@@ -127,7 +127,7 @@ class DqnLearner(nn.Module):
         storage = LazyTensorStorage(self._config.buffer_size, device=device)
         return TensorDictReplayBuffer(storage=storage, batch_size=self._config.batch_size)
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, object]:
         """The replay buffer belongs to the state: without it a resumed training would go another way."""
         if not len(self._buffer):
             return {"steps": self.steps, "buffer": None}

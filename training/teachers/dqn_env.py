@@ -75,7 +75,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
         self._plan, self._features, self._algorithm, self._on_slot = plan, network, algorithm, on_slot
         self._answers = Answers(network.actions, device)
         links, entries = plan.links, len(network.feature_names)
-        observed: dict[str, Any] = {"observation": Unbounded((links, entries), device=device)}
+        observed: dict[str, Unbounded] = {"observation": Unbounded((links, entries), device=device)}
         if algorithm is not None:
             # Without bounds, as the number of MCS is the scenario's.
             observed["algorithm_choice"] = Unbounded((links,), dtype=torch.int64, device=device)
