@@ -5,13 +5,14 @@ Exit status: 0 done; 1 done, and the answer is no (a check failed); 2 bad input 
 """
 
 import os
+import shutil
 import sys
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+import textwrap
+from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from distila.xapp.commands import Summary
+from distila.xapp.commands import SUMMARIES, Summary
 from distila.xapp.errors import InputError
 from distila.xapp.shipped import did_you_mean
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _GROUP: Final = "distila.commands"
 _INTERRUPTED: Final = 130
+_WIDTH: Final = 80
+"""Widest line of the help [characters], as in the help of the subcommands."""
 _SUMMARY: Final = (
     "Distilled link adaptation: an O-RAN xApp that chooses the downlink MCS, and the offline tools around it."
 )
@@ -66,16 +69,9 @@ def _command(name: str) -> "typer.Typer":
     try:
         app: typer.Typer = entry.load()
     except ModuleNotFoundError as error:
-        install = _install(_summary(entry))
+        install = _install(SUMMARIES[entry.name])
         raise InputError(f"`distila {entry.name}` needs the package {error.name!r}: {install}") from None
     return app
-
-
-def _summary(entry: EntryPoint) -> Summary:
-    """The summary of a command, from the package that its module is in: importing that imports no other library."""
-    package = import_module(entry.module.rpartition(".")[0])
-    found: Summary = package.SUMMARIES[entry.name]
-    return found
 
 
 def _install(summary: Summary) -> str:
@@ -90,13 +86,19 @@ def _is_installed(package: str) -> bool:
 
 
 def _print_help() -> None:
-    print(f"{_SUMMARY}\n\nUsage: distila COMMAND [OPTIONS] ...\n\nCommands:")
+    print(f"{_wrapped(_SUMMARY)}\n\nUsage: distila COMMAND [OPTIONS] ...\n\nCommands:")
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
-        summary = _summary(entry)
+        summary = SUMMARIES[entry.name]
         missing = not all(map(_is_installed, summary.packages))
         text = f"(not installed: {_install(summary)})" if missing else summary.text
-        print(f"  {entry.name:<12} {text}")
-    print("\n`distila COMMAND --help` says more; `distila --version` prints the version.")
+        print(_wrapped(text, f"  {entry.name:<12}"))
+    print("\n" + _wrapped("`distila COMMAND --help` says more; `distila --version` prints the version."))
+
+
+def _wrapped(text: str, before: str = "") -> str:
+    """Text behind ``before``, in lines that fit the terminal, and 80 columns; further lines begin below the text."""
+    width = min(shutil.get_terminal_size().columns, _WIDTH)
+    return textwrap.fill(text, width, initial_indent=before, subsequent_indent=" " * len(before))
 
 
 if __name__ == "__main__":

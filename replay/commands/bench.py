@@ -19,17 +19,18 @@ from distila.replay.bench_results import (
     RolloutBench,
     SimBench,
 )
-from distila.replay.commands import SUMMARIES
 from distila.replay.loop_bench import bench_e2ap, bench_in_process, bench_over_grpc, bench_replay, bench_rollout
 from distila.replay.rollouts.simulation import GREEDY
 from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY, load_bundle
 from distila.xapp.result_file import ResultFile
 from distila.xapp.stats import Percentiles
 
-app = typer.Typer(help=SUMMARIES["bench"].text, no_args_is_help=True)
+app = application(SUMMARIES["bench"].text, no_args_is_help=True)
 
 _INSTALL: Final = "pip install 'distila[training]'"
 

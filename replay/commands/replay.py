@@ -9,7 +9,6 @@ import typer
 
 from distila.replay import kpi_log
 from distila.replay.closed_loop_page import verdict as closed_loop_verdict
-from distila.replay.commands import SUMMARIES
 from distila.replay.compared_run import Settings
 from distila.replay.comparison import NATIVE, replay_channel, replay_log
 from distila.replay.du import load_du_config
@@ -18,12 +17,14 @@ from distila.replay.page.number_text import number, percent, signed
 from distila.replay.parquet_file import file_format
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
 from distila.replay.trace import ChannelTrace
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 from distila.xapp.stats import Reasons
 
-app = typer.Typer(help=SUMMARIES["replay"].text)
+app = application(SUMMARIES["replay"].text)
 
 
 @app.command()

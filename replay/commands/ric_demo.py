@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from distila.replay.commands import SUMMARIES
 from distila.replay.ric.demo import has_rmr, ric_demo
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help=SUMMARIES["ric-demo"].text)
+app = application(SUMMARIES["ric-demo"].text)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from distila.replay.rollouts.rollout_page import write_rollout_page
 from distila.replay.rollouts.simulation import SIMULATION_PLANS, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.xapp.commands.application import application
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
@@ -24,7 +25,7 @@ from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import Plan, load_plan
 from distila.xapp.rollout.store import StoreLostError
 
-app = typer.Typer()
+app = application()
 
 _EFFECT_LABELS = {
     "goodput_down_5_pct": "goodput -5 %",

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from distila.replay import kpi_log, trace
-from distila.replay.commands import SUMMARIES
 from distila.replay.importers.counts import ImportReport
 from distila.replay.importers.generic import GenericMapping, import_generic
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
@@ -17,14 +16,16 @@ from distila.replay.page.number_text import setting
 from distila.replay.parquet_file import file_format
 from distila.replay.trace import ChannelTrace
 from distila.replay.trace_info import ChannelInfo, ImportSummary, LogInfo
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_yaml
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.progress import Progress
 
-app = typer.Typer(help=SUMMARIES["trace"].text, no_args_is_help=True)
-import_app = typer.Typer(help="Import the logs of a RAN or of a data set.", no_args_is_help=True)
+app = application(SUMMARIES["trace"].text, no_args_is_help=True)
+import_app = application("Import the logs of a RAN or of a data set.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
 
 _Source = Annotated[Path, typer.Argument(help="Directory of log files, or one file; plain or .gz.")]

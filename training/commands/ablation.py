@@ -8,11 +8,12 @@ import typer
 
 from distila.training.ablation.page import by_question, text, write_chart, write_page
 from distila.training.ablation.study import RESULTS_FILE, load_study, run_study
-from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import one_thread
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 
-app = typer.Typer(help=SUMMARIES["ablation"].text)
+app = application(SUMMARIES["ablation"].text)
 
 
 @app.callback(invoke_without_command=True)

@@ -25,15 +25,16 @@ from distila.training.benchmark.suite import (
     write_reports,
 )
 from distila.training.benchmark.tune import TUNABLE, tune
-from distila.training.commands import SUMMARIES
 from distila.training.sim.split import Split
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import group_title
 from distila.xapp.progress import Progress
 from distila.xapp.result_file import Estimate, read_result
 
-app = typer.Typer(help=SUMMARIES["benchmark"].text)
+app = application(SUMMARIES["benchmark"].text)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import Cache, Episodes, Json, Resume, Workers, finish, one_thread
 from distila.training.distill.distill import DistillConfig, Teachers, distilled, load_distill
 from distila.training.network.store import NETWORKS
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help=SUMMARIES["distill"].text)
+app = application(SUMMARIES["distill"].text)
 
 
 @app.callback(invoke_without_command=True)

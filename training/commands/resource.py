@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import typer
 
-from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import one_thread
 from distila.training.learning.trainings import run_missing
 from distila.training.resource.algorithms import METHODS, apply
@@ -21,12 +20,14 @@ from distila.training.resource.students import Student, UnrolledGnn
 from distila.training.resource.study import load_study, reproduce
 from distila.training.resource.train_config import CONFIGS, TrainConfig, load_train_config
 from distila.training.resource.training import train
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json, write_text
 from distila.xapp.shipped import package_folder
 
-app = typer.Typer(help=SUMMARIES["resource"].text, no_args_is_help=True)
+app = application(SUMMARIES["resource"].text, no_args_is_help=True)
 
 BENCH_FILE: Final = "bench.json"
 

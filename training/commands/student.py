@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 import typer
 
-from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import one_thread
 from distila.training.distill.distill import DistillConfig, load_distill
 from distila.training.network.store import NETWORKS
@@ -16,11 +15,13 @@ from distila.training.student.build import BuildSummary, Built, build
 from distila.training.student.card import CARD_FILE
 from distila.training.student.recipe import Evaluation, load_recipe
 from distila.training.student.search import Limits, parse_sizes, search
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
 from distila.xapp.policy.benchmark_figures import interval_text, timing_title
 from distila.xapp.shipped import package_folder
 
-app = typer.Typer(help=SUMMARIES["student"].text)
+app = application(SUMMARIES["student"].text)
 _LIMITS: Final = Limits()
 
 

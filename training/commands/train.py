@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from distila.training.commands import SUMMARIES
 from distila.training.commands.trained import Cache, Episodes, Json, Resume, Workers, finish, one_thread
 from distila.training.learning import trainer
 from distila.training.teachers.dqn_config import DqnConfig, load_dqn
 from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
+from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import progress_bar
 from distila.xapp.errors import InputError
 
-app = typer.Typer(help=SUMMARIES["train"].text)
+app = application(SUMMARIES["train"].text)
 
 
 @app.callback()

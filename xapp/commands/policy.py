@@ -7,12 +7,13 @@ import numpy as np
 import typer
 
 from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import BUNDLES, Bundle, load_bundle, run_times_us
 
-app = typer.Typer(help=SUMMARIES["policy"].text, no_args_is_help=True)
+app = application(SUMMARIES["policy"].text, no_args_is_help=True)
 
 _Bundle = Annotated[str, typer.Argument(help="Directory of a bundle, or the name of one that ships with distila.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_json, print_table, stdout
 from distila.xapp.errors import InputError, first_error
@@ -24,7 +25,7 @@ from distila.xapp.rollout.plan import PLANS, load_plan
 from distila.xapp.rollout.store import Store, StoreLostError
 from distila.xapp.rollout_config import RolloutConfig
 
-app = typer.Typer(help=SUMMARIES["rollout"].text, no_args_is_help=True)
+app = application(SUMMARIES["rollout"].text, no_args_is_help=True)
 
 _Result = TypeVar("_Result")
 

@@ -9,11 +9,12 @@ import typer
 
 from distila.xapp.app import Xapp
 from distila.xapp.commands import SUMMARIES
+from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table
 from distila.xapp.config import RunConfig, load_config
 from distila.xapp.ric.logs import set_up_logging
 
-app = typer.Typer(help=SUMMARIES["run"].text)
+app = application(SUMMARIES["run"].text)
 
 
 @app.command()
