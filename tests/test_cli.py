@@ -36,12 +36,12 @@ def answer(*arguments: object) -> dict[str, Any]:
     return found
 
 
-def refusal(*arguments: object) -> str:
+def error_line(*arguments: object) -> str:
     """The one line on stderr with which bad input is refused."""
-    return checked_refusal(distila(*arguments))
+    return checked_error_line(distila(*arguments))
 
 
-def checked_refusal(done: subprocess.CompletedProcess[str]) -> str:
+def checked_error_line(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 2, done
     assert done.stdout == ""
     assert done.stderr.startswith("error: "), done.stderr
@@ -74,7 +74,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 @pytest.mark.parametrize(("typed", "says"), [("replya", "; did you mean 'replay'?"), ("zzz", "trace, train")])
 def test_an_unknown_command_lists_the_commands_and_suggests_the_nearest(typed: str, says: str) -> None:
-    line = refusal(typed)
+    line = error_line(typed)
     assert f"no command {typed!r}; there are ablation, bench, " in line
     assert line.endswith(says)
 
@@ -93,7 +93,7 @@ def test_version_is_the_packages() -> None:
 
 
 def test_an_unknown_command_lists_those_there_are() -> None:
-    line = refusal("replya")
+    line = error_line("replya")
     assert "'replya'" in line
     assert all(command in line for command in COMMANDS)
 
@@ -109,8 +109,8 @@ def test_an_unknown_option_is_a_usage_error() -> None:
 
 
 def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
-    assert str(tmp_path / "none.trace") in refusal("replay", "--trace", tmp_path / "none.trace", "--out", tmp_path)
-    assert str(tmp_path / "none.trace") in refusal("trace", "info", tmp_path / "none.trace")
+    assert str(tmp_path / "none.trace") in error_line("replay", "--trace", tmp_path / "none.trace", "--out", tmp_path)
+    assert str(tmp_path / "none.trace") in error_line("trace", "info", tmp_path / "none.trace")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
@@ -118,7 +118,7 @@ def test_a_truncated_trace(tmp_path: Path, keep: float) -> None:
     cut = tmp_path / "cut.trace"
     whole = TRACE.read_bytes()
     cut.write_bytes(whole[: int(keep * len(whole))])
-    assert str(cut) in refusal("replay", "--trace", cut, "--out", tmp_path / "out")
+    assert str(cut) in error_line("replay", "--trace", cut, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists(), "nothing is written"
 
 
@@ -137,17 +137,17 @@ def test_a_truncated_trace(tmp_path: Path, keep: float) -> None:
 def test_a_wrong_configuration_names_file_and_field(tmp_path: Path, text: str, names: list[str]) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(text)
-    line = refusal("run", "--config", config)
+    line = error_line("run", "--config", config)
     assert all(name in line for name in [str(config), *names]), line
 
 
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
-    assert "none.yaml" in refusal("run", "--config", tmp_path / "none.yaml")
+    assert "none.yaml" in error_line("run", "--config", tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("speed", ["fast", "0", "-1", "nan", "inf"])
 def test_a_wrong_speed(tmp_path: Path, speed: str) -> None:
-    line = refusal("replay", "--trace", TRACE, "--out", tmp_path / "out", "--speed", speed)
+    line = error_line("replay", "--trace", TRACE, "--out", tmp_path / "out", "--speed", speed)
     assert f"--speed {speed}" in line
     assert not (tmp_path / "out").exists()
 
@@ -156,7 +156,7 @@ def test_a_wrong_speed(tmp_path: Path, speed: str) -> None:
     "command", [("policy", "info"), ("policy", "check"), ("bench", "loop", "--policy"), ("run", "--policy")]
 )
 def test_a_policy_that_is_not_there(command: tuple[str, ...]) -> None:
-    line = refusal(*command, "nonsense")
+    line = error_line(*command, "nonsense")
     assert "nonsense" in line
     assert "olla, student" in line, "what ships is listed"
 
@@ -172,13 +172,13 @@ def test_a_damaged_bundle(tmp_path: Path) -> None:
     assert done.returncode == 1, "the check was made, and the answer is no"
     assert done.stderr.startswith(f"rejected: {tmp_path / 'policy.onnx'}: sha256")
     assert done.stderr.count("\n") == 1
-    assert f"{tmp_path / 'policy.onnx'}: sha256" in refusal("run", "--policy", tmp_path)
+    assert f"{tmp_path / 'policy.onnx'}: sha256" in error_line("run", "--policy", tmp_path)
 
 
-def test_an_out_that_cannot_be_written_is_refused_before_the_replay(tmp_path: Path) -> None:
+def test_an_out_that_cannot_be_written_is_rejected_before_the_replay(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "--out" in refusal("replay", "--trace", TRACE, "--out", tmp_path / "file")
-    assert "cannot be written" in refusal(
+    assert "--out" in error_line("replay", "--trace", TRACE, "--out", tmp_path / "file")
+    assert "cannot be written" in error_line(
         "trace",
         "import",
         "table",
@@ -190,16 +190,16 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_replay(tmp_path: Pa
     )
 
 
-def test_options_of_a_closed_loop_are_refused_for_a_log(tmp_path: Path) -> None:
+def test_options_of_a_closed_loop_are_rejected_for_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_mapping(tmp_path, kind="kpi")
     answer("trace", "import", "table", write_csv(tmp_path), "--mapping", tmp_path / "mapping.yaml", "--out", log)
     for option in (["--transport", "grpc"], ["--period", "20"], ["--against", "nonsense"], ["--external"]):
-        assert option[0] in refusal("replay", "--trace", log, "--out", tmp_path / "out", *option)
+        assert option[0] in error_line("replay", "--trace", log, "--out", tmp_path / "out", *option)
 
 
-def test_a_delay_that_outlives_every_decision_is_refused(tmp_path: Path) -> None:
-    assert "valid for 18" in refusal("replay", "--trace", TRACE, "--out", tmp_path, "--delay", 18)
+def test_a_delay_that_outlives_every_decision_is_rejected(tmp_path: Path) -> None:
+    assert "valid for 18" in error_line("replay", "--trace", TRACE, "--out", tmp_path, "--delay", 18)
     patient = tmp_path / "patient.yaml"
     patient.write_text("loop: {valid_for_extra_slots: 100}")
     options = ["--out", tmp_path, "--delay", 18, "--slots", 100, "--config", patient]
@@ -213,11 +213,11 @@ def test_settings_of_the_du_come_from_a_file(tmp_path: Path) -> None:
     assert summary["settings"]["du"]["harq_rtt_slots"] == 4
     assert summary["settings"]["du"]["period_slots"] == 2
     du.write_text("harq_rrt_slots: 4")
-    assert "harq_rrt_slots" in refusal("replay", "--trace", TRACE, "--out", tmp_path, "--du", du)
+    assert "harq_rrt_slots" in error_line("replay", "--trace", TRACE, "--out", tmp_path, "--du", du)
 
 
-def test_an_unknown_bler_model_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    line = refusal("replay", "--trace", TRACE, "--out", tmp_path, "--bler", "rough")
+def test_an_unknown_bler_model_is_rejected_with_those_there_are(tmp_path: Path) -> None:
+    line = error_line("replay", "--trace", TRACE, "--out", tmp_path, "--bler", "rough")
     assert "smooth" in line
     assert "sionna" in line
 
@@ -252,7 +252,7 @@ def write_mapping(folder: Path, kind: str = "channel") -> Path:
 
 @pytest.mark.parametrize("endpoint", ["nowhere", "host:123456"])
 def test_a_wrong_endpoint_on_the_command_line(endpoint: str) -> None:
-    assert "endpoint" in refusal("run", "--e2", endpoint)
+    assert "endpoint" in error_line("run", "--e2", endpoint)
 
 
 # ---------------------------------------------------------------- answers
@@ -343,7 +343,7 @@ def without(packages: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [("replay", "pyarrow"), ("replay", "plotly"), ("replay", "jinja2"), ("trace", "pyarrow"), ("bench", "pyarrow")],
 )
 def test_a_missing_package_is_named_with_its_install_command(command: str, package: str) -> None:
-    line = checked_refusal(without(package, command))
+    line = checked_error_line(without(package, command))
     assert f"`distila {command}` needs the package '{package}'" in line
     assert "pip install 'distila[replay]'" in line
 

@@ -172,7 +172,7 @@ def test_an_empty_file_is_all_defaults():
         ("{", "not YAML"),
     ],
 )
-def test_what_is_wrong_is_one_line_with_file_and_field(text, says):
+def test_an_invalid_file_is_one_line_with_file_and_field(text, says):
     Path("bad.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
         read_model(Path("bad.yaml"), Tree)
@@ -182,7 +182,7 @@ def test_what_is_wrong_is_one_line_with_file_and_field(text, says):
 
 
 @pytest.mark.parametrize("read", [read_yaml, read_json, lambda path: read_model(path, Tree)])
-def test_what_cannot_be_read_is_one_line(read):
+def test_an_unreadable_file_is_one_line(read):
     Path("binary").write_bytes(b"\xff\xfe\x00")
     Path("folder").mkdir()
     for name in ("nowhere", "binary", "folder"):

@@ -88,12 +88,12 @@ def test_after_a_restart_the_node_counts_on_from_there():
     assert order(*reports) == ([True, True, True, False], {"duplicate": 1}, {"node_restart": 1})
 
 
-def test_what_was_dropped_does_not_set_back_the_order():
+def test_a_dropped_report_does_not_reset_the_order():
     reports = [report(10), report(5), report(10), report(11)]
     assert order(*reports) == ([True, False, False, True], {"out_of_order": 1, "duplicate": 1}, {})
 
 
-def test_the_cell_unheard_for_longest_is_forgotten():
+def test_the_cell_without_reports_for_longest_is_forgotten():
     loop = make_loop(cell_capacity=2)
     reports = [report(9, cell="a"), report(9, cell="b"), report(10, cell="a"), report(9, cell="c")]
     assert order(*reports, loop=loop)[2] == {"cell_evicted": 1}
@@ -202,7 +202,7 @@ def test_a_hundred_thousand_ues_pass_through_bounded_memory(by):
     assert loop.stats.noticed["ue_new"] == seen, "the newest are still known"
 
 
-def test_what_a_ue_gets_does_not_depend_on_who_is_beside_it():
+def test_the_decision_for_a_ue_does_not_depend_on_other_ues():
     """UEs of two cells, absent now and then, in any order: each gets what it would get with a loop to itself."""
     rng = np.random.default_rng(3)
     together, alone = make_loop(), {}
@@ -226,7 +226,7 @@ def test_what_a_ue_gets_does_not_depend_on_who_is_beside_it():
     assert together.stats.noticed["ue_counter_restart"] > 0
 
 
-def test_a_late_decision_is_no_decision():
+def test_a_late_decision_is_not_used():
     now_us = [0]
     loop = DecisionLoop(OLLA, guard_config=GuardConfig(deadline_us=500), clock_ns=lambda: now_us[0] * 1000)
     now_us[0] = 500
@@ -304,7 +304,7 @@ def test_a_report_period_that_no_decision_can_outlive_is_answered_or_dropped():
     assert control is None or decode_control(*control).valid_for_slots <= 2**32 - 1
 
 
-def test_a_node_that_restarts_with_its_clock_set_back_is_heard_again():
+def test_reports_of_a_node_that_restarts_with_an_earlier_clock_are_accepted():
     loop = make_loop()
     loop.decide(report(1000, timestamp_us=10**15))
     decided = [loop.decide(report(sequence, timestamp_us=1000 * sequence)) is not None for sequence in range(1, 21)]

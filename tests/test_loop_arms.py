@@ -58,7 +58,7 @@ def reports(count, rntis, **fields):
         yield report(sequence, rntis, cqi=9, ack=5, nack=nack, total_first_tx=1000.0 * sequence, **fields)
 
 
-def test_each_ue_gets_what_it_would_get_from_its_arms_policy_alone(timid):
+def test_each_ue_gets_the_decision_of_its_arms_policy(timid):
     both, champion, challenger = make(two_arms(timid)), make(), DecisionLoop(timid, guard_config=NO_DEADLINE)
     for one in reports(30, [4, 5, 6, 7, 9]):
         got, old, new = both.decide(one), champion.decide(one), challenger.decide(one)
@@ -96,13 +96,13 @@ def test_the_native_arm_leaves_its_ues_to_the_du():
 
 
 def test_a_shadow_decides_and_is_never_sent(timid):
-    told = []
+    reported = []
 
     class Meter:
         def record(self, decided): ...
 
         def shadowed(self, arm, one, kind, value, live_kind, live_value):
-            told.append((arm.name, value.tolist(), live_value.tolist()))
+            reported.append((arm.name, value.tolist(), live_value.tolist()))
 
     loop = make(lambda loop: Lineup(loop.lineup.arms, None, (Arm("shadow", loop.engine(timid)),)))
     loop.meter = Meter()
@@ -111,18 +111,18 @@ def test_a_shadow_decides_and_is_never_sent(timid):
         answer, expected = loop.decide(one), plain.decide(one)
         assert answer.value.tolist() == expected.value.tolist()
         assert answer.arms == [("policy", OLLA.digest)]
-        assert told.pop() == ("shadow", alone.decide(one).value.tolist(), expected.value.tolist())
+        assert reported.pop() == ("shadow", alone.decide(one).value.tolist(), expected.value.tolist())
     assert loop.stats.guarded == plain.stats.guarded
 
 
-def test_a_shadow_that_fails_disturbs_nobody(timid):
+def test_a_failing_shadow_does_not_affect_the_live_policy(timid):
     loop = make(lambda loop: Lineup(loop.lineup.arms, None, (Arm("shadow", loop.engine(timid)),)))
     loop.lineup.shadows[0].engine.infer = lambda *_: 1 / 0
     assert loop.decide(report(1)).kind.tolist() == [MCS]
     assert loop.stats.noticed["shadow_failed"] == 1
 
 
-def test_a_shadow_starts_anew_when_it_goes_live_since_it_heard_how_others_decisions_went(timid):
+def test_a_shadow_that_goes_live_resets_its_memory_since_its_feedback_was_of_other_decisions(timid):
     loop = make(lambda loop: Lineup(loop.lineup.arms, None, (Arm("new", loop.engine(timid)),)))
     for one in reports(20, [5]):
         if one.sequence == 11:

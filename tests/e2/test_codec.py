@@ -101,7 +101,7 @@ def test_harq_of_several_mcs_of_a_ue_adds_up():
     assert report.first_failed.tolist() == [16, 40]
 
 
-def test_what_is_absent_is_not_measured_and_what_is_zero_is_zero():
+def test_absent_fields_are_not_measured_and_zero_fields_are_zero():
     names = ["cqi", "cqi_age_slots", "sinr_cdb", "dl_buffer_bytes", "prbs", "native_mcs"]
     names += ["retx_ack", "retx_nack", "retx_mcs_sum", "harq_total_first_tx"]
     report = read(indication({"rnti": 1}, {"rnti": 2, **dict.fromkeys(names, 0)}, {"rnti": 3}))
@@ -247,11 +247,11 @@ def with_envelope(name="distila-la", version="1.0", encoding=pb.ENCODING_PROTO, 
         (with_envelope(cell_id="c" * MAX_MESSAGE_BYTES).SerializeToString(), "oversized"),
     ],
 )
-def test_a_header_that_cannot_be_used_is_refused_with_its_reason(header, reason):
-    with pytest.raises(Rejected) as refused:
+def test_a_header_that_cannot_be_used_is_rejected_with_its_reason(header, reason):
+    with pytest.raises(Rejected) as rejected:
         codec.decode_indication_header(header)
-    assert refused.value.reason == reason
-    assert "\n" not in str(refused.value)
+    assert rejected.value.reason == reason
+    assert "\n" not in str(rejected.value)
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_a_header_that_cannot_be_used_is_refused_with_its_reason(header, reason)
         (bytes(MAX_MESSAGE_BYTES + 1), "oversized"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_refused_with_its_reason(message, reason):
-    with pytest.raises(Rejected) as refused:
+def test_a_message_that_cannot_be_read_is_rejected_with_its_reason(message, reason):
+    with pytest.raises(Rejected) as rejected:
         read(message)
-    assert refused.value.reason == reason
+    assert rejected.value.reason == reason
 
 
 def test_a_newer_minor_version_is_understood():
@@ -293,7 +293,7 @@ def test_a_message_as_large_as_the_limit_is_read():
         ([{"rnti": 7, "ue_id": 2**64 - 1}], [], {"ue_invalid_id": 1}),
     ],
 )
-def test_a_ue_that_cannot_be_told_apart_is_left_out_and_counted(ues, kept, noticed):
+def test_a_ue_that_cannot_be_identified_is_skipped_and_counted(ues, kept, noticed):
     counted = Counter()
     report = read(indication(*ues, ue=range(len(ues)), mcs=[4] * len(ues), ack=[ue["rnti"] for ue in ues]), counted)
     assert report.rnti.tolist() == kept

@@ -90,12 +90,12 @@ def test_long_payloads_go_through(length):
     assert e2ap.decode_control_request(e2ap.encode_control_request(control)) == control
 
 
-def test_what_cannot_have_passed_an_e2_termination_is_refused():
+def test_messages_that_no_e2_termination_would_pass_are_rejected():
     pdu = bytes(MAX_MESSAGE_BYTES + 1)
     for decode in (e2ap.decode_indication, e2ap.decode_control_answer, e2ap.decode_control_request):
-        with pytest.raises(Rejected) as refused:
+        with pytest.raises(Rejected) as rejected:
             decode(pdu)
-        assert refused.value.reason == "oversized"
+        assert rejected.value.reason == "oversized"
 
 
 # ---------------------------------------------------------------- PDUs of other encoders, built by hand after X.691
@@ -159,35 +159,35 @@ def test_an_indication_of_an_insert_is_read_too():
     assert (got.header, got.message) == (b"h", b"m")
 
 
-def test_one_octet_lengths_beyond_127_as_some_xapps_write_them_are_refused():
+def test_one_octet_lengths_beyond_127_as_some_xapps_write_them_are_rejected():
     content = b"\x00\x00\x01" + b"\x00\x1a\x00" + bytes([201, 200]) + b"m" * 200
     wrong = bytes([0x00, 0x05, 0x40, len(content) & 0xFF]) + content
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(Rejected) as rejected:
         e2ap.decode_indication(wrong)
-    assert refused.value.reason == "malformed_e2ap"
+    assert rejected.value.reason == "malformed_e2ap"
 
 
 @pytest.mark.parametrize("missing", range(6))
-def test_an_indication_without_a_mandatory_ie_is_refused(missing):
+def test_an_indication_without_a_mandatory_ie_is_rejected(missing):
     ies = [REQUEST_ID, RAN_FUNCTION, ie(15, b"\x01"), ie(28, b"\x00"), ie(25, b"\x01h"), ie(26, b"\x01m")]
     del ies[missing]
     if missing == 3:  # the type is not used: report and insert are the same to a reader of indications
         assert e2ap.decode_indication(pdu(5, *ies)).message == b"m"
         return
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(Rejected) as rejected:
         e2ap.decode_indication(pdu(5, *ies))
-    assert refused.value.reason == "malformed_e2ap"
+    assert rejected.value.reason == "malformed_e2ap"
 
 
 # ---------------------------------------------------------------- damaged, truncated, foreign
 
 
-def test_every_truncation_is_refused():
+def test_every_truncation_is_rejected():
     whole = e2ap.encode_indication(Indication(REQUEST, 1, b"h" * 40, b"m" * 300, 5))
     for end in range(len(whole)):
-        with pytest.raises(Rejected) as refused:
+        with pytest.raises(Rejected) as rejected:
             e2ap.decode_indication(whole[:end])
-        assert refused.value.reason in ("malformed_e2ap", "not_an_indication")
+        assert rejected.value.reason in ("malformed_e2ap", "not_an_indication")
 
 
 @pytest.mark.parametrize(
@@ -200,17 +200,17 @@ def test_every_truncation_is_refused():
         (e2ap.decode_indication, b"{\"json\": true}", "malformed_e2ap"),
     ],
 )  # fmt: skip
-def test_foreign_messages_are_refused_by_name(decode, data, reason):
-    with pytest.raises(Rejected) as refused:
+def test_foreign_messages_are_rejected_by_name(decode, data, reason):
+    with pytest.raises(Rejected) as rejected:
         decode(data)
-    assert refused.value.reason == reason
+    assert rejected.value.reason == reason
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=400))
 @example(b"\x00\x05\x40\x03\x00\x00\x00")
 @example(b"\x00\x05\x40\xc1" + bytes(100))
-def test_no_bytes_do_anything_but_be_read_or_refused(data):
+def test_no_bytes_do_anything_but_be_read_or_rejected(data):
     for decode in (e2ap.decode_indication, e2ap.decode_control_answer, e2ap.decode_control_request):
         with suppress(Rejected):
             assert decode(data) is not None

@@ -73,9 +73,14 @@ def test_the_octets_of_a_gnb_are_understood_and_what_is_not_listed_is_skipped():
     report = telemetry.report(octets)
     assert (report.sequence, report.timestamp_us, report.period_slots) == (4999, 1_710_000_000_000_000, 1)
     assert report.rnti.tolist() == [RNTI]
-    told = dict(zip(MEASURED, report.measured[0].tolist(), strict=True))
-    assert (told["cqi"], told["sinr_db"], told["dl_buffer_bytes"], told["prbs"]) == (11, 18.5, 156_200, 40)
-    assert np.isnan([told["cqi_age_slots"], told["ri"]]).all()
+    reported = dict(zip(MEASURED, report.measured[0].tolist(), strict=True))
+    assert (reported["cqi"], reported["sinr_db"], reported["dl_buffer_bytes"], reported["prbs"]) == (
+        11,
+        18.5,
+        156_200,
+        40,
+    )
+    assert np.isnan([reported["cqi_age_slots"], reported["ri"]]).all()
     assert report.harq_mcs.tolist() == [26], "the MCS of the TTI before, not that of this one"
     assert report.harq_counts[0, [ACK, NACK]].tolist() == [1, 2]
 
@@ -84,9 +89,9 @@ def test_the_octets_for_a_gnb_are_what_it_reads():
     telemetry = Telemetry(EdgeRicConfig(ran_index=3))
     telemetry.report(tti(77, ue()))
     octets = telemetry.control(decisions(77, [(RNTI, MCS, 19), (RNTI, NATIVE, 0)]))
-    wanted = number(1, 3) + number(2, 77)
-    wanted += nested(3, number(1, RNTI) + number(2, 19)) + nested(3, number(1, RNTI) + number(2, 255))
-    assert octets == wanted
+    expected = number(1, 3) + number(2, 77)
+    expected += nested(3, number(1, RNTI) + number(2, 19)) + nested(3, number(1, RNTI) + number(2, 255))
+    assert octets == expected
 
 
 # --- what telemetry becomes ---
@@ -130,7 +135,7 @@ def telemetry():
     return Telemetry(EdgeRicConfig())
 
 
-def test_zero_is_what_was_not_measured(telemetry):
+def test_zero_fields_of_edgeric_count_as_not_measured(telemetry):
     report = telemetry.report(tti(1, ue(), pb.UeMetrics(rnti=7)))
     assert np.isnan(measured(report, "cqi"))
     assert np.isnan(measured(report, "prbs"))
@@ -151,7 +156,7 @@ def test_feedback_is_booked_on_the_mcs_that_was_sent_so_long_before(telemetry):
     assert report.total_first_tx.tolist() == [2]
 
 
-def test_feedback_for_what_was_never_seen_is_counted_and_left_out(telemetry):
+def test_feedback_for_unseen_transmissions_is_counted_and_skipped(telemetry):
     report = telemetry.report(tti(1, ue(dl_harq_ack=2, dl_harq_nack=1, dl_mcs=9, dl_prbs=3)))
     assert len(report.harq_mcs) == 0
     assert telemetry.lost == {"harq_without_mcs": 3}
@@ -200,7 +205,7 @@ def test_a_tti_that_comes_twice_counts_once(telemetry):
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_a_report_or_refused(octets):
+def test_any_octets_are_a_report_or_rejected(octets):
     telemetry = Telemetry(EdgeRicConfig())
     try:
         report = telemetry.report(octets)
@@ -290,7 +295,7 @@ def test_an_offset_ends_at_the_edge_of_the_table(telemetry, offset, sent):
     assert overrides(telemetry.control(decisions(1, [(RNTI, MCS_OFFSET, offset)]))) == {RNTI: sent}
 
 
-def test_an_offset_to_nothing_is_refused_and_counted_and_the_gnb_shows_its_choice_anew():
+def test_an_offset_to_nothing_is_rejected_and_counted_and_the_gnb_shows_its_choice_anew():
     telemetry = Telemetry(EdgeRicConfig(native_max_age_ttis=10))
     sent, own = [], 20
     in_force = {}

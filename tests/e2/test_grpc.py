@@ -145,7 +145,7 @@ def test_a_certificate_that_is_none_is_named(certificates, tmp_path):
 # --- the subscription ---
 
 
-def test_another_major_version_of_the_service_model_is_refused_in_one_line(nodes, start, monkeypatch):
+def test_another_major_version_of_the_service_model_is_rejected_in_one_line(nodes, start, monkeypatch):
     node, ours = nodes(), Identity.envelope
 
     def next_major(self):
@@ -164,7 +164,7 @@ def test_another_major_version_of_the_service_model_is_refused_in_one_line(nodes
     assert not node.has_subscriber
 
 
-def test_a_second_xapp_is_refused_keeps_trying_and_takes_over_when_the_first_leaves(
+def test_a_second_xapp_is_rejected_keeps_trying_and_takes_over_when_the_first_leaves(
     nodes, start, make_report, eventually
 ):
     node = nodes()
@@ -211,7 +211,7 @@ def test_when_the_node_restarts_the_xapp_comes_back_and_decides_again(nodes, sta
     assert stats.lost["stream_ended"] >= 1
 
 
-def test_a_port_in_use_is_refused(nodes):
+def test_a_port_in_use_is_rejected(nodes):
     node = nodes()
     with pytest.raises(InputError, match="in use"):
         nodes(f"127.0.0.1:{node.port}")

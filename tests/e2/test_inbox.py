@@ -77,7 +77,7 @@ def test_cells_are_served_in_turn_however_often_one_of_them_reports():
     assert "".join(served) == "ababab"
 
 
-def test_more_cells_than_the_bound_are_refused_and_counted_but_known_ones_renewed():
+def test_more_cells_than_the_bound_are_rejected_and_counted_but_known_ones_renewed():
     inbox = Inbox(max_cells=2)
     for cell_id in ("a", "b", "c"):
         put(inbox, cell_id)

@@ -147,7 +147,7 @@ def test_a_control_request_routes_by_the_node_s_name_and_carries_the_subscriptio
         (12040, "x" * 32, "meid_too_long"),
     ],
 )
-def test_what_has_no_route_is_counted(pair, mtype, meid, reason):
+def test_messages_without_a_route_are_counted(pair, mtype, meid, reason):
     assert not pair.xapp.send(mtype, b"pdu", meid=meid)
     assert pair.xapp.unsent == {reason: 1}
 
@@ -280,7 +280,7 @@ def test_a_failure_with_an_outcome_is_counted_by_what_the_outcome_says(node, run
 
 
 @needs_librmr
-def test_an_answer_that_does_not_come_is_counted_and_one_that_comes_late_too(node, running, make_report, eventually):
+def test_missing_and_late_answers_are_counted(node, running, make_report, eventually):
     xapp = running(rmr={"ack_timeout_s": 0.3})
     node.silent = True
     publish(node, make_report())
@@ -324,7 +324,7 @@ def test_no_answer_is_waited_for_where_none_is_asked_for(node, running, make_rep
     ],
     ids=["truncated", "another procedure", "another message", "oversized"],
 )
-def test_what_is_no_indication_is_dropped_by_reason_and_the_next_is_served(
+def test_other_messages_than_indications_are_dropped_by_reason_and_the_next_is_served(
     node, running, make_report, eventually, damage, reason
 ):
     xapp = running()
@@ -363,7 +363,7 @@ def test_cells_that_were_not_asked_for_are_dropped(node, running, make_report, e
 
 
 @needs_librmr
-def test_the_health_check_is_answered_with_the_truth(node, running):
+def test_the_health_check_is_answered_with_the_actual_state(node, running):
     xapp = running()
     assert node.health == b"OK\n"
     xapp.xapp._transport.healthy = lambda: "not registered"

@@ -95,10 +95,10 @@ def test_every_value_of_the_chart_is_described_and_has_its_default_in_values_yam
         ({"policies": {"configMaps": ["Student"]}}, "policies.configMaps"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_in_one_line(values, named):
-    with pytest.raises(InputError, match=named) as refusal:
+def test_a_wrong_value_is_rejected_by_name_in_one_line(values, named):
+    with pytest.raises(InputError, match=named) as error:
         render(values)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 # --- what the platform looks for ---
@@ -210,7 +210,7 @@ def test_grpc_is_let_out_by_the_network_policy_and_nothing_else_is():
 
 
 @pytest.mark.parametrize("switch", ["serviceMonitor", "podDisruptionBudget", "networkPolicy"])
-def test_what_is_optional_can_be_switched_on_and_off(switch):
+def test_optional_parts_can_be_switched_on_and_off(switch):
     name = switch[0].upper() + switch[1:]
     assert len(kind(render({switch: {"enabled": True}}), name)) == 1
     assert kind(render({switch: {"enabled": False}}), name) == []

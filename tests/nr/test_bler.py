@@ -42,7 +42,7 @@ def test_shipped_file_is_small() -> None:
     assert (Path(nr.__file__).parent / "bler_curves.npz").stat().st_size < 200_000
 
 
-def test_file_without_curves_is_refused(tmp_path: Path) -> None:
+def test_file_without_curves_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "wrong.npz"
     np.savez(path, cbs_nodes_bits=np.array([24.0, 8448.0]))
     with pytest.raises(ValueError, match="params_table1"):
@@ -249,7 +249,7 @@ def test_target_out_of_reach(model: SmoothBler) -> None:
         (lambda m: sinr_db_for_tbler(m, 1, 0, 100, 0.1, low_db=5.0, high_db=5.0), "below high_db"),
     ],
 )
-def test_bad_arguments_are_refused(model: SmoothBler, call: object, words: str) -> None:
+def test_bad_arguments_are_rejected(model: SmoothBler, call: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call(model)  # type: ignore[operator]
 

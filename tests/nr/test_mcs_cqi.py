@@ -103,7 +103,7 @@ def test_mcs_tables_equal_sionnas() -> None:
 
 
 @pytest.mark.parametrize(("mcs", "words"), [(29, "0 to 28"), (-1, "is -1"), (1.5, "integer")])
-def test_bad_mcs_is_refused(mcs: object, words: str) -> None:
+def test_bad_mcs_is_rejected(mcs: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         checked_mcs(1, mcs)
 
@@ -188,7 +188,7 @@ def test_thresholds_continue_below_what_the_model_has() -> None:
     np.testing.assert_allclose(thresholds[1:4], complete[1:4], atol=0.6)
 
 
-def test_thresholds_refuse_a_model_without_curves() -> None:
+def test_thresholds_reject_a_model_without_curves() -> None:
     class AlwaysLost:
         def bler(self, mcs_table: int, mcs: object, code_block_size_bits: object, sinr_db: object) -> np.ndarray:
             return np.ones(np.broadcast_shapes(np.shape(mcs), np.shape(sinr_db)))
@@ -209,7 +209,7 @@ def test_cqi_for_sinr() -> None:
 
 
 @pytest.mark.parametrize("table", [0, 4])
-def test_unknown_table_is_refused(table: int) -> None:
+def test_unknown_table_is_rejected(table: int) -> None:
     with pytest.raises(ValueError, match=f"cqi_table is {table}"):
         mcs_for_cqi(table, 1)
     with pytest.raises(ValueError, match=f"mcs_table is {table}"):

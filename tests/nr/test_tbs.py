@@ -26,7 +26,7 @@ def test_num_re() -> None:
         ({"num_prb": 1, "num_symbols": 1, "dmrs_re_per_prb": 24}, "dmrs_re_per_prb is 24"),
     ],
 )
-def test_num_re_refuses(arguments: dict[str, int], words: str) -> None:
+def test_num_re_rejects(arguments: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         num_re(**arguments)
 
@@ -89,7 +89,7 @@ def test_tbs_broadcasts_and_is_zero_without_resources() -> None:
         ((100, 0.5, 2, 5), "num_layers is 5"),
     ],
 )
-def test_tbs_refuses(arguments: tuple[float, ...], words: str) -> None:
+def test_tbs_rejects(arguments: tuple[float, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         transport_block_size_bits(*arguments)
 
@@ -111,7 +111,7 @@ def test_code_blocks_worked_by_hand() -> None:
         assert tuple(int(x) for x in code_blocks(tbs, rate)) == (blocks, size), (tbs, rate)
 
 
-def test_code_blocks_refuses() -> None:
+def test_code_blocks_rejects() -> None:
     with pytest.raises(ValueError, match="tbs_bits is 0"):
         code_blocks(np.array([24, 0]), 0.5)
     with pytest.raises(ValueError, match="integer type"):

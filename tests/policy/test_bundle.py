@@ -117,10 +117,10 @@ def swap_graph(path: Path, made: bytes) -> None:
     edit(path, lambda m: m.update(sha256=hashlib.sha256(made).hexdigest()))
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as refused:
+def error_line(path: Path) -> str:
+    with pytest.raises(InputError) as error:
         load_bundle(path)
-    line = str(refused.value)
+    line = str(error.value)
     assert "\n" not in line
     assert str(path) in line
     return line
@@ -129,7 +129,7 @@ def refusal(path: Path) -> str:
 # ---------------------------------------------------------------- round trip
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_a_written_file_is_read_back(tmp_path: Path) -> None:
     made = graph()
     written = write(
         tmp_path / "deep" / "toy", made, description="d", benchmark={OWN_TIMING: RUN}, latency_us={"p50": 4.0}
@@ -170,7 +170,7 @@ def test_figures_of_the_authors_own_are_kept(path: Path) -> None:
 
 def test_a_benchmark_run_that_lacks_a_figure_is_one_line(path: Path) -> None:
     edit(path, lambda manifest: manifest.update(benchmark={OWN_TIMING: {"families": {}, "links": 0}}))
-    assert f"benchmark.{OWN_TIMING}.links = 0" in refusal(path)
+    assert f"benchmark.{OWN_TIMING}.links = 0" in error_line(path)
 
 
 def test_the_shipped_student_says_how_it_did() -> None:
@@ -222,10 +222,10 @@ def test_a_write_that_fails_leaves_everything_as_it_was(path: Path, made: bytes)
         {"columns": ["cqi", "moon_phase"]},
     ],
 )
-def test_what_write_refuses_is_an_input_error_of_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError) as refused:
+def test_a_bundle_that_cannot_be_written_is_an_input_error_of_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as error:
         write(tmp_path / "toy", **changes)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 # ---------------------------------------------------------------- refusals
@@ -234,14 +234,14 @@ def test_what_write_refuses_is_an_input_error_of_one_line(tmp_path: Path, change
 @pytest.mark.parametrize("file", [MANIFEST_FILE, GRAPH_FILE])
 def test_a_missing_file_is_named(path: Path, file: str) -> None:
     (path / file).unlink()
-    assert f"{file} is missing" in refusal(path)
+    assert f"{file} is missing" in error_line(path)
 
 
 def test_a_flipped_byte_is_noticed(path: Path) -> None:
     damaged = bytearray((path / GRAPH_FILE).read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (path / GRAPH_FILE).write_bytes(damaged)
-    assert f"{GRAPH_FILE}: sha256" in refusal(path)
+    assert f"{GRAPH_FILE}: sha256" in error_line(path)
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_a_flipped_byte_is_noticed(path: Path) -> None:
 )
 def test_a_wrong_field_of_the_manifest_is_named(path: Path, change: dict[str, Any], names: list[str]) -> None:
     edit(path, lambda m: m.update(change))
-    line = refusal(path)
+    line = error_line(path)
     assert all(name in line for name in [MANIFEST_FILE, *names]), line
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
 def test_a_manifest_that_is_no_json_object(path: Path, content: bytes) -> None:
     (path / MANIFEST_FILE).write_bytes(content)
-    assert MANIFEST_FILE in refusal(path)
+    assert MANIFEST_FILE in error_line(path)
 
 
 @pytest.mark.parametrize(
@@ -288,16 +288,16 @@ def test_a_manifest_that_is_no_json_object(path: Path, content: bytes) -> None:
         (graph(argmax="ArgMin"), ["action is", "on golden vector"]),
     ],
 )
-def test_a_graph_other_than_the_manifest_says_is_refused(path: Path, made: bytes, names: list[str]) -> None:
+def test_a_graph_other_than_the_manifest_says_is_rejected(path: Path, made: bytes, names: list[str]) -> None:
     swap_graph(path, made)
-    line = refusal(path)
+    line = error_line(path)
     assert all(name in line for name in [GRAPH_FILE, *names]), line
 
 
 def test_an_action_that_is_not_the_argmax(path: Path) -> None:
     swap_graph(path, graph(argmax="ArgMin"))
     edit(path, lambda m: m["golden"].update(action=np.argmin(m["golden"]["score"], axis=1).tolist()))
-    assert "not the argmax of score" in refusal(path)
+    assert "not the argmax of score" in error_line(path)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_an_action_that_is_not_the_argmax(path: Path) -> None:
 )
 def test_golden_vectors_of_a_wrong_shape(path: Path, field: str, value: list) -> None:
     edit(path, lambda m: m["golden"].update({field: value}))
-    assert f"{MANIFEST_FILE}: golden." in refusal(path)
+    assert f"{MANIFEST_FILE}: golden." in error_line(path)
 
 
 # ---------------------------------------------------------------- by name, and the one that ships

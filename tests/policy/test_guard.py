@@ -118,7 +118,7 @@ def test_feedback_keeps_an_old_cqi_going_for_as_long_as_a_cqi_may_be_old() -> No
     assert desk.check(report(cqi_age_slots=601)) == [SILENT]
 
 
-def test_what_the_policy_does_not_read_is_no_ground_for_a_decision() -> None:
+def test_columns_that_the_policy_does_not_read_do_not_justify_a_decision() -> None:
     desk = Desk()
     desk.guard = Guard(Limits(GuardConfig()), ALL_TABLES, ["cqi"])
     assert desk.check(report(cqi=NAN, sinr_db=20, harq_measured=False)) == [SILENT]
@@ -210,7 +210,7 @@ def test_the_breaker_trips_above_the_failure_rate_only() -> None:
     assert trips(failing(nack=0, dtx=61, ack=39)), "missing feedback is failure"
 
 
-def test_what_is_older_than_the_window_does_not_count() -> None:
+def test_samples_older_than_the_window_do_not_count() -> None:
     desk = Desk(breaker_window_tx=50)
     for _ in range(10):
         desk.check(failing(nack=0, ack=50))
@@ -278,7 +278,7 @@ def test_the_breaker_holds_for_the_slots_configured_then_lets_go(period_slots: i
     assert desk.guarded == {"breaker_tripped": 1, "breaker": held_reports}
 
 
-def test_what_failed_before_does_not_trip_it_again() -> None:
+def test_earlier_failures_do_not_trip_the_breaker_again() -> None:
     desk = Desk(breaker_hold_slots=10, breaker_min_tx=20)
     desk.check(failing(nack=50))
     for _ in range(9):
@@ -332,9 +332,9 @@ def test_the_breaker_looks_at_what_is_sent(native_mcs: int, value: int, limits: 
     ],
 )
 def test_a_wrong_setting_is_named(config: dict[str, object], names: list[str]) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         GuardConfig.model_validate(config)
-    line = first_error(refused.value)
+    line = first_error(error.value)
     assert "\n" not in line
     assert all(name in line for name in names), line
 
@@ -359,7 +359,7 @@ def test_a_cell_that_is_switched_off_is_left_to_the_du() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_what_goes_out_is_within_limits_or_native(data: st.DataObject) -> None:
+def test_decisions_sent_are_within_limits_or_native(data: st.DataObject) -> None:
     min_mcs = data.draw(st.integers(0, 28))
     made_for = data.draw(st.lists(st.sampled_from(ALL_TABLES), min_size=1, unique=True))
     desk = Desk(

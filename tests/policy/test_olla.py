@@ -130,7 +130,7 @@ def test_a_ue_keeps_its_latest_cqi() -> None:
 
 
 @pytest.mark.parametrize(("mcs_table", "cqi_table"), PAIRS)
-def test_without_any_cqi_harq_alone_steers_over_the_whole_range(mcs_table: int, cqi_table: int) -> None:
+def test_without_any_cqi_harq_feedback_alone_covers_the_whole_mcs_range(mcs_table: int, cqi_table: int) -> None:
     olla = one_ue(mcs_table, cqi_table, cqi=None, max_offset=1.0)
     table = mcs_for_cqi(cqi_table, mcs_table)
     assert olla.mcs()[0] == table[7], "starts at initial_cqi"
@@ -204,7 +204,7 @@ def same_decisions(
     return ues * steps
 
 
-def test_shipped_bundle_decides_as_the_law_does_over_a_long_run() -> None:
+def test_shipped_bundle_decides_as_cqi_olla_over_a_long_run() -> None:
     assert same_decisions(load_bundle("olla"), OllaConfig(), np.random.default_rng(7), 90, 1500) >= 100_000
 
 
@@ -223,7 +223,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[OllaConfig], B
     seed=st.integers(0, 2**32),
     fail=st.floats(0, 1),
 )
-def test_any_exported_bundle_decides_as_the_law_does(
+def test_any_exported_bundle_decides_as_cqi_olla(
     export: Callable[[OllaConfig], Bundle],
     target: float,
     step: float,

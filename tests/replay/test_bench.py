@@ -143,7 +143,7 @@ def test_ues_without_traffic_on_both_sides_do_not_count():
     assert gain.high_pct == pytest.approx(10)
 
 
-def test_a_gain_over_nothing_is_not_zero():
+def test_a_gain_over_zero_goodput_is_undefined():
     gain = paired_gain(record(np.ones((12, 5))), record(np.zeros((12, 5))), np.random.default_rng(0))
     assert gain.mean_pct != 0
 

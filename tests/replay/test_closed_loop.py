@@ -289,7 +289,7 @@ def test_an_unanswered_report_counts_once():
     assert controller.unanswered == 1
 
 
-def test_two_policies_with_one_mcs_in_one_slot_meet_one_luck(slots_of, constant):
+def test_two_policies_with_the_same_mcs_in_a_slot_get_the_same_random_draw(slots_of, constant):
     trace = make_trace(slots=1500)
     _, their_mcs, their_attempt, their_outcome = slots_of(trace)
     usual = int(np.bincount(their_mcs[their_attempt == 1]).argmax())
@@ -310,7 +310,7 @@ def test_a_worse_policy_loses_and_a_better_one_wins(tmp_path, constant):
     assert better.gain_pct.ci95[0] > 0
 
 
-def test_a_a_with_another_luck_holds_zero():
+def test_an_a_a_replay_with_other_random_draws_has_zero_in_its_interval():
     """Forty pairs of native runs that share the channel but not the luck: about one interval in twenty may miss 0."""
     trace = make_trace(30, 150)
     records = [run(trace, seed=seed)[0] for seed in range(80)]
@@ -331,7 +331,7 @@ def test_a_silent_cell_misses_no_indication():
     assert "indications_missed" not in loop.stats.noticed
 
 
-def test_the_xapp_hears_of_all_feedback_of_ues_that_come_and_go():
+def test_the_xapp_gets_all_feedback_of_ues_that_come_and_go():
     trace, loop = make_trace(), a_loop()
     trace.sinr_db[np.random.default_rng(1).random(len(trace.sinr_db)) < 0.2] = np.nan
     run(trace, InProcess(loop))
@@ -384,7 +384,7 @@ class TestOpenLoop:
             [(0, 10, [5, 1, 1, 0]), (1, 12, [9, 2, 0, 1])], [(0, 11, [3, 0, 0, 0])], [(0, 11, [4, 2, 0, 0])], []
         ]  # fmt: skip
 
-    def test_what_is_measured_reaches_the_policy_as_an_index(self):
+    def test_measured_values_and_the_logged_mcs_reach_the_policy(self):
         seen, _, _ = self.replayed(make_log(ROWS, **LOGGED), a_loop())
         np.testing.assert_array_equal(seen[0].measured[:, 0], [7, 9])
         np.testing.assert_array_equal(seen[0].measured[:, MEASURED.index("native_mcs")], [10, 12])
@@ -410,7 +410,7 @@ class TestOpenLoop:
         assert native.agreement == Agreement(rows_compared=0, same_mcs_share=None, mean_difference=None)
         assert native.native == 6
 
-    def test_an_offset_of_nothing_is_the_mcs_that_was_used(self, tmp_path, constant):
+    def test_an_offset_of_0_is_the_mcs_that_was_used(self, tmp_path, constant):
         log = make_log(ROWS, **LOGGED)
         summary = replay_log(tmp_path / "log", log, str(constant("mcs_offset", 0)), tmp_path / "out")
         assert summary.agreement == Agreement(rows_compared=5, same_mcs_share=1.0, mean_difference=0.0)

@@ -162,11 +162,11 @@ def test_a_bundle_reads_over_e2_how_many_transmissions_the_du_allows(most):
     assert Layout(["mcs_table", "max_transmissions"]).matrix(received).tolist() == [[1, most]]
 
 
-@pytest.mark.parametrize(("combining", "told"), [("chase", 1), ("ir", 2)])
-def test_a_report_tells_how_retransmissions_are_combined(combining, told):
+@pytest.mark.parametrize(("combining", "reported"), [("chase", 1), ("ir", 2)])
+def test_a_report_has_the_combining_of_retransmissions(combining, reported):
     cell = Cell(combining=combining)
     cell.run(10)
-    assert cell.reports[0].measured[:, MEASURED.index("combining")].tolist() == [told]
+    assert cell.reports[0].measured[:, MEASURED.index("combining")].tolist() == [reported]
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])
@@ -310,7 +310,7 @@ def test_a_decision_expires_and_leaves_the_ue_to_the_du():
     assert [mcs == 2 for mcs in cell.of("mcs")] == [2 <= slot < 6 for slot in range(10)]
 
 
-REFUSED = {
+REJECTED = {
     "unknown_cell": {"cell_id": "elsewhere"},
     "stale": {"answers_sequence": 1},
     "expired": {"valid_for_slots": 0},
@@ -319,13 +319,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("cause", REFUSED)
-def test_what_cannot_be_used_is_refused_counted_and_told(cause):
+@pytest.mark.parametrize("cause", REJECTED)
+def test_unusable_decisions_are_rejected_counted_and_reported(cause):
     cell = Cell(2)
     cell.run(60)
     cell.run(60, decide=lambda report: decisions(report, NATIVE, 0))  # the latest accepted answers report 2
     mcs = [29, -1] if cause == "mcs_out_of_range" else 2
-    outcome = cell.run(60, decide=use(mcs, **REFUSED[cause]))
+    outcome = cell.run(60, decide=use(mcs, **REJECTED[cause]))
     assert +outcome == Counter({cause: 2})
     assert cell.du.rejected == Counter({cause: 2})
     assert cell.of("mcs") == cell.of("mcs", 1) == [NATIVE_MCS] * 3
@@ -356,7 +356,7 @@ def test_cqi_is_measured_by_period_and_phase_and_known_after_a_delay(period, del
             np.testing.assert_array_equal(report.measured[ue, columns], cqi_of(cqi, slot, ue, period, delay))
 
 
-def test_a_report_says_when_and_what_the_du_knows():
+def test_a_report_has_its_slot_and_the_values_that_the_du_knows():
     cell = Cell(2, period_slots=30)
     cell.run(10, slots=91)
     assert [(r.sequence, r.sfn, r.slot, r.timestamp_us) for r in cell.reports] == [

@@ -192,7 +192,7 @@ def test_a_folder_names_ues_by_file(tmp_path):
         ({"kind": "kpi", "columns": {"time": "t", "harq_dtx": "a"}}, r"harq_ack and columns.harq_nack"),
     ],
 )
-def test_a_wrong_mapping_is_refused_by_the_name_of_its_key(change, message):
+def test_a_wrong_mapping_is_rejected_by_the_name_of_its_key(change, message):
     with pytest.raises(InputError, match=r"^drive\.yaml: .*" + message) as caught:
         GenericMapping.parse(CHANNEL | change, "drive.yaml")
     assert "\n" not in str(caught.value)

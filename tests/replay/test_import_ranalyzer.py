@@ -173,7 +173,7 @@ def test_a_switch_of_the_mcs_table_splits_the_run():
 
 
 @pytest.mark.parametrize(("bytes_each", "table"), [(9207, 2), (4000, 1)])
-def test_bytes_sent_tell_the_table_of_an_old_log(bytes_each, table):
+def test_bytes_sent_identify_the_mcs_table_of_an_old_log(bytes_each, table):
     blocks = [block(128 * i, line((100 * i, i), "13", total_bytes=100 * i * bytes_each)) for i in range(4)]
     (run,), _ = runs_of("".join(blocks))
     assert run.mcs_table == table

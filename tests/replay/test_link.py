@@ -103,7 +103,7 @@ SLOTS = st.lists(st.integers(0, 2000), min_size=1, max_size=12)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 7), SLOTS)
-def test_luck_is_the_same_in_whatever_order_it_is_asked_for(seed, num_ues, slots):
+def test_random_draws_do_not_depend_on_the_order_of_requests(seed, num_ues, slots):
     forward = RandomDraws(seed, num_ues)
     draws = {slot: forward.draw(slot).copy() for slot in sorted(slots)}
     other = RandomDraws(seed, num_ues)
@@ -111,7 +111,7 @@ def test_luck_is_the_same_in_whatever_order_it_is_asked_for(seed, num_ues, slots
         np.testing.assert_array_equal(other.draw(slot), draws[slot])
 
 
-def test_luck_in_order_and_at_random_over_block_borders():
+def test_random_draws_are_the_same_in_order_and_at_random_over_block_borders():
     in_order = RandomDraws(3, 5)
     draws = np.stack([in_order.draw(slot).copy() for slot in range(3 * RandomDraws.BLOCK_SLOTS)])
     at_random = RandomDraws(3, 5)
@@ -119,14 +119,14 @@ def test_luck_in_order_and_at_random_over_block_borders():
         np.testing.assert_array_equal(at_random.draw(int(slot)), draws[slot])
 
 
-def test_another_seed_is_another_luck():
+def test_another_seed_gives_other_random_draws():
     draws = [np.stack([RandomDraws(seed, 8).draw(slot) for slot in range(20)]) for seed in range(4)]
     for a in range(4):
         for b in range(a):
             assert not np.isin(draws[a], draws[b]).any()
 
 
-def test_luck_is_uniform_and_independent_between_slots_and_ues():
+def test_random_draws_are_uniform_and_independent_between_slots_and_ues():
     source = RandomDraws(11, 20)
     draws = np.stack([source.draw(slot).copy() for slot in range(10_000)]).astype(np.float64)
     assert draws.min() >= 0
@@ -138,7 +138,7 @@ def test_luck_is_uniform_and_independent_between_slots_and_ues():
     assert abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 0.01
 
 
-def test_luck_of_a_ue_does_not_depend_on_who_else_is_there():
+def test_random_draws_of_a_ue_do_not_depend_on_other_ues():
     for slot in range(5):
         np.testing.assert_array_equal(RandomDraws(1, 2).draw(slot), RandomDraws(1, 6).draw(slot)[:2])
 

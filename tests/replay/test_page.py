@@ -164,7 +164,7 @@ def contrast(colour, paper):
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_any_two_colours_of_a_report_are_told_apart(vision):
+def test_any_two_colours_of_a_report_can_be_distinguished(vision):
     colours = [*palette.SERIES, palette.AGAINST_COLOUR, palette.GREY]
     for one, other in itertools.combinations(colours, 2):
         # A difference of 2.3 is just noticeable side by side; lines are thin and lie apart.

@@ -210,12 +210,12 @@ def test_shows_the_figures_of_the_summary(closed, runs):
         assert f"{figures['first_transmissions']:,}" in page.text
     assert "19,200 UE decisions, 300 of them (1.6 %) native" in page.text
     assert "p50 606 µs, p99 1,722 µs, longest 8,929 µs" in page.text
-    for said in ("e9d5f087", "made up by the test", "decision_delay_slots", "olla_target_bler"):
-        assert said in page.text
+    for expected_text in ("e9d5f087", "made up by the test", "decision_delay_slots", "olla_target_bler"):
+        assert expected_text in page.text
 
 
 @pytest.mark.parametrize(
-    ("gain", "said"),
+    ("gain", "expected_text"),
     [
         (
             (1.84, [0.9, 2.6]),
@@ -235,9 +235,9 @@ def test_shows_the_figures_of_the_summary(closed, runs):
         ((None, [None, None]), "nothing decided olla cannot be compared with native OLLA: one of the runs"),
     ],
 )
-def test_verdict_claims_no_more_than_the_interval_does(closed, gain, said):
+def test_verdict_claims_no_more_than_the_interval_does(closed, gain, expected_text):
     page = closed(gain_pct={"mean": gain[0], "ci95": gain[1], "unit": "UE"})
-    assert said in page.text.replace(MINUS, "-")
+    assert expected_text in page.text.replace(MINUS, "-")
 
 
 def test_verdict_says_what_was_paired(closed):
@@ -263,7 +263,7 @@ def test_an_xapp_that_keeps_its_counters_to_itself_gets_its_report(closed):
 
 
 @pytest.mark.parametrize(
-    ("period", "delay", "said"),
+    ("period", "delay", "expected_text"),
     [
         (1, 1, "Not a figure for a near-RT RIC"),
         (1, 0, "which no real loop reaches"),
@@ -271,8 +271,10 @@ def test_an_xapp_that_keeps_its_counters_to_itself_gets_its_report(closed):
         (20, 8, "Near-RT loop (a report every 10 ms, decisions in force 4 ms later)"),
     ],
 )
-def test_says_at_which_speed_of_the_loop_the_figures_hold(closed, period, delay, said):
-    assert said in closed(settings={"period_slots": period, "decision_delay_slots": delay, "speed": "max"}).text
+def test_says_at_which_speed_of_the_loop_the_figures_hold(closed, period, delay, expected_text):
+    assert (
+        expected_text in closed(settings={"period_slots": period, "decision_delay_slots": delay, "speed": "max"}).text
+    )
 
 
 def test_says_plainly_that_nothing_was_dropped(closed):
@@ -399,17 +401,17 @@ def test_open_loop_says_that_nothing_was_scored(tmp_path):
     log = make_log()
     write_open_loop_page(tmp_path / "o.html", open_summary(log), log, np.rint(log.measured["mcs"]) - 1)
     page = Page(tmp_path / "o.html")
-    said = (
+    expected_text = (
         "olla decides 1.50 MCS below the logged one, on average over 1,180 reports; in 25 % of them both are the same."
     )
-    assert said in page.text
+    assert expected_text in page.text
     assert "never scored as if they had been applied" in page.text
     assert page.charts == ["chart-ue", "chart-difference", "chart-cqi"]
     assert [attrs["value"] for tag, attrs in page.tags if tag == "option"] == ["0", "1", "2"]
     assert "What the E2 node did" not in page.text
 
 
-def test_open_loop_says_at_the_top_what_the_comparison_is_worth(tmp_path):
+def test_open_loop_says_at_the_top_what_the_comparison_can_show(tmp_path):
     log = make_log()
     log.measured["cqi"][:] = np.nan
     log.measured["sinr_db"][:] = np.nan

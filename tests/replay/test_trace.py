@@ -152,7 +152,7 @@ def rewrite(path, columns=None, metadata=None, drop=()):
     pq.write_table(table.replace_schema_metadata(kept), path)
 
 
-def refused(load, path, *words):
+def assert_rejected(load, path, *words):
     with pytest.raises(InputError) as caught:
         load(path)
     text = str(caught.value)
@@ -165,68 +165,68 @@ def refused(load, path, *words):
 @pytest.mark.parametrize("load", [ChannelTrace.load, KpiLog.load, file_format])
 class TestNoFileOfOurs:
     def test_missing(self, load, tmp_path):
-        refused(load, tmp_path / "none.trace", "no such file")
+        assert_rejected(load, tmp_path / "none.trace", "no such file")
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"time,cqi\n1,2\n", b"PAR1" + b"\0" * 99 + b"PAR1"])
     def test_not_parquet(self, load, tmp_path, content):
         path = tmp_path / "odd.trace"
         path.write_bytes(content)
-        refused(load, path, "Parquet")
+        assert_rejected(load, path, "Parquet")
 
     def test_parquet_of_somebody_else(self, load, tmp_path):
         path = tmp_path / "theirs.parquet"
         pq.write_table(pa.table({"ue": ["a"], "slots": [1]}), path)
-        refused(load, path, "not a distila trace or log", "distila trace import")
+        assert_rejected(load, path, "not a distila trace or log", "distila trace import")
 
 
 @given(st.data())
-def test_a_trace_cut_short_anywhere_is_refused(folder, data):
+def test_a_trace_cut_short_anywhere_is_rejected(folder, data):
     whole, cut = folder / "whole.trace", folder / "cut.trace"
     make_trace(RAGGED * 20, logged=True).save(whole)
     content = whole.read_bytes()
     cut.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    refused(ChannelTrace.load, cut)
+    assert_rejected(ChannelTrace.load, cut)
 
 
 @given(st.data())
-def test_a_kpi_log_cut_short_anywhere_is_refused(folder, data):
+def test_a_kpi_log_cut_short_anywhere_is_rejected(folder, data):
     whole, cut = folder / "whole.log", folder / "cut.log"
     make_log(50).save(whole)
     content = whole.read_bytes()
     cut.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    refused(KpiLog.load, cut)
+    assert_rejected(KpiLog.load, cut)
 
 
-def test_another_format_or_version_is_refused_by_name(trace_file, log_file):
-    refused(KpiLog.load, trace_file, "distila.channel-trace/1", "distila.kpi-log/1")
-    refused(ChannelTrace.load, log_file, "distila.channel-trace/1", "distila.kpi-log/1")
+def test_another_format_or_version_is_rejected_by_name(trace_file, log_file):
+    assert_rejected(KpiLog.load, trace_file, "distila.channel-trace/1", "distila.kpi-log/1")
+    assert_rejected(ChannelTrace.load, log_file, "distila.channel-trace/1", "distila.kpi-log/1")
     rewrite(trace_file, metadata={FORMAT_KEY: b"distila.channel-trace/2"})
-    refused(ChannelTrace.load, trace_file, "distila.channel-trace/2")
+    assert_rejected(ChannelTrace.load, trace_file, "distila.channel-trace/2")
 
 
 @pytest.mark.parametrize("meta", [b"", b"{", b"[]", b'{"name": "x"}', b'{"name": "x", "slot_us": -1}', b"\xff"])
-def test_bad_metadata_is_refused(trace_file, log_file, meta):
+def test_bad_metadata_is_rejected(trace_file, log_file, meta):
     for load, path in ((ChannelTrace.load, trace_file), (KpiLog.load, log_file)):
         rewrite(path, metadata={META_KEY: meta})
-        refused(load, path, "metadata: ")
+        assert_rejected(load, path, "metadata: ")
 
 
 @pytest.mark.parametrize("column", ["ue", "slots", "sinr_db", "cqi"])
 def test_a_missing_column_is_named(trace_file, column):
     rewrite(trace_file, drop=[column])
-    refused(ChannelTrace.load, trace_file, f"column {column!r} is missing")
+    assert_rejected(ChannelTrace.load, trace_file, f"column {column!r} is missing")
 
 
 @pytest.mark.parametrize("column", ["timestamp_us", "ue", *KPI_COLUMNS])
 def test_a_missing_column_of_a_log_is_named(log_file, column):
     rewrite(log_file, drop=[column])
-    refused(KpiLog.load, log_file, f"column {column!r} is missing")
+    assert_rejected(KpiLog.load, log_file, f"column {column!r} is missing")
 
 
 @pytest.mark.parametrize("column", LOGGED)
 def test_the_logged_columns_come_together_or_not_at_all(trace_file, column):
     rewrite(trace_file, drop=[column])
-    refused(ChannelTrace.load, trace_file, f"column {column!r} is missing beside its siblings")
+    assert_rejected(ChannelTrace.load, trace_file, f"column {column!r} is missing beside its siblings")
     rewrite(trace_file, drop=[name for name in LOGGED if name != column])
     assert ChannelTrace.load(trace_file).logged is None
 
@@ -235,16 +235,16 @@ WRONG = {"slots": [1.5] * 6, "sinr_db": ["loud"] * 6, "cqi": [200] * 6, "logged_
 
 
 @pytest.mark.parametrize("column", WRONG)
-def test_a_column_of_a_wrong_type_is_refused(trace_file, column):
+def test_a_column_of_a_wrong_type_is_rejected(trace_file, column):
     rewrite(trace_file, {column: WRONG[column]})
-    refused(ChannelTrace.load, trace_file, "wrong type")
+    assert_rejected(ChannelTrace.load, trace_file, "wrong type")
 
 
 def test_a_column_of_a_wrong_type_is_named(trace_file, log_file):
     rewrite(trace_file, {"sinr_db": WRONG["sinr_db"]})
-    refused(ChannelTrace.load, trace_file, "sinr_db")
+    assert_rejected(ChannelTrace.load, trace_file, "sinr_db")
     rewrite(log_file, {"prbs": ["many"] * 6})
-    refused(KpiLog.load, log_file, "prbs")
+    assert_rejected(KpiLog.load, log_file, "prbs")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_column_of_a_wrong_type_is_named(trace_file, log_file):
 )
 def test_ues_are_listed_in_the_order_of_the_metadata(trace_file, ue):
     rewrite(trace_file, {"ue": pa.array(ue, pa.string())})
-    refused(ChannelTrace.load, trace_file, "column 'ue'", "order")
+    assert_rejected(ChannelTrace.load, trace_file, "column 'ue'", "order")
 
 
 OUT_OF_RANGE = {"slots": (0, 1), "cqi": (16, 3), "sinr_db": (81.0, 0.0)}
@@ -262,18 +262,18 @@ OUT_OF_RANGE = {"slots": (0, 1), "cqi": (16, 3), "sinr_db": (81.0, 0.0)}
 def test_a_value_out_of_range_is_named(trace_file, column):
     bad, good = OUT_OF_RANGE[column]
     rewrite(trace_file, {column: [good] * 5 + [bad]})
-    refused(ChannelTrace.load, trace_file, column, str(bad), "outside")
+    assert_rejected(ChannelTrace.load, trace_file, column, str(bad), "outside")
 
 
 def test_a_segment_needs_its_length(trace_file):
     rewrite(trace_file, {"slots": [None, 1, 1, 1, 1, 1]})
-    refused(ChannelTrace.load, trace_file, "slots")
+    assert_rejected(ChannelTrace.load, trace_file, "slots")
 
 
 @pytest.mark.parametrize(("column", "value"), [("logged_mcs", 100), ("logged_first_tx", -1), ("logged_first_fail", 99)])
-def test_logged_values_out_of_range_are_refused(trace_file, column, value):
+def test_logged_values_out_of_range_are_rejected(trace_file, column, value):
     rewrite(trace_file, {column: [value] + [0] * 5})
-    refused(ChannelTrace.load, trace_file, column)
+    assert_rejected(ChannelTrace.load, trace_file, column)
 
 
 def test_a_trace_that_can_be_made_can_be_loaded(tmp_path):
@@ -300,12 +300,12 @@ def test_a_trace_that_can_be_made_can_be_loaded(tmp_path):
 )
 def test_a_bad_value_in_a_log_is_named(log_file, column, values, words):
     rewrite(log_file, {column: values})
-    refused(KpiLog.load, log_file, *words)
+    assert_rejected(KpiLog.load, log_file, *words)
 
 
-def test_a_report_without_a_timestamp_is_refused(log_file):
+def test_a_report_without_a_timestamp_is_rejected(log_file):
     rewrite(log_file, {"timestamp_us": [None, 1, 2, 3, 4, 5]})
-    refused(KpiLog.load, log_file, "timestamp_us")
+    assert_rejected(KpiLog.load, log_file, "timestamp_us")
 
 
 class Killed(BaseException):

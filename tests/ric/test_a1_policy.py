@@ -44,10 +44,10 @@ def test_the_schema_that_is_given_out_is_that_of_the_model():
         ({"policy": "student", "cells": ["a"]}, "leave out cells, or policy"),
     ],
 )
-def test_wrong_fields_are_refused_by_name(fields, names):
-    with pytest.raises(ValidationError) as refused:
+def test_wrong_fields_are_rejected_by_name(fields, names):
+    with pytest.raises(ValidationError) as error:
         policy(**fields)
-    assert names in first_error(refused.value)
+    assert names in first_error(error.value)
 
 
 def test_a_policy_changes_what_it_names_and_nothing_else():

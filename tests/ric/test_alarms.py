@@ -9,7 +9,7 @@ from distila.replay.ric.managers import AlarmManager
 from distila.replay.ric.ric import free_ports
 from distila.xapp.ric.alarms import Alarm, Alarms
 
-REFUSED = (20131, "configuration")
+REJECTED = (20131, "configuration")
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_an_alarm_is_defined_raised_once_and_cleared_once(alarms, manager, event
     ours = alarms(manager.url)
     for text in ("first", "second"):
         ours.raise_(Alarm.CONFIGURATION_REJECTED, "configuration", text)
-    eventually(lambda: REFUSED in manager.active)
-    raised = manager.active[REFUSED]
+    eventually(lambda: REJECTED in manager.active)
+    raised = manager.active[REJECTED]
     assert (raised["managedObjectId"], raised["applicationId"]) == ("distila", "distila-7")
     assert (raised["perceivedSeverity"], raised["AlarmAction"], raised["additionalInfo"]) == ("MINOR", "RAISE", "first")
     assert abs(raised["AlarmTime"] / 1e9 - time.time()) < 60
@@ -49,7 +49,7 @@ def test_an_alarm_is_defined_raised_once_and_cleared_once(alarms, manager, event
     assert ours.counts["raised"] == ours.counts["cleared"] == 1
 
 
-def test_what_was_not_raised_is_not_cleared(alarms, manager):
+def test_an_alarm_that_was_not_raised_is_not_cleared(alarms, manager):
     ours = alarms(manager.url)
     ours.clear(Alarm.NO_TELEMETRY, "e2")
     ours.stop(1)

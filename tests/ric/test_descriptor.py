@@ -108,17 +108,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_platform_would_refuse_or_misread_is_refused_by_name(case, descriptor):
+def test_values_that_the_platform_would_reject_or_misread_are_rejected_by_name(case, descriptor):
     change, named = BAD[case]
     change(descriptor)
-    with pytest.raises(InputError, match=named) as refusal:
+    with pytest.raises(InputError, match=named) as error:
         parse_descriptor(descriptor, "config-file.json")
-    assert str(refusal.value).startswith("config-file.json: ")
-    assert "\n" not in str(refusal.value)
+    assert str(error.value).startswith("config-file.json: ")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_the_json_schema_refuses_the_same(case, descriptor):
+def test_the_json_schema_rejects_the_same(case, descriptor):
     BAD[case][0](descriptor)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(descriptor, SCHEMA)
@@ -192,12 +192,12 @@ def test_a_wrong_control_is_named_with_its_file(tmp_path, descriptor):
     file = tmp_path / "config-file.json"
     descriptor["controls"]["e2"]["transprot"] = "rmr"
     file.write_text(json.dumps(descriptor))
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError) as error:
         load_config(file)
-    assert str(refusal.value) == f"{file}: controls: e2.transprot: no such field"
+    assert str(error.value) == f"{file}: controls: e2.transprot: no such field"
 
 
-def test_the_values_of_the_chart_are_told_from_settings():
+def test_values_of_the_chart_are_distinguished_from_settings():
     with pytest.raises(InputError, match=r"values\.yaml: these are values of the helm chart; give its descriptor/"):
         load_config(SHIPPED.parents[1] / "values.yaml")
 

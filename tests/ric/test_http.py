@@ -181,7 +181,7 @@ def test_a_loop_that_is_stuck_is_not_alive(running, eventually, monkeypatch, clo
     eventually(lambda: httpx.get(f"{url}/ric/v1/health/alive").status_code == 200)
 
 
-def test_an_e2_node_that_is_gone_is_not_ready_but_alive(running, eventually):
+def test_without_its_e2_node_the_xapp_is_alive_but_not_ready(running, eventually):
     _, node, url = running
     assert node.wait_for_subscriber(PATIENCE_S)
     node.end(0)
@@ -219,7 +219,7 @@ def test_a_log_line_is_a_json_object_as_mdclog_writes_it():
     assert "RuntimeError: inside" in got["msg"]
 
 
-def test_a_worker_survives_its_faults_and_stops_when_told(eventually, caplog):
+def test_a_worker_survives_its_faults_and_stops_on_request(eventually, caplog):
     calls = []
 
     def step():

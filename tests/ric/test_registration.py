@@ -84,7 +84,7 @@ def test_at_the_end_it_deregisters(make, appmgr, eventually):
     assert appmgr.requests[-1] == ("POST", "/ric/v1/deregister", {"appName": "distila", "appInstanceName": "distila-7"})
 
 
-def test_at_the_end_nobody_waits_for_a_manager_that_is_gone(make, appmgr, eventually, returned):
+def test_an_unreachable_manager_does_not_delay_the_shutdown(make, appmgr, eventually, returned):
     """The SDK tries again and again, and sleeps for ten seconds in between."""
     registration = make(appmgr.url)
     eventually(lambda: registration.registered)
@@ -93,9 +93,7 @@ def test_at_the_end_nobody_waits_for_a_manager_that_is_gone(make, appmgr, eventu
     assert registration.counts["deregister_unreachable"] == 1
 
 
-def test_at_the_end_nobody_waits_for_a_manager_that_takes_the_connection_and_says_nothing(
-    make, appmgr, eventually, returned
-):
+def test_a_manager_that_never_answers_does_not_delay_the_shutdown(make, appmgr, eventually, returned):
     registration = make(appmgr.url)
     eventually(lambda: registration.registered)
     with socket.create_server(("127.0.0.1", 0)) as mute:

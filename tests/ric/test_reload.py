@@ -31,8 +31,8 @@ class Running:
     def __init__(self, config, bundles=None):
         self.loop = DecisionLoop(load_bundle(config.policy), config.loop, config.guard)
         self.reloader = Reloader(self.loop, config, bundles)
-        self.refused = []
-        self.reloader.on_rejected = lambda what, why: self.refused.append((what, why))
+        self.rejections = []
+        self.reloader.on_rejected = lambda what, why: self.rejections.append((what, why))
         self._sequence = 0
 
     def decide(self, cell="cell"):
@@ -72,7 +72,7 @@ def test_a_policy_holds_from_the_next_indication_on_until_it_is_removed(running)
     assert not running.reloader.remove("one")
 
 
-def test_a_policy_that_is_refused_leaves_the_one_before_in_force(running):
+def test_a_policy_that_is_rejected_leaves_the_one_before_in_force(running):
     running.reloader.put("one", policy(max_mcs=5))
     with pytest.raises(InputError, match="nonesuch"):
         running.reloader.put("one", policy(policy="nonesuch"))
@@ -98,7 +98,7 @@ def test_a_policy_may_name_the_bundle_that_decides(tmp_path, relabelled):
 # ---------------------------------------------------------------- configuration
 
 
-def test_what_may_change_changes_and_policies_stay_in_force(running):
+def test_reloadable_settings_change_and_policies_stay_in_force(running):
     running.reloader.put("one", policy(max_mcs=5))
     running.reloader.configure(RunConfig(guard=GuardConfig(deadline_us=None, max_mcs=3), log_level="DEBUG"))
     assert running.highest == 5, "the policy says so, whatever the configuration"
@@ -108,7 +108,7 @@ def test_what_may_change_changes_and_policies_stay_in_force(running):
 
 
 @pytest.mark.parametrize("change", [{"instance_id": "x"}, {"e2": {"cells": ["a"]}}, {"loop": {"arm": "b"}}])
-def test_what_takes_a_restart_is_refused_whole(running, change):
+def test_a_configuration_that_needs_a_restart_is_rejected_as_a_whole(running, change):
     with pytest.raises(InputError, match="a change needs a restart"):
         running.reloader.configure(RunConfig.model_validate({"guard": {**NO_DEADLINE, "max_mcs": 3}, **change}))
     assert running.highest > 9
@@ -176,17 +176,17 @@ def test_every_swap_of_a_config_map_is_seen(mounted, eventually):
         ("", "a change needs a restart"),
     ],
 )
-def test_a_configuration_that_is_wrong_is_refused_whole_and_the_next_is_taken(mounted, eventually, text, says, caplog):
+def test_a_configuration_that_is_wrong_is_rejected_whole_and_the_next_is_taken(mounted, eventually, text, says, caplog):
     config_map, watch = mounted
     running = watch(instance_id="mine")
     config_map.update(text)
     eventually(lambda: running.reloader.counts["configuration_rejected"] == 1)
     assert running.highest > 9
     eventually(lambda: says in caplog.text)
-    assert running.refused[0][0] == "configuration"
+    assert running.rejections[0][0] == "configuration"
     config_map.update(yaml.safe_dump({"guard": {**NO_DEADLINE, "max_mcs": 6}, "instance_id": "mine"}))
     eventually(lambda: running.highest == 6)
-    assert running.refused[-1] == ("configuration", "")
+    assert running.rejections[-1] == ("configuration", "")
 
 
 def test_a_configuration_that_goes_away_leaves_the_old_one_in_force(mounted, eventually):
@@ -231,7 +231,7 @@ def test_a_bundle_that_takes_the_place_of_another_is_swapped_in(volume, tmp_path
 
 @pytest.mark.parametrize("file", [GRAPH_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
-def test_a_damaged_bundle_is_refused_once_and_a_good_one_is_taken_afterwards(
+def test_a_damaged_bundle_is_rejected_once_and_a_good_one_is_taken_afterwards(
     volume, tmp_path, eventually, file, damage
 ):
     running, link = volume
@@ -249,7 +249,7 @@ def test_a_damaged_bundle_is_refused_once_and_a_good_one_is_taken_afterwards(
     point(link, "second")
     eventually(lambda: running.loop.bundle.digest == load_bundle(tmp_path / "second").digest)
     assert running.reloader.counts["bundle_rejected"] == 1, "said once, not at every look"
-    assert [why == "" for _, why in running.refused] == [False, True]
+    assert [why == "" for _, why in running.rejections] == [False, True]
 
 
 def test_a_bundle_written_in_place_is_taken_when_it_is_whole(volume, tmp_path, eventually):

@@ -32,7 +32,7 @@ def test_values_are_kept_under_the_platform_s_key_scheme(sdl, redis, eventually)
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_when_it_is_back(
+def test_an_unreachable_redis_blocks_nothing_and_gets_the_latest_state_when_it_is_back(
     sdl, redis, eventually, monkeypatch
 ):
     at_work, open_storage = set(), sdl._open
@@ -59,7 +59,7 @@ def test_a_redis_that_is_gone_for_a_while_holds_nobody_up_and_gets_the_latest_wh
     assert threading.current_thread() not in at_work, "whoever sets a value does not wait for Redis"
 
 
-def test_at_the_end_what_is_due_is_written(redis):
+def test_pending_values_are_written_at_the_end(redis):
     store = Sdl("distila", fake=False)
     store.set("key", b"value")
     store.start()
@@ -67,7 +67,7 @@ def test_at_the_end_what_is_due_is_written(redis):
     assert redis.client.get("{distila},key") == b"value"
 
 
-def test_at_the_end_a_redis_that_is_gone_is_not_waited_for(redis, returned):
+def test_an_unreachable_redis_does_not_delay_the_end(redis, returned):
     store = Sdl("distila", fake=False)
     redis.stop()
     store.start()
@@ -95,7 +95,7 @@ def mute():
         connection.close()
 
 
-def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(mute, monkeypatch, returned):
+def test_a_redis_that_accepts_connections_and_never_answers_blocks_nothing(mute, monkeypatch, returned):
     monkeypatch.setenv("DBAAS_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("DBAAS_SERVICE_PORT", str(mute))
     store = Sdl("distila", fake=False)

@@ -140,7 +140,7 @@ def test_a_notification_that_overtakes_the_answer_is_not_lost(bench, eventually)
     assert here.subscriptions.knows(MEID, 5)
 
 
-def test_unknown_and_malformed_notifications_are_refused_or_counted_and_change_nothing(bench, eventually):
+def test_unknown_and_malformed_notifications_are_rejected_or_counted_and_change_nothing(bench, eventually):
     here = bench().start()
     eventually(lambda: here.active == 1)
     url = f"http://127.0.0.1:{here.http.port}/ric/v1/subscriptions/response"
@@ -159,7 +159,7 @@ def test_unknown_and_malformed_notifications_are_refused_or_counted_and_change_n
     assert here.active == 1
 
 
-def test_a_node_that_refuses_is_named_with_its_cause_and_asked_again(bench, eventually):
+def test_a_node_that_rejects_is_named_with_its_cause_and_asked_again(bench, eventually):
     here = bench()
     here.submgr.reject_with = "RIC_RESOURCE_LIMIT"
     here.start()
@@ -175,7 +175,7 @@ def clock(clock, monkeypatch):
     return clock
 
 
-def test_silence_is_answered_by_a_new_subscription(bench, eventually, clock):
+def test_a_silent_node_gets_a_new_subscription(bench, eventually, clock):
     """As after a restart of the E2 termination: the manager believes in a subscription that nobody serves."""
     here = bench(silent_after_s=5)
     here.step()
@@ -263,7 +263,7 @@ def test_at_the_end_it_unsubscribes(bench, eventually):
     assert here.subscriptions.counts["delete_accepted"] == 1
 
 
-def test_at_the_end_a_manager_that_is_gone_holds_nobody_up(bench, eventually, returned):
+def test_an_unreachable_manager_does_not_delay_the_end(bench, eventually, returned):
     here = bench().start()
     eventually(lambda: here.active == 1)
     here.submgr.stop()

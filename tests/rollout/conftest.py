@@ -97,7 +97,7 @@ class Desk:
     load: object = None
     now_s: float = 0.0
     sequence: int = 0
-    told: list = field(default_factory=list)
+    transitions: list = field(default_factory=list)
     controller: RolloutController = None
     loop: DecisionLoop = None
 
@@ -105,7 +105,7 @@ class Desk:
         self.loop = DecisionLoop(OLLA, LoopConfig(), GuardConfig(deadline_us=None))
         extra = {} if self.load is None else {"load": self.load}
         self.controller = RolloutController(
-            self.loop, self.store, "test", on_transition=self.told.append, clock_s=lambda: self.now_s, **extra
+            self.loop, self.store, "test", on_transition=self.transitions.append, clock_s=lambda: self.now_s, **extra
         )
         self.rng = np.random.default_rng(1)
         self.quality = self.rng.normal(0, 1, self.ues)

@@ -60,7 +60,7 @@ def report(sequence):
     return kpi_report(sequence, UES, period_slots=20, cqi=9, prbs=50, ack=10)
 
 
-def live(place, told, kill_at, seed):
+def live(place, writer, kill_at, seed):
     """A child: runs rollouts until it is killed; writes down every version that a commit returned."""
     writes = 0
 
@@ -73,18 +73,18 @@ def live(place, told, kill_at, seed):
     store = open_store(place) if place.startswith("unix") else SqliteStore(Path(place), fault)
     commit = store.commit
 
-    def witnessed(before, after, **given):
+    def commit_and_report(before, after, **given):
         written = commit(before, after, **given)
         if written is not None:
-            os.write(told, f"{written.version} {given['what']} {written.audit_head}\n".encode())
+            os.write(writer, f"{written.version} {given['what']} {written.audit_head}\n".encode())
         return written
 
-    store.commit = witnessed
+    store.commit = commit_and_report
     now_s = [0.0]
     loop = DecisionLoop(OLLA, LoopConfig(ue_capacity=128), GuardConfig(deadline_us=None))
     controller = RolloutController(loop, store, f"r{seed}", clock_s=lambda: now_s[0])
     sequence = 0
-    os.write(told, b"0 ready -\n")
+    os.write(writer, b"0 ready -\n")
     while True:
         controller.tick()
         state = controller.state
@@ -141,12 +141,12 @@ def main(folder, kills, redis_url):
         by_write += at_write
         kill_at = int(rng.integers(1, 40)) if at_write else -1
         moment_s = None if at_write else float(rng.uniform(0.0, 0.3))
-        reader, told = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reader)
-            live(place, told, kill_at, number)
-        os.close(told)
+            live(place, writer, kill_at, number)
+        os.close(writer)
         with os.fdopen(reader) as lines:
             if moment_s is not None:
                 # From outside, so that it may hit in the middle of a system call too.

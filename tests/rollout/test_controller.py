@@ -42,8 +42,8 @@ def test_a_twin_goes_through_its_stages_and_is_held(make_desk, make_plan):
         seen.append((desk.stage, desk.status))
     assert seen[:4] == [("shadow", "running"), ("tenth", "running"), ("tenth", "running"), ("half", "running")]
     assert seen[-1] == ("half", "held")
-    assert [one.what for one in desk.told] == ["start", "advance", "advance", "hold"]
-    assert (desk.told[0].who, desk.told[0].why) == ("ana", "tonight")
+    assert [one.what for one in desk.transitions] == ["start", "advance", "advance", "hold"]
+    assert (desk.transitions[0].who, desk.transitions[0].why) == ("ana", "tonight")
     assert np.bincount(desk.arms(), minlength=3)[0] == 0, "half and half"
 
 
@@ -63,7 +63,7 @@ def test_harm_is_rolled_back_and_no_decision_of_it_is_sent_after_the_interval(ma
     assert "beyond the margin" in desk.controller.state.reason
     for one in desk.reports(3):
         assert [name for name, _ in one.arms] == ["champion"]
-    assert desk.told[-1].what == "roll_back"
+    assert desk.transitions[-1].what == "roll_back"
     assert desk.loop.meter is None
 
 
@@ -214,7 +214,7 @@ def test_a_bundle_that_fails_its_check_at_stage_time(make_desk, make_plan, bundl
     assert (desk.stage, desk.status) == ("shadow", "held")
     assert "advance rejected" in desk.controller.state.reason
     assert "sha256" in desk.controller.state.reason
-    assert desk.told[-1].what == "stage_refused"
+    assert desk.transitions[-1].what == "stage_refused"
     assert [name for name, _ in desk.reports(1)[0].arms] == ["champion"]
 
 

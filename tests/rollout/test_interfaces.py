@@ -63,7 +63,7 @@ def http(desk):
 
 
 @pytest.mark.parametrize("given", ["", "Basic eA==", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", "Bearer käse"])
-def test_without_the_token_nothing_is_told_and_nothing_done(desk, http, given):
+def test_without_the_token_every_request_is_rejected(desk, http, given):
     headers = {"Authorization": given.encode()}
     for method, path in (("GET", "status"), ("GET", "audit"), ("POST", "kill"), ("POST", "start")):
         answer = http.request(method, f"/rollout/v1/{path}", headers=headers, json={"who": "eve", "plan": "challenger"})
@@ -219,8 +219,8 @@ def test_a_rollout_on_the_command_line(tmp_path, capsys, make_plan):
     assert "promote: test#1 is running" in distila("promote", *at, capsys=capsys).out
     found = json.loads(distila("status", *at, "--json", capsys=capsys).out)
     assert (found["status"], found["stage_name"]) == ("running", "tenth")
-    refused = distila("abort", *at, "--expect", 1, status=2, capsys=capsys)
-    assert refused.err == "error: abort: the rollout is at version 2, not 1\n"
+    rejected = distila("abort", *at, "--expect", 1, status=2, capsys=capsys)
+    assert rejected.err == "error: abort: the rollout is at version 2, not 1\n"
     distila("abort", *at, capsys=capsys)
     log = json.loads(distila("audit", *at, "--json", capsys=capsys).out)
     assert (log["intact"], [e["what"] for e in log["entries"]]) == (True, ["start", "advance", "abort"])
@@ -291,12 +291,12 @@ def test_an_altered_log_is_reported_as_such(tmp_path, make_plan):
 def test_an_xapp_follows_the_store_that_its_configuration_names(tmp_path, make_plan):
     config = RunConfig(rollout=RolloutConfig(store=str(tmp_path / "r.sqlite")))
     xapp = Xapp(config)
-    told = []
-    xapp.rollout.on_transition = told.append
+    transitions = []
+    xapp.rollout.on_transition = transitions.append
     xapp.rollout.tick()
     carry_out(SqliteStore(tmp_path / "r.sqlite"), Command(action="start", who="ana", plan=make_plan()))
     xapp.rollout.tick()
     assert [arm.name for arm in xapp.loop.lineup.shadows] == ["new"]
     assert xapp.stats().rollout.status == "running"
-    assert [one.what for one in told] == ["start"]
+    assert [one.what for one in transitions] == ["start"]
     assert Xapp(RunConfig()).rollout is None

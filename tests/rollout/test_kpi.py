@@ -81,7 +81,7 @@ def test_each_unit_and_arm_has_its_own_sums(make_report):
     assert len(meter.drain()[0]) == 0
 
 
-def test_what_is_not_measured_is_counted_as_such_and_adds_nothing(make_report):
+def test_values_that_are_not_measured_are_counted_and_add_nothing(make_report):
     meter = metered([make_report(1, [4, 5, 6], ack=9, prbs=[np.nan, 50, 50], cqi=[9, np.nan, 9])])
     sums = meter.drain()[2]
     assert np.isfinite(sums).all()

@@ -38,14 +38,14 @@ from distila.xapp.rollout.plan import PLANS, load_plan
         ({"interval_s": float("nan")}, "interval_s"),
     ],
 )
-def test_a_wrong_plan_is_refused_in_one_line_that_names_the_field(make_plan, changes, message):
+def test_a_wrong_plan_is_rejected_in_one_line_that_names_the_field(make_plan, changes, message):
     with pytest.raises(InputError) as error:
         make_plan(**changes)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_control_is_as_large_as_the_largest_challenger_unless_told_otherwise(make_plan):
+def test_the_control_is_as_large_as_the_largest_challenger_by_default(make_plan):
     arms = [{"name": "new", "policy": "olla"}, {"name": "other", "policy": "native"}]
     plan = make_plan(challengers=arms, stages=[{"name": "a", "share_pct": {"new": 5, "other": 8}}])
     assert plan.stages[0].control_share_pct == 8

@@ -30,7 +30,7 @@ def test_the_difference_of_two_ratios_is_what_the_delta_method_says():
     assert relative.error == pytest.approx(np.std(resampled), rel=0.12)
 
 
-def test_covariates_take_out_what_the_arm_cannot_influence():
+def test_covariates_remove_variation_that_the_arm_cannot_influence():
     rng = np.random.default_rng(2)
     plain, adjusted = [], []
     for _ in range(200):
@@ -57,7 +57,7 @@ def test_moments_of_replicas_add_up():
     np.testing.assert_allclose(parts.sums, vectors.sum(axis=0))
 
 
-def test_what_cannot_be_told_is_none():
+def test_undefined_figures_are_none():
     good = Moments.of(np.random.default_rng(4).random((20, 2)))
     nothing = Moments.of(np.zeros((20, 2)))
     nan = Moments.of(np.full((20, 2), np.nan))

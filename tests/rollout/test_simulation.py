@@ -63,7 +63,7 @@ def test_the_twin_is_held(trace):
     assert run("aa", trace).status.status == "held"
 
 
-def test_what_cannot_be_simulated_is_said(trace, make_plan):
+def test_settings_that_cannot_be_simulated_are_named(trace, make_plan):
     with pytest.raises(InputError, match="6000 slots, fewer than an interval of 9000"):
         run("aa", trace, interval_slots=9000)
     with pytest.raises(InputError, match="distila ships aa, harmful, healthy, challenger, student"):

@@ -24,7 +24,7 @@ def start(store, plan):
     return carry_out(store, Command(action="start", who="ana", plan=plan))[0]
 
 
-def test_what_was_written_is_there_for_others(open_twice, make_plan):
+def test_written_values_are_visible_to_others(open_twice, make_plan):
     one, other = open_twice(), open_twice()
     assert other.load() is None
     assert other.audit() == []
@@ -52,7 +52,7 @@ def test_only_over_the_version_that_was_read(open_twice, make_plan):
 
 def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
     start(open_twice(), make_plan())
-    refused = []
+    rejected = []
 
     def press(number):
         store = open_twice()
@@ -61,7 +61,7 @@ def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
             try:
                 carry_out(store, Command(action=action, who=f"operator {number}"))
             except InputError as error:
-                refused.append(error)
+                rejected.append(error)
 
     operators = [threading.Thread(target=press, args=(number,)) for number in range(6)]
     for one in operators:
@@ -72,7 +72,7 @@ def test_of_many_writers_at_once_each_version_has_one(open_twice, make_plan):
     entries, state = store.audit(), store.load()
     verify(entries, state.audit_head)
     assert state.version == len(entries)
-    assert len(entries) - 1 + len(refused) == 60, "every command was carried out or refused"
+    assert len(entries) - 1 + len(rejected) == 60, "every command was carried out or refused"
     whats = [entry.what for entry in entries[1:]]
     assert whats == ["pause", "resume"] * (len(whats) // 2) + ["pause"] * (len(whats) % 2), "pause and resume in turns"
 

@@ -57,7 +57,7 @@ def test_the_reference_comes_first_and_names_are_used_once():
 @pytest.mark.parametrize(
     "variant", [v for v in VARIANTS if v.kind in ("distilled", "privileged")], ids=lambda v: v.name
 )
-def test_what_a_variant_changes_are_settings_that_exist(variant):
+def test_variants_change_existing_settings_only(variant):
     change = dict(variant.change)
     network = {"hidden": [32, 32], **change.pop("network", {})}
     if variant.kind == "distilled":

@@ -285,7 +285,7 @@ def test_only_some_mcs_may_be_actions():
 @pytest.mark.parametrize(
     "actions", [[*offset_actions(1), *mcs_actions()], [Action(kind="native", value=0), *mcs_actions()]]
 )
-def test_other_actions_are_refused(actions):
+def test_other_actions_are_rejected(actions):
     with pytest.raises(ValueError, match="MCS first, then offsets, and nothing else"):
         ActionValues(MadeUp(), actions)
 

@@ -45,7 +45,7 @@ def test_progress_is_a_share(progress):
 @pytest.mark.parametrize(
     "wrong", [{"beta": -1}, {"beta": math.inf}, {"beta": math.nan}, {"schedule": "cosine"}, {"x": 1}]
 )
-def test_senseless_schedules_are_refused(wrong):
+def test_senseless_schedules_are_rejected(wrong):
     with pytest.raises(ValidationError):
         BetaSchedule(**wrong)
 

@@ -88,7 +88,7 @@ def one_line_error(path):
 # --- the file ---
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
+def test_a_saved_bank_is_loaded_unchanged(tmp_path):
     bank = small_bank()
     bank.save(tmp_path / "new" / "a.bank.npz")
     loaded = FadingBank.load(tmp_path / "new" / "a.bank.npz")
@@ -119,7 +119,7 @@ def test_where_nothing_can_be_written_the_error_names_the_file(tmp_path):
 
 @given(st.data())
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_file_cut_short_anywhere_is_refused(stored, tmp_path, data):
+def test_a_file_cut_short_anywhere_is_rejected(stored, tmp_path, data):
     path = tmp_path / "cut.bank.npz"
     path.write_bytes(stored[: data.draw(st.integers(0, len(stored) - 1))])
     assert "delete it" in one_line_error(path)
@@ -145,7 +145,7 @@ def test_a_directory_is_no_bank(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected_text"),
     [
         ({"version": 2}, "version is 2; this distila reads 1"),
         ({"format": "something"}, "format is 'something'"),
@@ -161,16 +161,16 @@ def test_a_directory_is_no_bank(tmp_path):
         ({"split": "HOLDOUT"}, "'HOLDOUT' is missing or wrong"),
     ],
 )
-def test_what_does_not_fit_is_said(stored, tmp_path, changes, said):
+def test_arrays_that_do_not_fit_are_named(stored, tmp_path, changes, expected_text):
     path = tmp_path / "a.bank.npz"
     path.write_bytes(stored)
     message = one_line_error(rewritten(path, tmp_path / "b.bank.npz", **changes))
-    assert said in message
+    assert expected_text in message
     assert "delete it" in message
 
 
 @pytest.mark.parametrize("member", ["meta", "gain_cdb", "speed_kmh", "snr_db"])
-def test_a_missing_member_is_said(stored, tmp_path, member):
+def test_a_missing_member_is_named(stored, tmp_path, member):
     with np.load(io.BytesIO(stored)) as archive:
         members = {name: archive[name] for name in archive.files if name != member}
     write_sealed(tmp_path / "a.bank.npz", members)
@@ -204,11 +204,11 @@ def test_a_bank_is_made_once(made, tmp_path):
     assert re.fullmatch(r"TDL-A-[0-9a-f]{12}\.bank\.npz", os.listdir(tmp_path)[0])
 
 
-def test_progress_is_told_only_while_a_bank_is_made(made, tmp_path):
-    told = []
+def test_progress_is_reported_only_while_a_bank_is_generated(made, tmp_path):
+    progress = []
     for _ in range(2):
-        fading_bank(CONFIG, 3, 5, Split.TRAIN, 0, tmp_path, lambda done, total: told.append((done, total)))
-    assert told == [(3, 3)]
+        fading_bank(CONFIG, 3, 5, Split.TRAIN, 0, tmp_path, lambda done, total: progress.append((done, total)))
+    assert progress == [(3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_damaged_file_is_not_replaced_silently(made, tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_file_that_holds_another_bank_than_its_name_says_is_refused(made, tmp_path, other, named):
+def test_a_file_that_holds_another_bank_than_its_name_says_is_rejected(made, tmp_path, other, named):
     what = {"split": Split.TRAIN, "seed": 0, "source": "a test"}
     small_bank(**(what | other)).save(bank_path(CONFIG, 3, 5, Split.TRAIN, 0, tmp_path))
     with pytest.raises(InputError, match=re.escape(named)):

@@ -69,10 +69,10 @@ class Link:
         links = torch.arange(self.num_links)
         for slot in range(slots):
             if slot % period == 0:
-                heard = range(max(0, slot - period + 1 - rtt), max(0, slot + 1 - rtt))
+                reported = range(max(0, slot - period + 1 - rtt), max(0, slot + 1 - rtt))
                 measured = slot - slot % cqi_period
                 cqi = self.cqi(measured) if self.has_cqi else torch.full((self.num_links,), NAN)
-                decision = policy.decide(report(mcs[heard], outcome[heard], cqi, slot, slot - measured))
+                decision = policy.decide(report(mcs[reported], outcome[reported], cqi, slot, slot - measured))
             mcs[slot] = decision.value
             rates = self.curves.tbler[decision.value, self.curves.index(self.at(slot))]
             failed = torch.rand(self.num_links, generator=draw) < rates
@@ -94,7 +94,7 @@ def with_columns(report: Report, **columns: torch.Tensor) -> Report:
     return dataclasses.replace(report, columns={**report.columns, **columns})
 
 
-def told(mcs: int, outcome: int, times: int = 1, links: int = 1, cqi: float = NAN, slot: int = 0) -> Report:
+def feedback(mcs: int, outcome: int, times: int = 1, links: int = 1, cqi: float = NAN, slot: int = 0) -> Report:
     """A report of so many slots with the same feedback."""
     shape = (times, links)
     return report(torch.full(shape, mcs), torch.full(shape, outcome), torch.full((links,), cqi), slot)
@@ -122,8 +122,8 @@ def random_reports(slots: int, links: int, seed: int, period: int = 1, max_mcs: 
         mcs = torch.randint(0, max_mcs + 1, (period, links), generator=draw)
         failed = torch.rand((period, links), generator=draw) * 28 < mcs
         outcome = torch.where(failed, NACK, ACK)
-        told_nothing = torch.rand((period, links), generator=draw)
-        outcome = torch.where(told_nothing < 0.2, NONE, torch.where(told_nothing < 0.25, DTX, outcome))
+        no_feedback = torch.rand((period, links), generator=draw)
+        outcome = torch.where(no_feedback < 0.2, NONE, torch.where(no_feedback < 0.25, DTX, outcome))
         whole = report(mcs, outcome, cqi, slot)
         reports.append(with_columns(whole, cqi_age_slots=slot - measured))
     return reports
@@ -266,7 +266,7 @@ def test_illa_takes_the_highest_mcs_within_the_target_at_the_cqis_threshold() ->
     curves = nominal()
     for target in (0.01, 0.1, 0.5):
         policy = started("illa", 16, target=target)
-        mcs = policy.decide(told(0, NONE, links=16, cqi=0.0)).value
+        mcs = policy.decide(feedback(0, NONE, links=16, cqi=0.0)).value
         assert (mcs == mcs[0]).all()
         each = policy.decide(report(mcs[None], mcs[None] * 0, torch.arange(16.0))).value
         rates = curves.tbler[:, curves.index(curves.cqi_threshold_db)]  # [mcs, cqi]
@@ -276,8 +276,8 @@ def test_illa_takes_the_highest_mcs_within_the_target_at_the_cqis_threshold() ->
 
 def test_illa_between_thresholds_is_bolder_and_without_cqi_takes_its_initial_sinr() -> None:
     cautious, bold = started("illa"), started("illa", cqi_position=0.5)
-    assert bold.decide(told(0, NONE, cqi=9)).value > cautious.decide(told(0, NONE, cqi=9)).value
-    high = started("illa", initial_sinr_db=20.0).decide(told(0, NONE)).value
+    assert bold.decide(feedback(0, NONE, cqi=9)).value > cautious.decide(feedback(0, NONE, cqi=9)).value
+    high = started("illa", initial_sinr_db=20.0).decide(feedback(0, NONE)).value
     assert high == (nominal().threshold_db(0.1) <= 20.001).sum() - 1
 
 
@@ -287,9 +287,9 @@ def test_illa_between_thresholds_is_bolder_and_without_cqi_takes_its_initial_sin
 @pytest.mark.parametrize("target", [0.01, 0.1, 0.3])
 def test_olla_falls_by_the_step_on_nack_and_rises_by_its_share_on_ack(target: float) -> None:
     policy = started("olla", target=target, step_on_nack_db=0.5)
-    policy.decide(told(10, NACK))
+    policy.decide(feedback(10, NACK))
     assert policy.offset_db.item() == pytest.approx(-0.5)
-    policy.decide(told(10, ACK, times=3))
+    policy.decide(feedback(10, ACK, times=3))
     assert policy.offset_db.item() == pytest.approx(-0.5 + 1.5 * target / (1 - target), abs=1e-5)
 
 
@@ -303,20 +303,20 @@ def test_olla_rests_where_the_bler_is_the_target(target: float, cqi: bool) -> No
 
 def test_olla_offset_rests_at_the_top_and_at_the_bottom() -> None:
     policy = started("olla")
-    policy.decide(told(28, ACK, times=50))
+    policy.decide(feedback(28, ACK, times=50))
     assert policy.offset_db.item() == 0
-    policy.decide(told(0, NACK, times=50))
+    policy.decide(feedback(0, NACK, times=50))
     assert policy.offset_db.item() == 0
-    policy.decide(told(28, NACK))
+    policy.decide(feedback(28, NACK))
     assert policy.offset_db.item() < 0
 
 
 def test_olla_offset_is_bounded_more_tightly_with_cqi() -> None:
     policy = started("olla", step_on_nack_db=1.0, max_offset_db=3.0, max_blind_offset_db=12.0)
-    policy.decide(told(5, NACK, times=30))
+    policy.decide(feedback(5, NACK, times=30))
     assert policy.offset_db.item() == -12
-    policy.decide(told(5, NONE, cqi=8))
-    policy.decide(told(5, NONE, cqi=8))
+    policy.decide(feedback(5, NONE, cqi=8))
+    policy.decide(feedback(5, NONE, cqi=8))
     assert policy.offset_db.item() == -3
 
 
@@ -370,7 +370,7 @@ def test_cqi_olla_rests_where_the_bler_is_the_target() -> None:
 def test_bler_window_starts_at_mcs_9_and_rises_once_the_filtered_bler_is_below_lower() -> None:
     policy = started("bler-window")
     # 0.1 * 0.9^n falls below 0.05 with the seventh window of 100 ms, 200 slots each.
-    mcs = [int(policy.decide(told(9, ACK, times=200)).value) for _ in range(9)]
+    mcs = [int(policy.decide(feedback(9, ACK, times=200)).value) for _ in range(9)]
     assert mcs == [9, 9, 9, 9, 9, 9, 10, 11, 12]
     assert policy.bler.item() == pytest.approx(0.1 * 0.9**9, rel=1e-5)
 
@@ -379,26 +379,26 @@ def test_bler_window_falls_above_upper_and_holds_between() -> None:
     policy = started("bler-window", memory=0.0, window_ms=5.0)
 
     def window(nacks: int) -> int:
-        policy.decide(told(9, NACK, times=nacks))
-        return int(policy.decide(told(9, ACK, times=10 - nacks)).value)
+        policy.decide(feedback(9, NACK, times=nacks))
+        return int(policy.decide(feedback(9, ACK, times=10 - nacks)).value)
 
     assert [window(n) for n in (2, 1, 1, 0, 0, 3)] == [8, 8, 8, 9, 10, 9]
 
 
 def test_bler_window_without_activity_falls_to_the_lowest() -> None:
     policy = started("bler-window", window_ms=5.0, min_mcs=7.0)
-    assert [int(policy.decide(told(9, NONE, times=10)).value) for _ in range(4)] == [8, 7, 7, 7]
+    assert [int(policy.decide(feedback(9, NONE, times=10)).value) for _ in range(4)] == [8, 7, 7, 7]
     assert policy.bler.item() == pytest.approx(0.1)
     # Three transmissions are no activity, four are.
     policy = started("bler-window", window_ms=5.0, memory=0.0)
     for acks, mcs in ((3, 8), (4, 9)):
-        policy.decide(told(9, ACK, times=acks))
-        assert policy.decide(told(9, DTX, times=10 - acks)).value == mcs
+        policy.decide(feedback(9, ACK, times=acks))
+        assert policy.decide(feedback(9, DTX, times=10 - acks)).value == mcs
 
 
 def test_bler_window_stays_within_the_table() -> None:
     policy = started("bler-window", window_ms=5.0, memory=0.0)
-    assert [int(policy.decide(told(9, ACK, times=10)).value) for _ in range(25)][-1] == 28
+    assert [int(policy.decide(feedback(9, ACK, times=10)).value) for _ in range(25)][-1] == 28
 
 
 # ---------------------------------------------------------------- SALAD
@@ -419,10 +419,10 @@ def test_salad_step_is_the_gradient_of_the_cross_entropy() -> None:
     centre, scale = sigmoid_fit(nominal())
     scale = scale.clamp(0.5, 2)
     bler = torch.sigmoid((centre - 5) / scale).clamp(0.05, 0.95)[11]
-    policy.decide(told(11, NACK))
+    policy.decide(feedback(11, NACK))
     assert policy.sinr_db.item() == pytest.approx(5 - 0.7 * float((1 - bler) / scale[11]), abs=1e-4)
     policy = started("salad", initial_sinr_db=5.0, initial_learning_rate=0.7)
-    policy.decide(told(11, ACK))
+    policy.decide(feedback(11, ACK))
     assert policy.sinr_db.item() == pytest.approx(5 + 0.7 * float(bler / scale[11]), abs=1e-4)
 
 
@@ -453,13 +453,13 @@ def test_salad_keeps_the_target_in_the_long_run(target: float) -> None:
 
 def test_salad_tau_integrates_the_error_and_rests_at_the_ends() -> None:
     policy = started("salad", target=0.1, tau_gain=0.02)
-    policy.decide(told(10, ACK, times=5))
+    policy.decide(feedback(10, ACK, times=5))
     assert policy.tau.item() == pytest.approx(0.1 + 0.02 * 0.1 * 5)
-    policy.decide(told(10, NACK))
+    policy.decide(feedback(10, NACK))
     assert policy.tau.item() == pytest.approx(0.11 - 0.02 * 0.9)
-    policy.decide(told(28, ACK, times=100))
+    policy.decide(feedback(28, ACK, times=100))
     assert policy.tau.item() == pytest.approx(0.092)
-    policy.decide(told(10, NACK, times=100))
+    policy.decide(feedback(10, NACK, times=100))
     assert policy.tau.item() == pytest.approx(0.001)
 
 
@@ -467,15 +467,15 @@ def test_salad_probes_only_where_errors_stay_out() -> None:
     centre = float(sigmoid_fit(nominal())[0][14])
     # An error rate of 0.27 at MCS 14.
     policy = started("salad", 2000, initial_sinr_db=centre + 0.5, tau_gain=0.0, initial_learning_rate=1e-6)
-    usual = policy.decide(told(14, NONE, links=2000)).value
-    policy.decide(told(14, ACK, times=14, links=2000))
-    assert torch.equal(policy.decide(told(14, NONE, links=2000)).value, usual)
-    policy.decide(told(14, ACK, links=2000))
-    probing = policy.decide(told(14, NONE, links=2000)).value > usual
+    usual = policy.decide(feedback(14, NONE, links=2000)).value
+    policy.decide(feedback(14, ACK, times=14, links=2000))
+    assert torch.equal(policy.decide(feedback(14, NONE, links=2000)).value, usual)
+    policy.decide(feedback(14, ACK, links=2000))
+    probing = policy.decide(feedback(14, NONE, links=2000)).value > usual
     assert probing.double().mean() == pytest.approx(0.15, abs=0.03)
     # Three errors in 15 are within a quarter of a standard deviation of 0.27.
-    policy.decide(told(14, NACK, times=3, links=2000))
-    assert torch.equal(policy.decide(told(14, NONE, links=2000)).value, usual)
+    policy.decide(feedback(14, NACK, times=3, links=2000))
+    assert torch.equal(policy.decide(feedback(14, NONE, links=2000)).value, usual)
 
 
 def test_salad_teacher_likes_small_steps_on_a_still_channel_and_large_ones_on_a_moving_channel() -> None:
@@ -520,20 +520,20 @@ def test_thompson_ack_and_nack_are_weighed_by_the_curves() -> None:
     policy = started("thompson", diffusion_db=0.0)
     prior, _ = mean_and_sd(policy)
     before = policy.posterior.clone()
-    policy.decide(told(10, ACK))
+    policy.decide(feedback(10, ACK))
     ratio = (policy.posterior / before)[0].double()
     rates = nominal().tbler[10, nominal().index(policy.sinr_db)].double()
     # The curve falls within a bin, whose rate is the mean over its width.
     torch.testing.assert_close(ratio, 0.98 * (1 - rates) + 0.01, atol=0.5, rtol=0)
     assert ((ratio - 0.98 * (1 - rates) - 0.01).abs() > 0.01).sum() <= 2
-    policy.decide(told(10, NACK))
-    policy.decide(told(10, NACK))
+    policy.decide(feedback(10, NACK))
+    policy.decide(feedback(10, NACK))
     assert mean_and_sd(policy)[0] < prior
 
 
 def test_thompson_forgets_at_the_pace_of_its_random_walk() -> None:
     policy = started("thompson", diffusion_db=0.5, forget=1e-6, initial_std_db=1.0, initial_sinr_db=8.0)
-    policy.decide(told(10, NONE, times=64))
+    policy.decide(feedback(10, NONE, times=64))
     mean, sd = mean_and_sd(policy)
     assert mean.item() == pytest.approx(8, abs=0.1)
     assert sd.item() == pytest.approx((1 + 64 * 0.25) ** 0.5, rel=0.05)
@@ -548,9 +548,9 @@ def test_thompson_finds_the_new_level_after_a_jump() -> None:
     assert level[900:].mean() < level[600:800].mean() - 8
 
 
-def test_thompson_hears_a_cqi_once() -> None:
+def test_thompson_uses_a_cqi_once() -> None:
     policy = started("thompson", diffusion_db=0.0, forget=1e-6)
-    measured = told(0, NONE, cqi=12, slot=40)
+    measured = feedback(0, NONE, cqi=12, slot=40)
     policy.decide(measured)
     mean, sd = mean_and_sd(policy)
     thresholds = nominal().cqi_threshold_db

@@ -80,7 +80,7 @@ def test_the_mean_is_plain_and_the_interval_that_of_independent_families(a_view)
     assert found.policies["mine"].ci95 == pytest.approx([5 - half_width, 5 + half_width], abs=0.15)
 
 
-def test_what_is_not_known_somewhere_has_no_mean(a_view):
+def test_a_figure_that_is_unknown_in_one_case_has_no_mean(a_view):
     bench = a_view({"a": {"olla": 0.0, "mine": 2.0}, "b": {"olla": 0.0, "mine": None}})
     resamples = {name: {"olla": np.zeros(9), "mine": np.full(9, np.nan)} for name in "ab"}
     found = average_gains(bench, resamples)["seen_real_time"].policies

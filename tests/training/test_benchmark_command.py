@@ -73,7 +73,7 @@ def small(tmp_path_factory):
 distila = partial(command_line.distila, "benchmark")
 
 
-def refusal(*arguments):
+def error_line(*arguments):
     done = distila(*arguments)
     assert (done.status, done.out) == (2, ""), done
     assert done.err.startswith("error: "), done.err
@@ -328,7 +328,7 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
 def test_a_file_that_holds_no_results_is_one_line(small, tmp_path, content, says):
     if content is not None:
         (tmp_path / "results.json").write_text(content)
-    assert says in refusal("report", "--out", tmp_path)
+    assert says in error_line("report", "--out", tmp_path)
 
 
 def test_without_sweep_there_is_none(small):
@@ -398,7 +398,7 @@ def test_timing_is_rounded_to_the_slots_of_the_family(period_ms, delay_ms, slots
         assert found.model_copy(update={"e2": scenario.e2}) == scenario
 
 
-def test_what_is_not_asked_for_stays_as_it_is():
+def test_settings_that_are_not_given_stay_unchanged():
     slow = families()["slow_e2_20ms"]
     assert with_e2_timing(slow, None, None) == slow
     assert with_e2_timing(slow, 20, 5) == slow
@@ -446,18 +446,18 @@ def test_what_is_not_asked_for_stays_as_it_is():
 def test_bad_input_is_one_line_and_status_2(small, arguments, says):
     given = {"--out": "refused", "--jobs": "1", "--policies": "illa", "--scenarios": "bursty.yaml"}
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
-    line = refusal("--quick", *(part for pair in given.items() for part in pair))
+    line = error_line("--quick", *(part for pair in given.items() for part in pair))
     for word in says:
         assert word in line
 
 
 def test_no_cuda_is_one_line(small, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "--device cuda" in refusal("--quick", "--device", "cuda", "--out", "refused")
+    assert "--device cuda" in error_line("--quick", "--device", "cuda", "--out", "refused")
 
 
 @pytest.mark.parametrize("option", ["--links=7", "--duration-ms=1", "--seeds=0", "--jobs=0", "--split=train"])
-def test_values_out_of_range_are_refused_by_option(small, option):
+def test_values_out_of_range_are_rejected_by_option(small, option):
     done = distila("--quick", "--out", "refused", option)
     assert (done.status, done.out) == (2, "")
     assert option.split("=")[0] in done.err
@@ -470,13 +470,13 @@ def test_a_bundle_for_another_table_is_one_line(small):
     (picky / "manifest.json").write_text(json.dumps(manifest))
     (picky / "policy.onnx").write_bytes((OLLA_BUNDLE / "policy.onnx").read_bytes())
     args = ("--quick", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache", "--no-sweep")
-    assert "picky: made for MCS table 2" in refusal(*args, "--policies", "picky", "--out", "picky_out")
+    assert "picky: made for MCS table 2" in error_line(*args, "--policies", "picky", "--out", "picky_out")
 
 
 # --- tuning ---
 
 
-def test_everything_that_has_settings_worth_it_is_tuned():
+def test_every_baseline_with_tunable_settings_is_tuned():
     assert set(TUNABLE) == set(BASELINES) - set(GENIES)
 
 
@@ -552,5 +552,5 @@ def test_global_settings_weigh_every_family_the_same(small, monkeypatch):
         (("--policies", "illa", "--out", "file"), "--out file"),
     ],
 )
-def test_tuning_refuses_in_one_line(tiny_grid, arguments, says):
-    assert says in refusal("tune", *arguments)
+def test_tuning_rejects_in_one_line(tiny_grid, arguments, says):
+    assert says in error_line("tune", *arguments)

@@ -109,7 +109,7 @@ def test_no_run_is_shorter_than_asked_for_nor_longer_than_two_periods_more():
 
 
 @pytest.mark.parametrize("policy", ["olla", "srsran-olla@xapp"])
-def test_what_comes_before_the_warm_ups_end_is_not_counted(cache, policy):
+def test_events_in_the_warm_up_are_not_counted(cache, policy):
     assert (blocks(run(policy, cache, **ALL_FIRST)) == 500).all()
 
 
@@ -234,7 +234,7 @@ def test_the_result_of_something_else_is_no_episode(an_episode, tmp_path):
     assert Episode.load(path, "theirs") is None
 
 
-def test_where_nothing_can_be_written_it_says_so(an_episode, tmp_path):
+def test_an_unwritable_folder_is_reported(an_episode, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"file/it\.npz: cannot be written"):
         an_episode.save(tmp_path / "file" / "it.npz", "mine")
@@ -250,7 +250,7 @@ def outcome(path):
         return type(error)
 
 
-def is_refusal(path, found):
+def is_rejected(path, found):
     return isinstance(found, str) and found.startswith(f"{path}: ") and "delete it" in found and "\n" not in found
 
 
@@ -270,23 +270,23 @@ def test_a_file_that_was_cut_short_is_damaged(an_episode, damaged):
     whole = damaged.read_bytes()
     for length in range(0, len(whole), 97):
         damaged.write_bytes(whole[:length])
-        assert is_refusal(damaged, outcome(damaged)), length
+        assert is_rejected(damaged, outcome(damaged)), length
 
 
 @leaks
-def test_a_foreign_file_is_refused(damaged):
+def test_a_foreign_file_is_rejected(damaged):
     np.savez(damaged, gain=np.zeros(3))
-    assert is_refusal(damaged, outcome(damaged))
+    assert is_rejected(damaged, outcome(damaged))
     np.savez(damaged, format="distila-episode/1", fingerprint="mine", bits=np.zeros(3))
-    assert is_refusal(damaged, outcome(damaged))
+    assert is_rejected(damaged, outcome(damaged))
     damaged.write_text("no archive at all")
-    assert is_refusal(damaged, outcome(damaged))
+    assert is_rejected(damaged, outcome(damaged))
 
 
-def test_a_foreign_npy_file_is_refused(damaged):
+def test_a_foreign_npy_file_is_rejected(damaged):
     with damaged.open("wb") as file:
         np.save(file, np.zeros(3))
-    assert is_refusal(damaged, outcome(damaged))
+    assert is_rejected(damaged, outcome(damaged))
 
 
 @leaks
@@ -303,7 +303,7 @@ def test_a_flipped_bit_is_found_or_does_no_harm(an_episode, damaged):
             found = outcome(damaged)
             if isinstance(found, Episode):
                 assert_same(found, an_episode)
-            elif not is_refusal(damaged, found):
+            elif not is_rejected(damaged, found):
                 escaped.append((place, bit, found))
     assert escaped == []
 
@@ -313,7 +313,7 @@ def test_an_array_that_became_shorter_is_damage(an_episode, damaged):
     names = {"bits", "goodput", "resource", "mean_mcs"}
     replace(an_episode, **{name: np.ones(1200) for name in names}).save(damaged, "mine")
     damaged.write_bytes(damaged.read_bytes().replace(b"(1200,)", b"(1000,)", 1))
-    assert is_refusal(damaged, outcome(damaged))
+    assert is_rejected(damaged, outcome(damaged))
 
 
 # --- what a result depends on ---

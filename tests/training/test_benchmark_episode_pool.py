@@ -125,7 +125,7 @@ def test_so_does_another_error_rate_model(monkeypatch):
     assert code_digest.__wrapped__() != before
 
 
-def test_what_only_shows_results_does_not_matter(monkeypatch):
+def test_code_that_only_shows_results_does_not_change_the_digest(monkeypatch):
     before, real = code_digest.__wrapped__(), Path.read_bytes
     shown = ROOT / "distila/training/benchmark/page.py"
     assert shown.is_file()
@@ -240,7 +240,7 @@ def test_code_that_changes_meanwhile_does_not_divide_a_run_in_two(plans, tmp_pat
     assert len(run_all(plans, tmp_path, 1)) == len(plans)
 
 
-def test_what_is_asked_for_twice_is_run_once(plans, tmp_path, ran):
+def test_a_case_requested_twice_is_run_once(plans, tmp_path, ran):
     counts = []
     found = run_all([*plans[:2], *plans[:2]], tmp_path, 1, on_episode=lambda *x: counts.append(x))
     assert len(ran) == 2
@@ -318,7 +318,7 @@ def test_ctrl_c_does_not_wait_for_episodes(tmp_path):
 # --- devices ---
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
+def test_a_device_that_is_not_there_is_rejected(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert known_device("cpu") == "cpu"
     with pytest.raises(InputError, match="--device cuda"):

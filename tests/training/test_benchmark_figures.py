@@ -171,7 +171,7 @@ def test_the_interval_is_paired():
     assert (low, mean, high) == pytest.approx((0.005, 0.005, 0.005))
 
 
-def test_a_few_unlucky_blocks_prove_nothing_and_many_do():
+def test_a_few_lost_blocks_are_not_significant_and_many_are():
     few, many, none = (an_episode(np.ones(80), residual=np.arange(80) < count) for count in (2, 20, 0))
     assert residual(few, none)[1] == 0 < residual(few, none)[0]
     assert residual(many, none)[1] > 0
@@ -201,7 +201,7 @@ def test_links_that_sent_nothing_lose_nothing():
 # --- other figures ---
 
 
-def test_a_refused_block_is_an_error_and_a_missed_grant_is_none():
+def test_a_nack_is_an_error_and_a_missed_grant_is_not():
     blank = np.zeros(4)
     policy = an_episode(
         np.ones(4), first_ack=blank + 70, first_nack=blank + 10, first_dtx=blank + 20, residual=blank + 1

@@ -290,7 +290,7 @@ def test_residual_bler_is_marked_where_it_is_surely_another(results, tmp_path, m
     assert worse is bool(ci95[0] and ci95[0] > 0)
 
 
-def test_another_e2_timing_than_the_families_own_is_told(results, tmp_path):
+def test_an_e2_timing_that_differs_from_the_families_is_shown(results, tmp_path):
     assert "instead of their own" not in page_of(results, tmp_path).text
     results["settings"] |= {"e2_period_ms": 10.0}
     assert "All families were run with an E2 period of 10 ms instead of their own." in page_of(results, tmp_path).text
@@ -356,7 +356,7 @@ def test_each_pace_of_e2_has_its_own_best_policy(results, tmp_path):
     assert "patient (xApp, slow E2) has 3.0 % more goodput than olla in slow. 95 % interval +2.0 to +4.0 %" in text
 
 
-def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
+def test_genies_are_marked_as_genies_and_are_no_bound(results, tmp_path):
     for entry in results["families"].values():
         entry["policies"] = {"oracle" if name == "genie" else name: of for name, of in entry["policies"].items()}
         entry["policies"]["genie-like"] = policy("genie-like", "du", 30.0, 29.0, 31.0)
@@ -369,7 +369,7 @@ def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("student", "said"),
+    ("student", "expected_text"),
     [
         (
             (5.0, 4.0, 6.0),
@@ -381,10 +381,10 @@ def test_genies_are_told_by_what_they_are_and_bound_nothing(results, tmp_path):
         ((None, None, None), "student (xApp, real-time E2) cannot be compared with olla in one"),
     ],
 )
-def test_first_sentence_with_one_family(results, tmp_path, student, said):
+def test_first_sentence_with_one_family(results, tmp_path, student, expected_text):
     results["families"] = {"one": family()}
     results["families"]["one"]["policies"]["student"]["gain_vs_olla_pct"] = {"mean": student[0], "ci95": student[1:]}
-    assert said in page_of(results, tmp_path).text
+    assert expected_text in page_of(results, tmp_path).text
 
 
 def test_marks_unseen_families_wherever_they_are_chosen_from(results, tmp_path):
@@ -442,7 +442,7 @@ def test_two_policies_one_family_no_sweep(results, tmp_path):
     assert [path.name for path in write_pngs(tmp_path, results)] == ["gain.png"]
 
 
-def test_settings_that_differ_between_families_are_told_apart(results, tmp_path):
+def test_settings_that_differ_between_families_are_listed(results, tmp_path):
     results["families"]["files"]["policies"]["salad"]["settings"] = {"target": 0.25}
     text = page_of(results, tmp_path).text
     assert "high_mobility, new_carrier target = 0.1, memory = \u2013 4.5 files target = 0.25" in text
@@ -461,7 +461,7 @@ def test_a_failed_write_leaves_the_old_page(results, tmp_path, monkeypatch):
 # The charts
 
 
-def test_hollow_markers_where_no_difference_can_be_told(results):
+def test_markers_are_hollow_where_the_difference_is_not_significant(results):
     figure = chart(charts.overview(view(results)), "gain")
     symbols = {trace.name: trace.marker.symbol for trace in figure.data if trace.showlegend is False}
     hollow = {name: [symbol.endswith("-open") for symbol in symbols[name]] for name in symbols}

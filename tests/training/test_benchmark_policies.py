@@ -174,10 +174,10 @@ def test_a_bundles_digest_tells_graphs_and_manifests_apart(tmp_path):
         ("", ["policy"]),
     ],
 )
-def test_what_names_no_policy_is_refused_in_one_line(text, says):
-    with pytest.raises(InputError) as refused:
+def test_an_unknown_policy_is_rejected_in_one_line(text, says):
+    with pytest.raises(InputError) as error:
         parse_policy(text)
-    line = str(refused.value)
+    line = str(error.value)
     assert "\n" not in line
     for word in says:
         assert word in line
@@ -190,7 +190,7 @@ def test_a_bundle_in_the_du_must_decide_by_itself(tmp_path):
         parse_policy(f"{shy}@du")
 
 
-def test_a_damaged_bundle_is_refused_when_it_is_named(tmp_path):
+def test_a_damaged_bundle_is_rejected_when_it_is_named(tmp_path):
     path = edited_bundle(tmp_path / "bundle")
     (path / "policy.onnx").write_bytes(b"not a graph")
     with pytest.raises(InputError, match=r"policy\.onnx"):
@@ -236,9 +236,9 @@ def test_a_network_that_ships_goes_by_its_name(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"'nobody' is no baseline .* ships olla, student; .* ships tutor$"):
         parse_policy("nobody")
     path.unlink()
-    with pytest.raises(InputError, match=r"'tutor' is no baseline .* ships none$") as refused:
+    with pytest.raises(InputError, match=r"'tutor' is no baseline .* ships none$") as error:
         parse_policy("tutor")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_networks_digest_is_that_of_its_file(tmp_path):
@@ -248,7 +248,7 @@ def test_a_networks_digest_is_that_of_its_file(tmp_path):
     assert digests[0] != digests[1]
 
 
-def test_a_network_that_changes_under_a_benchmark_is_refused(tmp_path):
+def test_a_network_that_changes_under_a_benchmark_is_rejected(tmp_path):
     spec = parse_policy(str(kept_network(tmp_path / "net.pt")))
     spec.make("made_up")
     kept_network(tmp_path / "net.pt", seed=1)
@@ -264,7 +264,7 @@ def test_a_network_in_the_du_must_decide_by_itself(tmp_path, actions):
         parse_policy(f"{path}@du")
 
 
-def test_a_damaged_network_is_refused_when_it_is_named(tmp_path):
+def test_a_damaged_network_is_rejected_when_it_is_named(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"not a network")
     with pytest.raises(InputError, match=r"net\.pt: not a network"):
         parse_policy(str(tmp_path / "net.pt"))
@@ -281,7 +281,7 @@ def test_variants_have_the_settings_tuned_over_all_families_for_one_or_none():
     assert parse_policy("olla:default").settings("tuned_one") == {}
 
 
-def test_settings_of_a_family_that_was_not_tuned_are_refused_by_name():
+def test_settings_of_a_family_that_was_not_tuned_are_rejected_by_name():
     with pytest.raises(InputError, match=r"olla.*'elsewhere'.*tuned_one"):
         parse_policy("olla:family").settings("elsewhere")
 
@@ -343,8 +343,11 @@ def test_the_settings_that_ship_make_policies_for_families_that_may_be_seen(monk
 @pytest.mark.parametrize("settings", [PLAIN, NASTY], ids=["plain", "nasty"])
 @pytest.mark.parametrize("seat", ["xapp", "du"])
 def test_the_bundle_of_olla_decides_exactly_like_the_baseline(cache, settings, seat):
-    said = load_bundle(OLLA_BUNDLE).manifest.training
-    same = {"target": said["target_bler"], **{k: said[k] for k in ("step_on_nack", "max_offset", "initial_cqi")}}
+    settings = load_bundle(OLLA_BUNDLE).manifest.training
+    same = {
+        "target": settings["target_bler"],
+        **{k: settings[k] for k in ("step_on_nack", "max_offset", "initial_cqi")},
+    }
     in_the_du = run(PolicySpec.trial("srsran-olla", same), cache, **settings)
     assert_same(run(f"{OLLA_BUNDLE}@{seat}", cache, **settings), in_the_du)
     assert in_the_du.bits.sum() > 0
@@ -358,7 +361,7 @@ def test_a_bundle_that_leaves_every_choice_to_the_du_is_the_dus_olla(cache, tmp_
         assert_same(run(str(idle), cache), reference)
 
 
-def test_actions_of_several_kinds_are_told_apart_link_by_link(tmp_path):
+def test_actions_of_several_kinds_are_distinguished_link_by_link(tmp_path):
     kinds = ["native"] * 10 + ["mcs_offset"] * 4 + ["mcs"] * (NUM_MCS - 14)
     actions = as_actions(*kinds)
     for action in actions[10:14]:
@@ -383,7 +386,7 @@ def test_actions_of_several_kinds_are_told_apart_link_by_link(tmp_path):
     assert seen == {NATIVE, MCS_OFFSET, MCS}
 
 
-def test_a_bundle_refuses_a_cell_with_another_mcs_table(cache, tmp_path):
+def test_a_bundle_rejects_a_cell_with_another_mcs_table(cache, tmp_path):
     picky = edited_bundle(tmp_path / "picky", mcs_tables=[2])
     with pytest.raises(InputError, match=r"picky.*MCS table 2.*has 1"):
         run(str(picky), cache)
@@ -404,7 +407,7 @@ def test_a_network_in_a_file_decides_as_the_network(cache, tmp_path, monkeypatch
     assert found.first_ack.sum() > 0
 
 
-def test_a_network_refuses_a_cell_with_another_mcs_table(cache, tmp_path):
+def test_a_network_rejects_a_cell_with_another_mcs_table(cache, tmp_path):
     path = kept_network(tmp_path / "picky.pt", mcs_table=2)
     with pytest.raises(InputError, match=r"picky\.pt.*MCS table 2.*has 1"):
         run(str(path), cache)
@@ -446,7 +449,7 @@ def test_until_the_first_decision_acts_an_xapps_cell_is_the_dus_tuned_olla(cache
     assert_same(run(name, cache, **too_late), run("olla", cache, **too_late))
 
 
-def test_what_comes_late_makes_a_difference(cache):
+def test_late_decisions_change_the_result(cache):
     slow = {"e2": {"period_slots": 20, "delay_slots": 10}}
     late, at_once = run("srsran-olla@xapp", cache, **slow), run("srsran-olla", cache, **slow)
     assert not np.array_equal(late.bits, at_once.bits)

@@ -215,7 +215,7 @@ def test_betas_follow_sionnas_table_within_a_factor_of_two(script):
 
 
 @pytest.mark.parametrize(("field", "value"), [("ues_per_speed", (3,)), ("ues_per_speed", (3, 0)), ("num_slots", 0)])
-def test_impossible_configuration_is_refused_by_name(script, field, value):
+def test_impossible_configuration_is_rejected_by_name(script, field, value):
     settings = {"speeds_kmh": (3.0, 60.0), "ues_per_speed": (2, 3), field: value}
     with pytest.raises(ValueError, match=field):
         script.BundledTraceConfig(**settings)

@@ -167,7 +167,7 @@ def test_table_3_has_the_betas_of_table_1_at_the_same_spectral_efficiency():
     assert eesm_beta(3)[21:].tolist() == eesm_beta(1)[17:25].tolist()
 
 
-def test_unknown_table_is_refused():
+def test_unknown_table_is_rejected():
     with pytest.raises(ValueError, match="must be one of"):
         eesm_beta(4)
 
@@ -211,7 +211,7 @@ def test_a_seed_sequence_is_not_used_up(generate):
     assert (first.gain_cdb == second.gain_cdb).all()
 
 
-def test_speeds_come_from_the_configuration_and_progress_is_told(generate):
+def test_speeds_come_from_the_configuration_and_progress_is_reported(generate):
     seen = []
     config = channel(speed_kmh=Distribution(kind="uniform", values=(40.0, 50.0)))
     fading = generate(config, 20, 30, seeds(), lambda done, total: seen.append((done, total)))
@@ -369,7 +369,7 @@ def test_an_old_precoder_costs_a_fast_ue_more(generate):
     assert loss_db(60.0) > 0.4
 
 
-def test_rma_above_its_carrier_range_is_refused(generate):
+def test_rma_above_its_carrier_range_is_rejected(generate):
     with pytest.raises(InputError, match=r"carrier_ghz = 28: RMa is defined up to 7 GHz"):
         generate(channel("RMa", carrier_ghz=28.0), 1, 1, seeds())
 

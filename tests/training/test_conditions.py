@@ -115,11 +115,11 @@ def place_of(given, link, gains):
     length = gains.shape[1]
     there_and_back = np.concatenate([np.arange(length), np.arange(length)[::-1]])
     lowest = given.effective_sinr_db(0, torch.full((BLOCK_SLOTS, given.num_links), -200.0))
-    wanted = 100 * (lowest - given.snr_db)[:, link].numpy()
+    expected = 100 * (lowest - given.snr_db)[:, link].numpy()
     for row, values in enumerate(node_values(gains)[..., 0]):
-        for begin in np.flatnonzero(np.abs(values[there_and_back] - wanted[0]) < 1):
+        for begin in np.flatnonzero(np.abs(values[there_and_back] - expected[0]) < 1):
             slots = there_and_back[(begin + np.arange(BLOCK_SLOTS)) % (2 * length)]
-            if np.abs(values[slots] - wanted).max() < 1:
+            if np.abs(values[slots] - expected).max() < 1:
                 return row, slots
     raise AssertionError("the link's gains are none of the bank's")
 
@@ -234,15 +234,15 @@ def test_same_split_and_seed_are_the_same_bit_for_bit(fading):
 
 
 def test_other_seeds_and_splits_share_nothing(fading):
-    luck = {
+    draws = {
         (split, seed): conditions(split=split, seed=seed, **WILD).draws(0, BLOCK_SLOTS).flatten().tolist()
         for split in Split
         for seed in range(3)
     }
-    keys = list(luck)
+    keys = list(draws)
     for index, one in enumerate(keys):
         for other in keys[index + 1 :]:
-            same = np.mean(np.array(luck[one]) == np.array(luck[other]))
+            same = np.mean(np.array(draws[one]) == np.array(draws[other]))
             assert same < 0.01, (one, other)
     snr = {tuple(conditions(split=s, seed=n, **WILD).snr_db.tolist()) for s in Split for n in range(3)}
     assert len(snr) == 9
@@ -275,22 +275,22 @@ def test_banks_of_the_splits_differ(monkeypatch):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_luck_depends_on_no_setting(flat_bank, change):
+def test_random_draws_depend_on_no_setting(flat_bank, change):
     plain, changed = conditions(**{"snr_db": 5}), conditions(**{"snr_db": 5, **change})
     of = [through(given, 200, lambda slot, given=given: given.draws(slot, 1)[0].clone()) for given in (plain, changed)]
     assert torch.equal(*of)
 
 
-def test_luck_is_uniform(flat_bank):
+def test_random_draws_are_uniform(flat_bank):
     given = conditions(500)
-    luck = through(given, 256, lambda slot: given.draws(slot, 1)[0].clone()).numpy()
-    assert luck.min() >= 0
-    assert luck.max() < 1
-    assert np.allclose(np.histogram(luck, 10, (0, 1))[0] / luck.size, 0.1, atol=0.003)
-    assert abs(np.corrcoef(luck[:-1].ravel(), luck[1:].ravel())[0, 1]) < 0.01
+    draws = through(given, 256, lambda slot: given.draws(slot, 1)[0].clone()).numpy()
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert np.allclose(np.histogram(draws, 10, (0, 1))[0] / draws.size, 0.1, atol=0.003)
+    assert abs(np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]) < 0.01
 
 
-def test_luck_says_nothing_about_interference_or_allocations(flat_bank):
+def test_random_draws_are_independent_of_interference_and_allocations(flat_bank):
     link = {"prbs": {"choice": [52, 13]}, "prb_hold_slots": 10}
     given = conditions(400, link=link, interference={"share": 1, "burst_slots": 10, "gap_per_burst": 1})
     found = through(
@@ -304,19 +304,19 @@ def test_luck_says_nothing_about_interference_or_allocations(flat_bank):
             ]
         ),
     )
-    luck, other = found[:, 0], found[:, 1:]
+    draws, other = found[:, 0], found[:, 1:]
     changed = (other[1:] - other[:-1]).abs() > 1e-3
     for what in range(2):
-        for at in (luck[:-1], luck[1:]):
+        for at in (draws[:-1], draws[1:]):
             assert float(at[changed[:, what]].mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_conditions_may_be_asked_for_many_slots_at_once(fading):
     given = conditions(**WILD)
     beta = given.tables.beta_db[5].expand(BLOCK_SLOTS, 10)
-    luck, sinr_db, row = given.draws(0, BLOCK_SLOTS), given.effective_sinr_db(0, beta), given.first_row(0, BLOCK_SLOTS)
+    draws, sinr_db, row = given.draws(0, BLOCK_SLOTS), given.effective_sinr_db(0, beta), given.first_row(0, BLOCK_SLOTS)
     for slot in (0, 1, 40, 63):
-        assert torch.equal(given.draws(slot, 1)[0], luck[slot])
+        assert torch.equal(given.draws(slot, 1)[0], draws[slot])
         assert torch.equal(given.effective_sinr_db(slot, beta[:1])[0], sinr_db[slot])
         assert torch.equal(given.first_row(slot, 1)[0], row[slot])
 
@@ -597,12 +597,12 @@ def test_true_tbler_moves_by_the_links_shift(flat_bank):
 
 
 @pytest.mark.parametrize(("links", "slots"), [(0, 10), (10, 0)])
-def test_empty_conditions_are_refused(flat_bank, links, slots):
+def test_empty_conditions_are_rejected(flat_bank, links, slots):
     with pytest.raises(ValueError, match=f"num_links is {links}, num_slots {slots}; both must be at least 1"):
         conditions(links, slots)
 
 
-def test_going_on_past_the_end_is_refused(flat_bank):
+def test_going_on_past_the_end_is_rejected(flat_bank):
     given = conditions(num_slots=100)
     with pytest.raises(ValueError, match="slot 128: these conditions were made for 100 slots"):
         through(given, 129, lambda slot: given.cqi)

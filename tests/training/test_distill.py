@@ -35,22 +35,22 @@ pytestmark = pytest.mark.usefixtures("no_fading_in_this_module")
 # --- losses ---
 
 SCORE = torch.tensor([[1.0, 2.0, 1.8], [0.2, 0.1, -0.5], [3.0, 2.9, 3.1]])
-WANTED = relative(SCORE)
+TARGET = relative(SCORE)
 
 
 def test_scores_are_taken_relative_to_the_best():
-    assert WANTED[0].tolist() == pytest.approx([-0.5, 0, -0.1])
-    assert WANTED[1].tolist() == pytest.approx([0, -0.5, -3.5])
+    assert TARGET[0].tolist() == pytest.approx([-0.5, 0, -0.1])
+    assert TARGET[1].tolist() == pytest.approx([0, -0.5, -3.5])
 
 
 @pytest.mark.parametrize("temperature", [0.03, 0.5])
 def test_kl_is_least_and_0_where_the_student_has_the_teachers_distribution(temperature):
-    student = (WANTED / temperature + torch.tensor([[1.0], [0.0], [-4.0]])).requires_grad_()
-    least = kl(student, WANTED, temperature)
+    student = (TARGET / temperature + torch.tensor([[1.0], [0.0], [-4.0]])).requires_grad_()
+    least = kl(student, TARGET, temperature)
     assert float(least.detach()) == pytest.approx(0, abs=1e-6)
     least.backward()
     assert float(student.grad.abs().max()) < 1e-6
-    assert float(kl(WANTED / temperature / 2, WANTED, temperature)) > 0
+    assert float(kl(TARGET / temperature / 2, TARGET, temperature)) > 0
 
 
 def test_kl_by_hand():
@@ -62,28 +62,28 @@ def test_kl_by_hand():
 
 def test_a_lower_temperature_asks_for_the_best_action_alone():
     student = torch.zeros(3, 3)
-    hot, cold = (float(kl(student, WANTED, temperature)) for temperature in (100.0, 1e-4))
+    hot, cold = (float(kl(student, TARGET, temperature)) for temperature in (100.0, 1e-4))
     assert hot == pytest.approx(0, abs=1e-3)
-    assert cold == pytest.approx(float(nll(student, WANTED)), rel=1e-4)
+    assert cold == pytest.approx(float(nll(student, TARGET)), rel=1e-4)
 
 
 def test_mse_is_0_where_the_student_has_the_scores_none_below_bringing_nothing():
-    assert float(mse(WANTED.clamp(min=-1), WANTED)) == 0
-    assert float(mse(WANTED.clamp(min=-1) + 0.5, WANTED)) == pytest.approx(0.25)
+    assert float(mse(TARGET.clamp(min=-1), TARGET)) == 0
+    assert float(mse(TARGET.clamp(min=-1) + 0.5, TARGET)) == pytest.approx(0.25)
 
 
 def test_nll_is_that_of_the_teachers_choice():
     student = torch.log(torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
     expected = -torch.log(torch.tensor([0.7, 0.5, 0.8])).mean()
-    assert float(nll(student, WANTED)) == pytest.approx(float(expected))
-    assert float(nll(100 * WANTED, WANTED)) < float(nll(WANTED, WANTED))
+    assert float(nll(student, TARGET)) == pytest.approx(float(expected))
+    assert float(nll(100 * TARGET, TARGET)) < float(nll(TARGET, TARGET))
 
 
 @given(st.floats(0, 3), st.floats(0, 3), st.floats(0.1, 3), st.floats(0.01, 1))
 def test_a_mix_is_the_weighted_sum(first, second, third, temperature):
     student = torch.tensor([[0.3, -0.2, 0.9], [0.0, 1.0, 0.1], [2.0, 0.0, 1.0]])
     found = distillation_loss(LossConfig(kl=first, mse=second, nll=third, temperature=temperature), student, SCORE)
-    parts = (kl(student, WANTED, temperature), mse(student, WANTED), nll(student, WANTED))
+    parts = (kl(student, TARGET, temperature), mse(student, TARGET), nll(student, TARGET))
     expected = sum(weight * float(part) for weight, part in zip((first, second, third), parts, strict=True))
     assert found.shape == ()
     assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
@@ -106,7 +106,7 @@ def test_one_temperature_does_for_links_of_any_rate(scale):
         ({"l1": 1}, "l1"),
     ],
 )
-def test_senseless_losses_are_refused(wrong, says):
+def test_senseless_losses_are_rejected(wrong, says):
     with pytest.raises(ValidationError, match=says):
         LossConfig(**wrong)
 

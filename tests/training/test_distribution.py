@@ -152,7 +152,7 @@ def test_within_is_transitive(a, b, c):
 
 
 @given(st.one_of(CONSTANTS, UNIFORMS, CHOICES), ANY, st.integers(0, 20))
-def test_what_a_sub_range_draws_the_larger_one_could(smaller, larger, seed):
+def test_values_drawn_from_a_sub_range_lie_in_the_larger_range(smaller, larger, seed):
     if smaller.within(larger):
         low, high = larger.bounds
         drawn = smaller.draw(rng(seed), 20)
@@ -250,7 +250,7 @@ FORMS = "a number or one of {uniform, log_uniform, normal, choice: [...]}"
         (Count, "{choice: [0, 1]}", "setting: 0 is below 1"),
     ],
 )
-def test_bad_forms_are_refused_in_one_clear_line(form, text, message):
+def test_bad_forms_are_rejected_in_one_clear_line(form, text, message):
     answer = parsed(form, yaml.safe_load(text))
     assert isinstance(answer, str), f"{text} was taken as {answer!r}"
     assert message in answer
@@ -264,7 +264,7 @@ def test_edges_are_taken(form, text):
     assert isinstance(parsed(form, yaml.safe_load(text)), Distribution)
 
 
-def test_a_number_too_large_is_refused_in_one_line():
+def test_a_number_too_large_is_rejected_in_one_line():
     assert "must be finite" in parsed(Number, 10**400)
 
 

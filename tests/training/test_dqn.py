@@ -97,7 +97,7 @@ def rollout_of(steps):
     return TensorDict({"action": number[None], "observation": number[None, :, None].float()}, [1, steps])
 
 
-def told(blocks):
+def credited(blocks):
     """Of every block: step, step of the next block, reward, whether it is its trajectory's last."""
     found = blocks[blocks["valid"]]
     names = ("action", ("next", "observation"), ("next", "reward"), ("next", "done"))
@@ -112,7 +112,7 @@ def test_a_block_is_credited_with_all_that_it_brought_and_cost():
     outcomes[1::2] = ["N", "n", "X", "Y", "Y", "Y"]
     blocks = blocks_of(rollout_of(12), *made_up(outcomes), latency_price=0.25, residual_price=3.0)
     # 5 blocks arrive in 12 transmissions, so one that arrives brings 12 / 5 average slots.
-    assert told(blocks) == [
+    assert credited(blocks) == [
         (0, 4, pytest.approx(2.4 - 1 - 0.25), False),
         (4, 6, pytest.approx(2.4), True),
         (1, 7, pytest.approx(-2 - 0.25 - 3), False),
@@ -121,18 +121,28 @@ def test_a_block_is_credited_with_all_that_it_brought_and_cost():
     ]
 
 
-def test_a_block_is_of_the_answer_that_was_in_force():
+def test_a_block_belongs_to_the_decision_that_was_in_force():
     outcomes = ["Y"] * 12
     blocks = blocks_of(rollout_of(4), *made_up(outcomes, report_period_slots=3, decision_delay_slots=1))
     # Until slot 1 the DU decides; slots 1 to 3 are the first answer's, 4 to 6 the second's...
-    assert [row[:2] for row in told(blocks)] == [(0, 1), (1, 1), (1, 2), (2, 3), (0, 0), (0, 1), (1, 2), (2, 2), (2, 3)]
+    assert [row[:2] for row in credited(blocks)] == [
+        (0, 1),
+        (1, 1),
+        (1, 2),
+        (2, 3),
+        (0, 0),
+        (0, 1),
+        (1, 2),
+        (2, 2),
+        (2, 3),
+    ]
 
 
 def test_a_link_that_delivers_nothing_has_rewards_that_are_no_larger_than_its_lowest_rate_makes_them():
     blocks = blocks_of(rollout_of(6), *made_up(list("NNnnXX"), bits=1.0))
-    assert told(blocks) == []
+    assert credited(blocks) == []
     blocks = blocks_of(rollout_of(8), *made_up(list("NNnnXXNN"), bits=1.0))
-    assert [row[2] for row in told(blocks)] == [-2, -2]
+    assert [row[2] for row in credited(blocks)] == [-2, -2]
 
 
 def test_nothing_sent_is_nothing_to_learn_from():
@@ -154,7 +164,7 @@ def test_nothing_sent_is_nothing_to_learn_from():
         {"e2": {"period_slots": 10, "delay_slots": 5}},
     ],
 )
-def test_what_was_sent_adds_up_to_the_counters(scenario, more):
+def test_transmissions_add_up_to_the_counters(scenario, more):
     conditions = Conditions(scenario(**more), 8, Split.TRAIN, 0, 420, banks=BANKS)
     sent = []
     simulator = Simulator(conditions, baseline("olla"), sent.append)
@@ -169,9 +179,9 @@ def test_what_was_sent_adds_up_to_the_counters(scenario, more):
     assert torch.allclose(total(window.bits * ~window.failed for window in sent), counters.bits)
     assert torch.allclose(total(window.resource * (window.bits > 0) for window in sent), counters.resource)
     assert torch.equal(total(window.lost for window in sent), counters.residual)
-    refused = counters.first_nack + counters.first_dtx
-    assert torch.equal(total(window.first & window.failed for window in sent), refused)
-    assert torch.equal(total(window.first for window in sent), refused + counters.first_ack)
+    failed = counters.first_nack + counters.first_dtx
+    assert torch.equal(total(window.first & window.failed for window in sent), failed)
+    assert torch.equal(total(window.first for window in sent), failed + counters.first_ack)
 
 
 # --- the environment ---
@@ -234,10 +244,10 @@ def test_the_fold_is_exact(hidden):
     network = folded(net, network)
     x = torch.randn(500, len(network.feature_names))
     with torch.no_grad():
-        wanted, found = net(x), network.mlp(x)
+        expected, found = net(x), network.mlp(x)
         exact = net.double()(x.double())
-    assert wanted.std() > 0.1
-    assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5)
+    assert expected.std() > 0.1
+    assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
     best = exact.max(dim=1).values - exact.gather(1, found.argmax(dim=1, keepdim=True))[:, 0]
     assert best.max() < 1e-5
 
@@ -310,8 +320,8 @@ def test_the_log_has_what_sample_efficiency_is_measured_with():
     lines = read_log(Path("out"))
     assert [line["environment_steps"] for line in lines] == [800, 1600, 2400, 3200]
     assert [line["epsilon"] for line in lines] == pytest.approx([1.0, 0.01, 0.01, 0.01])
-    examined = [line["episode"] for line in lines if "validation_goodput" in line]
-    assert examined == [1, 2, 3]  # from 1200 and 2400 steps on, and the end
+    validated = [line["episode"] for line in lines if "validation_goodput" in line]
+    assert validated == [1, 2, 3]  # from 1200 and 2400 steps on, and the end
     for line in lines:
         assert {"loss", "goodput", "first_tx_bler", "first_tx_failure_rate", "residual_bler"} <= line.keys()
         assert line["goodput"] > 0
@@ -346,7 +356,7 @@ def test_resumed_weights_are_those_of_an_uninterrupted_training(settings):
     assert same(train_dqn(config, Path("parts"), resume=True), whole)
 
 
-def test_a_checkpoint_of_another_training_is_refused():
+def test_a_checkpoint_of_another_training_is_rejected():
     train_dqn(tiny(episodes=1), Path("out"))
     with pytest.raises(InputError, match=r"configuration\.residual_price was 3\.0, now it is 7\.0"):
         train_dqn(tiny(episodes=1, residual_price=7.0), Path("out"), resume=True)
@@ -406,13 +416,13 @@ def test_a_bad_configuration_is_one_line(text, says):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_run(settings, says):
+def test_what_does_not_fit_is_rejected_before_anything_is_run(settings, says):
     with pytest.raises(InputError, match=says):
         train_dqn(tiny(**settings), Path("out"))
     assert not Path("out", CHECKPOINT_FILE).exists()
 
 
-def test_what_ships_is_the_teacher():
+def test_the_shipped_network_is_the_teacher():
     config = load_dqn("dqn")
     assert config.network.hidden == TEACHER_HIDDEN
 
@@ -430,8 +440,8 @@ def distila():
 def test_the_command_trains_resumes_and_prints_json(distila):
     first = distila("--config", "tiny.yaml", "--out", "made", "--episodes", 2)
     assert (first.status, first.err) == (0, "")
-    refused = distila("--config", "tiny.yaml", "--out", "made", "--scenario", "reported.yaml", "--resume")
-    assert (refused.status, refused.out) == (2, "")
+    failed = distila("--config", "tiny.yaml", "--out", "made", "--scenario", "reported.yaml", "--resume")
+    assert (failed.status, failed.out) == (2, "")
     done = distila("--config", "tiny.yaml", "--out", "made", "--episodes", 2, "--resume", "--json")
     assert (done.status, done.err) == (0, "")
     summary = json.loads(done.out)

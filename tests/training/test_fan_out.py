@@ -91,7 +91,7 @@ def test_a_worker_has_one_torch_thread(fake):
         torch.set_num_threads(1)
 
 
-def test_without_ray_several_workers_are_refused(monkeypatch):
+def test_without_ray_several_workers_are_rejected(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError) as caught:
         list(fan_out(abs, [1], 2))
@@ -110,12 +110,12 @@ def test_ray_gives_what_one_worker_gives(ray):
 
 
 @pytest.mark.slow
-def test_what_is_wrong_on_a_worker_is_one_line(ray):
-    def refuse(x):
+def test_an_error_on_a_worker_is_one_line(ray):
+    def fail(x):
         raise InputError("steady.yaml: no such file")
 
     with pytest.raises(InputError) as caught:
-        list(fan_out(refuse, [1], 2))
+        list(fan_out(fail, [1], 2))
     assert str(caught.value) == "steady.yaml: no such file"
 
 

@@ -110,7 +110,7 @@ class TestGymnasium:
         assert np.isfinite(env.observation_space.low).all()
         assert np.isfinite(env.observation_space.high).all()
 
-    def test_what_a_batch_returns_has_one_row_per_link(self, many):
+    def test_results_of_a_batch_have_one_row_per_link(self, many):
         env = many(5)
         env.action_space.seed(1)
         _, info = env.reset(seed=1)
@@ -278,9 +278,9 @@ class TestActions:
     def test_an_mcs_is_what_is_sent(self, many):
         env = many(4, columns=[f"harq_{kind}_mcs_{m}" for kind in ("ack", "nack") for m in (6, 7)])
         observations, _, _ = episode(env, constant(env, 7))
-        heard = np.sum(observations, axis=0)
-        assert (heard[:, [0, 2]] == 0).all()
-        assert (heard[:, [1, 3]].sum(axis=1) > 0).all()
+        received = np.sum(observations, axis=0)
+        assert (received[:, [0, 2]] == 0).all()
+        assert (received[:, [1, 3]].sum(axis=1) > 0).all()
 
     def test_an_offset_is_relative_to_what_the_du_would_use(self, many):
         env = many(8, scenario(snr_db={"uniform": [0, 35]}), action="mcs_offset", max_offset=4)
@@ -328,7 +328,7 @@ class TestActions:
             assert (env.simulator.report.mcs == highest).all()
 
     @pytest.mark.parametrize("wrong", [np.array([0, 29]), np.array([-1, 0]), np.zeros(3, int), np.zeros(2)])
-    def test_others_are_refused(self, many, wrong):
+    def test_others_are_rejected(self, many, wrong):
         env = many(2)
         env.reset(seed=1)
         with pytest.raises(InvalidAction, match="actions"):
@@ -356,7 +356,7 @@ class TestRewards:
         np.testing.assert_allclose(rewards.mean(axis=0), counters.goodput)
         np.testing.assert_allclose([info["goodput"] for info in infos], rewards)
 
-    def test_a_period_without_transmission_is_worth_0(self, many):
+    def test_a_period_without_transmission_has_value_0(self, many):
         given = scenario(snr_db=20, traffic={"full_buffer_share": 0, "file_bytes": 2000, "files_per_s": 100})
         for reward in ("goodput", "goodput_bler"):
             env = many(8, given, reward=reward)

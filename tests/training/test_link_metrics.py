@@ -140,7 +140,7 @@ def test_learning_and_benchmark_report_the_simulators_metrics(run):
         assert getattr(benchmark, name) == pytest.approx(learning[name], abs=5e-5), name
 
 
-def test_a_rollout_judges_the_simulators_metrics(run):
+def test_a_rollout_evaluates_the_simulators_metrics(run):
     _, counters, reports = run
     loop = DecisionLoop(load_bundle("olla"), guard_config=GuardConfig(deadline_us=None))
     loop.meter = meter = KpiMeter(frozenset(), False, 1e9)

@@ -217,7 +217,7 @@ def test_without_hidden_layers_it_is_linear():
         {"depth": 3},
     ],
 )
-def test_senseless_settings_are_refused(wrong):
+def test_senseless_settings_are_rejected(wrong):
     with pytest.raises(ValidationError):
         NetworkConfig(**wrong)
 
@@ -316,7 +316,7 @@ def test_ack_raises_and_nack_lowers_each_estimate_and_larger_steps_more(mcs):
     torch.testing.assert_close(risen - now, now - fallen, rtol=0.02, atol=1e-5)
 
 
-def test_the_slowest_estimate_follows_salads_law_to_its_first_order():
+def test_the_slowest_estimate_follows_salads_update_rule_to_first_order():
     network = a_network(rates_db=(0.01,))
     start_db, mcs = START_DB, 14
     centre = centre_db(mcs)
@@ -335,18 +335,18 @@ AGAIN = ["again_sinr_0", "again_sinr_1", "cqi_and_again_above_cqi_0", "cqi_and_a
 
 
 @pytest.mark.parametrize("name", AGAIN)
-def test_retransmissions_tell_of_the_sinr_by_their_mcs(name):
+def test_feedback_of_retransmissions_moves_the_sinr_estimate_by_their_mcs(name):
     network = a_network()
 
-    def told(**columns):
+    def feature_after(**columns):
         return float(feature(network, name, reports(network, cqi=7, **columns)))
 
-    still = told()
-    sufficed = [told(retx_ack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
-    failed = [told(retx_nack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
+    still = feature_after()
+    sufficed = [feature_after(retx_ack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
+    failed = [feature_after(retx_nack=1, retx_mcs_mean=mcs) for mcs in (12, 14, 16)]
     assert still < sufficed[0] < sufficed[1] < sufficed[2], "the higher the MCS, the more it tells that it sufficed"
     assert failed[0] < failed[1] < failed[2] < still, "and the less that it did not"
-    assert told(harq_nack=1, harq_mcs_mean=12) == still, "first transmissions are no news of the second"
+    assert feature_after(harq_nack=1, harq_mcs_mean=12) == still, "first transmissions are no news of the second"
 
 
 def test_retransmissions_leave_the_estimates_of_first_transmissions_alone():
@@ -479,7 +479,7 @@ def test_a_bundle_decides_as_its_network(tmp_path, config):
     assert set(manifest.latency_us) == {"1_ue_p50", "1_ue_p99", "100_ue_p50", "100_ue_p99"}
 
 
-def test_golden_vectors_reach_what_is_not_measured(bundle, taught):
+def test_golden_vectors_include_columns_that_are_not_measured(bundle, taught):
     golden = bundle.manifest.golden
     report = np.array([[np.nan if x is None else x for x in row] for row in golden.report])
     assert np.isnan(report[0]).all()
@@ -491,7 +491,7 @@ def test_golden_vectors_reach_what_is_not_measured(bundle, taught):
     assert len(set(golden.action)) > 3
 
 
-def test_a_large_network_fits_and_a_larger_one_is_refused(tmp_path):
+def test_a_large_network_fits_and_a_larger_one_is_rejected(tmp_path):
     for width, most in ((32, 12_500), (48, 17_000), (64, 23_000), (160, MAX_GRAPH_BYTES)):
         assert export_bundle(a_network(hidden=(width, width)), tmp_path / "b", "b", "1", {}).graph_bytes < most
     with pytest.raises(InputError, match="bytes, a policy has at most"):
@@ -664,7 +664,7 @@ def test_the_simulators_mean_mcs_is_that_of_its_counts(taught, simulate):
     torch.testing.assert_close(mean[:, 0], expected)
 
 
-def test_another_mcs_table_is_refused(taught, simulate):
+def test_another_mcs_table_is_rejected(taught, simulate):
     with pytest.raises(InputError, match="made for MCS table 1, the scenario has 2"):
         simulate(NetworkPolicy(taught), "plain", links=4, count=1, link={"mcs_table": 2})
 

@@ -230,7 +230,7 @@ def test_a_network_must_expect_values(tiny):
         PrivilegedConfig(scenarios=("domain",))
 
 
-def test_an_algorithm_beside_offsets_alone_is_refused(tiny):
+def test_an_algorithm_beside_offsets_alone_is_rejected(tiny):
     with pytest.raises(
         ValidationError, match=r"algorithm: it chooses an MCS, and network\.actions = mcs_offset has none"
     ):
@@ -284,7 +284,7 @@ def test_the_command_resumes_and_prints_json(no_fading, distila):
     assert summary["scenarios"]["steady"]["episode"] == 3
 
 
-def test_workers_without_ray_are_refused(no_fading, distila, monkeypatch, tmp_path):
+def test_workers_without_ray_are_rejected(no_fading, distila, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = distila("privileged", "--config", "tiny.yaml", "--workers", 2, "--out", tmp_path / "made")
     assert (done.status, done.out) == (2, "")

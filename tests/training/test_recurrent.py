@@ -67,7 +67,7 @@ def test_the_configuration_says_which_kind_it_is():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"memory": "lstm"}, "memory"),
         ({"gru_width": 0}, "gru_width"),
@@ -75,10 +75,10 @@ def test_the_configuration_says_which_kind_it_is():
         ({"gru_width": 1000}, "gru_width"),
     ],
 )
-def test_senseless_settings_are_refused_in_one_line(wrong, told):
+def test_senseless_settings_are_rejected_in_one_line(wrong, message):
     with pytest.raises(ValidationError) as error:
         NetworkConfig(**{**SMALL, **wrong})
-    assert told in first_error(error.value)
+    assert message in first_error(error.value)
     assert "\n" not in first_error(error.value)
 
 
@@ -134,22 +134,22 @@ def test_ues_do_not_touch_each_other_and_any_number_will_do():
 
 
 @pytest.mark.parametrize("size", [1, 40, 10_000])
-def test_batches_are_what_the_network_would_have_said_report_by_report(size, monkeypatch):
+def test_batches_equal_the_networks_outputs_report_by_report(size, monkeypatch):
     """Across the ends of chunks, each label once, whatever the size."""
     monkeypatch.setattr(recurrent, "CHUNK", 7)
     network = a_network()
     rows, steps = a_sequence(network, 20, 5), torch.tensor([0, 3, 6, 7, 8, 19])
-    wanted = one_by_one(network, rows)[steps].flatten(0, 1)
+    expected = one_by_one(network, rows)[steps].flatten(0, 1)
     seen = []
     for picked, output in network.batches(rows, steps, size, generator()):
         assert output.requires_grad
-        torch.testing.assert_close(output.detach(), wanted[picked], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.detach(), expected[picked], atol=1e-5, rtol=1e-5)
         assert len(picked) <= max(size, 5)
         seen.append(picked)
-    assert sorted(torch.cat(seen).tolist()) == list(range(len(wanted)))
+    assert sorted(torch.cat(seen).tolist()) == list(range(len(expected)))
 
 
-def test_their_order_is_that_of_luck():
+def test_batches_come_in_random_order():
     network = a_network()
     rows, steps = a_sequence(network, 20, 5), torch.arange(20)
     first, same, other = ([p.tolist() for p, _ in network.batches(rows, steps, 30, generator(s))] for s in (0, 0, 1))
@@ -179,7 +179,7 @@ def test_gradients_go_back_in_time_within_a_chunk_and_not_to_other_links(monkeyp
     assert reached.tolist() == [[False, True, False]] * 3 + [[False] * 3]
 
 
-def test_it_learns_what_only_memory_can_tell():
+def test_it_learns_what_only_memory_contains():
     """A CQI that was told once, three reports ago; a short distillation makes most of the loss go."""
     network = a_network(gru_width=16)
     good = torch.rand(64, generator=generator(3)) < 0.5
@@ -232,9 +232,9 @@ def test_memory_of_the_bundle_and_of_the_network_stay_together(tmp_path):
     network = a_network(seed=4)
     bundle = export_bundle(network, tmp_path / "b", "b", "1", {})
     rows = a_sequence(network, 60, 7)
-    wanted = one_by_one(stored(network), rows).numpy()
+    expected = one_by_one(stored(network), rows).numpy()
     state = np.zeros((7, network.state_size), np.float32)
-    for row, score in zip(rows.numpy(), wanted, strict=True):
+    for row, score in zip(rows.numpy(), expected, strict=True):
         found, action, state = bundle.run(row, state)
         np.testing.assert_allclose(found, score, atol=1e-4)
         assert action.shape == (7,)
@@ -260,7 +260,7 @@ def test_a_file_brings_it_back(tmp_path):
         assert torch.equal(one, other)
 
 
-def test_weights_of_the_other_kind_are_refused(tmp_path):
+def test_weights_of_the_other_kind_are_rejected(tmp_path):
     network = a_network()
     network.config = NetworkConfig()
     save_network(network, tmp_path / "network.pt", {})

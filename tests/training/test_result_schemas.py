@@ -26,7 +26,7 @@ def test_there_is_a_schema_for_nothing_else():
     }
 
 
-def test_kinds_of_result_files_are_told_apart():
+def test_kinds_of_result_files_are_distinguished():
     kinds = [
         model.model_fields["kind"].default for model in result_schemas.MODELS.values() if issubclass(model, ResultFile)
     ]
@@ -41,7 +41,7 @@ def summary(tmp_path_factory):
     return out / "summary.json"
 
 
-def test_what_a_replay_writes_fits_the_schema_and_reads_back(summary):
+def test_results_of_a_replay_fit_the_schema_and_are_read_back(summary):
     jsonschema.validate(json.loads(summary.read_text()), result_schemas.schema("replay-closed-loop"))
     assert read_summary(summary).json_text() == summary.read_text()
 

@@ -151,13 +151,13 @@ def test_a_label_belongs_to_the_report_that_was_answered(plan, period, delay):
     labels = (found.labels[name] for name in ("share", "residual"))
     for step, share, residual in zip(found.steps.tolist(), *labels, strict=True):
         begin = step * period + delay
-        judged = [failed[slot] for slot in range(begin, begin + period) if slot % 4 == 0]
-        assert torch.allclose(residual, torch.stack(judged).mean(dim=0), atol=1e-5)
+        sampled = [failed[slot] for slot in range(begin, begin + period) if slot % 4 == 0]
+        assert torch.allclose(residual, torch.stack(sampled).mean(dim=0), atol=1e-5)
         assert torch.allclose(share, 1 - residual, atol=1e-5)
     assert float((found.labels["residual"].amax(0) - found.labels["residual"].amin(0)).max()) > 0.5, "slots differ"
 
 
-def test_what_the_driver_expects_of_its_best_action_is_the_value_of_time(plan):
+def test_the_drivers_expected_value_of_its_best_action_is_the_value_of_time(plan):
     """Every block fails all the time but the last; what it costs is what the driver expects meanwhile."""
     conditions = {"snr_db": 40, "link": {"max_transmissions": 2, "harq_rtt_slots": 4, "bler_shift_db": 42}}
     driver = always(3)
@@ -323,7 +323,7 @@ def test_the_du_has_its_own_choice_beneath(plan):
         ("combining_unknown", ["combining"]),
     ],
 )
-def test_some_links_never_report_what_some_nodes_do_not(plan, setting, columns):
+def test_some_links_never_report_optional_settings_of_the_node(plan, setting, columns):
     found = collect(plan(links=200, **{setting: 0.3}), always(5))
     where = [a_network().columns.index(name) for name in columns]
     hidden = found.rows[..., where].isnan()
@@ -343,7 +343,7 @@ def test_no_link_reports_the_dus_own_choice(plan):
 # --- refusals ---
 
 
-def test_a_teacher_of_other_actions_is_refused(plan):
+def test_a_teacher_of_other_actions_is_rejected(plan):
     with pytest.raises(ValueError, match="the teacher's actions are not the driver's"):
         collect(plan(), a_network(), teacher=a_network(actions="both"))
 

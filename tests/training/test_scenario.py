@@ -24,7 +24,7 @@ def a_file(tmp_path, text):
     return path
 
 
-def refusal(tmp_path, text):
+def error_line(tmp_path, text):
     """The line, without the file's name, that answers a bad file."""
     path = a_file(tmp_path, text)
     with pytest.raises(InputError) as caught:
@@ -124,38 +124,38 @@ def test_yaml_round_trip(tmp_path, scenario):
         ),
     ],
 )
-def test_bad_settings_are_refused_with_file_key_and_value(tmp_path, bad, line):
-    assert line in refusal(tmp_path, {**MINIMAL, **bad})
+def test_bad_settings_are_rejected_with_file_key_and_value(tmp_path, bad, line):
+    assert line in error_line(tmp_path, {**MINIMAL, **bad})
 
 
 @pytest.mark.parametrize("missing", ["name", "channels"])
 def test_name_and_channels_are_needed(tmp_path, missing):
-    assert refusal(tmp_path, {k: v for k, v in MINIMAL.items() if k != missing}).startswith(f"{missing}: ")
+    assert error_line(tmp_path, {k: v for k, v in MINIMAL.items() if k != missing}).startswith(f"{missing}: ")
 
 
 @pytest.mark.parametrize("text", ["", "null", "{}"])
 def test_an_empty_file_lacks_a_name(tmp_path, text):
-    assert refusal(tmp_path, text) == "name: Field required"
+    assert error_line(tmp_path, text) == "name: Field required"
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "3", "just words"])
-def test_what_is_no_mapping_is_refused(tmp_path, text):
-    assert refusal(tmp_path, text).startswith("the file")
+def test_yaml_without_a_mapping_is_rejected(tmp_path, text):
+    assert error_line(tmp_path, text).startswith("the file")
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- x"])
-def test_what_is_no_yaml_is_refused(tmp_path, text):
-    assert refusal(tmp_path, text).startswith("not YAML: ")
+def test_invalid_yaml_is_rejected(tmp_path, text):
+    assert error_line(tmp_path, text).startswith("not YAML: ")
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_rejected(tmp_path):
     path = tmp_path / "none.yaml"
     with pytest.raises(InputError) as caught:
         load_scenario(path)
     assert str(caught.value) == f"{path}: No such file or directory"
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_that_are_no_text_are_rejected(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"mine\.yaml"):
@@ -174,15 +174,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     ],
 )
 def test_the_key_is_what_stands_in_the_file(tmp_path, bad, line):
-    assert refusal(tmp_path, {**MINIMAL, **bad}).startswith(line)
+    assert error_line(tmp_path, {**MINIMAL, **bad}).startswith(line)
 
 
 def test_cqi_table_must_exist(tmp_path):
-    assert "table" in refusal(tmp_path, {**MINIMAL, "cqi": {"table": 7}})
+    assert "table" in error_line(tmp_path, {**MINIMAL, "cqi": {"table": 7}})
 
 
 def test_a_file_has_at_least_one_byte(tmp_path):
-    assert "file_bytes" in refusal(tmp_path, {**MINIMAL, "traffic": {"file_bytes": 0.2}})
+    assert "file_bytes" in error_line(tmp_path, {**MINIMAL, "traffic": {"file_bytes": 0.2}})
 
 
 # --- families and domain ---

@@ -111,10 +111,10 @@ def test_error_rates_and_goodput_are_those_of_sionna_slot_by_slot(monkeypatch, f
         rate, _ = c.true_tbler(slot)
         ours.append(rate.gather(1, mcs[-1][:, None])[:, 0])
         sinr.append(fading.sinr(c, slot))
-        unlucky = c.draws(slot, 1)[0] < ours[-1]
+        expected_nack = c.draws(slot, 1)[0] < ours[-1]
         report = simulator.step(Decision.absolute(mcs[-1]))
         # The rate that was asked for is the one that the simulator goes by.
-        assert torch.equal(report.outcome[0] == NACK, unlucky)
+        assert torch.equal(report.outcome[0] == NACK, expected_nack)
     mcs, sinr, ours = torch.stack(mcs), torch.stack(sinr), torch.stack(ours)
     sionna_config.seed = 3
     theirs, effective, their_bits = [], [], 0
@@ -184,17 +184,17 @@ def test_goodput_under_sionnas_olla_is_that_of_sionnas_loop(monkeypatch, fading,
     sionna_config.seed = 2
     eesm, resource = EESM(), torch.full((links,), num_re(PRBS))
     olla = OuterLoopLinkAdaptation(phy, links, bler_target=target, delta_up=step_db, offset_min=-15.0, offset_max=15.0)
-    bits = blocks = refused = 0
+    bits = blocks = nacks = 0
     feedback = reported = None
     for slot in range(slots):
         mcs = olla(resource, feedback, reported, **TABLES)
         sinr_eff = eesm(fading.sinr(c, slot).T[None, :, :, None], mcs, mcs_table_index=1)
         decoded, feedback, reported, _, _ = phy(mcs, sinr_eff=sinr_eff, num_allocated_re=resource, **TABLES)
         if slot >= warm_up:
-            bits, blocks, refused = bits + int(decoded.sum()), blocks + links, refused + int((feedback == 0).sum())
+            bits, blocks, nacks = bits + int(decoded.sum()), blocks + links, nacks + int((feedback == 0).sum())
     counters = simulator.counters
     assert float(counters.bits.sum()) == pytest.approx(bits, rel=0.01)
-    assert float(counters.first_nack.sum()) / blocks == pytest.approx(refused / blocks, abs=0.005)
+    assert float(counters.first_nack.sum()) / blocks == pytest.approx(nacks / blocks, abs=0.005)
 
 
 def flat():
@@ -213,9 +213,9 @@ def test_a_tuned_outer_loop_reaches_its_target(monkeypatch, fading, target, kind
     simulator.run(warm_up)
     simulator.restart_counters()
     simulator.run(slots)
-    refused, decoded = simulator.counters.first_nack, simulator.counters.first_ack
-    assert float(refused.sum() / (refused + decoded).sum()) == pytest.approx(target, abs=0.01)
-    assert float((refused / (refused + decoded) - target).abs().max()) < 0.025, "every link comes near"
+    nacks, decoded = simulator.counters.first_nack, simulator.counters.first_ack
+    assert float(nacks.sum() / (nacks + decoded).sum()) == pytest.approx(target, abs=0.01)
+    assert float((nacks / (nacks + decoded) - target).abs().max()) < 0.025, "every link comes near"
 
 
 def run_native(monkeypatch, channel, links=50, slots=200, device="cpu", seed=3):

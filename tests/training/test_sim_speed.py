@@ -39,26 +39,26 @@ def small_bank(monkeypatch, tmp_path):
 
 def stages():
     """Progress bars that write down what they are told."""
-    told = []
+    shown = []
 
     @contextmanager
     def stage(description, unit):
-        told.append(description)
-        yield lambda done, total: told.append((done, total))
+        shown.append(description)
+        yield lambda done, total: shown.append((done, total))
 
-    return stage, told
+    return stage, shown
 
 
 def test_measures_both_in_the_same_rounds(small_bank):
-    stage, told = stages()
+    stage, shown = stages()
     result = sim_speed.bench_sim(links=20, slots=45, seconds=0, device="cpu", stage=stage)
     assert (result.links, result.device, result.rounds) == (20, "cpu", sim_speed.LEAST_ROUNDS)
     assert 0 < result.ratio_min <= result.ratio <= result.ratio_max
     assert min(value for key, value in result.model_dump().items() if key.endswith("slots_per_s")) > 0
-    assert "measuring" in told
+    assert "measuring" in shown
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+def test_a_gpu_that_is_not_there_is_rejected(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="device 'cuda': torch finds no usable GPU"):
         sim_speed.bench_sim(links=1, slots=1, seconds=0, device="cuda", stage=stages()[0])

@@ -89,7 +89,7 @@ def absolute(*mcs):
 
 
 @dataclass
-class Heard:
+class SlotFeedback:
     """What a native policy was told in one slot."""
 
     slot: int
@@ -104,7 +104,7 @@ class Fixed:
 
     mcs: int | list[int] = GOOD
     name: str = "fixed"
-    heard: list[Heard] = field(default_factory=list)
+    feedback: list[SlotFeedback] = field(default_factory=list)
 
     def start(self, cell, generator):
         self.choice = torch.zeros(cell.num_links, dtype=torch.int64) + torch.tensor(self.mcs)
@@ -113,7 +113,7 @@ class Fixed:
         assert report.outcome.shape == (1, len(self.choice))
         assert report.period_slots == 1
         rows = (report.mcs[0].tolist(), report.outcome[0].tolist(), report.columns["harq_residual"].tolist())
-        self.heard.append(Heard(report.slot, *rows))
+        self.feedback.append(SlotFeedback(report.slot, *rows))
         return Decision.absolute(self.choice)
 
 
@@ -171,7 +171,7 @@ def test_a_report_holds_one_row_for_every_slot_since_the_one_before():
     assert outcomes[:, 1].tolist() == [NONE] * 6 + [NACK] * 7 + [NONE] * 7 + [NACK] * 7 + [NONE] * 3
 
 
-def test_the_first_report_has_nothing_to_tell():
+def test_the_first_report_has_no_feedback():
     report = simulator().report
     assert report.slot == 0
     assert (report.outcome == NONE).all()
@@ -225,10 +225,10 @@ def test_a_report_counts_the_retransmissions_that_sufficed_and_that_did_not(peri
     sim = simulator(link={"combining": "chase"}, e2={"period_slots": period})
     reports = [sim.step(absolute(10, 14, 17)) for _ in range(5 * RTT // period)]
     # MCS 10 arrives at once, 14 at the third attempt, 17 never. Heard are four round trips and the slot after them.
-    told = torch.stack(
+    known = torch.stack(
         [torch.stack([report.columns[f"retx_{name}"] for name in ("ack", "nack", "mcs_sum")]) for report in reports]
     ).sum(dim=0)
-    assert told.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT], [0, (2 * RTT + 1) * 14, 3 * RTT * 17]]
+    assert known.tolist() == [[0, RTT, 0], [0, RTT + 1, 3 * RTT], [0, (2 * RTT + 1) * 14, 3 * RTT * 17]]
 
 
 def test_a_report_says_how_many_transmissions_the_node_allows_unless_it_is_not_reported():
@@ -278,14 +278,14 @@ def test_a_retransmission_keeps_its_size_when_the_allocation_changes():
     assert torch.equal(sim.counters.resource, 3 * 168 * sum(first).double())
 
 
-def test_luck_and_error_rate_decide(fading):
+def test_random_draw_and_error_rate_decide_whether_a_block_is_decoded(fading):
     sim = simulator(num_links=2000, bler=SmoothBler.load(), snr_db={"uniform": [5, 15]})
     rates, bits = sim.conditions.true_tbler(0)
-    lucky = sim.conditions.draws(0, 1)[0] >= rates[:, 12]
+    expected_ack = sim.conditions.draws(0, 1)[0] >= rates[:, 12]
     sim.step(Decision.absolute(torch.full((2000,), 12)))
-    assert torch.equal(sim.counters.first_ack, lucky.double())
-    assert torch.equal(sim.counters.bits, (lucky * bits[:, 12]).double())
-    assert 0.2 < lucky.float().mean() < 0.8
+    assert torch.equal(sim.counters.first_ack, expected_ack.double())
+    assert torch.equal(sim.counters.bits, (expected_ack * bits[:, 12]).double())
+    assert 0.2 < expected_ack.float().mean() < 0.8
 
 
 # --- DTX ---
@@ -321,7 +321,7 @@ def test_a_grant_that_is_not_received_leaves_no_energy():
     assert torch.equal(sim.counters.residual > 0, never)
 
 
-def test_a_dtx_and_then_an_arrival_are_told_as_dtx_alone():
+def test_a_dtx_followed_by_an_ack_is_reported_as_dtx():
     sim = simulator(num_links=500, link={"dtx_probability": 0.5, "harq_rtt_slots": 1})
     outcomes = torch.cat([sim.step(Decision.absolute(torch.full((500,), GOOD))).outcome for _ in range(40)])
     lost = outcomes[:-1] == DTX
@@ -411,7 +411,7 @@ def test_an_absolute_mcs_may_differ_from_link_to_link():
 
 
 @pytest.mark.parametrize("mcs", [-1, 29])
-def test_an_mcs_outside_the_table_is_refused(mcs):
+def test_an_mcs_outside_the_table_is_rejected(mcs):
     sim = simulator(link={"prbs": {"choice": [52, 13]}, "prb_hold_slots": 10})
     with pytest.raises(ValueError, match=str(mcs)):
         sim.step(absolute(mcs, mcs, mcs))
@@ -420,17 +420,17 @@ def test_an_mcs_outside_the_table_is_refused(mcs):
 # --- the DU's own loop ---
 
 
-def test_native_hears_of_every_slot_in_order():
+def test_native_link_adaptation_gets_the_feedback_of_every_slot_in_order():
     native = Fixed([GOOD, BAD, 28])
     sim = simulator(native, snr_db=10.5, link={"combining": "chase"})
     sim.run(5 * RTT)
-    assert [heard.slot for heard in native.heard] == list(range(5 * RTT + 1))
-    outcomes = np.array([heard.outcome for heard in native.heard])
+    assert [feedback.slot for feedback in native.feedback] == list(range(5 * RTT + 1))
+    outcomes = np.array([feedback.outcome for feedback in native.feedback])
     assert outcomes[:RTT].sum() == 0
     assert (outcomes[RTT:, 0] == ACK).all()
     assert (outcomes[RTT : 2 * RTT, 1] == NACK).all()
     assert (outcomes[2 * RTT : 5 * RTT, 1] == NONE).all()
-    residual = np.array([heard.residual for heard in native.heard])
+    residual = np.array([feedback.residual for feedback in native.feedback])
     assert (residual[:, 0] == 0).all()
     assert (residual[4 * RTT : 5 * RTT, 1:] == 1).all()
     assert residual.sum() == 2 * RTT
@@ -443,7 +443,7 @@ def test_an_override_freezes_the_native_loop():
         # Link 0 is never overridden, link 1 in odd slots, link 2 always, but by what the DU would have chosen itself.
         kind = torch.tensor([NATIVE, MCS if slot % 2 else NATIVE, MCS])
         sim.step(Decision(kind, torch.tensor([0, 3, GOOD])))
-    outcomes = np.array([heard.outcome for heard in native.heard])[RTT:]
+    outcomes = np.array([feedback.outcome for feedback in native.feedback])[RTT:]
     assert (outcomes[:, 0] == ACK).all()
     assert outcomes[:, 1].tolist() == [ACK if slot % 2 == 0 else NONE for slot in range(3 * RTT + 1)]
     assert (outcomes[:, 2] == ACK).all()
@@ -454,12 +454,12 @@ def test_an_override_that_comes_late_freezes_only_what_it_changed():
     sim = simulator(native, e2={"period_slots": 4, "delay_slots": 6})
     for number in range(10):
         sim.step(absolute(3, 3, 3) if number == 1 else None)  # in force in slots 10 to 13
-    outcomes = np.array([heard.outcome for heard in native.heard])[:, 0].tolist()
+    outcomes = np.array([feedback.outcome for feedback in native.feedback])[:, 0].tolist()
     expected = [NONE if slot < RTT or 10 <= slot - RTT < 14 else ACK for slot in range(41)]
     assert outcomes == expected
 
 
-def test_the_report_tells_what_the_du_would_use():
+def test_the_report_has_the_mcs_that_the_du_would_use():
     sim = simulator(Learner(), e2={"period_slots": 3})
     for _ in range(20):
         report = sim.step()
@@ -477,9 +477,9 @@ def test_counters_add_up(fading):
     # A full buffer sends a block in every slot, and each is a first one or a repetition.
     assert (counters.resource == 300 * 52 * 168).all()
     for outcome, count in ((ACK, counters.first_ack), (NACK, counters.first_nack), (DTX, counters.first_dtx)):
-        heard = (outcomes == outcome).sum(dim=0)
-        assert (heard <= count).all()
-        assert (count - heard < RTT).all()
+        feedback = (outcomes == outcome).sum(dim=0)
+        assert (feedback <= count).all()
+        assert (count - feedback < RTT).all()
     first = counters.first_ack + counters.first_nack + counters.first_dtx
     assert (first <= 300).all()
     assert (first > 150).all()
@@ -546,7 +546,7 @@ def snapshot(report):
     return {name: value.clone() for name, value in tensors(report).items()}
 
 
-def test_what_a_report_holds_does_not_change_later(fading):
+def test_a_report_does_not_change_after_it_was_made(fading):
     sim = simulator(
         Learner(),
         num_links=20,
@@ -564,7 +564,7 @@ def test_what_a_report_holds_does_not_change_later(fading):
             assert torch.equal(value.nan_to_num(-1), tensors(report)[name].nan_to_num(-1)), name
 
 
-def test_what_the_first_report_holds_does_not_change_later():
+def test_the_first_report_does_not_change_after_it_was_made():
     sim = simulator(Fixed())
     first = sim.report
     before = first.mcs.clone(), first.outcome.clone()
@@ -669,7 +669,7 @@ class Plain:
         names = ("bits", "resource", "first_ack", "first_nack", "first_dtx", "retransmissions", "residual", "mcs")
         self.sums = {name: torch.zeros(self.count, dtype=torch.float64) for name in names}
         native.start(given.cell(), torch.Generator())
-        self.heard, self.reports = [], []
+        self.feedback, self.reports = [], []
         self.in_force = None
 
     def run(self, slots):
@@ -690,7 +690,7 @@ class Plain:
             self.traffic.give_back(before["lost"] * before.get("payload", torch.zeros(self.count)))
             self.traffic.arrive(slot)
         if slot > 0:
-            self.heard.append((before["mcs"], before["outcome"], before["lost"]))
+            self.feedback.append((before["mcs"], before["outcome"], before["lost"]))
 
         def report(**fields):
             return type("Report", (), {"cqi": given.cqi.clone(), **fields})
@@ -698,8 +698,8 @@ class Plain:
         own_outcome = torch.where(before["own"], before["outcome"], torch.zeros_like(before["outcome"]))
         native = self.native.decide(report(outcome=own_outcome[None], mcs=before["mcs"][None])).value
         if slot % given.report_period_slots == 0:
-            self.reports.append((slot, self.heard, native, given.cqi.clone()))
-            self.heard = []
+            self.reports.append((slot, self.feedback, native, given.cqi.clone()))
+            self.feedback = []
         answered = slot - given.decision_delay_slots
         if answered >= 0 and answered % given.report_period_slots == 0:
             self.in_force = self.decisions(answered // given.report_period_slots)
@@ -732,15 +732,15 @@ class Plain:
             needs = torch.ceil(taken.double() / size * prbs - 1e-6).float() / prbs
             share = torch.where(again, before.get("share", needs), needs)
         sent = share > 0
-        luck = given.draws(slot, 1)[0]
-        missed = luck < given.dtx
-        luck = (luck - given.dtx) / (1 - given.dtx)
+        draw = given.draws(slot, 1)[0]
+        missed = draw < given.dtx
+        draw = (draw - given.dtx) / (1 - given.dtx)
         received = self.combining.received(given.effective_sinr_db(slot, tables.beta_db[mcs][None])[0])
         store = torch.where(again, before.get("store", 0.0), torch.zeros(self.count)) + received * ~missed
         sinr_db = self.combining.sinr_db(store)
         if not given.plain_curves:
             sinr_db = steeper(sinr_db, tables.centre_db[row], given.slope, given.shift_db)
-        failed = ((luck < tables.tbler(row, sinr_db)) | missed) & sent
+        failed = ((draw < tables.tbler(row, sinr_db)) | missed) & sent
         first = (attempt == 1) & sent
         lost = failed & (attempt == given.max_transmissions)
         arrived = torch.where(sent & ~failed, payload, 0.0)
@@ -812,15 +812,15 @@ def test_it_does_what_a_plain_simulation_does(fading, kind, rtt, period, delay):
     first = expected["first_ack"] + expected["first_nack"] + expected["first_dtx"]
     assert_same({**expected, "mean_mcs": plain.sums["mcs"] / first}, counted(sim), **tolerance)
     assert len(reports) == len(plain.reports)
-    for report, (slot, heard, native, cqi) in zip(reports[1:], plain.reports[1:], strict=True):
+    for report, (slot, feedback, native, cqi) in zip(reports[1:], plain.reports[1:], strict=True):
         assert report.slot == slot
         assert report.outcome.shape[0] == report.period_slots == period
         assert torch.equal(report.columns["native_mcs"], native)
         assert torch.equal(report.cqi.nan_to_num(-1), cqi.nan_to_num(-1))
-        assert torch.equal(report.outcome, torch.stack([outcome for _, outcome, _ in heard]))
-        told = report.outcome != NONE
-        assert torch.equal(report.mcs[told], torch.stack([mcs for mcs, _, _ in heard])[told])
-        assert torch.equal(report.columns["harq_residual"], sum(lost for _, _, lost in heard))
+        assert torch.equal(report.outcome, torch.stack([outcome for _, outcome, _ in feedback]))
+        known = report.outcome != NONE
+        assert torch.equal(report.mcs[known], torch.stack([mcs for mcs, _, _ in feedback])[known])
+        assert torch.equal(report.columns["harq_residual"], sum(lost for _, _, lost in feedback))
 
 
 # --- files ---
@@ -832,25 +832,25 @@ def files(num_links=60, slots=800, **settings):
     for _ in range(slots):
         sim.step()
     arrival = sim.traffic._arrival_slot
-    came = (arrival <= sim.slot).sum(dim=1) * sim.traffic._file_bits.double()
-    return sim, came
+    arrived_bits = (arrival <= sim.slot).sum(dim=1) * sim.traffic._file_bits.double()
+    return sim, arrived_bits
 
 
 def test_files_bits_in_are_delivered_or_in_flight_or_in_the_buffer():
-    sim, came = files(mcs=16, link={"combining": "chase", "dtx_probability": 0.1, "max_transmissions": 4})
+    sim, arrived_bits = files(mcs=16, link={"combining": "chase", "dtx_probability": 0.1, "max_transmissions": 4})
     in_flight = (sim._payload * (sim._open | sim._lost.bool())).sum(dim=0)
     # What the feedback that arrives with the present slot gave up is back in the buffer already.
     in_flight -= (sim._payload * sim._lost)[sim.slot % RTT]
     assert sim.counters.residual.sum() > 0
     there = sim.counters.bits + in_flight + sim.traffic.buffer_bits
-    assert torch.allclose(there, came, rtol=1e-6)
+    assert torch.allclose(there, arrived_bits, rtol=1e-6)
 
 
 def test_files_are_delivered_to_the_bit():
-    sim, came = files()
+    sim, arrived_bits = files()
     waiting = sim.traffic.buffer_bits > 0
     assert waiting.sum() < 30
-    assert torch.equal(sim.counters.bits[~waiting], came[~waiting])
+    assert torch.equal(sim.counters.bits[~waiting], arrived_bits[~waiting])
 
 
 def test_files_take_as_many_slots_as_they_have_blocks():
@@ -878,16 +878,16 @@ def test_a_link_with_nothing_to_send_sends_nothing():
 
 
 def test_the_last_block_takes_only_the_prbs_that_it_needs():
-    sim, came = files()
+    sim, arrived_bits = files()
     size = float(sim.tables.tbs_bits[GOOD])
-    blocks = came / size
+    blocks = arrived_bits / size
     prbs = sim.counters.resource / 168
     done = sim.traffic.buffer_bits == 0
     assert (prbs[done] >= 52 * blocks[done] - 1).all()
     assert (prbs <= 52 * blocks + (sim.traffic._arrival_slot <= sim.slot).sum(dim=1) + 1).all()
 
 
-def test_reports_tell_the_buffer_of_links_with_files_only():
+def test_reports_have_the_buffer_of_links_with_files_only():
     sim = simulator(Fixed(), num_links=100, traffic={"full_buffer_share": 0.5, "files_per_s": 200})
     for _ in range(50):
         report = sim.step()
@@ -979,7 +979,7 @@ def figures(mcs, attempt, outcome, lost, link):
 
 
 @pytest.mark.parametrize("combining", ["ir", "chase"])
-def test_with_its_luck_and_curves_it_is_the_du_stand_in_bit_for_bit(fading, monkeypatch, combining):
+def test_with_the_same_random_draws_and_curves_it_equals_the_du_stand_in_bit_for_bit(fading, monkeypatch, combining):
     num_links, slots = 50, 1000
     expected = figures(*replayed(num_links, slots, combining, draws="same"))
     given = conditions(num_links, **CROSS, link={"combining": combining})

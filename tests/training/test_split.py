@@ -52,7 +52,7 @@ def test_torch_streams_of_splits_and_seeds_differ():
 
 
 @pytest.mark.parametrize("seed", [-1, -(2**40)])
-def test_negative_seeds_are_refused(seed):
+def test_negative_seeds_are_rejected(seed):
     with pytest.raises(ValueError, match=f"seed is {seed}; must be 0 or above"):
         seed_sequence(Split.TRAIN, seed, "bank")
 

@@ -32,10 +32,10 @@ def edited(path, **changes):
     torch.save({name: value for name, value in data.items() if value is not None}, path)
 
 
-def refusal(path):
-    with pytest.raises(InputError) as refused:
+def error_line(path):
+    with pytest.raises(InputError) as error:
         load_network(path)
-    line = str(refused.value)
+    line = str(error.value)
     assert "\n" not in line
     assert line.startswith(f"{path}: ")
     return line
@@ -47,7 +47,7 @@ def refusal(path):
 @pytest.mark.parametrize(
     "config", [{}, {"actions": "mcs_offset", "max_offset": 2}, {"hidden": (), "mcs_table": 2, "rates_db": (0.1, 1.0)}]
 )
-def test_a_network_comes_back_with_its_configuration_weights_and_story(tmp_path, config):
+def test_a_network_is_read_back_with_configuration_weights_and_training(tmp_path, config):
     network, path, story = a_network(**config), tmp_path / "folder" / "any.pt", {"kind": "made up", "seeds": [1, 2]}
     save_network(network, path, story)
     found, training = load_network(path)
@@ -82,17 +82,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(kept, monkeypatch):
 
 
 def test_where_nothing_can_be_written_is_one_line(kept):
-    with pytest.raises(InputError, match="cannot be written") as refused:
+    with pytest.raises(InputError, match="cannot be written") as error:
         save_network(a_network(), kept / "below" / NETWORK_FILE, {})
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 # --- anything else is refused ---
 
 
-def test_what_is_not_there(tmp_path):
-    assert "no such network" in refusal(tmp_path / "gone.pt")
-    assert "no such network" in refusal(tmp_path)
+def test_a_missing_network_is_named(tmp_path):
+    assert "no such network" in error_line(tmp_path / "gone.pt")
+    assert "no such network" in error_line(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -108,13 +108,13 @@ def test_a_damaged_file(kept, damage):
             "flipped": content[:middle] + b"\xff" + content[middle + 1 :],
         }[damage]
     )
-    assert "not a network" in refusal(kept)
+    assert "not a network" in error_line(kept)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"weights": {}}, torch.zeros(3), {"format": "distila-network/1"}])
 def test_a_file_of_something_else(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
-    assert "not a network" in refusal(tmp_path / "other.pt")
+    assert "not a network" in error_line(tmp_path / "other.pt")
 
 
 def test_a_file_that_would_run_code_when_read_is_not_run(tmp_path):
@@ -123,14 +123,14 @@ def test_a_file_that_would_run_code_when_read_is_not_run(tmp_path):
             return (pytest.fail, ("it ran",))
 
     torch.save({"format": Bomb()}, tmp_path / "bomb.pt")
-    assert "not a network" in refusal(tmp_path / "bomb.pt")
+    assert "not a network" in error_line(tmp_path / "bomb.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
-    assert "not a network" in refusal(tmp_path / "plain.pt")
+    assert "not a network" in error_line(tmp_path / "plain.pt")
 
 
 def test_another_format(kept):
     edited(kept, format="distila-network/99")
-    line = refusal(kept)
+    line = error_line(kept)
     assert "'distila-network/99'" in line
     assert "'distila-network/1'" in line
 
@@ -149,7 +149,7 @@ def test_another_format(kept):
 )
 def test_another_architecture(kept, changes, says):
     edited(kept, **changes)
-    assert says in refusal(kept)
+    assert says in error_line(kept)
 
 
 # --- by name ---
@@ -168,11 +168,11 @@ def test_or_by_name_if_it_ships(kept, tmp_path):
         (folder / f"{name}.pt").write_bytes(kept.read_bytes())
     assert networks.find("tutor") == folder / "tutor.pt"
     for name in ("nobody", "../shipped/tutor", str(folder / "tutor"), ""):
-        with pytest.raises(InputError) as refused:
+        with pytest.raises(InputError) as error:
             networks.find(name)
-        assert str(refused.value).startswith(f"{name}: no such network: there is no file {Path(name).absolute()}")
-        assert "distila ships mentor, tutor" in str(refused.value)
-        assert "\n" not in str(refused.value)
+        assert str(error.value).startswith(f"{name}: no such network: there is no file {Path(name).absolute()}")
+        assert "distila ships mentor, tutor" in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_where_none_ships_it_says_so(tmp_path):

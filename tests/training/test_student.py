@@ -55,7 +55,7 @@ def failed(results):
     return made
 
 
-def test_what_is_good_passes(failed):
+def test_a_good_student_passes(failed):
     assert failed() == []
 
 
@@ -112,7 +112,7 @@ def test_every_run_and_family_is_checked(results):
 
 
 @pytest.mark.parametrize("name", ["student", "smoke"])
-def test_what_ships_can_be_followed(name):
+def test_a_shipped_recipe_is_consistent(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     teacher, student = load_privileged(recipe.teacher), load_distill(recipe.student)
@@ -211,13 +211,13 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     done = build("--install", "--json")
     assert (done.status, done.err) == (0, "")
     assert len(exported) == 1, "the graph is serialised once"
-    told = json.loads(done.out)
-    assert (told["bundle"], told["failures"], told["installed"]) == ("made/bundle", [], True)
-    assert told["benchmark"].keys() == {OWN, NEAR_RT}
+    printed = json.loads(done.out)
+    assert (printed["bundle"], printed["failures"], printed["installed"]) == ("made/bundle", [], True)
+    assert printed["benchmark"].keys() == {OWN, NEAR_RT}
 
     manifest = load_bundle(Path("made/bundle")).manifest
     assert (manifest.name, manifest.version) == ("small", "3")
-    assert manifest.model_dump(mode="json")["benchmark"] == told["benchmark"]
+    assert manifest.model_dump(mode="json")["benchmark"] == printed["benchmark"]
     assert manifest.benchmark[OWN].families.keys() == {"steady", "embb"}
     near_rt = manifest.benchmark[NEAR_RT]
     assert (near_rt.links, near_rt.duration_ms, near_rt.seeds, near_rt.split) == (8, 280, (0, 1), "test")
@@ -277,12 +277,12 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert failed.status == 1
     assert failed.err.startswith("did not pass: the graph has ")
     assert failed.err.count("\n") == 1
-    told = json.loads(failed.out)
-    assert len(told["failures"]) == 1
+    printed = json.loads(failed.out)
+    assert len(printed["failures"]) == 1
     assert installed() == before
     assert (target / "card.md").read_text() == "the old one"
     assert "**The policy did not pass its benchmark and must not ship:**" in Path("made/bundle/card.md").read_text()
-    assert told["installed"] is False
+    assert printed["installed"] is False
 
 
 def manifest_digest():
@@ -299,7 +299,7 @@ def test_another_teacher_is_not_taken_for_the_one_before(build):
     assert "made/teacher/checkpoint.pt: of another training: " in done.err
 
 
-def test_what_is_not_there_is_refused(build):
+def test_missing_names_are_rejected(build):
     done = build(student="missing")
     assert (done.status, done.out) == (2, "")
     assert "missing" in done.err

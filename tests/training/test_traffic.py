@@ -57,27 +57,27 @@ def arrivals(given, slots):
 
 def test_files_arrive_as_a_poisson_process():
     given = traffic(800, 2000, files_per_s=20, file_bytes=1)
-    came = arrivals(given, 2000) / 8
-    per_link = came.sum(axis=0)
+    arrived = arrivals(given, 2000) / 8
+    per_link = arrived.sum(axis=0)
     assert per_link.mean() == pytest.approx(20, rel=0.03)  # 1 s
     assert per_link.var() == pytest.approx(20, rel=0.2)
     # Evenly over time, and independent from one half to the other.
-    halves = came[:1000].sum(axis=0), came[1000:].sum(axis=0)
+    halves = arrived[:1000].sum(axis=0), arrived[1000:].sum(axis=0)
     assert halves[0].mean() == pytest.approx(halves[1].mean(), rel=0.05)
     assert abs(np.corrcoef(*halves)[0, 1]) < 0.1
 
 
 def test_at_most_one_file_per_slot_and_none_is_lost():
     given = traffic(50, 4000, files_per_s=600, file_bytes=1)  # 0.3 in a slot
-    came = arrivals(given, 4000) / 8
-    assert came.max() == 1
-    assert came.mean() == pytest.approx(0.3, rel=0.02)
+    arrived = arrivals(given, 4000) / 8
+    assert arrived.max() == 1
+    assert arrived.mean() == pytest.approx(0.3, rel=0.02)
 
 
 def test_files_of_a_link_have_one_size_and_those_of_links_differ():
     given = traffic(100, 4000, files_per_s=20, file_bytes={"log_uniform": [100, 10_000]})
-    came = arrivals(given, 4000)
-    sizes = [set(column[column > 0]) for column in came.T]
+    arrived = arrivals(given, 4000)
+    sizes = [set(column[column > 0]) for column in arrived.T]
     assert all(len(size) == 1 for size in sizes)
     values = np.array([size.pop() for size in sizes])
     assert (values % 8 == 0).all()
@@ -123,7 +123,7 @@ def test_take_gives_what_is_there():
     assert given.take(bits(6000)).tolist() == [0]
 
 
-def test_what_harq_gave_up_is_sent_again():
+def test_blocks_lost_by_harq_are_sent_again():
     given = traffic(1, rng=ArrivalsAt(0), file_bytes=1000)
     given.arrive(0)
     given.take(bits(8000))
@@ -138,13 +138,13 @@ operation = st.tuples(st.sampled_from(["send", "deliver", "give back"]), st.inte
 @settings(max_examples=40, deadline=None)
 def test_bits_in_are_delivered_or_in_flight_or_in_the_buffer(operations, file_bytes, seed):
     given = traffic(3, 200, np.random.default_rng(seed), file_bytes=file_bytes, files_per_s=400)
-    came = torch.zeros(3)
+    arrived = torch.zeros(3)
     delivered = torch.zeros(3)
     flying: list[torch.Tensor] = []
     for slot, (what, octets, which) in enumerate(operations):
         before = given.buffer_bits.clone()
         given.arrive(slot)
-        came += given.buffer_bits - before
+        arrived += given.buffer_bits - before
         if what == "send":
             flying.append(given.take(torch.tensor([8.0 * octets, 8.0, 80.0])))
         elif flying:
@@ -155,7 +155,7 @@ def test_bits_in_are_delivered_or_in_flight_or_in_the_buffer(operations, file_by
             else:
                 given.give_back(block)
         assert (given.buffer_bits >= 0).all()
-        assert torch.equal(came, delivered + sum(flying, torch.zeros(3)) + given.buffer_bits)
+        assert torch.equal(arrived, delivered + sum(flying, torch.zeros(3)) + given.buffer_bits)
 
 
 # --- delays ---

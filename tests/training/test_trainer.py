@@ -180,20 +180,20 @@ def test_without_tensorboard_there_are_the_lines(tiny, train, monkeypatch):
 
 
 @pytest.mark.parametrize("per_round", [1, 2])
-def test_progress_is_told_in_slots(tiny, train, per_round):
-    told = []
-    train(tiny(episodes=2, episodes_per_round=per_round), progress=lambda *numbers: told.append(numbers))
-    done = [slots for slots, _ in told]
+def test_progress_is_reported_in_slots(tiny, train, per_round):
+    calls = []
+    train(tiny(episodes=2, episodes_per_round=per_round), progress=lambda *numbers: calls.append(numbers))
+    done = [slots for slots, _ in calls]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, 80)
     assert len(done) > 40
-    assert {total for _, total in told} == {80}
+    assert {total for _, total in calls} == {80}
 
 
-def test_banks_are_told_of_before_anything_is_run(tiny, train):
-    told = []
-    train(tiny(episodes=1), on_bank=lambda *numbers: told.append(numbers), progress=lambda *_: told.append("slot"))
-    assert told[: told.index("slot")] == [(0, 1), (1, 1)]
+def test_progress_of_banks_is_reported_before_the_episodes(tiny, train):
+    calls = []
+    train(tiny(episodes=1), on_bank=lambda *numbers: calls.append(numbers), progress=lambda *_: calls.append("slot"))
+    assert calls[: calls.index("slot")] == [(0, 1), (1, 1)]
 
 
 # --- resuming ---
@@ -233,10 +233,10 @@ def test_resumed_weights_are_those_of_an_uninterrupted_training(
     config = tiny(checkpoint_every=every, episodes_per_round=per_round, **settings)
     whole = train(config, "whole")
     killed_at(config, killed_after * config.slots, "killed")
-    told = []
-    resumed = train(config, "killed", resume=True, progress=lambda done, total: told.append(done))
+    calls = []
+    resumed = train(config, "killed", resume=True, progress=lambda done, total: calls.append(done))
     assert same_weights(whole, resumed)
-    assert told[0] == resumed_from * config.slots
+    assert calls[0] == resumed_from * config.slots
     assert lines("whole") == lines("killed")
 
 
@@ -264,7 +264,7 @@ def test_resuming_what_never_began_begins(tiny, train):
 
 
 @pytest.fixture
-def refused(train):
+def error_line(train):
     """The one line that a training is refused with."""
 
     def run(config, **settings):
@@ -287,70 +287,70 @@ def refused(train):
         ({"scenarios": ["./steady.yaml"]}, 'scenarios was ["steady.yaml"]'),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(tiny, train, refused, change, says):
+def test_a_checkpoint_of_another_training_is_rejected(tiny, train, error_line, change, says):
     train(tiny())
-    text = refused(tiny(**change), resume=True)
+    text = error_line(tiny(**change), resume=True)
     assert "out/checkpoint.pt: of another training: " in text
     assert says in text
 
 
-def test_a_checkpoint_of_another_mcs_table_is_refused(tiny, train, refused):
+def test_a_checkpoint_of_another_mcs_table_is_rejected(tiny, train, error_line):
     steady = Path("steady.yaml").read_text()
     Path("other.yaml").write_text(steady.replace("link: {", "link: {mcs_table: 2, "))
     train(tiny())
     config = tiny(scenarios=["other.yaml"], network={"mcs_table": 2})
-    assert "of another training" in refused(config, resume=True)
+    assert "of another training" in error_line(config, resume=True)
     given = tiny().model_dump(mode="json", exclude={"checkpoint_every"})
     given["network"]["mcs_table"] = 2
     with pytest.raises(InputError, match=r"configuration\.network\.mcs_table was 1, now it is 2"):
         Checkpoint(OUT / "checkpoint.pt", {"configuration": given}).load(None, None)
 
 
-def test_a_checkpoint_of_a_scenario_that_was_changed_is_refused(tiny, train, refused):
+def test_a_checkpoint_of_a_scenario_that_was_changed_is_rejected(tiny, train, error_line):
     train(tiny(episodes=1))
     steady = Path("steady.yaml").read_text()
     Path("steady.yaml").write_text(steady.replace("period_slots: 10", "period_slots: 20"))
-    assert "scenario.steady.cqi.period_slots" in refused(tiny(episodes=1), resume=True)
+    assert "scenario.steady.cqi.period_slots" in error_line(tiny(episodes=1), resume=True)
 
 
-def test_what_else_the_weights_depend_on_is_the_checkpoints_too(tiny, train, refused):
+def test_a_checkpoint_stores_everything_that_the_weights_depend_on(tiny, train, error_line):
     train(tiny(episodes=1), identity={"teachers": ["one"]})
     train(tiny(episodes=1), identity={"teachers": ["one"]}, resume=True)
-    assert 'teachers was ["one"], now it is ["two"]' in refused(
+    assert 'teachers was ["one"], now it is ["two"]' in error_line(
         tiny(episodes=1), identity={"teachers": ["two"]}, resume=True
     )
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: b"hello"])
-def test_a_damaged_checkpoint_is_refused(tiny, train, refused, damage):
+def test_a_damaged_checkpoint_is_rejected(tiny, train, error_line, damage):
     train(tiny(episodes=1))
     path = OUT / "checkpoint.pt"
     path.write_bytes(damage(path.read_bytes()))
-    assert "checkpoint.pt: not a checkpoint" in refused(tiny(episodes=1), resume=True)
+    assert "checkpoint.pt: not a checkpoint" in error_line(tiny(episodes=1), resume=True)
 
 
-def test_a_checkpoint_in_the_way_is_not_overwritten(tiny, train, refused):
+def test_a_checkpoint_in_the_way_is_not_overwritten(tiny, train, error_line):
     train(tiny(episodes=1))
     before = (OUT / "checkpoint.pt").read_bytes()
-    assert "--resume" in refused(tiny(episodes=1))
+    assert "--resume" in error_line(tiny(episodes=1))
     assert (OUT / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_checkpoint(tiny, train, refused):
+def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_checkpoint(tiny, train, error_line):
     watched = Watched(tiny())
     train(tiny(episodes=2), "good", objective=watched)
-    text = refused(tiny(), objective=Watched(tiny(), nan_after=len(watched.batches)))
+    text = error_line(tiny(), objective=Watched(tiny(), nan_after=len(watched.batches)))
     assert "the loss is nan in episode 2, scenario steady" in text
     found = torch.load(OUT / "checkpoint.pt", weights_only=True)
     assert found["episodes"] == 2
     assert all(torch.isfinite(value).all() for value in found["model"].values())
 
 
-def test_the_log_is_closed_whatever_ends_the_training(tiny, refused, monkeypatch):
+def test_the_log_is_closed_whatever_ends_the_training(tiny, error_line, monkeypatch):
     closed = []
     close = TrainingLog.close
     monkeypatch.setattr(TrainingLog, "close", lambda self: (closed.append(self), close(self)))
-    refused(tiny(), objective=Watched(tiny(), nan_after=0))
+    error_line(tiny(), objective=Watched(tiny(), nan_after=0))
     assert closed
 
 
@@ -366,8 +366,8 @@ def test_the_log_is_closed_whatever_ends_the_training(tiny, refused, monkeypatch
         ({"scenarios": ["steady.yaml", "reported.yaml"]}, "slots = 40: scenario reported needs 47 or more"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_run(tiny, refused, settings, says):
-    assert says in refused(tiny(**settings))
+def test_what_does_not_fit_is_rejected_before_anything_is_run(tiny, error_line, settings, says):
+    assert says in error_line(tiny(**settings))
     assert not OUT.exists()
 
 
@@ -380,14 +380,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_run(tiny, refused, sett
         ("e2: {period_slots: 1, delay_slots: 1}\nlink: {harq_rtt_slots: 4}", 22),
     ],
 )
-def test_the_fewest_slots_are_enough_for_a_decision(tiny, train, refused, timing, slots):
+def test_the_fewest_slots_are_enough_for_a_decision(tiny, train, error_line, timing, slots):
     Path("steady.yaml").write_text("name: steady\nchannels: [{model: TDL-A}]\n" + timing)
-    assert f"needs {slots} or more" in refused(tiny(slots=slots - 1))
+    assert f"needs {slots} or more" in error_line(tiny(slots=slots - 1))
     train(tiny(slots=slots, episodes=1))
     assert lines()[0]["loss"] is not None
 
 
-def test_a_directory_that_cannot_be_written_to_is_refused(tiny, train):
+def test_a_directory_that_cannot_be_written_to_is_rejected(tiny, train):
     OUT.write_text("a file")
     with pytest.raises(InputError, match=r"^--out .*out: "):
         train(tiny())
@@ -402,6 +402,6 @@ def test_the_training_domain_is_a_scenario(tiny, train):
     "wrong",
     [{"episodes": 0}, {"epochs": 0}, {"batch_size": 0}, {"exploration": 1.5}, {"scenarios": []}, {"colour": "red"}],
 )
-def test_senseless_settings_are_refused(tiny, wrong):
+def test_senseless_settings_are_rejected(tiny, wrong):
     with pytest.raises(ValidationError):
         tiny(**wrong)

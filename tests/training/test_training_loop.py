@@ -51,8 +51,8 @@ class Squares:
 
     def learn(self, numbers, results, progress):
         lines = []
-        for number, wanted in zip(numbers, results, strict=True):
-            loss = (self.module(torch.ones(1)) - wanted).square().sum()
+        for number, target in zip(numbers, results, strict=True):
+            loss = (self.module(torch.ones(1)) - target).square().sum()
             lines.append(Line(number, {"loss": finite(loss, f"episode {number}", self.config.lr)}))
             optimizer_step(loss, self.optimizer, self.config.max_grad_norm)
         return lines

@@ -226,7 +226,7 @@ def test_a_teacher_that_did_not_converge_is_one_line():
 
 
 @pytest.mark.parametrize("name", ["all-on", "magic", "wmmse-0"])
-def test_what_is_no_teacher_is_refused(name):
+def test_an_invalid_teacher_is_rejected(name):
     with pytest.raises(InputError, match=f"teacher '{name}': there are wmmse, fplinq"):
         teach(name, rayleigh(2, 3, 0.0, generator()), generator())
 
@@ -278,7 +278,7 @@ def test_with_several_antennas_wmmse_and_fplinq_differ():
     assert turned > 1.2 * scheduled
 
 
-def test_what_is_no_miso_channel_is_refused():
+def test_an_invalid_miso_channel_is_rejected():
     with pytest.raises(InputError, match="instances x links x links x antennas"):
         miso_wmmse(torch.ones(2, 3, 4, 2, dtype=torch.complex64))
     with pytest.raises(InputError, match="not finite"):

@@ -79,7 +79,7 @@ def test_an_exported_student_is_as_good_as_the_one_in_pytorch(student):
 # --- the benchmark ---
 
 
-def test_rows_have_what_is_promised(tmp_path):
+def test_rows_have_the_documented_columns(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
         "links_tested: 400\nfewest_instances: 40\ntimed_s: 0.01\nmlp_times: [4]\n"
@@ -240,7 +240,7 @@ def test_studies_that_ship_load(name):
     assert load_study(name).seeds == (5 if name == "full" else 2)
 
 
-def test_an_unknown_figure_is_refused():
+def test_an_unknown_figure_is_rejected():
     with pytest.raises(InputError, match="figure '9': there are 3a, 3b"):
         find_figure("9")
 
@@ -297,7 +297,7 @@ def test_weights_count(distila, tmp_path):
         (np.array(["x"]), "wmmse", "neither .npy nor .csv with numbers"),
     ],
 )
-def test_what_cannot_be_solved_is_one_line(distila, tmp_path, values, method, says):
+def test_an_unsolvable_problem_is_one_line(distila, tmp_path, values, method, says):
     np.save(tmp_path / "mine.npy", values)
     result = distila("resource", "solve", "--channel", tmp_path / "mine.npy", "--method", method)
     assert result.status == 2
@@ -325,8 +325,8 @@ def test_training_exporting_and_solving_with_what_came_out(distila, channel, tmp
     assert again.status == 2
     assert "there is a training already" in again.err
     assert distila("resource", "export", "--student", out, "--out", tmp_path / "a.onnx").status == 0
-    refused = distila("resource", "export", "--student", out, "--seed", 3, "--out", tmp_path / "a.onnx")
-    assert "--seed 3" in refused.err
+    rejected = distila("resource", "export", "--student", out, "--seed", 3, "--out", tmp_path / "a.onnx")
+    assert "--seed 3" in rejected.err
     solved = distila("resource", "solve", "--channel", channel, "--method", out, "--json")
     assert len(json.loads(solved.out)["power"]) == 3
 
@@ -361,8 +361,8 @@ def test_bench_and_reproduce_write_what_they_print(distila, tmp_path, monkeypatc
     assert "2.316" in result.out
     assert (out / "figure-4a.png").is_file()
     assert "| 2.316 |" in (out / "figure-4a.md").read_text()
-    refused = distila("resource", "reproduce", "--figure", "9", "--config", config, "--out", out)
-    assert refused.status == 2
-    assert "figure '9'" in refused.err
+    rejected = distila("resource", "reproduce", "--figure", "9", "--config", config, "--out", out)
+    assert rejected.status == 2
+    assert "figure '9'" in rejected.err
     both = distila("resource", "bench", "--quick", "--config", "full")
     assert "--quick is --config quick" in both.err

@@ -44,7 +44,7 @@ def test_noise_is_one_and_weights_multiply_rates():
     assert sum_rate(alone, torch.ones(1, 1, 1)).item() == pytest.approx(2 * math.log2(8))
 
 
-def test_several_powers_of_an_instance_are_judged_at_once():
+def test_sum_rates_of_several_powers_of_an_instance_are_computed_at_once():
     given = rayleigh(5, 4, 10.0, generator())
     power = torch.rand(5, 3, 4, generator=generator(1))
     together = sum_rate(given, power)
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_instances(name):
     assert bool((one.weight == 1).all()) is ("weighted" not in name)
 
 
-def test_rayleigh_power_has_the_mean_that_it_is_told():
+def test_rayleigh_power_has_the_given_mean():
     assert rayleigh(2000, 10, 10.0, generator()).snr.mean().item() == pytest.approx(10, rel=0.01)
     assert rayleigh(2000, 10, 0.0, generator()).snr.mean().item() == pytest.approx(1, rel=0.01)
 
@@ -138,7 +138,7 @@ def test_a_d2d_link_is_as_strong_as_its_distance_allows():
         (torch.tensor([[1.0, 2.0], [math.inf, 1.0]]), "[0, 1, 0] is inf"),
     ],
 )
-def test_what_is_no_channel_is_one_line(snr, says):
+def test_an_invalid_channel_is_one_line(snr, says):
     with pytest.raises(InputError) as caught:
         channels(snr, name="mine.npy")
     assert str(caught.value).startswith("mine.npy")

@@ -183,7 +183,7 @@ def test_a_perceptron_is_the_same_in_onnx(tmp_path):
             assert np.allclose(power, student(given.snr).squeeze(1).numpy(), atol=1e-6)
 
 
-def test_what_sees_weights_is_not_exported(tmp_path):
+def test_a_student_that_uses_weights_of_links_cannot_be_exported(tmp_path):
     with pytest.raises(InputError, match="cannot be exported"):
         export_onnx(ready(UnrolledGnnConfig(weighted=True)), tmp_path / "student.onnx")
 

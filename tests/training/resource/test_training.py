@@ -120,7 +120,7 @@ def test_supervised_training_comes_near_its_teacher():
 
 
 @pytest.mark.parametrize("student", ["mlp", "message-gnn"])
-def test_a_critic_learns_what_powers_bring(student):
+def test_a_critic_learns_the_sum_rate_of_powers(student):
     """Only rewards go in; what it then expects of powers that it has not seen is near what they bring."""
     critic = make_critic(config(student).student, 16)
     torch.manual_seed(0)
@@ -257,7 +257,7 @@ def test_students_survive_their_file(tmp_path, same_weights):
     assert all(same_weights(found[seed], students[seed]) for seed in students)
 
 
-def test_what_is_no_student_is_refused(tmp_path):
+def test_an_invalid_student_is_rejected(tmp_path):
     (tmp_path / "noise.pt").write_bytes(b"noise")
     with pytest.raises(InputError, match=r"noise.pt: not a student"):
         load_students(tmp_path / "noise.pt")
