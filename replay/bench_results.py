@@ -165,7 +165,7 @@ class GpuRate(ResultModel):
 
 
 class SimBench(ResultFile):
-    """`distila bench sim`: the training simulator and Sionna's own OLLA loop, measured in turns."""
+    """`distila bench sim`: the training simulator and Sionna's own OLLA loop, measured alternately."""
 
     kind: Literal["bench-sim"] = "bench-sim"
     version: Literal[1] = 1
@@ -173,7 +173,7 @@ class SimBench(ResultFile):
     device: Literal["cpu", "cuda"] = Field(description="device that both ran on")
     threads: int = Field(description="threads of PyTorch")
     report_period_slots: int = Field(description="slots between two E2 reports in the simulator")
-    rounds: int = Field(description="rounds in which all took turns")
+    rounds: int = Field(description="rounds, in each of which all were timed once")
     ue_slots_per_s: int = Field(description="UE-slots per second of the simulator with OLLA in the DU")
     sionna_ue_slots_per_s: int = Field(description="UE-slots per second of Sionna's OLLA loop")
     ratio: float = Field(description="simulator over Sionna, all rounds together")

@@ -1,4 +1,4 @@
-"""Speed of EdgeRIC's adapter: stage by stage in process, and at the pace of a gNB over real sockets."""
+"""Speed of EdgeRIC's adapter: stage by stage in process, and over real sockets in real time."""
 
 import gc
 import subprocess

@@ -101,7 +101,7 @@ def bench_e2ap(bundle: Bundle, encoded: list[tuple[bytes, bytes]], progress: Pro
 def bench_rollout(
     bundle: Bundle, other: Bundle, encoded: list[tuple[bytes, bytes]], progress: Progress
 ) -> RolloutCosts:
-    """Time the decision loop without a rollout and in three of them, in turns, indication by indication.
+    """Time the decision loop without a rollout and with three of them, alternating with every indication.
 
     ``assignment``: half the UEs on the control and half on a challenger, both with the same policy, and every report
     counted: the cost of the rollout itself. ``small_challenger`` and ``half_challenger``: the challenger has

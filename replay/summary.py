@@ -59,7 +59,7 @@ class PolicyFacts(ResultModel):
 
 
 class RunFigures(PolicyFacts):
-    """What decided, and what one run came to; null where nothing was sent."""
+    """Which policy decided, and the figures of its run; null where nothing was sent."""
 
     goodput_mbps: float | None = Field(description="mean goodput of a UE while it is served [Mbit/s]")
     first_tx_bler: float | None = Field(description="first transmissions that were not decoded, over all of them")

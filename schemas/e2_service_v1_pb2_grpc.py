@@ -50,7 +50,7 @@ class E2ServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Subscribe(self, request, context):
-        """One stream of indications per xApp. The node refuses another major version of the service model (FAILED_PRECONDITION).
+        """One stream of indications per xApp. The node rejects another major version of the service model (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,7 +7,7 @@ torch).
 
 A UE's effective SINR is computed slot by slot from:
 
-1. *Mean SNR* after combining (ensemble mean over the fading), evenly over 0 to 28 dB in every speed class.
+1. *Mean SNR* after combining (ensemble mean over the fading), uniform over 0 to 28 dB in each speed class.
 2. *Shadowing drift* around that mean: TR 38.901 UMa, Table 7.5-6, with the exponential autocorrelation of
    clause 7.4.4 over the distance travelled. A pedestrian sees almost none of it, a car several dB.
 3. *Fast fading* by Sionna: TDL-A to TDL-D of TR 38.901 clause 7.7.2 with isotropic scattering at the UE:
@@ -283,9 +283,11 @@ def _meta(config: BundledTraceConfig, ues: list[Ue], seed: int) -> TraceMeta:
         notes=[
             f"{cell}; 1 transmit and {config.num_rx} uncorrelated receive antennas, MRC, 1 layer",
             "one independent TR 38.901 TDL channel per UE: no geometry, beams, precoding or handover",
-            f"mean SNR evenly over {low:g} to {high:g} dB in every speed class: no real cell's distribution",
+            f"mean SNR uniform over {low:g} to {high:g} dB in each speed class, which is not the distribution of a real"
+            " cell",
             "shadowing drifts around its mean as in UMa, over the distance that the UE travels",
-            f"one UE in {config.interfered_every} has a neighbour that switches on and off, white over PRBs",
+            f"one UE in {config.interfered_every} has an interfering neighbour that switches on and off, equally"
+            " strong in all PRBs",
             "effective SINR by EESM, beta following the SINR; rounded to 0.1 dB",
             f"CQI at 10 % BLER, measured with N(0, {config.cqi_bias_db:g} dB) per UE and"
             f" N(0, {config.cqi_error_db:g} dB) per report; undelayed, the DU adds period and delay",

@@ -15,14 +15,17 @@ class InputError(ValueError):
 
 
 def first_error(error: "ValidationError") -> str:
-    """The first thing pydantic found wrong, as ``field = value: what``."""
+    """The first thing pydantic found wrong, as ``field = value: what``; only ``what`` if it concerns several fields."""
     first = error.errors()[0]
+    what = first["msg"].removeprefix("Value error, ")
+    if not first["loc"] and first["type"] == "value_error":
+        return what
     field = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         return f"{field}: no such field"
     value = first["input"]
     given = f" = {value!r}" if isinstance(value, str | int | float) else ""
-    return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{field}{given}: {what}"
 
 
 def one_line(error: Exception) -> str:

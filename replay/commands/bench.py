@@ -140,7 +140,7 @@ def edgeric(
     trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time EdgeRIC's adapter from telemetry to MCS overrides, in process and at the pace of a gNB over sockets."""
+    """Time EdgeRIC's adapter from telemetry to MCS overrides, in process, and over sockets in real time."""
     try:
         from distila.replay.edgeric_bench import bench_in_process, bench_over_sockets, ttis
     except ModuleNotFoundError as error:
@@ -170,11 +170,12 @@ def rollout(
     reports: Annotated[int, typer.Option(min=1000, help="Indications to time.")] = 5000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
     challenger: Annotated[
-        str | None, typer.Option(help="Policy of the challenger; default: OLLA at 40 % BLER.")
+        str | None,
+        typer.Option(help="Policy of the challenger; default: OLLA with a target of 40 % first-transmission BLER."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time how much an A/B rollout slows the decision loop down, in turns with a loop without a rollout."""
+    """Time how much an A/B rollout slows the decision loop down: loops with and without one decide alternately."""
     other = load_bundle(challenger) if challenger else load_bundle(GREEDY)
     encoded = indications(ChannelTrace.load(bundled_trace()), ues, reports)
     with progress_bar("decisions", "indications") as progress:
@@ -191,7 +192,7 @@ def rollout(
         for name, cost in result
     ]
     columns = ["rollout", "p50 [us]", "p99", "account", "p50 over plain", "with account"]
-    print_table(f"{ues} UEs, {reports} indications, in turns", columns, rows)
+    print_table(f"{ues} UEs, {reports} indications, run alternately", columns, rows)
 
 
 @app.command()
@@ -202,7 +203,7 @@ def sim(
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device to compute on.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time the training simulator and Sionna's own OLLA loop, in turns. Needs the extra `training`."""
+    """Time the training simulator and Sionna's own OLLA loop, run alternately. Needs the extra `training`."""
     result = _benchmark("sim")(links, slots, seconds, device, progress_bar)
     if json:
         print_json(result.model_dump(mode="json"))
@@ -222,7 +223,7 @@ def sim(
 
 
 def _benchmark(name: str) -> Callable[..., SimBench]:
-    """A benchmark of the offline workshop, out of the entry points ``distila.bench``.
+    """A benchmark of the offline tools, from the entry points ``distila.bench``.
 
     Raises:
         InputError: its packages are not installed.

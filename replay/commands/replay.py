@@ -61,7 +61,9 @@ def replay(
     ] = "127.0.0.1:0",
     external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
     du: Annotated[Path | None, typer.Option(help="YAML file with settings of the DU stand-in.")] = None,
-    olla_target: Annotated[float | None, typer.Option(help="BLER target of the native OLLA.")] = None,
+    olla_target: Annotated[
+        float | None, typer.Option(help="First-transmission BLER that the native OLLA aims at, 0 to 0.5.")
+    ] = None,
     olla_step: Annotated[float | None, typer.Option(help="Step of the native OLLA on a NACK [CQI steps].")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with the xApp's configuration; its guard and loop settings apply.")

@@ -21,6 +21,7 @@ from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.rollout.audit import read_log
+from distila.xapp.rollout.machine import event_words
 from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import Plan, load_plan
 from distila.xapp.rollout.store import StoreLostError
@@ -56,7 +57,9 @@ _StudyPlan = Annotated[str, typer.Option("--plan", help="YAML file of a plan, or
 
 @app.command()
 def simulate(
-    plan: Annotated[str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa.")],
+    plan: Annotated[
+        str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa, student, challenger.")
+    ],
     trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
     out: Annotated[Path, typer.Option(help="Directory for report.html and audit.json.")] = Path("out/rollout"),
     ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell; those of the trace are repeated.")] = 400,
@@ -105,7 +108,7 @@ def simulate(
         return
     stdout.print(f"{loaded.name}: {ues} UEs, {summary.simulated_s:g} s of the trace's time", style="bold")
     for number, one in result.transitions:
-        stdout.print(f"interval {number:>3}  {one.what:<9} stage {one.stage}: {one.why}", soft_wrap=True)
+        stdout.print(f"interval {number:>3}  {event_words(one.what):<9} stage {one.stage}: {one.why}", soft_wrap=True)
     findings = [entry.evaluation.verdict.findings for entry in result.entries if entry.evaluation is not None]
     shown = next((one for one in reversed(findings) if one), [])
     if shown:

@@ -43,7 +43,7 @@ def source_files(path: Path, endings: tuple[str, ...], report: ImportReport) -> 
         if file.name.removesuffix(".gz").endswith(endings):
             name = _stem(inside.as_posix(), endings)
             if name in names:
-                report.note("file has the name of another but for its ending: left out", where=str(file))
+                report.note("file has the name of another with a different ending: left out", where=str(file))
                 continue
             names.add(name)
             found.append(SourceFile(file, name))

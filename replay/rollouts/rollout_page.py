@@ -20,6 +20,7 @@ from distila.replay.page.table import Cell, Column, Table
 from distila.replay.page.verdict import Kind, VerdictLine
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.audit import Entry, replayed, verify
+from distila.xapp.rollout.machine import event_words
 from distila.xapp.rollout.plan import Metric, Plan
 from distila.xapp.rollout.verdict import Finding, Verdict
 
@@ -166,7 +167,7 @@ def _transitions(course: _Course) -> Table:
         Column("interval"), Column("event", text=True), Column("ordered by", text=True), Column("reason", text=True),
     ]  # fmt: skip
     rows = [
-        [str(number), entry.what.replace("_", " "), entry.who, entry.why or DASH]
+        [str(number), event_words(entry.what), entry.who, entry.why or DASH]
         for number, entry in zip(course.interval, course.entries, strict=True)
         if entry.what != "evaluate"
     ]
@@ -266,11 +267,11 @@ def _mark_transitions(figure: go.Figure, course: _Course) -> None:
     for number, entry in zip(course.interval, course.entries, strict=True):
         if entry.what in ("evaluate", "start"):
             continue
-        label = course.plan.stages[entry.stage].name if entry.what == "advance" else entry.what
+        label = course.plan.stages[entry.stage].name if entry.what == "advance" else event_words(entry.what)
         figure.add_vline(
             number,
             line={"color": faded(GREY, 0.7), "dash": "dot", "width": 1},
-            annotation={"text": plain(label.replace("_", " ")), "font": {"size": 11}, "textangle": 0, "yshift": -4},
+            annotation={"text": plain(label), "font": {"size": 11}, "textangle": 0, "yshift": -4},
             annotation_position="top right" if number < 0.85 * course.interval[-1] else "top left",
         )
 

@@ -177,7 +177,10 @@ def test_a_teacher_that_does_not_fit_is_one_line(kept, student, settings, networ
 def test_a_scenario_without_a_teacher_is_one_line(kept, student):
     with pytest.raises(InputError) as caught:
         Teachers({"steady": kept("a.pt")}, student(scenarios=["steady.yaml", "reported.yaml", "domain"], slots=2000))
-    assert str(caught.value) == "no teacher for reported, domain: give one for it, or one for everything"
+    assert (
+        str(caught.value)
+        == "no teacher for reported, domain: give one for each, or one without a scenario for all others"
+    )
 
 
 def test_a_student_has_logits(student):
@@ -344,14 +347,17 @@ def test_the_command_has_a_teacher_for_each_scenario(files, distila):
         ((), "--teacher is missing"),
         (
             ("--teacher", "teacher.pt", "--teacher", "other.pt"),
-            "--teacher other.pt: there is one for everything already",
+            "--teacher other.pt: a teacher for all scenarios was given already",
         ),
         (
             ("--teacher", "steady=teacher.pt", "--teacher", "steady=other.pt"),
-            "--teacher steady=other.pt: there is one for steady already",
+            "--teacher steady=other.pt: a teacher for steady was given already",
         ),
         (("--teacher", "nowhere"), "nowhere: no such network"),
-        (("--teacher", "reported=teacher.pt"), "a teacher for reported, which is not among the scenarios"),
+        (
+            ("--teacher", "reported=teacher.pt"),
+            "a teacher for reported, which is not a scenario of this training; there are steady",
+        ),
         (("--teacher", "teacher.pt", "--config", "missing"), "missing"),
         (("--teacher", "teacher.pt", "--workers", "0"), "workers"),
     ],

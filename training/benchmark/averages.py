@@ -1,6 +1,6 @@
-"""Mean gains over groups of families: those of one pace of E2, in training or not, and the five of the literature.
+"""Mean gains over groups of families: by E2 period and whether they are in training, and the five of the literature.
 
-Groups are named ``five``, and ``seen`` or ``unseen`` with the pace of E2, such as ``seen_real_time``;
+Groups are named ``five``, and ``seen`` or ``unseen`` with the pace of E2 (`BenchmarkView.pace`): ``seen_real_time``...;
 `distila.xapp.policy.benchmark_figures.group_title` says them in words.
 """
 

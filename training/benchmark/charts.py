@@ -150,7 +150,7 @@ def _file_delay(bench: BenchmarkView) -> Chart | None:
             hovertemplate="%{customdata}",
         )
     caption = "From left to right on each line: 50th, 95th and 99th percentile of the time from arrival to delivery."
-    return Chart("delay", "How long files take", caption, figure)
+    return Chart("delay", "File delay", caption, figure)
 
 
 def _delays(bench: BenchmarkView, family: str, policy: str) -> FileDelays | None:
@@ -208,7 +208,7 @@ def _distribution(bench: BenchmarkView) -> Chart:
         _note_if_empty(figure, place, drawn)
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(range=[0, 100])
-    caption = "Each curve sorts the links of one policy, so a link need not be at the same height in all."
+    caption = "Each curve sorts the links of one policy by goodput, so the same link can be at different heights."
     return Chart("distribution", "Goodput over the links", caption, figure, wide=False)
 
 
@@ -227,8 +227,10 @@ def _quantile_gain(bench: BenchmarkView) -> Chart:
             _add_line(figure, bench, policy, place, _grid(gains), gains, "percentile %{x:.0f}: %{y:+.2f} %")
             drawn = drawn or not all(map(math.isnan, gains))
         _note_if_empty(figure, place, drawn)
-    caption = f"The same curves, each percentile against that of {bench.reference}: who gains, weak links or strong."
-    return Chart("quantiles", "Where in the distribution", caption, figure, wide=False)
+    caption = (
+        f"The same curves, each percentile relative to that of {bench.reference}: whether weak or strong links gain."
+    )
+    return Chart("quantiles", "Gain by percentile", caption, figure, wide=False)
 
 
 def _gain_by_speed(bench: BenchmarkView) -> Chart:

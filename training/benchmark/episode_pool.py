@@ -152,7 +152,9 @@ def run_all(
     found = [result for plan in plans if (result := results[plan]) is not None]
     if len(found) < len(plans):
         lost = next(plan for plan, result in results.items() if result is None)
-        raise InputError(f"{episode_path(folder, lost, code)} vanished while others were run; run it again")
+        raise InputError(
+            f"{episode_path(folder, lost, code)} was deleted during the benchmark; run the benchmark again"
+        )
     return found
 
 
@@ -207,7 +209,7 @@ def _for_each(
                     done += 1
                 progress(done, total)
         except BrokenProcessPool:
-            raise InputError("a process died, perhaps for want of memory; take fewer --jobs") from None
+            raise InputError("a process died, perhaps because memory ran out; use fewer --jobs") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -38,7 +38,7 @@ def policy_figures(
     used: BoolArray,
     rng_seed: int,
 ) -> PolicyFigures:
-    """Figures of one policy in one family, but for ``genie_share_pct``, which needs another policy.
+    """Figures of one policy in one family, without ``genie_share_pct``, which needs another policy.
 
     Args:
         policy: the policy.

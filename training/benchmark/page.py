@@ -113,7 +113,7 @@ def _averages(bench: BenchmarkView) -> list[Row]:
 
 
 def _tallies(bench: BenchmarkView) -> list[Row]:
-    """Families that are better, worse and neither: a row for each pace of E2, never a sum over several."""
+    """Families that are better, worse and neither: a row for real-time E2 and one for slow E2, never their sum."""
     rows: list[Row] = []
     for pace, families in bench.by_pace.items():
         cells = []
@@ -132,7 +132,7 @@ def _figures(bench: BenchmarkView) -> Table:
     for figure, (heading, unit, _, _) in _COLUMNS.items():
         columns.append(Column(heading, unit))
         if figure == _RESIDUAL:
-            columns.append(Column("minus the reference's", "points"))
+            columns.append(Column("residual BLER minus reference", "points"))
     columns.append(Column("file delay p50 / p95 / p99", "ms"))
     rows: list[Row] = []
     for name, family in bench.families.items():

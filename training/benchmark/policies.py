@@ -98,7 +98,7 @@ def parse_policy(text: str) -> PolicySpec:
         rest, seat = text, ""
     base, _, variant = (rest, "", "") if Path(rest).exists() else rest.partition(":")
     if seat not in ("", "du", "xapp"):
-        raise InputError(f"policy {text!r}: seat {seat!r} is neither du nor xapp")
+        raise InputError(f"policy {text!r}: seat {seat!r}: expected du or xapp")
     given_as_bundle = base == _BUNDLE and bool(variant)
     if given_as_bundle:
         base, variant = variant, ""
@@ -106,9 +106,7 @@ def parse_policy(text: str) -> PolicySpec:
         if variant not in ("", "global", "family", "default"):
             raise InputError(f"policy {text!r}: variant {variant!r} is none of global, family, default")
         if base in GENIES and seat == "xapp":
-            raise InputError(
-                f"policy {text!r}: a genie knows the slot at hand, which an xApp's decision is too late for"
-            )
+            raise InputError(f"policy {text!r}: a genie knows the current slot; an xApp's decision takes effect later")
         return PolicySpec(text, "baseline", base, variant or "global", _seat(seat, "du"))
     if variant:
         raise InputError(
@@ -127,9 +125,7 @@ def parse_policy(text: str) -> PolicySpec:
         network, digest = _network(path)
         actions = network.actions
     if seat == "du" and any(action.kind != "mcs" for action in actions):
-        raise InputError(
-            f"policy {text!r}: in the DU there is no choice to shift or to leave; its actions must all be MCS"
-        )
+        raise InputError(f"policy {text!r}: in the DU all actions must be MCS: there is no choice to offset or to keep")
     return PolicySpec(text, kind, str(path), "", _seat(seat, "xapp"), digest)
 
 

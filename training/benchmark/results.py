@@ -35,7 +35,7 @@ class PolicyFigures(ResultModel):
     """Figures of one policy in one family, over all links and seeds."""
 
     base: str = Field(description="name of the baseline, directory of the bundle, or file of the network")
-    seat: Literal["du", "xapp"] = Field(description="where the policy sits: in the DU, or in the xApp behind E2")
+    seat: Literal["du", "xapp"] = Field(description="where the policy decides: in the DU, or in the xApp behind E2")
     settings: dict[str, float | None] = Field(description="settings of a baseline in this family")
     goodput: float | None = Field(description="mean over links of the bits delivered per allocated resource [bit/s/Hz]")
     goodput_p5: float | None = Field(description="5th percentile over links of the same [bit/s/Hz]")
@@ -99,7 +99,7 @@ class BenchmarkSettings(Sizes):
     model_config = ConfigDict(allow_inf_nan=False)
 
     seeds: tuple[int, ...] = Field(description="seeds of the split")
-    split: Literal["test", "validation"] = Field(description="which random numbers and channels the runs met")
+    split: Literal["test", "validation"] = Field(description="split that the random numbers and channels came from")
     reference: str = Field(default="olla", description="name of the policy that gains are relative to")
     device: str = Field(default="cpu", description="where the simulation ran")
     e2_period_ms: float | None = Field(default=None, description="E2 period of all families [ms]; null: their own")

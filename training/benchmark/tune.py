@@ -72,7 +72,7 @@ class TuningSettings(Sizes):
 
     split: Literal["validation"] = "validation"
     seed: int = Field(default=0, description="seed of the split")
-    seat: Literal["du"] = Field(default="du", description="where the baselines sat")
+    seat: Literal["du"] = Field(default="du", description="where the baselines decided: in the DU")
 
 
 class Tuning(BaseModel):

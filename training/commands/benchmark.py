@@ -89,8 +89,8 @@ def benchmark(
     _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
     plan = Benchmark(
-        policies=tuple(parse_policy(name) for name in _names(policies)),
-        scenarios=named_scenarios(_names(scenarios)),
+        policies=tuple(parse_policy(name) for name in _names("--policies", policies)),
+        scenarios=named_scenarios(_names("--scenarios", scenarios)),
         sizes=sizes,
         seeds=tuple(range(seeds or (1 if quick else 5))),
         split=Split[split.upper()],
@@ -136,7 +136,7 @@ def tune_baselines(
 
     The result is tuned.yaml.
     """
-    names = _names(policies)
+    names = _names("--policies", policies)
     for name in names:
         if name not in TUNABLE:
             raise InputError(f"--policies {name}: has nothing to tune; there are {', '.join(TUNABLE)}")
@@ -148,13 +148,13 @@ def tune_baselines(
     stdout.print(f"written: {out / 'tuned.yaml'}", soft_wrap=True)
 
 
-def _names(text: str) -> list[str]:
+def _names(option: str, text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice!r} is named twice")
+        raise InputError(f"{option} {text}: {twice} is named twice")
     if not names:
-        raise InputError(f"{text!r} names nothing")
+        raise InputError(f"{option} {text!r}: expected at least one name")
     return names
 
 

@@ -58,6 +58,8 @@ def _paths(given: list[str]) -> dict[str, Path]:
         scenario, equals, rest = text.partition("=")
         name, path = (scenario, rest) if equals and not Path(text).exists() else ("", text)
         if name in found:
-            raise InputError(f"--teacher {text}: there is one for {name or 'everything'} already")
+            raise InputError(
+                f"--teacher {text}: a teacher {f'for {name}' if name else 'for all scenarios'} was given already"
+            )
         found[name] = NETWORKS.find(path)
     return found

@@ -51,7 +51,10 @@ def solve(
     seed: _Seed = 0,
     json: _Json = False,
 ) -> None:
-    """Set the powers of given channels: linear SNR at full power, links on the diagonal."""
+    """Choose the transmit powers of interfering links, to maximise their sum rate.
+
+    The input is a matrix of linear (not dB) SNR at full power: the links are on its diagonal, interference beside it.
+    """
     one_thread()
     given = channels(_read(channel), None if weights is None else _read(weights), name=str(channel))
     generator = torch.Generator().manual_seed(seed)
@@ -169,7 +172,10 @@ def export(
     out: Annotated[Path, typer.Option(help="The ONNX file.")],
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the student; default: the first.")] = None,
 ) -> None:
-    """Write a student as ONNX: any number of instances and, but for perceptrons, of links."""
+    """Write a student as an ONNX graph.
+
+    The graph takes any number of instances. It takes any number of links, too, unless the student is a perceptron.
+    """
     students, _ = load_students(STUDENTS.find(student))
     if seed is not None and seed not in students:
         raise InputError(f"--seed {seed}: {student} has {', '.join(map(str, students))}")

@@ -36,7 +36,7 @@ def privileged(
     workers: Workers = 1,
     json: Json = False,
 ) -> None:
-    """Train the privileged teacher: in training it sees the return of every action in hindsight."""
+    """Train the privileged teacher: the simulator gives it the value of every action, not only of the one chosen."""
     settings = load_privileged(config)
     if episodes is not None:
         settings = PrivilegedConfig.model_validate({**settings.model_dump(), "episodes": episodes})

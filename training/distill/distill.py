@@ -27,7 +27,7 @@ from distila.training.network.network import Network
 from distila.training.network.store import load_network
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_model
-from distila.xapp.shipped import Shipped, package_folder
+from distila.xapp.shipped import Shipped, did_you_mean, package_folder
 
 
 class DistillConfig(EpisodicConfig):
@@ -47,7 +47,7 @@ class DistillConfig(EpisodicConfig):
             raise ValueError(f"network.head is {self.network.head!r}: a student needs 'logit'")
         for name, price in self.residual_price.items():
             if name not in (*self.scenarios, "default"):
-                raise ValueError(f"residual_price of {name!r}, which is not among the scenarios")
+                raise ValueError(f"residual_price: {name!r} is not among the scenarios")
             if not 0 <= price < math.inf:
                 raise ValueError(f"residual_price of {name}: {price} must be a number of at least 0")
         return self
@@ -86,21 +86,27 @@ class Teachers:
             for setting in ("mcs_table", "cqi_table"):
                 theirs, ours = getattr(network.config, setting), getattr(config.network, setting)
                 if theirs != ours:
-                    raise InputError(f"{path}: a teacher for {setting} {theirs}, the student has {ours}")
+                    raise InputError(f"{path}: the teacher is for {setting} {theirs}, the student for {ours}")
             if network.actions != student.actions:
                 raise InputError(
-                    f"{path}: a teacher of {len(network.actions)} actions ({network.config.actions}), the student has "
-                    f"{len(student.actions)} ({config.network.actions})"
+                    f"{path}: the teacher has {len(network.actions)} actions ({network.config.actions}), "
+                    f"the student has {len(student.actions)} ({config.network.actions})"
                 )
             self._network[name] = network
             self.identity[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         scenarios = [each.name for each in checked_scenarios(config)]
         idle = [name for name in paths if name not in (*scenarios, "")]
         if idle:
-            raise InputError(f"a teacher for {', '.join(idle)}, which is not among the scenarios")
+            known = ", ".join(scenarios)
+            raise InputError(
+                f"a teacher for {idle[0]}, which is not a scenario of this training; there are"
+                f" {known}{did_you_mean(idle[0], scenarios)}"
+            )
         missing = [name for name in scenarios if name not in paths and "" not in paths]
         if missing:
-            raise InputError(f"no teacher for {', '.join(missing)}: give one for it, or one for everything")
+            raise InputError(
+                f"no teacher for {', '.join(missing)}: give one for each, or one without a scenario for all others"
+            )
 
     def of(self, scenario: str) -> Network:
         """The teacher in a scenario, with the price of a lost block there."""

@@ -1,7 +1,7 @@
 """Contests of students and algorithms on the same instances: sum rate against WMMSE's, and time per instance.
 
 Times are CPU times of one thread. A method runs on many instances at once, in batches of the size that suits it best,
-because the fastest batches fit the cache. Methods are timed in turns.
+because the fastest batches fit the cache. Methods are timed alternately.
 """
 
 import time

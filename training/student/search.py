@@ -1,7 +1,7 @@
 """The search for a student's size: the most goodput among sizes that are small and fast enough.
 
-Every candidate is distilled from the same teacher by the same configuration but for its hidden layers, exported, timed
-in ONNX Runtime on this machine, and evaluated on validation seeds; test seeds are for the student that ships.
+Every candidate is distilled from the same teacher by the same configuration except for its hidden layers, exported,
+timed in ONNX Runtime on this machine, and evaluated on validation seeds; test seeds are for the student that ships.
 """
 
 from collections.abc import Sequence

@@ -2,5 +2,5 @@
 
 | name | what it is | module |
 |---|---|---|
-| privileged | learns from the value in hindsight of every action | `distila.training.teachers.privileged` |
+| privileged | learns from the value of every action | `distila.training.teachers.privileged` |
 """

@@ -93,7 +93,7 @@ class DqnConfig(EpisodicConfig):
         return self.epsilon + fallen * (self.final_epsilon - self.epsilon)
 
 
-_CONFIGS: Final = Shipped("configuration of a training", package_folder("distila.training.teachers", "configs"))
+_CONFIGS: Final = Shipped("configuration of a DQN training", package_folder("distila.training.teachers", "configs/dqn"))
 
 
 def load_dqn(name: str) -> DqnConfig:

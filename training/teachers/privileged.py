@@ -1,4 +1,4 @@
-"""The privileged teacher: in training it sees the return of every action in hindsight.
+"""The privileged teacher: in training it is given the value of every action, not only of the one chosen.
 
 The simulator knows the true error rate of every MCS in every slot, so no action has to be tried, as it must be in
 reinforcement learning. The network learns by regression what it can know from its reports: of each action the expected
@@ -42,7 +42,9 @@ class PrivilegedConfig(EpisodicConfig):
         return self
 
 
-_CONFIGS: Final = Shipped("configuration of a training", package_folder("distila.training.teachers", "configs"))
+_CONFIGS: Final = Shipped(
+    "configuration of a privileged training", package_folder("distila.training.teachers", "configs/privileged")
+)
 
 
 def load_privileged(name: str) -> PrivilegedConfig:

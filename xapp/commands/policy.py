@@ -51,7 +51,7 @@ def check(
 ) -> None:
     """Check digest, contract, shapes and golden vectors, and time the graph on this machine.
 
-    Exit status 1 and one line saying what is wrong, if anything is.
+    If something is wrong, prints one line that says what, and exits with status 1.
     """
     path = BUNDLES.find(bundle)
     try:

@@ -19,7 +19,7 @@ from distila.xapp.commands.terminal import print_json, print_table, stdout
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
 from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
-from distila.xapp.rollout.machine import Command, Summary, summary
+from distila.xapp.rollout.machine import Command, Summary, event_words, summary
 from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import PLANS, load_plan
 from distila.xapp.rollout.store import Store, StoreLostError
@@ -167,7 +167,7 @@ def resume(
     expect: _Version = None,
     json: _Json = False,
 ) -> None:
-    """Resume after a pause, or after the rollout was held."""
+    """Resume a rollout that an operator paused, or that the xApp held because it could not go on by itself."""
     _carry_out(Command(action="resume", who=who or getuser(), why=why, expected_version=expect), store, url, json)
 
 
@@ -226,7 +226,7 @@ def audit(
     else:
         for entry in entries:
             if entry.what != "evaluate":
-                line = f"{entry.seq:>5}  {entry.what:<10} {entry.status:<11} {entry.who}: {entry.why}"
+                line = f"{entry.seq:>5}  {event_words(entry.what):<10} {entry.status:<11} {entry.who}: {entry.why}"
                 stdout.print(line, soft_wrap=True)
         stdout.print(fault or f"hash chain intact; {len(verdicts)} verdicts computed again, {len(differing)} differ")
     if fault is not None or differing:

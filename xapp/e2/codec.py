@@ -83,7 +83,7 @@ class Identity:
 
 
 def check_envelope(envelope: pb.Envelope) -> None:
-    """Refuse another service model, another major version, or another encoding.
+    """Reject another service model, another major version, or another encoding.
 
     Raises:
         Rejected: reason ``service_model`` or ``encoding``.

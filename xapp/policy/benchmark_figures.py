@@ -29,7 +29,7 @@ class BenchmarkRun(ResultModel):
     links: int = Field(ge=1, description="links per family and seed")
     duration_ms: float = Field(gt=0, description="simulated time per link and seed [ms], warm-up included")
     seeds: tuple[int, ...] = Field(description="seeds of the split")
-    split: str = Field(description="which random numbers and channels the run met: test or validation")
+    split: str = Field(description="split that the random numbers and channels came from: test or validation")
     e2_period_ms: float | None = Field(default=None, description="E2 period of all families [ms]; null: their own")
     e2_delay_ms: float | None = Field(
         default=None, description="delay from E2 report to effect in all families [ms]; null: their own, or unknown"

@@ -24,6 +24,12 @@ Event = Literal[
 ]
 """What an audit entry records. ``stage_refused``: the next stage could not begin, because a bundle failed its check."""
 
+
+def event_words(event: str) -> str:
+    """An event in words, for people: ``roll back``, ``stage rejected``. In files and on the wire its name stays."""
+    return event.replace("_", " ").replace("refused", "rejected")
+
+
 Action = Literal["start", "pause", "resume", "promote", "abort", "kill"]
 """What an operator can ask for."""
 

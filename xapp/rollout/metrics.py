@@ -91,7 +91,7 @@ def _findings(plan: list[str], verdict: Verdict | None) -> Iterator[Metric]:
             ("difference", "Challenger minus control, adjusted"),
             ("low", "Lower end of the confidence sequence"),
             ("high", "Upper end of the confidence sequence"),
-            ("harm", "1: surely worse by more than the margin"),
+            ("harm", "1: the whole confidence sequence is worse by more than the margin"),
         )
     }
     for finding in [] if verdict is None else verdict.findings:

@@ -119,7 +119,8 @@ class Metric(BaseModel):
     scale: Literal["relative", "absolute"]
     margin: float = Field(
         ge=0,
-        description="a challenger surely worse by more is rolled back; one surely not worse by this may be promoted",
+        description="a challenger is rolled back if its whole confidence sequence is worse by more than this; it may be"
+        " promoted only if the whole sequence is better than that",
     )
     effect: float = Field(
         gt=0, description="size of the difference at which the confidence sequence is tuned to be tight"

@@ -2,13 +2,13 @@
 
 Each interval ends in one of these:
 
-=========  ====================================================================================================
-roll_back  a challenger is surely worse by more than a margin: its sequence lies wholly on the bad side
-promote    last stage: the primary metric is surely better, and no guardrail can be worse by its margin any more
-advance    the stage has had its intervals and its exposure, and nothing speaks against the next one
+=========  =======================================================================================================
+roll_back  a challenger is worse by more than a margin: its whole sequence lies on the bad side
+promote    last stage: the sequence of the primary metric is wholly better, no guardrail can be worse by its margin
+advance    the stage has had its minimum of intervals and unit intervals, and no harm is shown
 hold       no conclusion in the time given, or the data cannot be trusted (sample ratio)
 continue   none of these yet
-=========  ====================================================================================================
+=========  =======================================================================================================
 
 The chance of a false alarm, ``alpha``, is split: half for harm, shared by all metrics of all challengers (Bonferroni);
 half for promotion, shared by the challengers. Promotion asks that *every* guardrail passes, which needs no further
@@ -59,8 +59,8 @@ class Finding(BaseModel):
     challenger: str
     metric: MetricKey
     state: Literal["harm", "gain", "safe", "open", "waiting", "missing"] = Field(
-        description="harm: surely worse by more than the margin; gain: surely better; safe: surely not worse by the"
-        " margin; open: neither; waiting: too few units; missing: not measured, or not defined"
+        description="where the whole confidence sequence lies: harm: worse by more than the margin; gain: better; safe:"
+        " not worse by the margin. open: none of these; waiting: too few units; missing: not measured, or not defined"
     )
     difference: Rounded = Field(default=None, description="challenger minus control, adjusted, on the metric's scale")
     low: Rounded = Field(default=None, description="lower end of the confidence sequence; null: unbounded")
