@@ -155,10 +155,10 @@ def test_a_specialist_teaches_in_its_scenario_and_another_everywhere_else(kept, 
 @pytest.mark.parametrize(
     ("settings", "network", "says"),
     [
-        ({"mcs_table": 2}, {}, "a teacher for mcs_table 2, the student has 1"),
+        ({"mcs_table": 2}, {}, "the teacher is for mcs_table 2, the student for 1"),
         ({"cqi_table": 3}, {}, "a teacher for cqi_table 3, the student has 1"),
         ({"actions": "both"}, {}, "a teacher of 38 actions (both), the student has 29 (mcs)"),
-        ({}, {"actions": "mcs_offset"}, "a teacher of 29 actions (mcs), the student has 9 (mcs_offset)"),
+        ({}, {"actions": "mcs_offset"}, "the teacher has 29 actions (mcs), the student has 9 (mcs_offset)"),
         (
             {"actions": "both"},
             {"actions": "both", "max_offset": 2},
