@@ -156,13 +156,13 @@ def test_a_specialist_teaches_in_its_scenario_and_another_everywhere_else(kept, 
     ("settings", "network", "says"),
     [
         ({"mcs_table": 2}, {}, "the teacher is for mcs_table 2, the student for 1"),
-        ({"cqi_table": 3}, {}, "a teacher for cqi_table 3, the student has 1"),
-        ({"actions": "both"}, {}, "a teacher of 38 actions (both), the student has 29 (mcs)"),
+        ({"cqi_table": 3}, {}, "the teacher is for cqi_table 3, the student for 1"),
+        ({"actions": "both"}, {}, "the teacher has 38 actions (both), the student has 29 (mcs)"),
         ({}, {"actions": "mcs_offset"}, "the teacher has 29 actions (mcs), the student has 9 (mcs_offset)"),
         (
             {"actions": "both"},
             {"actions": "both", "max_offset": 2},
-            "a teacher of 38 actions (both), the student has 34",
+            "the teacher has 38 actions (both), the student has 34",
         ),
     ],
 )
