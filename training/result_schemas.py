@@ -21,12 +21,13 @@ from distila.training.resource.study import FigureResults
 from distila.training.student.build import BuildSummary
 from distila.training.student.search import SearchResults
 from distila.xapp.files import write_text
-from distila.xapp.rollout.audit import Entry
+from distila.xapp.rollout.audit import AuditFile, Entry
 from distila.xapp.rollout.verdict import Evaluation
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "replay-closed-loop": ClosedLoopSummary,
     "replay-open-loop": OpenLoopSummary,
+    "rollout-audit": AuditFile,
     "rollout-audit-entry": Entry,
     "rollout-evaluation": Evaluation,
     "rollout-simulation": SimulationSummary,

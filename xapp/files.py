@@ -179,4 +179,4 @@ def parse_model(data: Any, model: type[Model], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {first_error(error)}") from None
+        raise InputError(f"{where}: {first_error(error, model)}") from None

@@ -58,8 +58,13 @@ def read_result(model: type[Result], path: Path) -> Result:
     """
     found = read_json(path)
     kind, version = (model.model_fields[name].default for name in ("kind", "version"))
-    given = found if isinstance(found, dict) else {}
-    if (given.get("kind"), given.get("version")) != (kind, version):
-        what = f"kind {given.get('kind')!r}, version {given.get('version')!r}"
-        raise InputError(f"{path}: a result file of {what}; expected kind {kind!r}, version {version}")
+    if not isinstance(found, dict) or not {"kind", "version"} <= found.keys():
+        raise InputError(f"{path}: not a result file of distila, it has no kind and version; expected kind {kind!r}")
+    if found["kind"] != kind:
+        raise InputError(f"{path}: a result file of kind {found['kind']!r}; expected kind {kind!r}")
+    if found["version"] != version:
+        raise InputError(
+            f"{path}: version {found['version']!r} of the result file {kind!r}; this distila reads version {version}:"
+            " read it with the distila that wrote it, or make the file again"
+        )
     return parse_model(found, model, str(path))

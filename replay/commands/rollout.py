@@ -20,7 +20,7 @@ from distila.xapp.commands.terminal import print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.policy.bundle import load_bundle
-from distila.xapp.rollout.audit import read_log
+from distila.xapp.rollout.audit import AuditFile, read_log
 from distila.xapp.rollout.machine import event_words
 from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import Plan, load_plan
@@ -79,8 +79,7 @@ def simulate(
             loaded, channel, du, ues=ues, interval_slots=interval_slots, seed=seed, progress=progress
         )
     write_rollout_page(out / "report.html", result.entries)
-    entries = [entry.model_dump(mode="json") for entry in result.entries]
-    write_json(out / "audit.json", {"entries": entries}, indent=None)
+    write_json(out / "audit.json", AuditFile(entries=result.entries), indent=None)
     status = result.status
     summary = SimulationSummary(
         plan=status.plan,

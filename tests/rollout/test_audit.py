@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.xapp.errors import InputError
-from distila.xapp.rollout.audit import parse_entries, read_log, replayed, verify
+from distila.xapp.files import write_json
+from distila.xapp.rollout.audit import AuditFile, parse_entries, read_log, replayed, verify
 from distila.xapp.rollout.controller import carry_out
 from distila.xapp.rollout.machine import Command
 from distila.xapp.rollout.plan import load_plan
@@ -92,6 +93,28 @@ def test_a_store_written_before_there_were_models_is_read_and_its_chain_still_ho
     saved = tmp_path / "audit.json"
     saved.write_text(json.dumps({"entries": [json.loads(body) for _, body in rows["audit"]]}))
     verify(read_log(saved), state.audit_head)
+    write_json(saved, AuditFile(entries=entries))
+    assert read_log(saved) == entries
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "codec can't decode"),
+        (b'{"entries": [', "not JSON"),
+        (b"[1]", "no audit log, expected a JSON object with a list `entries`"),
+        (b'{"kind": "rollout-audit", "version": 2, "entries": []}', "version 2 of the result file 'rollout-audit'"),
+        (b'{"kind": "closed-loop", "version": 1, "entries": []}', "expected kind 'rollout-audit'"),
+    ],
+)
+def test_a_file_that_is_no_audit_log_is_one_line(tmp_path, content, says):
+    path = tmp_path / "audit.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_log(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_log_whose_end_was_cut_off_does_not_fit_the_state(log):

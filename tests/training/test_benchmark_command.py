@@ -319,9 +319,12 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
     [
         (None, "No such file"),
         ("{", "not JSON"),
-        ('{"kind": "benchmark", "version": 1}', "of kind 'benchmark', version 1; expected kind 'benchmark', version 2"),
-        ('{"kind": "ablation", "version": 1}', "of kind 'ablation', version 1; expected kind 'benchmark', version 2"),
-        ("[]", "of kind None, version None"),
+        (
+            '{"kind": "benchmark", "version": 1}',
+            "version 1 of the result file 'benchmark'; this distila reads version 2",
+        ),
+        ('{"kind": "ablation", "version": 1}', "a result file of kind 'ablation'; expected kind 'benchmark'"),
+        ("[]", "not a result file of distila, it has no kind and version"),
         ('{"kind": "benchmark", "version": 2, "quick": true}', "families: Field required"),
     ],
 )

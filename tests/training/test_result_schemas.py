@@ -49,9 +49,9 @@ def test_results_of_a_replay_fit_the_schema_and_are_read_back(summary):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "a result file of kind 'closed-loop', version 2; expected kind 'closed-loop', version 1"),
-        ({"version": None}, "version None; expected"),
-        ({"kind": "results"}, "a result file of kind 'results', version 1; expected kind 'closed-loop'"),
+        ({"version": 2}, "version 2 of the result file 'closed-loop'; this distila reads version 1: read it with the"),
+        ({"version": None}, "version None of the result file 'closed-loop'; this distila reads version 1"),
+        ({"kind": "results"}, "a result file of kind 'results'; expected kind 'closed-loop'"),
         ({"gain [%]": 3}, "gain \\[%\\]"),
         ({"seed": "many"}, "seed"),
     ],
@@ -63,6 +63,14 @@ def test_a_file_of_another_version_or_kind_is_one_clear_line(summary, tmp_path, 
         read_summary(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", '{"kind": "closed-loop"}'])
+def test_a_file_that_is_no_result_file_is_said_to_be_none(tmp_path, content):
+    path = tmp_path / "summary.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="not a result file of distila, it has no kind and version; expected kind"):
+        read_result(ClosedLoopSummary, path)
 
 
 def test_the_summary_of_another_kind_of_replay_is_not_taken(summary):

@@ -74,7 +74,11 @@ class OptimizerConfig(BaseModel):
 
 
 def current_names(model: type[BaseModel], settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Settings of a model, earlier names replaced by the present ones, so that they may be merged with others."""
+    """Settings of a model, earlier names replaced by the present ones, so that they may be merged with others.
+
+    Raises:
+        ValueError: a setting is given under its earlier and its present name.
+    """
     aliases = {name: field.validation_alias for name, field in model.model_fields.items()}
     names = {
         str(earlier): name
@@ -82,6 +86,10 @@ def current_names(model: type[BaseModel], settings: Mapping[str, JsonValue]) -> 
         if isinstance(alias, AliasChoices)
         for earlier in alias.choices
     }
+    for earlier in settings:
+        present = names.get(earlier, earlier)
+        if present != earlier and present in settings:
+            raise ValueError(f"{earlier}: the old name of {present}, which is given too; give only {present}")
     return {names.get(name, name): value for name, value in settings.items()}
 
 

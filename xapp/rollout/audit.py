@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.files import read_json
+from distila.xapp.result_file import ResultFile, read_result
 from distila.xapp.rollout.machine import Event, State
 from distila.xapp.rollout.plan import Plan
 from distila.xapp.rollout.verdict import Evaluation, Verdict, verdict_on
@@ -198,18 +200,25 @@ def replayed(entries: Sequence[Entry]) -> list[Replayed]:
     return verdicts
 
 
+class AuditFile(ResultFile):
+    """``audit.json``: the audit log of a rollout, whole."""
+
+    kind: Literal["rollout-audit"] = "rollout-audit"
+    version: Literal[1] = 1
+    entries: list[Entry] = Field(description="the whole log, oldest entry first")
+
+
 def read_log(path: Path) -> list[Entry]:
-    """The entries of an audit log as `distila rollout audit --json` or the HTTP API print it.
+    """The entries of an audit log: a file `AuditFile`, or what `distila rollout audit --json` or the HTTP API prints.
 
     Raises:
         InputError: the file cannot be read, or is no audit log.
     """
-    try:
-        entries = json.loads(path.read_text())["entries"]
-        if not isinstance(entries, list):
-            raise TypeError
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: no audit log, expected JSON with a list `entries`") from None
+    found = read_json(path)
+    entries = found.get("entries") if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: no audit log, expected a JSON object with a list `entries`")
+    if "kind" in found:
+        # What was printed has no kind.
+        return read_result(AuditFile, path).entries
     return parse_entries(entries)
