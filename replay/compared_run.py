@@ -34,10 +34,11 @@ _NO_XAPP: Final = LoopSummary(indications=0, decisions=0)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a closed-loop replay is run."""
+class ReplayOptions:
+    """How a closed-loop replay is run; the defaults are those of `distila replay`."""
 
     du: DuConfig = field(default_factory=DuConfig)
+    """The DU stand-in: its E2 period, delays [slots], HARQ and link adaptation."""
     seed: int = 1
     """Seed of the random draws that both sides share."""
     max_slots: int | None = None
@@ -89,14 +90,14 @@ def policy_facts(bundle: Bundle) -> PolicyFacts:
     return PolicyFacts(name=manifest.name, version=manifest.version, digest=manifest.sha256)
 
 
-def native_run(channel: ChannelTrace, settings: Settings, progress: Progress) -> ComparedRun:
+def native_run(channel: ChannelTrace, settings: ReplayOptions, progress: Progress) -> ComparedRun:
     """The DU's own link adaptation, without an xApp."""
     # No xApp has to keep up with the DU, so the run goes at full speed.
     record, du = _closed_loop(channel, settings, None, progress, speed=None)
     return ComparedRun(record, du, PolicyFacts(name="native OLLA"), LatencyRecorder(1), _NO_XAPP)
 
 
-def in_process_run(channel: ChannelTrace, bundle: Bundle, settings: Settings, progress: Progress) -> ComparedRun:
+def in_process_run(channel: ChannelTrace, bundle: Bundle, settings: ReplayOptions, progress: Progress) -> ComparedRun:
     """A policy through the decision loop in this process."""
     loop = decision_loop(bundle, settings.config, settings.speed)
     controller = closed_loop.InProcess(loop)
@@ -105,7 +106,7 @@ def in_process_run(channel: ChannelTrace, bundle: Bundle, settings: Settings, pr
 
 
 def remote_run(
-    channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress
+    channel: ChannelTrace, policy: str, bundle: Bundle, settings: ReplayOptions, progress: Progress
 ) -> ComparedRun:
     """A policy through an xApp in a process of its own, over ``settings.transport``.
 
@@ -124,7 +125,7 @@ def remote_run(
 
 
 def _over_grpc(
-    channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress
+    channel: ChannelTrace, policy: str, bundle: Bundle, settings: ReplayOptions, progress: Progress
 ) -> ComparedRun:
     node = E2Node(settings.listen)
     process = None
@@ -159,7 +160,7 @@ def _external_facts(controller: RemoteXapp) -> PolicyFacts:
 
 
 def _over_rmr(
-    channel: ChannelTrace, policy: str, bundle: Bundle, settings: Settings, progress: Progress
+    channel: ChannelTrace, policy: str, bundle: Bundle, settings: ReplayOptions, progress: Progress
 ) -> ComparedRun:
     try:
         from distila.replay.ric.xapp_over_rmr import xapp_over_rmr
@@ -184,7 +185,7 @@ def _with_node(stats: LoopSummary, node: Node, controller: RemoteXapp) -> LoopSu
 
 def _closed_loop(
     channel: ChannelTrace,
-    settings: Settings,
+    settings: ReplayOptions,
     controller: closed_loop.Controller | None,
     progress: Progress,
     speed: float | None,

@@ -12,7 +12,7 @@ from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.compared_run import (
     TIMED_FROM_TO,
     ComparedRun,
-    Settings,
+    ReplayOptions,
     decision_loop,
     in_process_run,
     native_run,
@@ -45,30 +45,34 @@ NATIVE: Final = "native"
 """What a policy is compared with by default: the DU's own OLLA, without an xApp."""
 _NATIVE_NAMES: Final = (NATIVE, "olla")
 """The second is its name in distila 0.1; the bundle ``olla`` takes the same decisions."""
-_DEFAULT_SETTINGS: Final = Settings()
+_DEFAULT_SETTINGS: Final = ReplayOptions()
 
 
 def replay_trace(
     trace: str | Path,
     policy: str = DEFAULT_POLICY,
     against: str = NATIVE,
-    settings: Settings = _DEFAULT_SETTINGS,
-    out: Path | None = None,
+    settings: ReplayOptions = _DEFAULT_SETTINGS,
+    out: str | Path | None = None,
 ) -> ClosedLoopSummary:
     """Closed-loop replay of a channel trace: what a policy gains.
 
     Args:
         trace: its file, or the name of one that ships, such as ``urban``.
         policy: directory or name of a bundle.
-        against: what it is compared with: `NATIVE`, the DU's own link adaptation, or another bundle.
+        against: what it is compared with: ``"native"``, the DU's own link adaptation, or another bundle.
         settings: of the DU, the link and the run.
         out: directory for ``summary.json`` and ``report.html``; None: nothing is written.
+
+    Returns:
+        What is in ``summary.json``; ``gain_pct`` is the gain in goodput [%] with its 95 % interval, and every field has
+        its unit in its description.
 
     Raises:
         InputError: trace, bundle or a setting cannot be used.
     """
     path = TRACES.find(trace)
-    return replay_channel(path, ChannelTrace.load(path), policy, against, settings, out)
+    return replay_channel(path, ChannelTrace.load(path), policy, against, settings, None if out is None else Path(out))
 
 
 def replay_channel(
@@ -76,7 +80,7 @@ def replay_channel(
     channel: ChannelTrace,
     policy: str,
     against: str,
-    settings: Settings,
+    settings: ReplayOptions,
     out: Path | None,
     progress: Callable[[str], Progress] = lambda _: no_progress,
 ) -> ClosedLoopSummary:
@@ -87,7 +91,7 @@ def replay_channel(
         channel: the trace.
         policy: directory or name of a bundle, run through the whole xApp.
         against: `NATIVE`, or another bundle, run in process.
-        settings: see `Settings`.
+        settings: see `ReplayOptions`.
         out: directory; None: nothing is written.
         progress: given what is being run, gives the function to call with slots done and in all.
 
@@ -158,7 +162,7 @@ def replay_log(
 
 
 def _closed_loop_summary(
-    path: Path, channel: ChannelTrace, settings: Settings, ours: ComparedRun, theirs: ComparedRun
+    path: Path, channel: ChannelTrace, settings: ReplayOptions, ours: ComparedRun, theirs: ComparedRun
 ) -> ClosedLoopSummary:
     gain = paired_gain(ours.record, theirs.record, np.random.default_rng(settings.seed))
     stats = ours.stats

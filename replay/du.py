@@ -55,7 +55,7 @@ _LAST_RNTI = 0xFFEF  # TS 38.321 table 7.1-1
 
 
 class DuConfig(BaseModel):
-    """Settings of the DU stand-in."""
+    """Settings of the DU stand-in: its E2 reports, HARQ, CQI and own link adaptation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +74,9 @@ class DuConfig(BaseModel):
     cqi_delay_slots: int = Field(
         default=8, ge=0, description="slots from the measurement until the DU receives the CQI"
     )
-    olla_target_bler: float = Field(default=0.15, gt=0, lt=0.5)
+    olla_target_bler: float = Field(
+        default=0.15, gt=0, lt=0.5, description="first-transmission BLER at which the DU's own OLLA settles"
+    )
     olla_step_on_nack: float = Field(default=0.02, gt=0, description="step of the OLLA offset on NACK [CQI steps]")
     olla_max_offset: float = Field(default=4.0, gt=0, description="largest OLLA offset [CQI steps]")
 

@@ -1,12 +1,11 @@
 """The result of a replay, summary.json: `ClosedLoopSummary` of a channel trace, `OpenLoopSummary` of a KPI log."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from distila.replay.du import DuConfig
-from distila.xapp.result_file import Estimate, ResultFile, ResultModel, read_result
+from distila.xapp.result_file import Estimate, ResultFile, ResultModel
 from distila.xapp.stats import LatencyRecorder, Percentiles, Reasons
 
 
@@ -135,14 +134,3 @@ class OpenLoopSummary(ResultFile):
 
 
 ReplaySummary = ClosedLoopSummary | OpenLoopSummary
-
-
-def read_summary(path: Path) -> ReplaySummary:
-    """Read a summary.json of either kind.
-
-    Raises:
-        InputError: the file cannot be read, or is of another kind or version.
-    """
-    if path.is_file() and b'"kind": "open-loop"' in path.read_bytes():
-        return read_result(OpenLoopSummary, path)
-    return read_result(ClosedLoopSummary, path)

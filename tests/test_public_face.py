@@ -48,7 +48,7 @@ def test_every_name_is_there(elsewhere):
     pytest.importorskip("gymnasium")
     code = "import distila; print([getattr(distila, name) is None for name in distila.__all__].count(False))"
     assert python(code, elsewhere).stdout == f"{len(distila.__all__)}\n"
-    assert set(distila.__all__) <= set(dir(distila))
+    assert dir(distila) == sorted(distila.__all__)
 
 
 def test_the_names_of_the_runtime_need_neither_the_replays_nor_the_trainings_libraries(elsewhere):
@@ -74,20 +74,69 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_a_trace_is_replayed_without_writing_anything(elsewhere, monkeypatch):
-    from distila.replay.compared_run import Settings
-
     monkeypatch.chdir(elsewhere)
     before = sorted(elsewhere.rglob("*"))
-    summary = distila.replay_trace("urban", "olla", settings=Settings(max_slots=200))
+    summary = distila.replay_trace("urban", "olla", settings=distila.ReplayOptions(max_slots=200))
     assert summary.gain_pct.mean == 0, "the bundle decides as the DU's own OLLA does"
     assert summary.trace.slots == 200
     assert sorted(elsewhere.rglob("*")) == before
 
 
-@pytest.mark.parametrize("values", [{"sinr": 3}, {"cqi": [1, 2, 3]}])
-def test_a_report_made_by_hand_is_checked(values):
-    with pytest.raises(distila.InputError, match=next(iter(values))):
-        distila.KpiReport.of([1, 2], **values)
+def test_what_the_names_take_has_a_name_too():
+    pytest.importorskip("torch")
+    pytest.importorskip("gymnasium")
+    for name in distila.__all__:
+        documentation = getattr(distila, name).__doc__
+        assert len(documentation or "") > 40, name
+    assert distila.Action(kind="mcs", value=9).value == 9
+    loop = distila.DecisionLoop(distila.load_bundle("olla"), distila.LoopConfig(ue_capacity=2))
+    assert loop.decide(distila.KpiReport.of([1, 2, 3])) is None, "more UEs than the loop has room for"
+    assert distila.ReplayOptions(du=distila.DuConfig(period_slots=20)).du.period_slots == 20
+
+
+def test_a_loop_decides_on_every_report_that_has_no_number():
+    loop = distila.DecisionLoop(distila.load_bundle("olla"))
+    for cqi in (9, 9, 13):
+        assert loop.decide(distila.KpiReport.of([1], cqi=[cqi])) is not None
+    assert loop.stats.indications == 3
+    assert not loop.stats.dropped
+    assert not loop.stats.noticed.keys() - {"ue_new"}
+
+
+def test_a_number_that_came_before_is_dropped_also_between_reports_without():
+    loop = distila.DecisionLoop(distila.load_bundle("olla"))
+    numbers = (None, 7, None, 8, 8, 7, None)
+    decided = [loop.decide(distila.KpiReport.of([1], cqi=[9], sequence=number)) is not None for number in numbers]
+    assert decided == [True, True, True, True, False, False, True]
+    assert loop.stats.dropped == {"duplicate": 1, "out_of_order": 1}
+    assert "indications_missed" not in loop.stats.noticed
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"sinr": 3}, "sinr: no such measurement"),
+        ({"cqi": [1, 2, 3]}, "cqi: 3 values for 2 UEs"),
+        ({"cqi": [9, 99]}, "cqi = 99: outside 0..15"),
+        ({"cqi": "nine"}, "cqi = 'nine': not a number"),
+        ({"sinr_db": -60.5}, "sinr_db = -60.5: outside -60..80"),
+        ({"ri": 0}, "ri = 0: outside 1..8"),
+        ({"mcs_table": 4}, "mcs_table = 4: outside 1..3"),
+        ({"period_slots": 0}, "period_slots = 0: outside 1..1000000"),
+        ({"sequence": -1}, "sequence = -1: outside 0.."),
+        ({"rnti": [-1, 2]}, "rnti = -1: outside 1..65535"),
+        ({"rnti": [1, 70000]}, "rnti = 70000: outside 1..65535"),
+        ({"rnti": [5, 5]}, "rnti = 5: given twice"),
+    ],
+)
+def test_a_report_made_by_hand_is_checked(values, says):
+    with pytest.raises(distila.InputError) as caught:
+        distila.KpiReport.of(**{"rnti": [1, 2], **values})
+    assert says in str(caught.value)
+
+
+def test_what_is_not_measured_is_in_no_range():
+    assert distila.KpiReport.of([1, 2], cqi=[float("nan"), 3], ri=float("nan")).num_ues == 2
 
 
 def test_gymnasium_finds_the_environment_in_any_order_of_imports(elsewhere):

@@ -1,6 +1,6 @@
 """The simulator as a Gymnasium environment: `LinkAdaptationEnv` is one link, `LinkAdaptationVectorEnv` a batch. ::
 
-    import gymnasium, training
+    import gymnasium, distila.training
     env = gymnasium.make("distila/LinkAdaptation-v0", scenario="high_mobility")
     envs = gymnasium.make_vec("distila/LinkAdaptation-v0", num_envs=1024, scenario="high_mobility")
 

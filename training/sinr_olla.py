@@ -3,6 +3,8 @@
 The offset is added to a reported effective SINR [dB]; the MCS is the highest whose BLER there stays below the target.
 Settings are those of `distila.xapp.policy.olla`, in dB. It computes in float32 so that its decisions can be compared
 one by one with those of other implementations.
+
+No command uses it: it is the independent reference by which tests check the simulator and `distila.xapp.policy.olla`.
 """
 
 from typing import Protocol

@@ -28,13 +28,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from distila.xapp.files import read_json
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.mcs import MCS_TABLES, checked_mcs
 
@@ -76,7 +76,7 @@ def read_tables() -> dict[tuple[int, int], SimulatedRow]:
     folder = Path(spec.submodule_search_locations[0]) / "sys" / "bler_tables"
     rows: dict[tuple[int, int], SimulatedRow] = {}
     for table in MCS_TABLES:
-        content = json.loads((folder / f"PDSCH_table{table}.json").read_text(encoding="utf-8"))
+        content = read_json(folder / f"PDSCH_table{table}.json")
         for mcs, row in content["category"][_PDSCH_CATEGORY]["index"][str(table)]["MCS"].items():
             curves = sorted((float(cbs), entry["BLER"]) for cbs, entry in row["CBS"].items())
             rows[table, int(mcs)] = SimulatedRow(

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.codec import ControlEncoder, Identity, Rejected, decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.report import NATIVE, Decisions, KpiReport
+from distila.xapp.kpi.report import NATIVE, UNNUMBERED, Decisions, KpiReport
 from distila.xapp.nr.arrays import IntArray
 from distila.xapp.policy.arm import Arm, CellAssignment, Decided, Engine, Lineup, Meter
 from distila.xapp.policy.bundle import Bundle
@@ -36,7 +36,7 @@ _NO_ENGINE: Final = 0
 
 
 class LoopConfig(BaseModel):
-    """Settings of the decision loop."""
+    """Settings of the decision loop: how much it remembers, and how long its decisions are valid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +83,7 @@ def _restarted(order: _CellOrder, sequence: int) -> bool:
 
 
 class DecisionLoop:
-    """Decides for every UE of an indication.
+    """Decides for every UE of an indication. One loop serves many cells; it remembers each UE from report to report.
 
     Args:
         bundle: the policy.
@@ -236,7 +236,17 @@ class DecisionLoop:
         log.debug("indication rejected: %s", rejection)
 
     def decide(self, report: KpiReport, received_ns: int | None = None) -> Decisions | None:
-        """Decide on one decoded report; None where it is dropped (counted by reason)."""
+        """Decide on one decoded report.
+
+        Args:
+            report: from `KpiReport.of`, or from an E2 node in this process.
+            received_ns: when it arrived, on the loop's clock; the deadline counts from there. None: now.
+
+        Returns:
+            One decision for each UE of the report, in its order. None where the report is dropped: it came twice or
+            late by its sequence number, holds no UE, or more than ``LoopConfig.ue_capacity``; ``stats.dropped`` counts
+            such reports by reason.
+        """
         start_ns = self._clock_ns()
         if not self._in_order(report):
             return None
@@ -358,6 +368,11 @@ class DecisionLoop:
                 self.stats.noticed["cell_evicted"] += 1
             self._order[report.cell_id] = _CellOrder(report.sequence, report.timestamp_us)
             return True
+        if report.sequence == UNNUMBERED:
+            # Nothing to compare: it is the newest, and says nothing about the order of numbered ones.
+            order.late_sequence, order.late_in_order = -1, 0
+            self._order[report.cell_id] = self._order.pop(report.cell_id)
+            return True
         if report.sequence <= order.sequence:
             if report.timestamp_us <= order.timestamp_us and not _restarted(order, report.sequence):
                 reason = "duplicate" if report.sequence == order.sequence else "out_of_order"
@@ -366,7 +381,7 @@ class DecisionLoop:
             # The sequence started again, and time went on or the node's clock was set back too: the node restarted.
             self.stats.noticed["node_restart"] += 1
         else:
-            if report.sequence > order.sequence + 1:
+            if report.sequence > order.sequence + 1 and order.sequence != UNNUMBERED:
                 self.stats.noticed["indications_missed"] += report.sequence - order.sequence - 1
             if report.timestamp_us < order.timestamp_us:
                 # The sequence is more reliable than the clock, which may be set back.

@@ -9,7 +9,7 @@ import typer
 
 from distila.replay import kpi_log
 from distila.replay.closed_loop_page import verdict as closed_loop_verdict
-from distila.replay.compared_run import Settings
+from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import NATIVE, replay_channel, replay_log
 from distila.replay.du import load_du_config
 from distila.replay.kpi_log import KpiLog
@@ -92,7 +92,7 @@ def replay(
             "olla_target_bler": olla_target,
             "olla_step_on_nack": olla_step,
         }
-        settings = Settings(
+        settings = ReplayOptions(
             du=load_du_config(du, {name: value for name, value in given.items() if value is not None}),
             seed=seed,
             max_slots=slots,

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import plotly.graph_objects as go
 
-from distila.replay.page.palette import GREY, faded
+from distila.replay.page.palette import GREY, INK, PAPER, faded
 from distila.xapp.nr.arrays import Float64Array
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -53,7 +53,7 @@ def new_figure(x_title: str, y_title: str) -> go.Figure:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
-        "hoverlabel": {"bgcolor": "#fff", "font": {"color": "#1c2026", "family": FONT}},
+        "hoverlabel": {"bgcolor": PAPER, "font": {"color": INK, "family": FONT}},
         "xaxis": {**axis, "title_text": x_title, "showline": True, "showgrid": False},
         "yaxis": {**axis, "title_text": y_title},
     }

@@ -16,6 +16,16 @@ GREY: Final = "#80848c"
 LIMIT_COLOUR: Final = "#c23b3b"
 """A margin that must not be crossed; always dashed."""
 
+SECOND_GENIE_COLOUR: Final = "#a8906a"
+"""The second of two genies beside each other; the first is grey."""
+PAPER: Final = "#ffffff"
+INK: Final = "#1c2026"
+"""Background and text where they do not follow the reader's light or dark mode: hover labels and PNG files."""
+STRIPE: Final = "#f3f4f6"
+GRID: Final = "#dfe3e8"
+AXIS: Final = "#8a9099"
+"""Every other row, grid lines and axes of PNG files."""
+
 SERIES: Final = (
     POLICY_COLOUR, "#13ae7b", "#d96cef", "#935210", "#7f19e6", "#a8385d", "#ac9d53", "#7c9ec0", "#977049",
 )  # fmt: skip

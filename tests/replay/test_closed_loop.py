@@ -10,7 +10,7 @@ import pytest
 
 from distila.replay import closed_loop, open_loop
 from distila.replay.closed_loop import InProcess
-from distila.replay.compared_run import Settings
+from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import replay_channel, replay_log
 from distila.replay.du import IDLE, Du, DuConfig
 from distila.replay.e2_node import E2Node, RemoteXapp
@@ -19,7 +19,7 @@ from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.ric.demo import has_rmr
 from distila.replay.statistics import paired_gain
-from distila.replay.summary import Agreement, read_summary
+from distila.replay.summary import Agreement, ClosedLoopSummary
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.replay.xapp_process import XappProcess
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
@@ -29,6 +29,7 @@ from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import BUNDLES, Action, load_bundle, write_bundle
 from distila.xapp.policy.guard import GuardConfig
+from distila.xapp.result_file import read_result
 
 TRACES = os.environ.get("DISTILA_TRACES")
 real_traces = pytest.mark.skipif(TRACES is None, reason="DISTILA_TRACES does not name the folder of real traces")
@@ -201,9 +202,9 @@ needs_librmr = pytest.mark.skipif(not has_rmr(), reason="librmr_si.so or ricxapp
 @pytest.mark.parametrize("transport", ["inproc", "grpc", pytest.param("rmr", marks=needs_librmr)])
 def test_summary_and_report_are_written(tmp_path, transport):
     trace = make_trace(slots=200)
-    settings = Settings(du=olla_du(period_slots=2), transport=transport, max_slots=150, seed=3)
+    settings = ReplayOptions(du=olla_du(period_slots=2), transport=transport, max_slots=150, seed=3)
     summary = replay_channel(Path("some.trace"), trace, "olla", "olla", settings, tmp_path / "out")
-    assert read_summary(tmp_path / "out" / "summary.json") == summary
+    assert read_result(ClosedLoopSummary, tmp_path / "out" / "summary.json") == summary
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "summary.json"]
     assert "made up" in (tmp_path / "out" / "report.html").read_text()
     assert (summary.kind, summary.trace.slots, summary.trace.ues) == ("closed-loop", 150, 12)
@@ -216,7 +217,7 @@ def test_summary_and_report_are_written(tmp_path, transport):
 
 @pytest.mark.parametrize("transport", ["inproc", "grpc"])
 def test_a_paced_replay_accounts_for_every_report(tmp_path, transport):
-    settings = Settings(du=olla_du(period_slots=20), transport=transport, speed=40)
+    settings = ReplayOptions(du=olla_du(period_slots=20), transport=transport, speed=40)
     summary = replay_channel(Path("t"), make_trace(slots=2000), "olla", "olla", settings, tmp_path)
     assert summary.settings.speed == 40
     assert summary.indications > 0
@@ -301,7 +302,7 @@ def test_two_policies_with_the_same_mcs_in_a_slot_get_the_same_random_draw(slots
 
 
 def test_a_worse_policy_loses_and_a_better_one_wins(tmp_path, constant):
-    trace, settings = make_trace(), Settings(du=olla_du())
+    trace, settings = make_trace(), ReplayOptions(du=olla_du())
     mcs_0, mcs_8 = str(constant("mcs", 0)), str(constant("mcs", 8))
     worse = replay_channel(Path("t"), trace, mcs_0, "olla", settings, tmp_path / "worse")
     better = replay_channel(Path("t"), trace, mcs_8, mcs_0, settings, tmp_path / "better")
@@ -404,7 +405,7 @@ class TestOpenLoop:
         summary = replay_log(tmp_path / "log", log, str(constant("mcs", 10)), tmp_path / "out")
         assert summary.agreement == Agreement(rows_compared=5, same_mcs_share=0.2, mean_difference=0.0)
         assert (summary.kind, summary.decisions, summary.dropped) == ("open-loop", 6, {})
-        assert read_summary(tmp_path / "out" / "summary.json") == summary
+        assert read_result(ClosedLoopSummary, tmp_path / "out" / "summary.json") == summary
         assert (tmp_path / "out" / "report.html").exists()
         native = replay_log(tmp_path / "log", log, str(constant("native", 0)), tmp_path / "out")
         assert native.agreement == Agreement(rows_compared=0, same_mcs_share=None, mean_difference=None)
@@ -429,7 +430,7 @@ def test_a_a_on_a_real_channel_holds_zero(source, tmp_path):
     for path in sorted((Path(TRACES) / source).glob(pattern))[:6]:
         (tmp_path / path.name).symlink_to(path)
     trace, _ = importer(tmp_path, bler=BLER)
-    settings = Settings(du=olla_du(), max_slots=2000)
+    settings = ReplayOptions(du=olla_du(), max_slots=2000)
     gain = replay_channel(tmp_path, trace, "olla", "olla", settings, tmp_path / "out").gain_pct
     assert gain.ci95[0] <= 0 <= gain.ci95[1]
 

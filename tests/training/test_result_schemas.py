@@ -5,9 +5,9 @@ import json
 import jsonschema
 import pytest
 
-from distila.replay.compared_run import Settings
+from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import replay_channel
-from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, read_summary
+from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.training import result_schemas
 from distila.xapp.errors import InputError
@@ -37,13 +37,13 @@ def test_kinds_of_result_files_are_distinguished():
 def summary(tmp_path_factory):
     out = tmp_path_factory.mktemp("replay")
     trace = ChannelTrace.load(bundled_trace())
-    replay_channel(bundled_trace(), trace, "olla", "olla", Settings(max_slots=60), out)
+    replay_channel(bundled_trace(), trace, "olla", "olla", ReplayOptions(max_slots=60), out)
     return out / "summary.json"
 
 
 def test_results_of_a_replay_fit_the_schema_and_are_read_back(summary):
     jsonschema.validate(json.loads(summary.read_text()), result_schemas.schema("replay-closed-loop"))
-    assert read_summary(summary).json_text() == summary.read_text()
+    assert read_result(ClosedLoopSummary, summary).json_text() == summary.read_text()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_file_of_another_version_or_kind_is_one_clear_line(summary, tmp_path, 
     path = tmp_path / "summary.json"
     path.write_text(json.dumps(json.loads(summary.read_text()) | change))
     with pytest.raises(InputError, match=message) as caught:
-        read_summary(path)
+        read_result(ClosedLoopSummary, path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -76,4 +76,3 @@ def test_a_file_that_is_no_result_file_is_said_to_be_none(tmp_path, content):
 def test_the_summary_of_another_kind_of_replay_is_not_taken(summary):
     with pytest.raises(InputError, match="expected kind 'open-loop'"):
         read_result(OpenLoopSummary, summary)
-    assert isinstance(read_summary(summary), ClosedLoopSummary)

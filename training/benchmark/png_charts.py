@@ -10,7 +10,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distila.replay.page.palette import AGAINST_COLOUR, GREY, Look
+from distila.replay.page.palette import AGAINST_COLOUR, AXIS, GREY, GRID, PAPER, STRIPE, Look
 from distila.training.benchmark.results import BenchmarkResults, E2Sweep
 from distila.training.benchmark.view import UNSEEN, BenchmarkView, difference
 from distila.xapp.files import replacing
@@ -32,7 +32,7 @@ def write_pngs(folder: Path, results: BenchmarkResults) -> list[Path]:
     for name, figure in drawings.items():
         with replacing(folder / name) as partial:
             # The name of the partial file does not tell the format.
-            figure.savefig(partial, format="png", dpi=150, facecolor="white")
+            figure.savefig(partial, format="png", dpi=150, facecolor=PAPER)
     return [folder / name for name in drawings]
 
 
@@ -42,7 +42,7 @@ def _draw_gain(bench: BenchmarkView) -> Figure:
     figure = Figure(figsize=(9.0, max(2.4, height)), layout="constrained")
     axes = figure.subplots()
     for place in range(0, len(families), 2):
-        axes.axhspan(place - 0.5, place + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
+        axes.axhspan(place - 0.5, place + 0.5, color=STRIPE, linewidth=0, zorder=0)
     axes.axvline(0, color=AGAINST_COLOUR, linestyle=":", linewidth=1.4, zorder=1, label=_literal(bench.reference))
     for lane, policy in enumerate(others):
         look = _look(bench, policy)
@@ -55,7 +55,7 @@ def _draw_gain(bench: BenchmarkView) -> Figure:
             y = place + 0.8 * ((lane + 0.5) / len(others) - 0.5)
             if gain.kind != "nothing-decided":
                 axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=1.3)
-            face = colour if gain.kind in ("better", "worse") else "white"
+            face = colour if gain.kind in ("better", "worse") else PAPER
             axes.plot(gain.mean, y, marker=marker, markersize=5, color=colour, markerfacecolor=face, linestyle="")
             named = True
         if named:
@@ -63,7 +63,7 @@ def _draw_gain(bench: BenchmarkView) -> Figure:
     axes.set_ylim(len(families) - 0.5, -0.5)
     axes.set_yticks(range(len(families)), [_literal(bench.label(family)) for family in families])
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#dfe3e8", linewidth=0.7)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
     note = f"; {UNSEEN} not in training" if any(family.unseen for family in bench.families.values()) else ""
     axes.set_xlabel(
         _literal(f"gain in goodput over {bench.reference} [%]; 95 % intervals, hollow where they include zero{note}")
@@ -92,7 +92,7 @@ def _draw_sweep(bench: BenchmarkView, swept: E2Sweep) -> Figure:
     ticks = sorted(periods)
     axes.set_xticks(ticks, [f"{period:g}" for period in ticks])
     axes.set_xticks([], minor=True)
-    axes.grid(axis="y", color="#dfe3e8", linewidth=0.7)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_xlabel(_literal(f"E2 period [ms], channels of {swept.scenario}"))
     axes.set_ylabel(_literal(f"gain over {bench.reference} [%]"))
     _finish(figure, axes)
@@ -102,7 +102,7 @@ def _draw_sweep(bench: BenchmarkView, swept: E2Sweep) -> Figure:
 def _finish(figure: Figure, axes: Axes) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#8a9099")
+    axes.spines["bottom"].set_color(AXIS)
     figure.legend(loc="outside upper left", ncols=6, frameon=False, fontsize=9)
 
 

@@ -43,7 +43,23 @@ _BOOTSTRAP_SEED: Final = 20251
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What to run."""
+    """Which policies a benchmark compares, in which scenarios, and how large its runs are.
+
+    `Benchmark.named` makes one from names, as the command line does.
+
+    Attributes:
+        policies: what is compared; the reference, OLLA, is added where it is missing.
+        scenarios: in which each policy runs.
+        sizes: links and simulated time [ms] of a run, and the fading banks.
+        seeds: of the random draws; each is a run of every policy in every scenario, with draws common to all policies.
+        split: random streams to draw from, validation or test; both are apart from those of training.
+        sweep_periods_ms: E2 periods [ms] at which policies in the xApp are compared; empty: no sweep.
+        e2_period_ms: E2 period [ms] of all scenarios, but not of the sweep; None: each scenario's own.
+        e2_delay_ms: delay [ms] from a report until its decisions take effect, likewise.
+        quick: whether the sizes are small; stands in the results.
+        cache: directory of fading banks; None: the default one.
+        device: on which networks run, ``cpu`` or ``cuda``.
+    """
 
     policies: tuple[PolicySpec, ...]
     scenarios: tuple[Scenario, ...]
@@ -51,11 +67,8 @@ class Benchmark:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     split: Split = Split.TEST
     sweep_periods_ms: tuple[float, ...] = SWEEP_PERIODS_MS
-    """E2 periods at which policies in the xApp are compared; empty: no sweep"""
     e2_period_ms: float | None = None
-    """of all scenarios instead of their own, but not of the sweep"""
     e2_delay_ms: float | None = None
-    """the same"""
     quick: bool = False
     cache: Path | None = None
     device: str = "cpu"
@@ -101,7 +114,7 @@ def named_scenarios(names: Sequence[str]) -> tuple[Scenario, ...]:
 
 def run_benchmark(
     benchmark: Benchmark,
-    out: Path,
+    out: str | Path,
     jobs: int = 1,
     on_bank: Progress = no_progress,
     on_episode: Progress = no_progress,
@@ -120,6 +133,7 @@ def run_benchmark(
         InputError: ``out`` cannot be written to; or see `with_e2_timing` and
             `distila.training.benchmark.episode_pool.run_all`.
     """
+    out = Path(out)
     check_writable(out)
     scenarios = [with_e2_timing(each, benchmark.e2_period_ms, benchmark.e2_delay_ms) for each in benchmark.scenarios]
     policies = benchmark.policies

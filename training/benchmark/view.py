@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-from distila.replay.page.palette import AGAINST, GREY, Look, series_look
+from distila.replay.page.palette import AGAINST, GREY, SECOND_GENIE_COLOUR, Look, series_look
 from distila.replay.page.verdict import Difference
 from distila.training.baselines import GENIES
 from distila.training.benchmark.results import (
@@ -23,7 +23,7 @@ from distila.xapp.result_file import Estimate
 Figure = Literal["goodput", "goodput_p5", "first_tx_bler", "residual_bler", "genie_share_pct", "mean_mcs"]
 """Figures of a policy in a family that are one number."""
 
-_GENIES: Final = (Look(GREY, "x", "dot"), Look("#a8906a", "x", "dot"))
+_GENIES: Final = (Look(GREY, "x", "dot"), Look(SECOND_GENIE_COLOUR, "x", "dot"))
 
 REAL_TIME, SLOW, MIXED = "real_time", "slow", "mixed"
 """Pace of E2, see `BenchmarkView.pace`; figures of one say nothing about another."""

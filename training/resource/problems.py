@@ -65,10 +65,6 @@ class Channels:
     def __getitem__(self, where: slice | Tensor) -> "Channels":
         return Channels(self.snr[where], self.weight[where])
 
-    def permuted(self, order: Tensor) -> "Channels":
-        """The same instances with their links in another order, int64 [link]."""
-        return Channels(self.snr[:, order][:, :, order], self.weight[:, order])
-
 
 def channels(snr: Tensor, weight: Tensor | None = None, name: str = "channel") -> Channels:
     """Build channels from SNR and weights, which are checked.

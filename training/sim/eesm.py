@@ -19,13 +19,13 @@ interpolation, clamped beyond the ends.
 """
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from distila.xapp.files import read_json
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.mcs import MCS_TABLES
 
@@ -83,7 +83,7 @@ def _read_betas() -> Any:
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("Sionna is not installed; pip install sionna-no-rt")
     path = Path(spec.submodule_search_locations[0]) / "sys" / "esm_params" / "eesm_beta_table.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def effective_gain_db(gain: npt.NDArray[np.floating], nodes_db: npt.ArrayLike) -> npt.NDArray[np.floating]:

@@ -17,6 +17,7 @@ from distila.schemas import e2sm_v1_pb2 as pb
 from distila.xapp.e2.ue_reports import FIELDS, HARQ_FIELDS, IDENTITY_FIELDS, HarqArrays, read_by_protobuf, read_records
 from distila.xapp.kpi.observations import COLUMNS, HARQ_OUTCOMES, MAX_COUNT, MEASURED, REPORTED
 from distila.xapp.kpi.report import (
+    MAX_RNTI,
     MCS,
     MCS_OFFSET,
     NATIVE,
@@ -36,7 +37,6 @@ SERVICE_MODEL_VERSION: Final = "1.2"
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """The size of e2term's buffers; a longer message cannot have come through an E2 termination."""
 
-_MAX_RNTI: Final = 0xFFFF
 _MAX_UE_ID: Final = 2**53  # the table below is float64
 _MAX_PERIOD_SLOTS: Final = COLUMNS["period_slots"].high
 _MAX_TOTAL: Final = 2**48
@@ -192,7 +192,7 @@ def _usable(table: Float64Array, noticed: Counter[str]) -> BoolArray | None:
     if len(table) == 0:
         return None
     # Most nodes list their UEs in order, and either all of them have an id or none.
-    if rnti[0] >= 1 and rnti[-1] <= _MAX_RNTI and not count_nonzero(rnti[1:] <= rnti[:-1]):
+    if rnti[0] >= 1 and rnti[-1] <= MAX_RNTI and not count_nonzero(rnti[1:] <= rnti[:-1]):
         if not count_nonzero(ident):
             return None
         if ident[0] >= 1 and ident[-1] < _MAX_UE_ID and not count_nonzero(ident[1:] <= ident[:-1]):
@@ -200,7 +200,7 @@ def _usable(table: Float64Array, noticed: Counter[str]) -> BoolArray | None:
     rntis, ids = rnti.tolist(), ident.tolist()
     usable, seen_rnti, seen_id = np.zeros(len(rntis), bool), set(), set()
     for row, (rnti, ident) in enumerate(zip(rntis, ids, strict=True)):
-        if not 1 <= rnti <= _MAX_RNTI:
+        if not 1 <= rnti <= MAX_RNTI:
             noticed["ue_invalid_rnti"] += 1
         elif ident >= _MAX_UE_ID:
             noticed["ue_invalid_id"] += 1

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numpy import count_nonzero
 
 from distila.xapp.errors import InputError
-from distila.xapp.kpi.observations import HARQ_OUTCOMES, MEASURED
+from distila.xapp.kpi.observations import COLUMNS, HARQ_OUTCOMES, MEASURED
 from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.shipped import did_you_mean
 
@@ -24,6 +24,11 @@ ACK, NACK, DTX, RESIDUAL = range(len(HARQ_OUTCOMES))
 """Columns of `KpiReport.harq_counts`: first transmissions by their feedback, and residual losses."""
 
 NO_UE_ID: Final = -1
+
+MAX_RNTI: Final = 0xFFFF
+
+UNNUMBERED: Final = -1
+"""`KpiReport.sequence` of a report without a number, which is taken as the newest of its cell."""
 
 NATIVE, MCS, MCS_OFFSET = range(3)
 """Kinds of a decision: no override, absolute MCS, offset to the DU's own choice."""
@@ -52,7 +57,7 @@ class KpiReport:
     """
 
     cell_id: str
-    sequence: int
+    sequence: int  # UNNUMBERED = the report has no number
     sfn: int
     slot: int
     timestamp_us: int
@@ -91,7 +96,7 @@ class KpiReport:
         rnti: Sequence[int],
         *,
         cell_id: str = "cell",
-        sequence: int = 1,
+        sequence: int | None = None,
         timestamp_us: int = 0,
         period_slots: int = 20,
         cqi_table: int = 1,
@@ -101,20 +106,33 @@ class KpiReport:
         """A report of these UEs with some measurements and no HARQ feedback, for a first try or a test.
 
         Args:
-            rnti: RNTI of each UE.
+            rnti: RNTI of each UE, 1 to 65535, each once.
             cell_id: id of the cell.
-            sequence: number of the report; must increase from report to report of a cell.
+            sequence: number of the report; a loop drops a report whose number it has seen for the cell, or a higher
+                one. None: the report has no number, and every loop takes it as the newest of its cell.
             timestamp_us: time of the report [us].
-            period_slots: slots that it covers.
-            cqi_table: of all UEs, 1 to 3.
-            mcs_table: of all UEs, 1 to 3.
+            period_slots: slots that it covers, 1 or more.
+            cqi_table: CQI table of all UEs (TS 38.214), 1 to 3.
+            mcs_table: MCS table of all UEs (TS 38.214), 1 to 3.
             measured: columns of `MEASURED` by name, such as ``cqi=[9]`` or ``sinr_db=12.5``, one value for each UE or
-                one for all; what is not named is not measured.
+                one for all; units and ranges are those of `distila.xapp.kpi.observations.TABLE`. NaN, or a column that
+                is not named: not measured.
 
         Raises:
-            InputError: there is no such column, or it has another number of values.
+            InputError: there is no such column, it has another number of values, a value is out of its range, or an
+                RNTI is given twice.
         """
         ues = len(rnti)
+        _check_range("rnti", np.asarray(rnti), 1, MAX_RNTI)
+        if len(set(rnti)) < ues:
+            twice = next(one for one in rnti if list(rnti).count(one) > 1)
+            raise InputError(f"rnti = {twice}: given twice; a report has one row for each UE")
+        if sequence is not None:
+            _check_range("sequence", np.array(sequence), 0, 2**63 - 1)
+        _check_range("timestamp_us", np.array(timestamp_us), 0, 2**63 - 1)
+        _check_range("period_slots", np.array(period_slots), 1, COLUMNS["period_slots"].high)
+        for name, table in (("cqi_table", cqi_table), ("mcs_table", mcs_table)):
+            _check_range(name, np.array(table), COLUMNS[name].low, COLUMNS[name].high)
         for name, values in measured.items():
             if name not in _PLACE:
                 raise InputError(
@@ -122,9 +140,14 @@ class KpiReport:
                 )
             if np.shape(values) not in ((), (ues,)):
                 raise InputError(f"{name}: {np.size(values)} values for {ues} UEs")
+            try:
+                numbers = np.asarray(values, np.float64)
+            except (TypeError, ValueError):
+                raise InputError(f"{name} = {values!r}: not a number, or one for each UE") from None
+            _check_range(name, numbers, COLUMNS[name].low, COLUMNS[name].high)
         return cls(
             cell_id=cell_id,
-            sequence=sequence,
+            sequence=UNNUMBERED if sequence is None else sequence,
             sfn=0,
             slot=0,
             timestamp_us=timestamp_us,
@@ -169,6 +192,13 @@ class KpiReport:
         return np.where(self.ue_id == NO_UE_ID, self.rnti, self.ue_id + 0x10000)
 
 
+def _check_range(name: str, values: IntArray | Float64Array, low: float, high: float) -> None:
+    """Raises InputError for the first value outside ``low..high``; NaN passes."""
+    outside = values[(values < low) | (values > high)]
+    if outside.size:
+        raise InputError(f"{name} = {outside[0]:.15g}: outside {low:.15g}..{high:.15g}")
+
+
 def measured_columns(num_ues: int, values: Mapping[str, npt.ArrayLike]) -> Float64Array:
     """`KpiReport.measured` of some columns by name, each [ue] or one number for all UEs; the others are NaN."""
     measured = np.full((num_ues, len(MEASURED)), np.nan)
@@ -179,14 +209,18 @@ def measured_columns(num_ues: int, values: Mapping[str, npt.ArrayLike]) -> Float
 
 @dataclass(slots=True)
 class Decisions:
-    """The answer to one indication: what each UE's MCS shall be, for how long, and who decided."""
+    """The answer to one indication: what each UE's MCS shall be, for how long, and who decided.
+
+    A kind of 0 leaves the UE to the DU, of 1 sets an absolute MCS (``value`` is its index), of 2 adds ``value`` to the
+    MCS that the DU would use.
+    """
 
     cell_id: str
-    answers_sequence: int
+    answers_sequence: int  # of the report; UNNUMBERED = it has none
     sfn: int
     slot: int
-    timestamp_us: int
-    valid_for_slots: int
+    timestamp_us: int  # of the report [us]
+    valid_for_slots: int  # from the slot of the report on
     rnti: IntArray  # [ue]
     ue_id: IntArray  # [ue], NO_UE_ID = the node has none
     kind: IntArray  # [ue], NATIVE, MCS or MCS_OFFSET

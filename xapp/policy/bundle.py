@@ -52,12 +52,16 @@ _TOLERANCE: Final = 1e-4
 
 
 class Action(BaseModel):
-    """What one action of the policy means."""
+    """What one action of a policy means: ``Action(kind="mcs", value=9)``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["mcs", "mcs_offset", "native"]
-    value: int = Field(default=0, ge=-(NUM_MCS - 1), le=NUM_MCS - 1)
+    kind: Literal["mcs", "mcs_offset", "native"] = Field(
+        description="an absolute MCS, an offset to the DU's own MCS, or the DU's own choice"
+    )
+    value: int = Field(
+        default=0, ge=-(NUM_MCS - 1), le=NUM_MCS - 1, description="the MCS index or the offset; 0 for native"
+    )
 
     @model_validator(mode="after")
     def _sane(self) -> "Action":
@@ -132,7 +136,14 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked policy bundle with its session. ``path`` is where it was read from."""
+    """A policy bundle that was read and checked, ready to run; `load_bundle` makes one.
+
+    Attributes:
+        path: the directory that it was read from.
+        manifest: columns, actions, state size, provenance.
+        session: the graph in ONNX Runtime, on one thread.
+        graph_bytes: size of ``policy.onnx`` [byte].
+    """
 
     path: Path
     manifest: Manifest
@@ -194,7 +205,7 @@ def load_bundle(policy: str | Path) -> Bundle:
 
 
 def write_bundle(
-    path: Path,
+    path: str | Path,
     graph: bytes,
     *,
     name: str,
@@ -214,15 +225,28 @@ def write_bundle(
 
     Args:
         path: the directory to create; one that exists is replaced.
-        graph: the serialised ONNX model.
-        golden_report: [g, R], reports to freeze as golden vectors; include rows with NaN.
-        golden_state: [g, S], the states that go with them.
-        name, version, columns, state_size, actions, mcs_tables, training, description, benchmark, latency_us:
-            see `Manifest`.
+        graph: the serialised ONNX model; its contract is in the module's docstring.
+        name: of the policy.
+        version: of the policy.
+        columns: of the input ``report``, R names out of `distila.xapp.kpi.observations.UNITS`.
+        state_size: S, numbers of memory that the graph keeps for a UE.
+        actions: what each of the M outputs of ``score`` means, in order.
+        mcs_tables: MCS tables (TS 38.214) that the policy was made for; for a UE with another one the DU decides.
+        training: how the policy was made, for the record: configuration, commit, seed.
+        golden_report: float32 [g, R], reports to freeze as golden vectors, raw units; include rows with NaN.
+        golden_state: float32 [g, S], the states that go with them.
+        description: what the policy is, in a sentence.
+        benchmark: runs of the benchmark by name.
+        latency_us: measured times of one call of the graph by batch [us].
+
+    Returns:
+        The bundle, read back from ``path``.
 
     Raises:
-        InputError: the graph does not keep the contract.
+        InputError: the graph does not keep the contract, a field of the manifest is wrong, or the directory cannot be
+            written.
     """
+    path = Path(path)
     with replacing_directory(path) as partial:
         manifest = _manifest(
             name=name,

@@ -38,7 +38,7 @@ _LAST_MCS = np.array([0, *(MCS_TABLES[table].num_mcs - 1 for table in (1, 2, 3))
 
 
 class GuardConfig(BaseModel):
-    """Limits that the guard enforces on decisions."""
+    """Limits that the guard enforces on decisions: an MCS outside them is clamped, or the DU decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -58,7 +58,8 @@ def test_the_order_of_links_does_not_matter(links, seed):
     given = rayleigh(3, links, 10.0, generator(seed))
     power = torch.rand(3, 1, links, generator=generator(seed + 1))
     order = torch.randperm(links, generator=generator(seed + 2))
-    assert torch.allclose(sum_rate(given, power), sum_rate(given.permuted(order), power[:, :, order]), atol=1e-4)
+    permuted = Channels(given.snr[:, order][:, :, order], given.weight[:, order])
+    assert torch.allclose(sum_rate(given, power), sum_rate(permuted, power[:, :, order]), atol=1e-4)
 
 
 def test_interference_keeps_what_is_small_beside_a_strong_link():

@@ -104,7 +104,7 @@ class Optimum:
 def branch_and_bound(
     given: Channels, schedules_only: bool = False, tolerance: float = 0.01, most_boxes: int = 2_000_000
 ) -> Optimum:
-    """The optimum of one instance, with a certificate.
+    """The optimum of one instance, with a certificate: what tests measure the other algorithms by, for few links.
 
     Boxes of powers are split along their longest side. In a box, no link's rate exceeds the rate at its own highest
     power and the others' lowest (mixed monotonic programming, Matthiesen et al., arXiv 1910.07853). A box whose bound
