@@ -19,7 +19,7 @@ from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.ric.demo import has_rmr
 from distila.replay.statistics import paired_gain
-from distila.replay.summary import Agreement, ClosedLoopSummary
+from distila.replay.summary import Agreement, ClosedLoopSummary, OpenLoopSummary
 from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.replay.xapp_process import XappProcess
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication
@@ -405,7 +405,7 @@ class TestOpenLoop:
         summary = replay_log(tmp_path / "log", log, str(constant("mcs", 10)), tmp_path / "out")
         assert summary.agreement == Agreement(rows_compared=5, same_mcs_share=0.2, mean_difference=0.0)
         assert (summary.kind, summary.decisions, summary.dropped) == ("open-loop", 6, {})
-        assert read_result(ClosedLoopSummary, tmp_path / "out" / "summary.json") == summary
+        assert read_result(OpenLoopSummary, tmp_path / "out" / "summary.json") == summary
         assert (tmp_path / "out" / "report.html").exists()
         native = replay_log(tmp_path / "log", log, str(constant("native", 0)), tmp_path / "out")
         assert native.agreement == Agreement(rows_compared=0, same_mcs_share=None, mean_difference=None)
