@@ -182,3 +182,25 @@ class SimBench(ResultFile):
     every_slot_ue_slots_per_s: int = Field(description="the simulator with a report and a decision per link and slot")
     bare_link_ue_slots_per_s: int = Field(description="the simulator without OLLA, an MCS held for 20 slots")
     cuda: GpuRate | None = Field(description="the simulator's rate on a GPU; null: there is none")
+
+
+class CombiningErrors(ResultModel):
+    """Errors of two combining rules: SINR at 10 % block errors, measured less predicted; positive is too optimistic."""
+
+    settings: int = Field(description="measured settings that the rule was not fitted to")
+    mean_error_db: float = Field(description="mean error of the rule [dB]")
+    p95_error_db: float = Field(description="95th percentile of the rule's absolute error [dB]")
+    worst_error_db: float = Field(description="largest absolute error of the rule [dB]")
+    ideal_mean_error_db: float = Field(description="mean error of the ideal rule, which adds up capacities [dB]")
+    ideal_p95_error_db: float = Field(description="95th percentile of the ideal rule's absolute error [dB]")
+    ideal_worst_error_db: float = Field(description="largest absolute error of the ideal rule [dB]")
+
+
+class HarqBench(ResultFile):
+    """`distila bench harq`: how well HARQ combining is predicted, beside measured points of a real LDPC decoder."""
+
+    kind: Literal["bench-harq"] = "bench-harq"
+    version: Literal[1] = 1
+    fitted_settings: int = Field(description="measured settings that the rule was fitted to")
+    all: CombiningErrors = Field(description="all settings; the ideal rule where there are several redundancy versions")
+    by_transmissions: dict[int, CombiningErrors] = Field(description="by number of transmissions")

@@ -40,6 +40,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "bench-edgeric": bench_results.EdgericBench,
     "bench-rollout": bench_results.RolloutBench,
     "bench-sim": bench_results.SimBench,
+    "bench-harq": bench_results.HarqBench,
     "benchmark": BenchmarkResults,
     "student-build": BuildSummary,
     "student-search": SearchResults,

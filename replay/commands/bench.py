@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from distila.replay.bench_load import indications
 from distila.replay.bench_results import (
     E2apLoopBench,
     EdgericBench,
+    HarqBench,
     LoopBench,
     LoopBenchSettings,
     ReplayBench,
@@ -204,7 +205,7 @@ def sim(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time the training simulator and Sionna's own OLLA loop, run alternately. Needs the extra `training`."""
-    result = _benchmark("sim")(links, slots, seconds, device, progress_bar)
+    result: SimBench = _benchmark("sim")(links, slots, seconds, device, progress_bar)
     if json:
         print_json(result.model_dump(mode="json"))
         return
@@ -222,7 +223,30 @@ def sim(
     print(f"{result.ratio} times as fast as Sionna ({result.ratio_min} to {result.ratio_max} over the rounds)")
 
 
-def _benchmark(name: str) -> Callable[..., SimBench]:
+@app.command()
+def harq(json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Compare two rules of HARQ combining with measurements of a real LDPC decoder. Needs the extra `training`."""
+    result: HarqBench = _benchmark("harq")()
+    if json:
+        print_json(result.model_dump(mode="json"))
+        return
+    groups = [("all", result.all), *((str(number), errors) for number, errors in result.by_transmissions.items())]
+    rows = [
+        [
+            name,
+            str(errors.settings),
+            *(f"{value:.2f}" for value in (errors.p95_error_db, errors.worst_error_db)),
+            *(f"{value:.2f}" for value in (errors.ideal_p95_error_db, errors.ideal_worst_error_db)),
+        ]
+        for name, errors in groups
+    ]
+    columns = ["transmissions", "settings", "rule: p95 error", "worst", "ideal rule: p95 error", "worst"]
+    print_table(
+        f"SINR at 10 % block errors [dB]; rule fitted to {result.fitted_settings} other settings", columns, rows
+    )
+
+
+def _benchmark(name: str) -> Callable[..., Any]:
     """A benchmark of the offline tools, from the entry points ``distila.bench``.
 
     Raises:
@@ -232,7 +256,7 @@ def _benchmark(name: str) -> Callable[..., SimBench]:
     if not found:
         raise InputError(f"bench {name} is not part of this installation: {_INSTALL}")
     try:
-        benchmark: Callable[..., SimBench] = next(iter(found)).load()
+        benchmark: Callable[..., Any] = next(iter(found)).load()
     except ModuleNotFoundError as error:
         raise InputError(f"bench {name} needs the package {error.name!r}: {_INSTALL}") from None
     return benchmark

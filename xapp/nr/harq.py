@@ -1,0 +1,157 @@
+"""Whether an LDPC code block is decoded after several HARQ transmissions: its bits' information against what is needed.
+
+Accumulated conditional mutual information (Ikuno, Mehlfuehrer, Rupp, "A novel link error prediction model for OFDM
+systems with HARQ", ICC 2011), for the buffer, redundancy versions and bit interleaver of TS 38.212: every coded bit
+gathers what its transmissions say about it, each at its place of a QAM symbol (`distila.xapp.nr.bit_information`), and
+the block is decoded when the sum over all bits reaches the block's length times an *overhead*, which a real decoder
+needs beyond capacity::
+
+    sum over coded bits of I(bit) >= K' * overhead
+
+Transmissions of one redundancy version repeat the same symbols, so their SINRs add up first. The overhead was fitted to
+block error rates of a layered min-sum decoder (`distila.training.harq_fit`); it has the same coefficients for all MCS,
+modulations, redundancy versions, buffers and SINRs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from distila.xapp.nr.arrays import Float64Array
+from distila.xapp.nr.bit_information import GRID_DB, level_information, level_sinr_db
+from distila.xapp.nr.rate_matching import CarriedBits, CodeBlock
+
+TARGET_BLER: Final = 0.1
+"""Block error rate that the overhead is for."""
+OVERHEAD: Final = (
+    0.66377,
+    0.66458,
+    -0.12475,
+    -0.00658,
+    -0.01396,
+    -0.02280,
+    0.01336,
+    -0.00865,
+    0.94741,
+    -0.60592,
+    -0.61342,
+    0.00202,
+    -0.00375,
+    0.02683,
+    0.00513,
+)
+"""Coefficients of `Transmissions.overhead_terms`; ``python -m distila.training.harq_fit.fit`` prints them."""
+
+_NOMINAL_BITS: Final = 1056
+_HIGHEST_MEAN: Final = 0.998
+_SEARCH_DB: Final = 16.0
+_HALVINGS: Final = 24
+
+
+@dataclass(frozen=True)
+class Transmissions:
+    """A code block and the transmissions that a receiver adds up.
+
+    Attributes:
+        block: the code block.
+        num_bits: E of every transmission.
+        order: bits per QAM symbol.
+        redundancy_versions: of the transmissions, in order.
+    """
+
+    block: CodeBlock
+    num_bits: int
+    order: int
+    redundancy_versions: tuple[int, ...]
+
+    @cached_property
+    def _different(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self.redundancy_versions))
+
+    @cached_property
+    def _carried(self) -> CarriedBits:
+        return self.block.carried(self.num_bits, self.order, self._different)
+
+    @property
+    def effective_rate(self) -> float:
+        """K' over the number of different coded bits that are received."""
+        return float(self.block.block_bits / self._carried.size.sum())
+
+    def bit_information(self, sinr_db: Float64Array) -> Float64Array:
+        """Mutual information of the bits of each group of `CodeBlock.carried`, float64 [..., group].
+
+        Args:
+            sinr_db: of every transmission, float64 [..., transmission].
+        """
+        linear = 10 ** (sinr_db / 10)
+        versions = np.array(self.redundancy_versions)
+        merged_db = 10 * np.log10(np.stack([linear[..., versions == one].sum(-1) for one in self._different], axis=-1))
+        equivalent_db = np.stack([np.interp(merged_db, GRID_DB, level) for level in level_sinr_db(self.order)], axis=-1)
+        gathered = np.tensordot(10 ** (equivalent_db / 10), self._carried.count, axes=([-2, -1], [1, 2]))
+        return np.asarray(np.interp(10 * np.log10(gathered), GRID_DB, level_information(2)[0]))
+
+    def mean_information(self, information: Float64Array) -> Float64Array:
+        """Mean over bits of what `bit_information` gives, float64 [...]."""
+        size = self._carried.size
+        return np.asarray(information @ (size / size.sum()))
+
+    def overhead_terms(self, information: Float64Array) -> Float64Array:
+        """What the overhead is linear in, float64 [..., 15].
+
+        A lower effective rate, a shorter block, unequal bits, poor systematic bits, many different redundancy versions
+        and repeated symbols of many bits each cost a decoder something.
+
+        Args:
+            information: of the bits of each group, float64 [..., group].
+        """
+        carried = self._carried
+        share = carried.size / carried.size.sum()
+        mean = information @ share
+        variance = ((information - mean[..., None]) ** 2) @ share
+        copies = carried.count.sum(axis=(1, 2))
+        systematic = information @ (carried.size * carried.systematic) / self.block.block_bits
+        rate = float(-np.log(self.effective_rate))
+        length = float(np.log2(self.block.block_bits / _NOMINAL_BITS))
+        one = np.ones_like(mean)
+        terms = (
+            one,
+            rate * one,
+            rate**2 * one,
+            length * one,
+            length * rate * one,
+            (self.block.graph == 2) * rate * one,
+            variance / mean**2,
+            float(((copies - copies @ share) ** 2) @ share) * one,
+            systematic,
+            systematic * rate,
+            systematic**2,
+            length**2 * one,
+            (len(self._different) >= 3) * rate * one,
+            (len(self._different) >= 4) * rate * one,
+            (self.order > 2) * (len(self.redundancy_versions) - len(self._different)) * one,
+        )
+        return np.stack(terms, axis=-1)
+
+    def margin_db(self, sinr_db: Float64Array, overhead: Float64Array | tuple[float, ...] = OVERHEAD) -> Float64Array:
+        """By how much all SINRs together could fall until the block error rate is `TARGET_BLER` [dB], float64 [...].
+
+        Args:
+            sinr_db: of every transmission, float64 [..., transmission].
+            overhead: coefficients of `overhead_terms`.
+
+        Returns:
+            Within 16 dB of 0; negative where the block fails more often than that.
+        """
+        low = np.full(sinr_db.shape[:-1], -_SEARCH_DB)
+        high = -low
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            information = self.bit_information(sinr_db - middle[..., None])
+            needed = self.effective_rate * (self.overhead_terms(information) @ np.asarray(overhead))
+            # At code rates near 1 the fit would ask for more than there is.
+            needed = np.minimum(needed, _HIGHEST_MEAN)
+            enough = self.mean_information(information) > needed
+            low, high = np.where(enough, middle, low), np.where(enough, high, middle)
+        return np.asarray((low + high) / 2)

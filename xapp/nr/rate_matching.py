@@ -1,0 +1,147 @@
+"""Which coded bits a transmission of a code block carries: LDPC rate matching of TS 38.212 clauses 5.2.2 and 5.4.2.
+
+A code block of K' bits becomes a circular buffer of N_cb coded bits (the first two systematic columns are never sent,
+filler bits are skipped). A transmission of E bits reads the buffer from a start that its redundancy version (RV) sets,
+and goes round where E is longer. Limited buffer rate matching (LBRM) keeps the buffer short for large blocks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+
+from distila.xapp.nr.arrays import BoolArray, IntArray
+
+BaseGraph = Literal[1, 2]
+
+RV_ORDER: Final = (0, 2, 3, 1)
+"""Redundancy versions of the transmissions of a block, as gNBs use them (TS 38.214 clause 5.1.2.1)."""
+LBRM_RATE: Final = 2 / 3
+"""R_LBRM: the code rate to which the buffer of the largest block is limited (TS 38.212 clause 5.4.2.1)."""
+
+_SYSTEMATIC: Final = {1: 22, 2: 10}
+_BUFFER: Final = {1: 66, 2: 50}
+_START: Final = {1: (0, 17, 33, 56), 2: (0, 13, 25, 43)}
+_LIFTING: Final = sorted(
+    base << shift for base in (2, 3, 5, 7, 9, 11, 13, 15) for shift in range(8) if base << shift <= 384
+)
+
+
+def base_graph(tbs_bits: int, code_rate: float) -> BaseGraph:
+    """LDPC base graph of a transport block (TS 38.212 clause 7.2.2)."""
+    return 2 if tbs_bits <= 292 or (tbs_bits <= 3824 and code_rate <= 0.67) or code_rate <= 0.25 else 1
+
+
+def limited_buffer_bits(num_code_blocks: int, lbrm_tbs_bits: int) -> int:
+    """N_ref, length of a code block's buffer under LBRM.
+
+    Args:
+        num_code_blocks: C, of the transport block.
+        lbrm_tbs_bits: TBS_LBRM, the largest transport block of the carrier: all its PRBs, the most layers, the highest
+            modulation that is configured, code rate 948/1024.
+    """
+    return math.floor(lbrm_tbs_bits / (num_code_blocks * LBRM_RATE))
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """One LDPC code block.
+
+    Attributes:
+        graph: base graph 1 or 2.
+        block_bits: K', with CRC and without filler bits.
+        limited_bits: N_ref of `limited_buffer_bits`; None: no limit.
+
+    Raises:
+        ValueError: a block that the base graph cannot hold, or a buffer shorter than the block.
+    """
+
+    graph: BaseGraph
+    block_bits: int
+    limited_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        largest = {1: 8448, 2: 3840}[self.graph]
+        if not 24 <= self.block_bits <= largest:
+            raise ValueError(f"block_bits is {self.block_bits}; base graph {self.graph} takes 24 to {largest}")
+        if self.limited_bits is not None and self.limited_bits < self.block_bits:
+            raise ValueError(f"limited_bits is {self.limited_bits}; a block has {self.block_bits}")
+
+    @cached_property
+    def lifting_size(self) -> int:
+        """Z_c, TS 38.212 clause 5.2.2."""
+        columns = 22
+        if self.graph == 2:
+            columns = next(
+                count for least, count in ((641, 10), (561, 9), (193, 8), (0, 6)) if self.block_bits >= least
+            )
+        return next(size for size in _LIFTING if columns * size >= self.block_bits)
+
+    @property
+    def filler(self) -> tuple[int, int]:
+        """First filler bit of the codeword, and the one after the last."""
+        return self.block_bits, _SYSTEMATIC[self.graph] * self.lifting_size
+
+    @property
+    def codeword_bits(self) -> int:
+        """Bits of the codeword, with filler bits and with the two columns that are never sent."""
+        return (_BUFFER[self.graph] + 2) * self.lifting_size
+
+    @property
+    def buffer_bits(self) -> int:
+        """N_cb."""
+        return min(_BUFFER[self.graph] * self.lifting_size, self.limited_bits or self.codeword_bits)
+
+    def sent_bits(self, num_bits: int, redundancy_version: int) -> IntArray:
+        """Codeword bits that a transmission carries, in the order of rate matching, int64 [num_bits].
+
+        Args:
+            num_bits: E.
+            redundancy_version: 0 to 3.
+        """
+        size, length = self.lifting_size, self.buffer_bits
+        start = _START[self.graph][redundancy_version] * length // (_BUFFER[self.graph] * size) * size
+        begin, end = self.filler
+        bits = np.roll(np.arange(length), -start) + 2 * size
+        return np.resize(bits[(bits < begin) | (bits >= end)], num_bits)
+
+    def carried(self, num_bits: int, order: int, redundancy_versions: Sequence[int]) -> "CarriedBits":
+        """How often each bit of the buffer is carried, by which transmission, at which place of a QAM symbol.
+
+        The bit interleaver (clause 5.4.2.2) writes E bits in rows of E / Q_m, and the rows become the bits of the
+        symbols: the first rows are the best protected ones. Two rows each, in-phase and quadrature, are protected
+            alike.
+
+        Args:
+            num_bits: E of every transmission, a multiple of ``order``.
+            order: Q_m.
+            redundancy_versions: of the transmissions.
+        """
+        level: IntArray = np.arange(num_bits) // (num_bits // order) // 2
+        count = np.zeros((self.codeword_bits, len(redundancy_versions), order // 2), np.int64)
+        for transmission, version in enumerate(redundancy_versions):
+            np.add.at(count[:, transmission], (self.sent_bits(num_bits, version), level), 1)
+        systematic = np.arange(self.codeword_bits) < self.block_bits
+        rows = np.concatenate([count.reshape(self.codeword_bits, -1), systematic[:, None]], axis=1)
+        groups, size = np.unique(rows[count.any(axis=(1, 2))], axis=0, return_counts=True)
+        return CarriedBits(
+            groups[:, :-1].reshape(-1, *count.shape[1:]), size.astype(np.int64), groups[:, -1].astype(np.bool_)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedBits:
+    """Coded bits that some transmission carries, in groups of bits with one history.
+
+    Attributes:
+        count: int64 [group, transmission, order / 2], how often each transmission carries these bits at each level.
+        size: int64 [group], number of bits.
+        systematic: bool [group], whether they are bits of the block itself.
+    """
+
+    count: IntArray
+    size: IntArray
+    systematic: BoolArray
