@@ -75,9 +75,9 @@ class KpiLog:
     def __post_init__(self) -> None:
         rows = len(self.timestamp_us)
         if len(set(self.meta.ues)) < len(self.meta.ues):
-            raise InputError(f"KPI log {self.meta.name}: two UEs have one name")
+            raise InputError(f"KPI log {self.meta.name}: two UEs have the same name")
         if rows == 0:
-            raise InputError(f"KPI log {self.meta.name}: holds no report")
+            raise InputError(f"KPI log {self.meta.name}: contains no report")
         if sorted(self.measured) != sorted(KPI_COLUMNS) or any(len(a) != rows for a in self.measured.values()):
             raise InputError(f"KPI log {self.meta.name}: needs the columns {', '.join(KPI_COLUMNS)}, all {rows} long")
         if (np.diff(self.timestamp_us) < 0).any():

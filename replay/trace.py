@@ -178,7 +178,8 @@ class ChannelTrace:
         has_logged = [name in table.column_names for name in _LOGGED_COLUMNS]
         if any(has_logged) and not all(has_logged):
             raise InputError(
-                f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing beside its siblings"
+                f"{path}: column {_LOGGED_COLUMNS[has_logged.index(False)]!r} is missing; the logged_ columns need each"
+                " other"
             )
         try:
             names = text_column(table, "ue")

@@ -35,7 +35,7 @@ class E2Config(BaseModel):
     @classmethod
     def _host_and_port(cls, value: str) -> str:
         if split_endpoint(value)[1] == 0:
-            raise ValueError("port 0 is none to connect to")
+            raise ValueError("port 0: expected the port of the E2 node, 1 to 65535")
         return value
 
 

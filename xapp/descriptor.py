@@ -77,7 +77,7 @@ class Probe(_Section):
     @model_validator(mode="after")
     def _one_kind(self) -> "Probe":
         if (self.http_get is None) == (self.exec is None):
-            raise ValueError("a probe has exactly one of httpGet and exec")
+            raise ValueError("a probe needs exactly one of httpGet and exec")
         return self
 
 
@@ -100,7 +100,7 @@ class MessagingPort(_Section):
     def _together(self) -> "MessagingPort":
         given = [part is not None for part in (self.rx_messages, self.tx_messages, self.policies)]
         if any(given) and not all(given):
-            raise ValueError(f"{', '.join(_TOGETHER)} come together or not at all")
+            raise ValueError(f"{', '.join(_TOGETHER)} need each other: give all of them, or none")
         return self
 
 
@@ -123,9 +123,9 @@ class Messaging(_Section):
         names = [port.name for port in self.ports]
         for name in (RMR_DATA, RMR_ROUTE):
             if names.count(name) != 1:
-                raise ValueError(f"exactly one port is named {name}")
+                raise ValueError(f"expected exactly one port named {name}")
         if self.data.rx_messages is None:
-            raise ValueError(f"port {RMR_DATA} says rxMessages, txMessages and policies")
+            raise ValueError(f"port {RMR_DATA} needs rxMessages, txMessages and policies")
         return self
 
     @property
@@ -163,11 +163,11 @@ class Descriptor(_Section):
     def _consistent(self) -> "Descriptor":
         if "rmr" in (self.model_extra or {}):
             # The application manager would use it instead of messaging.ports, without a word.
-            raise ValueError("the old section rmr would be used instead of messaging.ports: leave it out")
+            raise ValueError("the old section rmr would replace messaging.ports: leave it out")
         known = {container.name for container in self.containers}
         for port in self.messaging.ports:
             if port.container not in known:
-                raise ValueError(f"port {port.name} is of container {port.container!r}, which there is not")
+                raise ValueError(f"port {port.name}: there is no container {port.container!r}")
         return self
 
 

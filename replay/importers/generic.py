@@ -140,14 +140,14 @@ class GenericMapping(BaseModel):
             if "time" not in given:
                 raise InputError(f"{where}: columns.time is missing; kind 'kpi' needs it")
             if 0 < sum(name in given for name in HARQ_COLUMNS) < 2 or ("harq_ack" in given) != ("harq_nack" in given):
-                raise InputError(f"{where}: columns.harq_ack and columns.harq_nack are needed together")
+                raise InputError(f"{where}: columns.harq_ack and columns.harq_nack need each other")
             return
         if "sinr" not in given and "cqi" not in given:
             raise InputError(f"{where}: columns has neither sinr nor cqi; kind 'channel' needs one of them")
         if "slots" in given and "duration" in given:
             raise InputError(f"{where}: columns has both slots and duration; give one of them")
         if 0 < sum(name in given for name in _LOGGED) < len(_LOGGED):
-            raise InputError(f"{where}: columns {', '.join(_LOGGED)} are needed together or not at all")
+            raise InputError(f"{where}: columns {', '.join(_LOGGED)} need each other: give all of them, or none")
 
     def given(self) -> dict[str, str]:
         """Our field -> the source's column, for those that are mapped."""

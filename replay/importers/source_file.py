@@ -50,7 +50,7 @@ def source_files(path: Path, endings: tuple[str, ...], report: ImportReport) -> 
         else:
             report.note(f"file does not end in {' or '.join(endings)}", where=str(file))
     if not found:
-        raise InputError(f"{path}: holds no file that ends in {' or '.join(endings)} (or that with .gz)")
+        raise InputError(f"{path}: contains no file that ends in {' or '.join(endings)} (or that with .gz)")
     return found
 
 

@@ -280,7 +280,7 @@ def broken(tmp_path):
             "descriptor/config-file.json",
             '"name": "rmrroute"',
             '"name": "rmr-route"',
-            "exactly one port is named rmrroute",
+            "expected exactly one port named rmrroute",
         ),
         ("descriptor/schema.json", '"log_format"', '"log_form"', "schema.json rejects controls"),
     ],

@@ -185,7 +185,7 @@ def test_a_folder_names_ues_by_file(tmp_path):
         ({"prbs": 276}, r"prbs = 276: "),
         ({"columns": {"time": "t"}}, r"columns has neither sinr nor cqi"),
         ({"columns": {"sinr": "s", "slots": "a", "duration": "b"}}, r"both slots and duration"),
-        ({"columns": {"sinr": "s", "logged_mcs": "m"}}, r"logged_mcs, logged_first_tx, .* together"),
+        ({"columns": {"sinr": "s", "logged_mcs": "m"}}, r"logged_mcs, logged_first_tx, .* need each other"),
         ({"columns": {"sinr": "s", "harq_ack": "a"}}, r"columns.harq_ack is not a column of kind 'channel'"),
         ({"kind": "kpi"}, r"columns.time is missing"),
         ({"kind": "kpi", "columns": {"time": "t", "harq_ack": "a"}}, r"harq_ack and columns.harq_nack"),

@@ -254,7 +254,7 @@ def test_nothing_to_use_is_one_line_that_says_why(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         import_ranalyzer(tmp_path / "absent", bler=BLER)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no file that ends in \.log"):
+    with pytest.raises(InputError, match=r"contains no file that ends in \.log"):
         import_ranalyzer(tmp_path / "empty", bler=BLER)
     with pytest.raises(InputError, match="prbs is 300"):
         import_ranalyzer(path, bler=BLER, prbs=300)

@@ -226,7 +226,7 @@ def test_a_missing_column_of_a_log_is_named(log_file, column):
 @pytest.mark.parametrize("column", LOGGED)
 def test_the_logged_columns_come_together_or_not_at_all(trace_file, column):
     rewrite(trace_file, drop=[column])
-    assert_rejected(ChannelTrace.load, trace_file, f"column {column!r} is missing beside its siblings")
+    assert_rejected(ChannelTrace.load, trace_file, f"column {column!r} is missing; the logged_ columns need each other")
     rewrite(trace_file, drop=[name for name in LOGGED if name != column])
     assert ChannelTrace.load(trace_file).logged is None
 

@@ -21,11 +21,11 @@ from distila.xapp.rollout.plan import PLANS, load_plan
         ),
         (
             {"stages": [{"name": "a", "share_pct": {"new": 9}}, {"name": "b", "shadow": True}]},
-            "a shadow stage after a live one",
+            "a shadow stage cannot follow a live one",
         ),
-        ({"stages": [{"name": "a"}]}, "neither shadow nor share_pct"),
+        ({"stages": [{"name": "a"}]}, "give shadow or share_pct"),
         ({"stages": []}, "stages"),
-        ({"challengers": [{"name": "control", "policy": "olla"}]}, "the name 'control' is taken"),
+        ({"challengers": [{"name": "control", "policy": "olla"}]}, "the name 'control' is used twice"),
         ({"challengers": [{"name": "a b", "policy": "olla"}]}, "challengers.0.name = 'a b'"),
         ({"metrics": []}, "metrics"),
         (
@@ -34,7 +34,7 @@ from distila.xapp.rollout.plan import PLANS, load_plan
         ),
         ({"alpha": 0.9}, "alpha = 0.9"),
         ({"intervall_s": 3}, "intervall_s: no such field"),
-        ({"switchback_intervals": 4}, "switchback_intervals: only with unit cell"),
+        ({"switchback_intervals": 4}, "switchback_intervals: needs unit: cell"),
         ({"interval_s": float("nan")}, "interval_s"),
     ],
 )

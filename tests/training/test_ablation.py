@@ -26,7 +26,7 @@ def test_studies_that_ship_load(name):
     [
         ("scenarios: [embb]\nseeds: 1\n", "seeds"),
         ("scenarios: []\n", "scenarios"),
-        ("scenarios: [embb]\nvariants: [student, magic]\n", "variants: 'magic' is none of student, teacher"),
+        ("scenarios: [embb]\nvariants: [student, magic]\n", "variants: no variant 'magic'; there are student, teacher"),
         ("scenarios: [embb]\nwidth: 3\n", "width"),
     ],
 )

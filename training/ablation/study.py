@@ -91,7 +91,7 @@ def load_study(name: str) -> StudyConfig:
     known = [variant.name for variant in VARIANTS]
     for variant in study.variants or ():
         if variant not in known:
-            raise InputError(f"{name}: variants: {variant!r} is none of {', '.join(known)}")
+            raise InputError(f"{name}: variants: no variant {variant!r}; there are {', '.join(known)}")
     return study
 
 

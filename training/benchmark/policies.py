@@ -104,7 +104,7 @@ def parse_policy(text: str) -> PolicySpec:
         base, variant = variant, ""
     elif base in BASELINES:
         if variant not in ("", "global", "family", "default"):
-            raise InputError(f"policy {text!r}: variant {variant!r} is none of global, family, default")
+            raise InputError(f"policy {text!r}: variant {variant!r}: expected global, family or default")
         if base in GENIES and seat == "xapp":
             raise InputError(f"policy {text!r}: a genie knows the current slot; an xApp's decision takes effect later")
         return PolicySpec(text, "baseline", base, variant or "global", _seat(seat, "du"))

@@ -166,7 +166,7 @@ def _check_timing(sizes: Sizes, given_ms: dict[str, float | None]) -> None:
         if not math.isfinite(value_ms) or value_ms < 0:
             raise InputError(f"{option} {value_ms:g}: must be a time, 0 or more")
         if value_ms > counted_ms:
-            raise InputError(f"{option} {value_ms:g}: a run has only {counted_ms:g} ms after its warm-up")
+            raise InputError(f"{option} {value_ms:g}: a run lasts only {counted_ms:g} ms after its warm-up")
 
 
 @contextmanager

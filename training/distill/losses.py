@@ -17,9 +17,21 @@ class LossConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kl: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="weight of `kl`")
-    mse: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of `mse`")
-    nll: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="weight of `nll`")
+    kl: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="weight of the Kullback-Leibler divergence from the teacher's soft choice",
+    )
+    mse: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="weight of the mean squared error of the scores"
+    )
+    nll: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="weight of the negative log-likelihood of the teacher's action",
+    )
     temperature: float = Field(
         default=0.03,
         gt=0,

@@ -53,9 +53,11 @@ class Point(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.onnx and (self.scheduled or self.flips):
-            raise ValueError("onnx: the graph ends with the best candidate, without schedules and flips")
+            raise ValueError(
+                "onnx: the graph returns the powers of the best candidate; it has no scheduled and no flips"
+            )
         if self.flips and not self.scheduled:
-            raise ValueError("flips: only schedules have them; scheduled: true")
+            raise ValueError("flips: needs scheduled: true")
         return self
 
     def power(self, student: Student, given: Channels, generator: torch.Generator) -> Tensor:

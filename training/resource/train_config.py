@@ -112,7 +112,7 @@ class TrainConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if isinstance(self.student, MlpConfig) and set(self.links) != {self.student.links}:
-            raise ValueError(f"links: a perceptron for K = {self.student.links} takes no other K")
+            raise ValueError(f"links: a perceptron for K = {self.student.links} works for no other K")
         if self.samples is not None and len(self.links) > 1:
             raise ValueError("samples: a limited number of them has one number of links")
         if self.samples is not None and self.samples < self.batch_size:

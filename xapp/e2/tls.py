@@ -21,7 +21,7 @@ class TlsConfig(BaseModel):
     @model_validator(mode="after")
     def _paired(self) -> "TlsConfig":
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file are given together or not at all")
+            raise ValueError("cert_file and key_file need each other: give both, or neither")
         return self
 
     def client_credentials(self) -> grpc.ChannelCredentials:

@@ -68,7 +68,7 @@ class Action(BaseModel):
         if self.kind == "mcs" and self.value < 0:
             raise ValueError(f"an absolute MCS of {self.value}")
         if self.kind == "native" and self.value:
-            raise ValueError("native has no value")
+            raise ValueError("an action of kind native takes no value")
         return self
 
 
@@ -93,18 +93,20 @@ class Manifest(BaseModel):
     name: str = Field(min_length=1, max_length=80)
     version: str = Field(min_length=1, max_length=40)
     description: str = ""
-    columns: list[str] = Field(min_length=1, description="columns of `report`")
+    columns: list[str] = Field(min_length=1, description="names of the columns of `report`, in order")
     units: dict[str, str] = Field(description="unit of each column")
     state_size: int = Field(ge=0, le=4096)
     actions: list[Action] = Field(min_length=1)
-    mcs_tables: list[Literal[1, 2, 3]] = Field(min_length=1, description="MCS tables (TS 38.214) it was made for")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of policy.onnx")
+    mcs_tables: list[Literal[1, 2, 3]] = Field(
+        min_length=1, description="MCS tables (TS 38.214) that the policy was made for"
+    )
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of policy.onnx, in hexadecimal")
     training: dict[str, JsonValue] = Field(description="how it was made: configuration, commit, seed")
     benchmark: PolicyBenchmark = Field(default_factory=dict, description="runs of the benchmark by name")
     other_figures: dict[str, JsonValue] = Field(
-        default_factory=dict, description="figures of the author's own; nothing is done with them but to show them"
+        default_factory=dict, description="figures of the author's own, which are only shown"
     )
-    latency_us: dict[str, float] = Field(default_factory=dict, description="measured session.run times")
+    latency_us: dict[str, float] = Field(default_factory=dict, description="measured times of one session.run [us]")
     golden: Golden
 
     @model_validator(mode="before")

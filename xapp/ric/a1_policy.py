@@ -36,8 +36,8 @@ class A1Policy(BaseModel):
         default_factory=list, description="ids of the cells that the policy applies to; empty: all cells"
     )
     enabled: bool | None = Field(default=None, description="false: the DU decides for every UE")
-    min_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS")
-    max_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="highest absolute MCS")
+    min_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="lowest absolute MCS that is sent")
+    max_mcs: int | None = Field(default=None, ge=0, le=NUM_MCS - 1, description="highest absolute MCS that is sent")
     target_bler: float | None = Field(
         default=None, ge=0.001, lt=1, description="first-transmission BLER above which a UE is left to the DU"
     )
@@ -50,7 +50,7 @@ class A1Policy(BaseModel):
         if self.min_mcs is not None and self.max_mcs is not None and self.min_mcs > self.max_mcs:
             raise ValueError(f"min_mcs = {self.min_mcs} exceeds max_mcs = {self.max_mcs}")
         if self.policy is not None and self.cells:
-            raise ValueError("a policy bundle decides for all cells: leave out cells, or policy")
+            raise ValueError("one policy bundle decides for all cells: leave out cells or policy")
         return self
 
     def applied_to(self, config: GuardConfig) -> GuardConfig:

@@ -381,4 +381,4 @@ class RolloutController:
                 continue
             digest, expected = self._load(policy).digest, state.digests.get(policy)
             if expected is not None and digest != expected:
-                raise InputError(f"{policy}: is not the policy that the rollout began with")
+                raise InputError(f"{policy}: this is not the policy that the rollout began with")

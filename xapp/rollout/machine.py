@@ -43,7 +43,7 @@ class State(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = Field(ge=1, description="commits so far, and entries of the audit log")
-    run: str = Field(description="tells rollouts of one plan apart")
+    run: str = Field(description="unique name of this run of the plan")
     plan: Plan
     status: Status
     stage: int = 0
@@ -103,7 +103,7 @@ class Summary(BaseModel):
 
     status: Status | Literal["none"] = Field(description="none: there never was a rollout")
     version: int = Field(description="commits so far, and entries of the audit log")
-    run: str = Field(default="", description="tells rollouts of one plan apart")
+    run: str = Field(default="", description="unique name of this run of the plan")
     plan: str = Field(default="", description="name of the plan")
     stage: int = Field(default=0, description="number of the stage, from 0")
     stage_name: str = ""

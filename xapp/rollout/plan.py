@@ -181,9 +181,11 @@ class Plan(BaseModel):
             if stage.shadow and stage.share_pct:
                 raise ValueError(f"{where}: a shadow stage has no share_pct")
             if not stage.shadow and not stage.share_pct:
-                raise ValueError(f"{where}: neither shadow nor share_pct")
+                raise ValueError(f"{where}: give shadow or share_pct")
             if stage.shadow and before:
-                raise ValueError(f"{where}: a shadow stage after a live one would take units away")
+                raise ValueError(
+                    f"{where}: a shadow stage cannot follow a live one: it would take units away from the challenger"
+                )
             for arm, share in stage.share_pct.items():
                 if not 0 <= share <= 100:
                     raise ValueError(f"{where}: share_pct of {arm} is {share:g}, expected 0 to 100")
@@ -206,7 +208,7 @@ class Plan(BaseModel):
         names = [self.champion.name, CONTROL, *(arm.name for arm in self.challengers)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"challengers: the name {twice!r} is taken")
+            raise ValueError(f"challengers: the name {twice!r} is used twice")
         known = [arm.name for arm in self.challengers]
         for stage in self.stages:
             for arm in stage.share_pct:
@@ -215,15 +217,15 @@ class Plan(BaseModel):
         metrics = [metric.name for metric in self.metrics]
         repeated = next((name for name in metrics if metrics.count(name) > 1), None)
         if repeated is not None:
-            raise ValueError(f"metrics: {repeated} is there twice")
+            raise ValueError(f"metrics: {repeated} is listed twice")
         if sum(metric.role == "primary" for metric in self.metrics) != 1:
-            raise ValueError("metrics: exactly one is the primary one")
+            raise ValueError("metrics: expected exactly one with the role primary")
         if self.switchback_intervals is not None and self.unit != "cell":
-            raise ValueError("switchback_intervals: only with unit cell, a UE stays in its arm")
+            raise ValueError("switchback_intervals: needs unit: cell, because a UE stays in its arm")
         if self.switchback_intervals is not None and self.switchback_intervals <= self.settle_intervals:
-            raise ValueError("switchback_intervals: must exceed settle_intervals, or nothing is counted")
+            raise ValueError("switchback_intervals: must be more than settle_intervals, or nothing would be counted")
         if self.switchback_intervals is not None and len(self.challengers) > 1:
-            raise ValueError("switchback_intervals: only with one challenger")
+            raise ValueError("switchback_intervals: needs exactly one challenger")
         return self
 
     @property

@@ -133,8 +133,8 @@ def test_benchmarks_that_ship_load_and_have_their_students(name):
         ({"methods": ["magic"]}, "method 'magic'"),
         ({"methods": ["brute-force"], "links": [10, 40]}, "brute force: 40 links"),
         ({"links": []}, "links"),
-        ({"students": {"rayleigh-10db": [{"flips": 2}]}}, "flips: only schedules have them"),
-        ({"students": {"rayleigh-10db": [{"onnx": True, "scheduled": True}]}}, "onnx: the graph ends"),
+        ({"students": {"rayleigh-10db": [{"flips": 2}]}}, "flips: needs scheduled: true"),
+        ({"students": {"rayleigh-10db": [{"onnx": True, "scheduled": True}]}}, "onnx: the graph returns"),
     ],
 )
 def test_a_wrong_benchmark_is_one_line(tmp_path, change, says):

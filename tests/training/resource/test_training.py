@@ -218,7 +218,7 @@ def test_new_instances_are_labelled_by_their_algorithm():
     ("settings", "says"),
     [
         ("setting: moon\n", "setting = 'moon'"),
-        ("links: [6]\n", "links: a perceptron for K = 5 takes no other K"),
+        ("links: [6]\n", "links: a perceptron for K = 5 works for no other K"),
         ("links: []\n", "links"),
         ("starts: 4\n", "starts: a mlp has one candidate"),
         ("samples: 8\n", "batch_size: 16 is more than 8 samples"),
