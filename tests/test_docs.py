@@ -58,7 +58,12 @@ def commands(program: str) -> list[Command]:
 def command_line(name: str) -> Any:
     """The parser of `distila NAME`."""
     (entry,) = entry_points(group="distila.commands", name=name)
-    return typer.main.get_command(entry.load())
+    try:
+        return typer.main.get_command(entry.load())
+    except ModuleNotFoundError as error:
+        if (error.name or "distila").startswith("distila"):
+            raise
+        return pytest.skip(f"`distila {name}` needs the package {error.name}")
 
 
 def problem(arguments: list[str]) -> str | None:
