@@ -36,9 +36,11 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
     goodput = new_figure(x_title, "goodput per UE [Mbit/s]")
     bler = new_figure(x_title, "first-transmission BLER [%]")
     for name, run, look in _runs(names, policy, against):
-        sums = {key: np.add.reduceat(getattr(run, key).sum(axis=0), starts) for key in _SUMMED}
-        goodput.add_scatter(x=middle, y=ratio(sums["bits"], sums["slots"] * run.slot_us), name=name, line=look.line)
-        bler.add_scatter(x=middle, y=100 * ratio(sums["first_fail"], sums["first_tx"]), name=name, line=look.line)
+        counts = run.counts_over_time(starts)
+        # Where nothing was sent the curve has a gap.
+        served = np.where(counts.resource > 0, counts.goodput, np.nan)
+        goodput.add_scatter(x=middle, y=served, name=name, line=look.line)
+        bler.add_scatter(x=middle, y=100 * counts.first_tx_bler, name=name, line=look.line)
     bler.update_yaxes(rangemode="tozero")
     for figure in (goodput, bler):
         # A point between two gaps has no line to show it.
@@ -46,7 +48,7 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
         figure.update_traces(mode="lines+markers" if alone else "lines", marker_size=4)
         figure.update_layout(hovermode="x unified", xaxis_hoverformat=".4~g", yaxis_hoverformat=".4~g")
     each = f"Each point: {edges[1]:,} slots ({edges[1] * policy.slot_us / 1000:g} ms) of all UEs that are served then."
-    aim = "Share of first transmissions that were not decoded."
+    aim = "NACKs over ACKs and NACKs of first transmissions."
     if target_bler is not None:
         add_level(bler, 100 * target_bler, GREY, "target of the DU's own OLLA", legend=True)
         aim += f" The target of the DU's own OLLA is {100 * target_bler:g} %; another BLER may give more goodput."
@@ -54,9 +56,6 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
         Chart("goodput", "Goodput over time", each, goodput, wide=False),
         Chart("bler", "First-transmission BLER over time", aim, bler, wide=False),
     ]
-
-
-_SUMMED: Final = ("bits", "slots", "first_tx", "first_fail")
 
 
 def mcs_at_sinr(names: tuple[str, str], policy: RunRecord, against: RunRecord) -> Chart:

@@ -59,26 +59,60 @@ class DuConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    period_slots: int = Field(default=1, ge=1, description="slots between two E2 reports")
+    period_slots: int = Field(
+        default=1, title="report period [slots]", ge=1, description="slots between two E2 reports"
+    )
     decision_delay_slots: int = Field(
-        default=0, ge=0, description="slots from a report until its decisions take effect"
+        default=0,
+        title="decision delay [slots]",
+        ge=0,
+        description="slots from a report until its decisions take effect",
     )
     harq_rtt_slots: int = Field(
-        default=8, ge=1, le=64, description="slots from a transmission until its feedback is usable"
+        default=8,
+        title="HARQ round trip [slots]",
+        ge=1,
+        le=64,
+        description="slots from a transmission until its feedback is usable",
     )
     max_transmissions: int = Field(
-        default=4, ge=1, le=8, description="highest number of transmissions of one transport block"
+        default=4,
+        title="most transmissions of a block",
+        ge=1,
+        le=8,
+        description="highest number of transmissions of one transport block",
     )
-    combining: Literal["ir", "chase"] = Field(default="ir", description="combining: incremental redundancy, or chase")
-    cqi_period_slots: int = Field(default=40, ge=1, description="slots between two CQI of a UE")
+    combining: Literal["ir", "chase"] = Field(
+        default="ir", title="HARQ combining", description="combining: incremental redundancy, or chase"
+    )
+    cqi_period_slots: int = Field(
+        default=40, title="CQI period [slots]", ge=1, description="slots between two CQI of a UE"
+    )
     cqi_delay_slots: int = Field(
-        default=8, ge=0, description="slots from the measurement until the DU receives the CQI"
+        default=8,
+        title="CQI delay [slots]",
+        ge=0,
+        description="slots from the measurement until the DU receives the CQI",
     )
     olla_target_bler: float = Field(
-        default=0.15, gt=0, lt=0.5, description="first-transmission BLER at which the DU's own OLLA settles"
+        default=0.15,
+        title="native OLLA: target of first-transmission BLER",
+        gt=0,
+        lt=0.5,
+        description="first-transmission BLER at which the DU's own OLLA settles",
     )
-    olla_step_on_nack: float = Field(default=0.02, gt=0, description="step of the OLLA offset on NACK [CQI steps]")
-    olla_max_offset: float = Field(default=4.0, gt=0, description="largest OLLA offset [CQI steps]")
+    olla_step_on_nack: float = Field(
+        default=0.02,
+        title="native OLLA: step on a NACK [CQI steps]",
+        gt=0,
+        description="step of the OLLA offset on NACK [CQI steps]",
+    )
+    olla_max_offset: float = Field(
+        default=4.0,
+        title="native OLLA: largest offset [CQI steps]",
+        gt=0,
+        description="largest OLLA offset [CQI steps]",
+    )
 
     def olla(self) -> OllaConfig:
         """The native OLLA's settings."""

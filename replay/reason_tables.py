@@ -1,11 +1,13 @@
 """Tables of what was dropped, changed, noticed or lost, by reason, with one line on each reason."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from distila.replay.page.number_text import number, percent
-from distila.replay.page.table import Cell, Column, Row, Table
-from distila.replay.reasons import Group, explain
+from distila.replay.page.table import Cell, Column, Group, Row, Table
+from distila.replay.reasons import Group as ReasonGroup
+from distila.replay.reasons import explain
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary
 from distila.xapp.stats import Reasons
 
@@ -18,8 +20,13 @@ class ReasonTable:
     when_empty: str
     table: Table | None
 
+    @property
+    def rows(self) -> list[Sequence[Cell | str]]:
+        """Reason, count, share and meaning, most frequent first; empty without a table."""
+        return [] if self.table is None else [row for row in self.table.rows if not isinstance(row, Group)]
 
-_HEADINGS: Final[dict[Group, tuple[str, str]]] = {
+
+_HEADINGS: Final[dict[ReasonGroup, tuple[str, str]]] = {
     "dropped": ("Indications dropped", "Nothing was dropped: every indication was decided on."),
     "guarded": ("UE decisions changed by the guard", "The guard changed no decision."),
     "noticed": ("Noticed, without dropping anything", "Nothing odd was noticed."),
@@ -33,7 +40,7 @@ _NO_SHARE: Final = "breaker_tripped"
 
 def reason_tables(summary: ClosedLoopSummary | OpenLoopSummary) -> list[ReasonTable]:
     """One table for each group that the summary has."""
-    groups: dict[Group, tuple[Reasons | None, int | None]] = {
+    groups: dict[ReasonGroup, tuple[Reasons | None, int | None]] = {
         "dropped": (summary.dropped, summary.indications + sum(summary.dropped.values())),
         "guarded": (summary.guarded, summary.decisions),
         "noticed": (summary.noticed, None),
@@ -44,7 +51,7 @@ def reason_tables(summary: ClosedLoopSummary | OpenLoopSummary) -> list[ReasonTa
     return [_table(group, counts, total) for group, (counts, total) in groups.items()]
 
 
-def _table(group: Group, counts: Reasons | None, total: int | None) -> ReasonTable:
+def _table(group: ReasonGroup, counts: Reasons | None, total: int | None) -> ReasonTable:
     """``total``: what the counts are a share of; None for none."""
     heading, when_empty = _HEADINGS[group]
     if not counts:

@@ -90,16 +90,27 @@ class RunRecord:
         self.mcs_at_sinr += flat.reshape(self.mcs_at_sinr.shape)
 
     def counts(self) -> LinkCounts[float]:
-        """What happened to all UEs together, per microsecond of transmission. The DU stand-in detects all feedback."""
+        """What happened to all UEs together, per microsecond of transmission."""
+        return self.counts_over_time(np.zeros(1, np.int64)).total()
+
+    def counts_over_time(self, starts: IntArray) -> LinkCounts[Float64Array]:
+        """What happened to all UEs together in stretches of time, per microsecond of transmission.
+
+        The DU stand-in detects all feedback, so there is no DTX.
+
+        Args:
+            starts: [stretch], the first bin of each, ascending.
+        """
         bits, slots, first_tx, first_fail, lost = (
-            float(getattr(self, name).sum()) for name in ("bits", "slots", "first_tx", "first_fail", "lost")
+            np.add.reduceat(getattr(self, name).sum(axis=0), starts)
+            for name in ("bits", "slots", "first_tx", "first_fail", "lost")
         )
         return LinkCounts(
             bits=bits,
             resource=slots * self.slot_us,
             first_ack=first_tx - first_fail,
             first_nack=first_fail,
-            first_dtx=0.0,
+            first_dtx=np.zeros_like(first_tx),
             retransmissions=slots - first_tx,
             residual=lost,
         )
@@ -108,14 +119,14 @@ class RunRecord:
         """Mean over UEs and time of what one UE gets while it is served [Mbit/s]."""
         return self.counts().goodput
 
-    def summary(self) -> dict[str, float]:
-        """The figures of the run, for summary.json."""
+    def summary(self) -> dict[str, float | None]:
+        """The figures of the run, for summary.json; None where nothing was sent."""
         counts = self.counts()
         sent = counts.first_tx > 0
         return {
-            "goodput_mbps": round(counts.goodput, 4),
-            "first_tx_bler": round(counts.first_tx_bler, 5) if sent else 0.0,
-            "residual_bler": round(counts.residual_bler, 6) if sent else 0.0,
-            "mean_mcs": round(float(self.mcs_sum.sum()) / counts.first_tx, 3) if sent else 0.0,
+            "goodput_mbps": round(counts.goodput, 4) if sent else None,
+            "first_tx_bler": round(counts.first_tx_bler, 5) if sent else None,
+            "residual_bler": round(counts.residual_bler, 6) if sent else None,
+            "mean_mcs": round(float(self.mcs_sum.sum()) / counts.first_tx, 3) if sent else None,
             "first_transmissions": int(counts.first_tx),
         }

@@ -31,11 +31,12 @@ def write_replay_page(path: Path, page: Page, summary: ClosedLoopSummary | OpenL
     if isinstance(summary, ClosedLoopSummary):
         policies.append((summary.against, AGAINST_COLOUR))
         # Period and delay are settings of the replay and of its DU: once is enough.
-        run = {**_values(summary.settings, without=("du",)), **_values(summary.settings.du)}
-        run["speed"] = "as fast as possible" if summary.settings.speed == "max" else run["speed"]
+        run = {**_values(summary.settings, without=("du", "speed")), **_values(summary.settings.du)}
+        speed = summary.settings.speed
+        run["speed"] = "as fast as possible" if speed == "max" else f"{setting(speed)} times real time"
         settings = settings_table(run.items())
     values = {
-        "decided": _decided(summary),
+        "decided": decided_text(summary),
         "reasons": reason_tables(summary),
         "source_heading": "Trace" if closed else "Log",
         "source": settings_table(_values(summary.trace, without=("notes",)).items()),
@@ -46,7 +47,7 @@ def write_replay_page(path: Path, page: Page, summary: ClosedLoopSummary | OpenL
     write_page(path, page, _TEMPLATE.read_text("utf-8"), values)
 
 
-def _decided(summary: ClosedLoopSummary | OpenLoopSummary) -> str:
+def decided_text(summary: ClosedLoopSummary | OpenLoopSummary) -> str:
     """How many decisions there were, and how long they took."""
     text = f"{number(summary.indications)} indications were decided on with {number(summary.decisions)} UE decisions"
     if summary.decisions and summary.native is not None:
@@ -68,4 +69,9 @@ def _policies(policies: list[tuple[PolicyFacts, str]]) -> Table:
 
 
 def _values(model: BaseModel, without: tuple[str, ...] = ()) -> Mapping[str, str]:
-    return {name: setting(getattr(model, name)) for name in type(model).model_fields if name not in without}
+    """Values of a model by the titles of its fields."""
+    return {
+        field.title or name: setting(getattr(model, name))
+        for name, field in type(model).model_fields.items()
+        if name not in without
+    }

@@ -12,41 +12,52 @@ from distila.xapp.stats import LatencyRecorder, Percentiles, Reasons
 class TraceFacts(ResultModel):
     """The channel trace that was replayed."""
 
-    path: str = Field(description="file, as it was given")
-    name: str
-    slot_us: float = Field(description="duration of a slot [us]")
-    slot_is: str = Field(description="`slot`, or what the trace counts instead")
-    source: str = Field(description="who recorded or simulated it, licence")
-    notes: list[str] = Field(description="what to keep in mind about it")
-    ues: int = Field(description="number of UEs")
-    slots: int = Field(description="slots that were replayed")
+    path: str = Field(title="file", description="file, as it was given")
+    name: str = Field(title="name")
+    slot_us: float = Field(title="duration of a slot [µs]", description="duration of a slot [us]")
+    slot_is: str = Field(title="what the trace counts", description="`slot`, or what the trace counts instead")
+    source: str = Field(title="source", description="who recorded or simulated it, licence")
+    notes: list[str] = Field(title="limits", description="what to keep in mind about it")
+    ues: int = Field(title="number of UEs", description="number of UEs")
+    slots: int = Field(title="slots replayed", description="slots that were replayed")
 
 
 class LogFacts(ResultModel):
     """The KPI log that was replayed."""
 
-    path: str = Field(description="file, as it was given")
-    name: str
-    source: str = Field(description="who recorded it, licence")
-    mcs_table: int = Field(description="MCS table of the logged MCS, 1 to 3 (TS 38.214)")
-    cqi_table: int = Field(description="CQI table of the logged CQI, 1 to 3 (TS 38.214)")
-    slot_us: float = Field(description="duration of a slot [us]")
-    period_us: float = Field(description="report period [us]")
-    notes: list[str] = Field(description="what the importer assumed")
-    ues: int = Field(description="number of UEs")
-    rows: int = Field(description="rows of the log, one per UE and report")
+    path: str = Field(title="file", description="file, as it was given")
+    name: str = Field(title="name")
+    source: str = Field(title="source", description="who recorded it, licence")
+    mcs_table: int = Field(
+        title="MCS table of the logged MCS", description="MCS table of the logged MCS, 1 to 3 (TS 38.214)"
+    )
+    cqi_table: int = Field(
+        title="CQI table of the logged CQI", description="CQI table of the logged CQI, 1 to 3 (TS 38.214)"
+    )
+    slot_us: float = Field(title="duration of a slot [µs]", description="duration of a slot [us]")
+    period_us: float = Field(title="report period [µs]", description="report period [us]")
+    notes: list[str] = Field(title="assumptions of the importer", description="what the importer assumed")
+    ues: int = Field(title="number of UEs", description="number of UEs")
+    rows: int = Field(title="rows of the log", description="rows of the log, one per UE and report")
 
 
 class ReplaySettings(ResultModel):
     """How a closed-loop replay was run."""
 
-    period_slots: int = Field(description="slots between two E2 reports")
-    decision_delay_slots: int = Field(description="slots from a report until the decision on it takes effect")
-    seed: int = Field(description="seed of the random draws that decide each transmission, the same for both runs")
-    transport: Literal["inproc", "grpc", "rmr"] = Field(description="how the xApp was reached")
-    bler: str = Field(description="BLER model")
-    speed: float | Literal["max"] = Field(description="N times real time; `max`: as fast as possible")
-    du: DuConfig = Field(description="the DU stand-in")
+    period_slots: int = Field(title="report period [slots]", description="slots between two E2 reports")
+    decision_delay_slots: int = Field(
+        title="decision delay [slots]", description="slots from a report until the decision on it takes effect"
+    )
+    seed: int = Field(
+        title="seed of the random draws",
+        description="seed of the random draws that decide each transmission, the same for both runs",
+    )
+    transport: Literal["inproc", "grpc", "rmr"] = Field(
+        title="transport to the xApp", description="how the xApp was reached"
+    )
+    bler: str = Field(title="BLER model", description="BLER model")
+    speed: float | Literal["max"] = Field(title="speed", description="N times real time; `max`: as fast as possible")
+    du: DuConfig = Field(title="DU stand-in", description="the DU stand-in")
 
 
 class PolicyFacts(ResultModel):
@@ -61,7 +72,7 @@ class RunFigures(PolicyFacts):
     """Which policy decided, and the figures of its run; null where nothing was sent."""
 
     goodput_mbps: float | None = Field(description="mean goodput of a UE while it is served [Mbit/s]")
-    first_tx_bler: float | None = Field(description="first transmissions that were not decoded, over all of them")
+    first_tx_bler: float | None = Field(description="NACKs over ACKs and NACKs of first transmissions; DTX is left out")
     residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
     mean_mcs: float | None = Field(description="mean MCS index of first transmissions")
     first_transmissions: int = Field(description="number of first transmissions")

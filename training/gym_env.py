@@ -29,6 +29,7 @@ from distila.training.sim.scenario import Scenario, find_scenario, training_doma
 from distila.training.sim.simulator import Simulator
 from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.errors import InputError
+from distila.xapp.kpi.link_metrics import LinkCounts, goodput
 from distila.xapp.kpi.observations import COLUMNS, UNITS
 from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler
@@ -444,8 +445,10 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
         kept = math.exp(-period_slots / self._bler_window_slots)
         self._acks = kept * self._acks + happened[_ACK]
         self._nacks = kept * self._nacks + happened[_NACK]
-        # Of a link that is silent for long, nothing is left.
-        result: Float64Array = self._nacks / np.maximum(self._acks + self._nacks, 1e-300)
+        nothing = np.zeros(self.num_envs)
+        counts = LinkCounts(nothing, nothing, self._acks, self._nacks, nothing, nothing, nothing)
+        # Of a link that is silent for long, no count is left; its BLER is taken as 0.
+        result: Float64Array = np.nan_to_num(counts.first_tx_bler, nan=0.0)
         return result
 
     def _info(self, happened: Float64Array, goodput: Float64Array, bler: Float64Array) -> Info:
@@ -472,8 +475,7 @@ _BITS, _RESOURCE, _ACK, _NACK, _DTX, _RESIDUAL = range(6)
 
 def _goodput(happened: Float64Array) -> Float64Array:
     """Delivered bits per resource element, [link]; 0 where nothing was sent."""
-    result: Float64Array = happened[_BITS] / np.maximum(happened[_RESOURCE], 1)
-    return result
+    return goodput(happened[_BITS], happened[_RESOURCE])
 
 
 def _next_seed(seed: int | None, rng: np.random.Generator) -> int:

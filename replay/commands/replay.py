@@ -15,14 +15,15 @@ from distila.replay.du import load_du_config
 from distila.replay.kpi_log import KpiLog
 from distila.replay.page.number_text import number, percent, signed
 from distila.replay.parquet_file import file_format
+from distila.replay.reason_tables import reason_tables
+from distila.replay.replay_sections import decided_text
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
 from distila.replay.trace import ChannelTrace
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
-from distila.xapp.commands.terminal import print_table, progress_bar, stderr, stdout
+from distila.xapp.commands.terminal import print_records, print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import DEFAULT_POLICY
-from distila.xapp.stats import Reasons
 
 app = application(SUMMARIES["replay"].text)
 
@@ -164,7 +165,7 @@ def _print_closed_loop(summary: ClosedLoopSummary) -> None:
         ],
     )
     verdict = closed_loop_verdict(summary)
-    stdout.print(verdict.text, soft_wrap=True)
+    stdout.print(verdict.text)
 
 
 def _in_percent(ours: float | None, theirs: float | None, digits: int) -> list[str]:
@@ -183,30 +184,19 @@ def _print_open_loop(summary: OpenLoopSummary) -> None:
         ],
     )
     for note in summary.trace.notes:
-        stdout.print(f"note: {note}", soft_wrap=True)
+        print_records([["note:", note]])
 
 
 def _print_counts(summary: ClosedLoopSummary | OpenLoopSummary) -> None:
-    groups = {"dropped": summary.dropped, "guarded": summary.guarded, "noticed": summary.noticed}
-    if isinstance(summary, ClosedLoopSummary):
-        groups["lost"] = summary.lost
-    counts = [f"{summary.indications} indications", f"{summary.decisions} decisions"]
-    for group, reasons in groups.items():
-        if reasons is None:
-            counts.append(f"{group}: see what the xApp printed")
+    """Decisions and counts by reason in the words of the report."""
+    stdout.print(decided_text(summary))
+    for group in reason_tables(summary):
+        if group.table is None:
+            stdout.print(group.when_empty)
         else:
-            counts.append(f"{group}: {_listed(reasons) or 'nothing'}")
-    stdout.print("; ".join(counts), soft_wrap=True)
+            stdout.print(f"{group.heading}:")
+            rows = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in group.rows]
+            print_records([[f"  {count}", f"{reason}: {meaning}"] for reason, count, _, meaning in rows])
     if isinstance(summary, ClosedLoopSummary) and summary.applied_share is not None:
-        rejected = _listed({reason: n for reason, n in (summary.outcomes or {}).items() if reason != "accepted"})
-        why = f" (rejected: {rejected})" if rejected else ""
         share = percent(summary.applied_share)
-        stdout.print(f"applied: {share} of the UE reports were answered in time{why}", soft_wrap=True)
-    latency = summary.latency_us
-    if latency.p50 is not None:
-        figures = f"p50 {latency.p50}, p99 {latency.p99}, max {latency.max}"
-        stdout.print(f"latency [us]: {figures} ({latency.what})", soft_wrap=True)
-
-
-def _listed(reasons: Reasons) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        stdout.print(f"{share} of the UE reports were answered by a decision that the DU accepted.")

@@ -16,7 +16,7 @@ from distila.replay.rollouts.studies import aa_study, power_study
 from distila.replay.trace import ChannelTrace, bundled_trace
 from distila.xapp.commands.application import application
 from distila.xapp.commands.findings import finding_table
-from distila.xapp.commands.terminal import print_table, progress_bar, stdout
+from distila.xapp.commands.terminal import print_records, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.files import check_writable, write_json
 from distila.xapp.policy.bundle import load_bundle
@@ -106,13 +106,17 @@ def simulate(
         print(summary.json_text(), end="")
         return
     stdout.print(f"{loaded.name}: {ues} UEs, {summary.simulated_s:g} s of the trace's time", style="bold")
-    for number, one in result.transitions:
-        stdout.print(f"interval {number:>3}  {event_words(one.what):<9} stage {one.stage}: {one.why}", soft_wrap=True)
+    print_records(
+        [
+            [f"interval {number}", event_words(one.what), f"stage {one.stage}: {one.why}"]
+            for number, one in result.transitions
+        ]
+    )
     findings = [entry.evaluation.verdict.findings for entry in result.entries if entry.evaluation is not None]
     shown = next((one for one in reversed(findings) if one), [])
     if shown:
-        print_table("latest findings", *finding_table(shown))
-    stdout.print(f"{status.status} in stage {status.stage_name}, interval {status.interval}", soft_wrap=True)
+        print_table("latest findings: challenger minus control", *finding_table(shown, loaded.metrics))
+    stdout.print(f"{event_words(status.status)} in stage {status.stage_name}, interval {status.interval}")
     stdout.print(f"report: {out / 'report.html'}; distila rollout audit --log {out / 'audit.json'}", soft_wrap=True)
 
 

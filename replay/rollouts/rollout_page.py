@@ -3,7 +3,6 @@
 write_rollout_page(Path("report.html"), entries)
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,19 +20,17 @@ from distila.replay.page.verdict import Kind, VerdictLine
 from distila.xapp.errors import InputError
 from distila.xapp.rollout.audit import Entry, replayed, verify
 from distila.xapp.rollout.machine import event_words
+from distila.xapp.rollout.metric_text import (
+    FINDING_TEXTS,
+    METRIC_NAMES,
+    VALUE_UNITS,
+    difference_digits,
+    difference_unit,
+    margin_text,
+)
 from distila.xapp.rollout.plan import Metric, Plan
 from distila.xapp.rollout.verdict import Finding, Verdict
 
-LABELS: Final = {
-    "goodput_per_prb": "goodput per PRB",
-    "first_tx_failure_rate": "first-transmission failure rate (NACK or DTX)",
-    "residual_bler": "residual BLER",
-    "control_failures": "control failures",
-    "decision_latency": "late decisions",
-    "worst5_throughput": "throughput of the worst 5 %",
-}
-"""Names of the metrics."""
-_RATES: Final = ("goodput_per_prb", "worst5_throughput")
 _VERDICTS: Final[dict[str, tuple[Kind, str]]] = {
     "promoted": ("better", "{who} was promoted"),
     "rolled_back": ("worse", "{who} was rolled back"),
@@ -42,13 +39,13 @@ _VERDICTS: Final[dict[str, tuple[Kind, str]]] = {
     "running": ("nothing-decided", "The rollout is running"),
     "paused": ("nothing-decided", "The rollout is paused"),
 }
-_STATES: Final[dict[str, Cell]] = {
-    "harm": Cell("beyond margin", kind="worse"),
-    "gain": Cell("better", kind="better"),
-    "safe": Cell("within the margin"),
-    "open": Cell("not decided", kind="nothing-decided"),
-    "waiting": Cell("too few units", kind="nothing-decided"),
-    "missing": Cell("not measured", kind="nothing-decided"),
+_KINDS: Final[dict[str, Kind | None]] = {
+    "harm": "worse",
+    "gain": "better",
+    "safe": None,
+    "open": "nothing-decided",
+    "waiting": "nothing-decided",
+    "missing": "nothing-decided",
 }
 _TEMPLATE: Final = resources.files("distila.replay.rollouts").joinpath("rollout_page.html.j2")
 
@@ -129,10 +126,11 @@ def _verdict(course: _Course) -> VerdictLine:
     if decisive is not None:
         metric, finding = decisive
         low, high = _change(metric, finding.low), _change(metric, finding.high)
-        found = (
-            f"{LABELS[metric.name]} differs from the control by {_change(metric, finding.difference, _unit(metric))}"
+        difference = _change(metric, finding.difference, difference_unit(metric))
+        found = f"{METRIC_NAMES[metric.name]} differs from the control's by {difference}"
+        return VerdictLine(
+            kind, f"{sentence}: {found}.", f"Confidence sequence {low} to {high} {difference_unit(metric)}"
         )
-        return VerdictLine(kind, f"{sentence}: {found}.", f"Confidence sequence {low} to {high} {_unit(metric)}")
     why = f": {last.why}" if last.why and last.what != "evaluate" else ""
     return VerdictLine(kind, f"{sentence}{why}.")
 
@@ -142,7 +140,7 @@ def _decisive(plan: Plan, last: Entry, verdict: Verdict | None) -> tuple[Metric,
     if verdict is None or last.what not in ("roll_back", "promote"):
         return None
     for finding in verdict.findings:
-        metric = _metric(plan, finding.metric)
+        metric = plan.metric(finding.metric)
         decisive = finding.state == "harm" if last.what == "roll_back" else metric.role == "primary"
         if finding.challenger == verdict.challenger and decisive:
             return metric, finding
@@ -178,25 +176,17 @@ def _stages(plan: Plan) -> Table:
     columns = [Column("stage"), Column("challengers", text=True), Column("control"), Column("intervals")]
     rows = []
     for stage in plan.stages:
-        shares = ", ".join(f"{arm} {share:g} %" for arm, share in stage.share_pct.items()) or "shadow: none is applied"
+        shares = (
+            ", ".join(f"{arm} {share:g} %" for arm, share in stage.share_pct.items()) or "shadow: no decision is sent"
+        )
         control = DASH if stage.shadow else f"{stage.control_share_pct:g} %"
         longest = f" to {stage.max_intervals}" if stage.max_intervals else " or more"
         rows.append([stage.name, shares, control, f"{stage.min_intervals}{longest}"])
     return Table(columns, rows, style="list", label="Stages of the plan")
 
 
-def _metric(plan: Plan, name: str) -> Metric:
-    return next(metric for metric in plan.metrics if metric.name == name)
-
-
-def _unit(metric: Metric) -> str:
-    return "%" if metric.scale == "relative" else "points"
-
-
 def _change(metric: Metric, difference: float | None, unit: str = "") -> str:
-    """A difference in percent or percentage points, with three digits where it is as large as the margin."""
-    digits = 2 - math.floor(math.log10(100 * metric.margin)) if metric.margin > 0 else 2
-    return signed(None if difference is None else 100 * difference, max(0, digits), unit)
+    return signed(None if difference is None else 100 * difference, difference_digits(metric), unit)
 
 
 def _findings_table(plan: Plan, findings: Sequence[Finding]) -> Table:
@@ -204,33 +194,31 @@ def _findings_table(plan: Plan, findings: Sequence[Finding]) -> Table:
         Column("latest evaluation", text=True),
         Column("challenger"),
         Column("control"),
-        Column("difference"),
-        Column("confidence sequence"),
+        Column("difference", note="confidence sequence"),
         Column("margin"),
         Column("finding", text=True),
     ]
-    rows = [_finding_row(_metric(plan, finding.metric), finding) for finding in findings]
+    rows = [_finding_row(plan.metric(finding.metric), finding) for finding in findings]
     return Table(columns, rows, style="grid", label="Findings of the latest evaluation")
 
 
 def _finding_row(metric: Metric, finding: Finding) -> list[Cell | str]:
     def value(x: float | None) -> str:
-        if metric.name in _RATES:
-            return significant(x, 4)
+        if metric.name in VALUE_UNITS:
+            return significant(x, 4, VALUE_UNITS[metric.name])
         return significant(None if x is None else 100 * x, 3, "%")
 
-    unit = _unit(metric)
-    sequence = DASH
+    unit = difference_unit(metric)
+    sequence = ""
     if finding.low is not None or finding.high is not None:
-        sequence = f"{_change(metric, finding.low)} to {_change(metric, finding.high)} {unit}"
+        sequence = f"{_change(metric, finding.low)} to {_change(metric, finding.high)}"
     return [
-        Cell(LABELS[metric.name], unit=finding.challenger),
+        Cell(METRIC_NAMES[metric.name], note=finding.challenger),
         value(finding.value),
         value(finding.control),
-        _change(metric, finding.difference, unit) if finding.difference is not None else DASH,
-        sequence,
-        significant(100 * metric.margin, 3, unit),
-        _STATES[finding.state],
+        Cell(_change(metric, finding.difference, unit), note=sequence) if finding.difference is not None else DASH,
+        margin_text(metric),
+        Cell(FINDING_TEXTS[finding.state], kind=_KINDS[finding.state]),
     ]
 
 
@@ -278,7 +266,7 @@ def _mark_transitions(figure: go.Figure, course: _Course) -> None:
 
 def _sequence_chart(course: _Course, metric: Metric) -> Chart:
     """The confidence sequence of one metric, per challenger, with its margin."""
-    unit = "%" if metric.scale == "relative" else "percentage points"
+    unit = difference_unit(metric)
     of = "relative to the control" if metric.scale == "relative" else "absolute"
     figure = new_figure("evaluation interval", f"difference [{unit}]")
     shown: list[float] = []
@@ -333,7 +321,7 @@ def _sequence_chart(course: _Course, metric: Metric) -> Chart:
     )
     if metric.role == "primary":
         caption += " It is promoted only when its band lies wholly on the good side of zero."
-    return Chart(metric.name, _capital(LABELS[metric.name]), caption, figure, wide=metric.role == "primary")
+    return Chart(metric.name, _capital(METRIC_NAMES[metric.name]), caption, figure, wide=metric.role == "primary")
 
 
 def _capital(text: str) -> str:

@@ -78,13 +78,22 @@ def test_the_record_is_what_a_naive_count_over_the_slots_gives(run):
     np.testing.assert_array_equal(made.mcs_at_sinr, at_sinr)
     summary = made.summary()
     served_us = total["slots"] * 500
-    assert summary["goodput_mbps"] == pytest.approx(total["bits"] / served_us if served_us else 0, abs=1e-4)
-    assert summary["first_tx_bler"] == pytest.approx(total["first_fail"] / max(1, total["first_tx"]), abs=1e-5)
-    assert summary["residual_bler"] == pytest.approx(
-        total["lost"] / total["first_tx"] if total["first_tx"] else 0, abs=1e-6
-    )
-    assert summary["mean_mcs"] == pytest.approx(total["mcs_sum"] / max(1, total["first_tx"]), abs=1e-3)
     assert summary["first_transmissions"] == total["first_tx"]
+    if not total["first_tx"]:
+        assert [summary[name] for name in FIGURES] == [None] * 4
+        return
+    assert summary["goodput_mbps"] == pytest.approx(total["bits"] / served_us, abs=1e-4)
+    assert summary["first_tx_bler"] == pytest.approx(total["first_fail"] / total["first_tx"], abs=1e-5)
+    assert summary["residual_bler"] == pytest.approx(total["lost"] / total["first_tx"], abs=1e-6)
+    assert summary["mean_mcs"] == pytest.approx(total["mcs_sum"] / total["first_tx"], abs=1e-3)
+
+
+FIGURES = ("goodput_mbps", "first_tx_bler", "residual_bler", "mean_mcs")
+
+
+def test_figures_of_a_run_that_sent_nothing_are_null():
+    summary = RunRecord(a_trace(2, 10), 10, 10).summary()
+    assert summary == {**dict.fromkeys(FIGURES), "first_transmissions": 0}
 
 
 def record(bits):

@@ -7,6 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from distila.replay.open_loop_page import write_open_loop_page
 from distila.replay.page.number_text import MINUS
 from distila.replay.page.verdict import Difference
 from distila.replay.record import RunRecord
-from distila.replay.summary import ClosedLoopSummary, Latency, OpenLoopSummary
+from distila.replay.summary import ClosedLoopSummary, Latency, LogFacts, OpenLoopSummary, ReplaySettings, TraceFacts
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.loop import DecisionLoop
 from distila.xapp.nr.bler import SmoothBler
@@ -210,7 +211,12 @@ def test_shows_the_figures_of_the_summary(closed, runs):
         assert f"{figures['first_transmissions']:,}" in page.text
     assert "19,200 UE decisions, 300 of them (1.6 %) native" in page.text
     assert "p50 606 µs, p99 1,722 µs, longest 8,929 µs" in page.text
-    for expected_text in ("e9d5f087", "made up by the test", "decision_delay_slots", "olla_target_bler"):
+    for expected_text in (
+        "e9d5f087",
+        "made up by the test",
+        "decision delay [slots]",
+        "target of first-transmission BLER",
+    ):
         assert expected_text in page.text
 
 
@@ -238,6 +244,19 @@ def test_shows_the_figures_of_the_summary(closed, runs):
 def test_verdict_claims_no_more_than_the_interval_does(closed, gain, expected_text):
     page = closed(gain_pct={"mean": gain[0], "ci95": gain[1], "unit": "UE"})
     assert expected_text in page.text.replace(MINUS, "-")
+
+
+@pytest.mark.parametrize("model", [TraceFacts, LogFacts, ReplaySettings, DuConfig])
+def test_settings_have_titles_in_words(model):
+    for name, field in model.model_fields.items():
+        assert field.title, name
+        assert "_" not in field.title
+
+
+def test_settings_are_shown_by_their_titles(closed):
+    text = closed().text
+    for model in (TraceFacts, ReplaySettings, DuConfig):
+        assert [name for name in model.model_fields if "_" in name and name in text] == []
 
 
 def test_verdict_says_what_was_paired(closed):
@@ -349,6 +368,16 @@ def test_over_time_adds_up_to_the_totals(runs):
     # Equal slots in every bin here, so the mean of the bins is the mean of the run.
     assert np.isclose(y.mean(), policy.goodput_mbps(), rtol=0.02)
     assert 0 < x[0] < x[-1] < 0.2  # 400 slots of 0.5 ms
+
+
+def test_points_over_time_are_the_link_metrics_of_their_stretch(runs):
+    policy, against, _ = runs
+    goodput, bler = closed_loop_charts.over_time(("a", "b"), policy, against, None)
+    counts = policy.counts_over_time(np.arange(0, policy.num_bins, policy.num_bins // len(y_of(bler.figure, 1))))
+    np.testing.assert_allclose(y_of(bler.figure, 1), 100 * counts.first_tx_bler)
+    np.testing.assert_allclose(y_of(goodput.figure, 1), counts.goodput)
+    assert counts.total() == policy.counts()
+    assert "NACKs over ACKs and NACKs" in bler.caption
 
 
 def test_time_of_transmission_opportunities_is_not_called_seconds():
@@ -484,3 +513,12 @@ def test_a_browser_draws_every_chart_without_complaint(kind, runs, tmp_path):
         assert element is not None, chart
         assert 'data-drawn="yes"' in element[0], chart
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium to open the report in")
+@pytest.mark.parametrize("width", [1280, 1100, 500])
+def test_no_word_of_the_report_is_broken_and_no_table_cut(closed, width, tmp_path):
+    closed(guarded={"breaker": 300, "breaker_tripped": 7})
+    found = browser.layout(tmp_path / "report.html", width, tmp_path)
+    assert found == {"broken": "", "cut": "", "beyond": "0"}

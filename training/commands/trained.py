@@ -71,8 +71,9 @@ def finish(
         [scenario, *("-" if x is None else f"{x:.3f}" for x in (line.goodput, line.first_tx_bler, line.loss))]
         for scenario, line in latest.items()
     ]
-    title = f"latest training episodes of {settings.episodes}, exploration included; goodput in bit/s/Hz"
-    print_table(title, ["", "goodput", "BLER", "loss"], rows)
+    title = f"latest training episodes of {settings.episodes}, exploration included"
+    columns = ["scenario", "goodput [bit/s/Hz]", "first-transmission BLER", "training loss"]
+    print_table(title, columns, rows)
     for what in ("network", "bundle"):
         if what in summary:
             stdout.print(f"{what}: {summary[what]}", soft_wrap=True)

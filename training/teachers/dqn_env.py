@@ -38,6 +38,7 @@ from distila.training.network.policy import Answers
 from distila.training.sim.conditions import Conditions
 from distila.training.sim.report import Policy, Report
 from distila.training.sim.simulator import Sent, Simulator
+from distila.xapp.kpi.link_metrics import goodput
 
 
 class LinkEnv(EnvBase):  # type: ignore[misc]
@@ -153,10 +154,10 @@ def blocks_of(
         torch.cat([getattr(window, name) for window in sent]) for name in ("first", "failed", "lost")
     )
     bits, resource = (torch.cat([getattr(window, name) for window in sent]) for name in ("bits", "resource"))
-    average = (bits * ~failed).sum(dim=0) / resource.sum(dim=0).clamp(min=1)
+    average = goodput((bits * ~failed).sum(dim=0), resource.sum(dim=0))
     # Otherwise a link that delivers next to nothing would outweigh all others.
     average = average.clamp(min=float(conditions.tables.curves.rate[0]))
-    share = bits / resource.clamp(min=1) / average
+    share = goodput(bits, resource) / average
 
     # From slots to processes, [slot, link] to [link, process, round]; what lies beyond the end is no transmission.
     rounds = math.ceil(len(first) / rtt)

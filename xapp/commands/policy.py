@@ -34,7 +34,7 @@ def info(bundle: _Bundle, json: _Json = False) -> None:
     nested = [name for name, value in manifest.training.items() if isinstance(value, dict)]
     rows += [[f"training: {name}", str(value)] for name, value in manifest.training.items() if name not in nested]
     if nested:
-        rows.append([f"training: {', '.join(nested)}", "see --json"])
+        rows.append(["more about the training", f"{', '.join(nested)} (printed with --json)"])
     print_table(f"{manifest.name} {manifest.version}: {manifest.description}", ["what", "value"], rows)
     for run in manifest.benchmark.values():
         title = timing_title(run.e2_period_ms, run.e2_delay_ms)

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
 from distila.xapp.commands.findings import finding_table
-from distila.xapp.commands.terminal import print_json, print_table, stdout
+from distila.xapp.commands.terminal import print_json, print_records, print_table, stdout
 from distila.xapp.errors import InputError, first_error
 from distila.xapp.rollout.audit import Entry, Replayed, read_log, replayed, verify
 from distila.xapp.rollout.controller import RolloutStatus, carry_out, check_policies
 from distila.xapp.rollout.machine import Command, Summary, event_words, summary
+from distila.xapp.rollout.metric_text import METRIC_NAMES, margin_text
 from distila.xapp.rollout.open_store import open_store
 from distila.xapp.rollout.plan import PLANS, load_plan
 from distila.xapp.rollout.store import Store, StoreLostError
@@ -84,12 +85,12 @@ def plan(
     print_table(
         "metrics",
         ["metric", "role", "better", "margin"],
-        [[m.name, m.role, m.better, f"{m.margin:g} {m.scale}"] for m in loaded.metrics],
+        [[METRIC_NAMES[m.name], m.role, m.better, margin_text(m)] for m in loaded.metrics],
     )
     for policy, digest in digests.items():
         stdout.print(f"policy {policy}: {digest[:12] + '..., checked' if digest else 'no override'}", soft_wrap=True)
     for note in loaded.notes():
-        stdout.print(f"- {note}", soft_wrap=True)
+        print_records([["-", note]])
 
 
 @app.command()
@@ -119,7 +120,8 @@ def status(store: _StoreOption = _DEFAULT_STORE, url: _Url = None, json: _Json =
     rows = [[name.replace("_", " "), str(fields[name])] for name in (*shown, "promoted", "reason") if name in fields]
     print_table(f"rollout {found.run}", ["what", "value"], rows)
     if found.verdict is not None and found.verdict.findings:
-        print_table(f"verdict: {found.verdict.action}: {found.verdict.why}", *finding_table(found.verdict.findings))
+        stdout.print(f"latest verdict: {event_words(found.verdict.action)}: {found.verdict.why}")
+        print_table("findings: challenger minus control", *finding_table(found.verdict.findings, found.metrics))
 
 
 @app.command()
@@ -224,10 +226,13 @@ def audit(
             }
         )
     else:
-        for entry in entries:
-            if entry.what != "evaluate":
-                line = f"{entry.seq:>5}  {event_words(entry.what):<10} {entry.status:<11} {entry.who}: {entry.why}"
-                stdout.print(line, soft_wrap=True)
+        print_records(
+            [
+                [str(entry.seq), event_words(entry.what), entry.status.replace("_", " "), f"{entry.who}: {entry.why}"]
+                for entry in entries
+                if entry.what != "evaluate"
+            ]
+        )
         stdout.print(fault or f"hash chain intact; {len(verdicts)} verdicts computed again, {len(differing)} differ")
     if fault is not None or differing:
         raise typer.Exit(1)
@@ -254,7 +259,8 @@ def _status(store: Store) -> RolloutStatus:
     verdict = None
     if latest is not None and latest.evaluation is not None and state is not None and latest.run == state.run:
         verdict = latest.evaluation.verdict
-    return RolloutStatus(**summary(state).model_dump(exclude_unset=True), verdict=verdict)
+    metrics = [] if state is None else list(state.plan.metrics)
+    return RolloutStatus(**summary(state).model_dump(exclude_unset=True), verdict=verdict, metrics=metrics)
 
 
 def _log_and_head(store: Store) -> tuple[list[Entry], str]:

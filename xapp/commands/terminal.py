@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False)
@@ -57,6 +58,16 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     stdout.print(table)
 
 
+def print_records(rows: list[list[str]]) -> None:
+    """Rows of text on stdout without heads or lines; the last column wraps within itself, the others do not wrap."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for index in range(len(rows[0]) if rows else 0):
+        grid.add_column(no_wrap=index < len(rows[0]) - 1, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    stdout.print(grid)
+
+
 def _narrowest(columns: list[str], rows: list[list[str]]) -> int:
     """Width in characters of a table whose first column is as narrow as its longest word."""
     names, *figures = zip(columns, *rows, strict=True)
@@ -70,6 +81,9 @@ def _print_paragraphs(title: str, columns: list[str], rows: list[list[str]]) -> 
     stdout.print(title, style="bold")
     for name, *cells in rows:
         stdout.print(f"  {name}", soft_wrap=True)
-        figures = [" ".join(f"{column} {cell}".split()) for column, cell in zip(columns[1:], cells, strict=True)]
+        # A cell without a figure says nothing, so its heading is left out too.
+        figures = [
+            " ".join(f"{column} {cell}".split()) for column, cell in zip(columns[1:], cells, strict=True) if cell
+        ]
         stdout.print(Padding("; ".join(figures), (0, 0, 0, 4)))
     stdout.print()

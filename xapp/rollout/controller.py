@@ -34,7 +34,7 @@ from distila.xapp.rollout.machine import (
     after_rejected_stage,
     summary,
 )
-from distila.xapp.rollout.plan import CONTROL, NATIVE_POLICY, Plan
+from distila.xapp.rollout.plan import CONTROL, NATIVE_POLICY, Metric, Plan
 from distila.xapp.rollout.store import Store, StoreLostError
 from distila.xapp.rollout.verdict import Evaluation, Record, Verdict, verdict_on
 
@@ -70,6 +70,7 @@ class RolloutStatus(Summary):
         default_factory=dict, description="units seen by all replicas in this stage, by arm"
     )
     verdict: Verdict | None = Field(default=None, description="the latest verdict")
+    metrics: list[Metric] = Field(default_factory=list, description="the plan's metrics, which the verdict is about")
     notes: list[str] = Field(default_factory=list, description="what a reader of the result should know")
     noticed: dict[str, int] = Field(default_factory=dict, description="reports that could not be counted, by reason")
     shadow: dict[str, dict[str, int]] = Field(
@@ -245,6 +246,7 @@ class RolloutController:
                 exposure={} if exposed is None else dict(exposed.exposure),
                 units_in_stage={} if exposed is None else dict(exposed.units_in_stage),
                 verdict=self._verdict,
+                metrics=[] if state is None else list(state.plan.metrics),
                 notes=[] if state is None else state.plan.notes(),
                 noticed={} if meter is None else meter.noticed_counts(),
                 shadow={} if meter is None else meter.shadow_counts(),

@@ -233,6 +233,10 @@ class Plan(BaseModel):
         """Salt of the random assignment."""
         return self.salt or self.name
 
+    def metric(self, name: str) -> Metric:
+        """The metric of this name, which is one of `metrics`."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
     @property
     def primary(self) -> Metric:
         """The metric on which promotion depends."""

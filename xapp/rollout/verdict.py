@@ -21,6 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from distila.xapp.rollout.exposure import Exposed, no_moments
+from distila.xapp.rollout.metric_text import METRIC_NAMES, interval_text, margin_text
 from distila.xapp.rollout.plan import CONTROL, Metric, MetricKey, Plan, Stage
 from distila.xapp.rollout.sequences import Estimate, estimate, radius
 
@@ -100,8 +101,8 @@ def verdict_on(plan: Plan, record: Record) -> Verdict:
     findings = [] if stage.shadow else [_finding(plan, m, c, record) for c in active for m in plan.metrics]
     harm = next((one for one in findings if one.state == "harm"), None)
     if harm is not None and plan.auto_rollback:
-        margin = next(metric.margin for metric in plan.metrics if metric.name == harm.metric)
-        why = f"{harm.metric} of {harm.challenger}: {_interval(harm)}, beyond the margin of {margin:g}"
+        metric = plan.metric(harm.metric)
+        why = f"{_difference(metric, harm)}, beyond the margin of {margin_text(metric)}"
         return Verdict(action="roll_back", challenger=harm.challenger, why=why, findings=findings)
     for challenger in active:
         odds = None if stage.shadow else _sample_ratio(plan, stage, record.exposed.units_in_stage, challenger)
@@ -120,21 +121,21 @@ def verdict_on(plan: Plan, record: Record) -> Verdict:
         return Verdict(
             action="hold",
             challenger=harm.challenger,
-            why=f"{harm.metric} of {harm.challenger}: {_interval(harm)}",
+            why=_difference(plan.metric(harm.metric), harm),
             findings=findings,
         )
     if not last:
         return Verdict(
             action="advance",
             challenger=None,
-            why="the stage has had its intervals and exposure, and no harm is shown",
+            why=_completed(plan, stage, active, record),
             findings=findings,
         )
     winners = [name for name in active if _wins(plan, [one for one in findings if one.challenger == name])]
     if winners:
         gains = {one.challenger: one for one in findings if one.metric == plan.primary.name}
         best = max(winners, key=lambda name: _better(plan.primary, gains[name].difference or 0.0))
-        why = f"{plan.primary.name} of {best}: {_interval(gains[best])}, and every guardrail within its margin"
+        why = f"{_difference(plan.primary, gains[best])}; every guardrail is within its margin"
         return Verdict(action="promote" if plan.auto_promote else "hold", challenger=best, why=why, findings=findings)
     if stage.max_intervals is not None and record.stage_intervals >= stage.max_intervals:
         return Verdict(
@@ -198,10 +199,23 @@ def _wins(plan: Plan, findings: list[Finding]) -> bool:
     return all(one.state in (states if one.metric == plan.primary.name else ("gain", "safe")) for one in findings)
 
 
-def _interval(one: Finding) -> str:
-    if one.difference is None or one.low is None or one.high is None:
-        return "not measured"
-    return f"difference {one.difference:+.4g} (sequence {one.low:+.4g} to {one.high:+.4g})"
+def _difference(metric: Metric, one: Finding) -> str:
+    """How a challenger differs from the control, for people."""
+    how = interval_text(metric, one.difference, one.low, one.high)
+    return f"{METRIC_NAMES[metric.name]} of {one.challenger} differs from the control's by {how}"
+
+
+def _completed(plan: Plan, stage: Stage, active: list[str], record: Record) -> str:
+    """Why the next stage begins, for people."""
+    intervals = f"{record.stage_intervals} evaluation interval{'s' if record.stage_intervals != 1 else ''}"
+    if stage.shadow:
+        return f"stage {stage.name} is complete after {intervals}; no decision of a challenger was sent"
+    unit = "UE" if plan.unit == "ue" else plan.unit
+    exposures = ", ".join(f"{name} {record.exposed.exposure.get(name, 0):,} {unit} intervals" for name in active)
+    return (
+        f"stage {stage.name} is complete after {intervals} ({exposures});"
+        " no metric is shown to be worse by more than its margin"
+    )
 
 
 def _waits(stage: Stage, record: Record, active: list[str]) -> str | None:
