@@ -14,7 +14,7 @@ def finding_table(findings: Sequence[Finding], metrics: Sequence[Metric]) -> tup
         findings: of one verdict.
         metrics: of the rollout's plan; an xApp of an older version does not send them, which leaves the defaults.
     """
-    by_name = {metric.name: metric for metric in (*DEFAULT_METRICS, *metrics)}
+    by_name: dict[str, Metric] = {metric.name: metric for metric in (*DEFAULT_METRICS, *metrics)}
     columns = ["metric", "arm", "difference", "low", "high", "finding"]
     rows = []
     for finding in findings:

@@ -39,7 +39,7 @@ def info(bundle: _Bundle, json: _Json = False) -> None:
     for run in manifest.benchmark.values():
         title = timing_title(run.e2_period_ms, run.e2_delay_ms)
         sizes = f"{run.links} links of {run.duration_ms / 1000:g} s, {len(run.seeds)} seeds, {run.split} split"
-        columns = ["", "gain over OLLA [%]", "first-tx BLER", "residual BLER"]
+        columns = ["", "gain over OLLA [%]", "first-transmission BLER", "residual BLER"]
         print_table(f"benchmark, {title}; {sizes}", columns, _figures(run))
 
 
