@@ -18,7 +18,7 @@ from distila.replay.trace import ChannelTrace
 from distila.replay.trace_info import ChannelInfo, ImportSummary, LogInfo
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
-from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.commands.terminal import print_json, print_records, print_table, progress_bar, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.files import read_yaml
 from distila.xapp.nr.bler import SmoothBler
@@ -85,8 +85,7 @@ def info(file: Annotated[Path, typer.Argument(help="Channel trace or KPI log.")]
         return
     rows = [[name.replace("_", " "), setting(value)] for name, value in facts if name != "notes"]
     print_table(str(file), ["what", "value"], rows)
-    for note in facts.notes:
-        stdout.print(f"- {note}", soft_wrap=True)
+    print_records([["-", note] for note in facts.notes])
 
 
 def _import(out: Path, json: bool, read: Callable[[Progress], Imported]) -> None:
@@ -108,5 +107,5 @@ def _import(out: Path, json: bool, read: Callable[[Progress], Imported]) -> None
     title = f"runs used, {len(rows)} of {len(report.runs)}"
     print_table(title, ["file and UE", "reports", "first tx", "failed"], rows)
     for line in report.lines():
-        stdout.print(line, soft_wrap=True)
+        stdout.print(line)
     stdout.print(f"wrote {out} ({out.stat().st_size / 1e3:.0f} kB)", soft_wrap=True)
