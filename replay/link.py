@@ -18,6 +18,7 @@ from distila.xapp.nr.arrays import Float32Array, IntArray
 from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
+from distila.xapp.shipped import did_you_mean
 
 _LOW_DB: Final = -30.0
 _HIGH_DB: Final = 60.0
@@ -33,7 +34,8 @@ def load_bler(name: str) -> BlerModel:
     """
     models = {entry.name: entry for entry in entry_points(group="distila.bler")}
     if name not in models:
-        raise InputError(f"BLER model {name!r} is unknown, there are {', '.join(sorted(models))}")
+        names = sorted(models)
+        raise InputError(f"{name}: no such BLER model: there are {', '.join(names)}{did_you_mean(name, names)}")
     try:
         model: BlerModel = models[name].load()()
     except ModuleNotFoundError as error:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from distila.xapp.errors import InputError, first_error, one_line
+from distila.xapp.errors import InputError, first_error, no_such_file, one_line
 from distila.xapp.files import replacing
 
 FORMAT_KEY = b"distila.format"
@@ -92,10 +92,9 @@ def _cast(values: pa.Array, name: str, target: pa.DataType) -> pa.Array:
 
 
 def _open(path: Path) -> tuple[pq.ParquetFile, str]:
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; `distila trace import` makes a trace of a directory of logs")
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        hint = "; `distila trace import` makes a trace of a directory of logs" if path.is_dir() else ""
+        raise InputError(f"{path}: {no_such_file(path)}{hint}")
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:

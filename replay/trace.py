@@ -37,6 +37,7 @@ from distila.xapp.shipped import Shipped, package_folder
 FORMAT = "distila.channel-trace/1"
 TRACES = Shipped("channel trace", package_folder("distila.replay", "traces"), "*.trace")
 """Channel traces by file, or by the name of one that ships: ``TRACES.find("urban")``."""
+DEFAULT_TRACE = "urban"
 NO_CQI = -1
 NO_MCS = -1
 _COLUMNS = ["ue", "slots", "sinr_db", "cqi"]
@@ -204,7 +205,7 @@ class ChannelTrace:
 
 def bundled_trace() -> Path:
     """The channel trace that ships with distila (see training/bundled_trace.py)."""
-    return TRACES.find("urban")
+    return TRACES.find(DEFAULT_TRACE)
 
 
 def _offsets(path: Path, meta: TraceMeta, names: npt.NDArray[np.object_]) -> IntArray:

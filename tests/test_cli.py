@@ -113,6 +113,40 @@ def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
     assert str(tmp_path / "none.trace") in error_line("trace", "info", tmp_path / "none.trace")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("replay", "--out", "out", "--trace"),
+        ("trace", "info"),
+        ("bench", "loop", "--trace"),
+        ("bench", "replay", "--trace"),
+        ("rollout", "simulate", "healthy", "--out", "out", "--trace"),
+        ("rollout", "aa", "--trace"),
+    ],
+)
+def test_an_unknown_trace_lists_what_was_looked_at_and_what_ships(tmp_path: Path, command: tuple[str, ...]) -> None:
+    line = checked_error_line(python("-m", "distila.xapp.cli", *command, "urbn", cwd=tmp_path))
+    assert f"urbn: no such channel trace: there is no file {tmp_path / 'urbn'}, and distila ships urban" in line
+    assert line.endswith("; did you mean 'urban'?")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trace_that_ships_goes_by_its_name(tmp_path: Path) -> None:
+    assert answer("trace", "info", "urban") == answer("trace", "info", TRACE)
+    answer("replay", "--trace", "urban", "--slots", 50, "--out", tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named_in_the_same_words_everywhere(tmp_path: Path) -> None:
+    none = tmp_path / "none.yaml"
+    for option in (["--config", none], ["--du", none]):
+        line = error_line("replay", "--trace", "urban", "--out", tmp_path / "out", *option)
+        assert line == f"error: {none}: there is no file {none}"
+    assert f"no such rollout plan: {tmp_path} is a directory, and distila ships" in error_line(
+        "rollout", "plan", tmp_path
+    )
+    assert f"no such channel trace: {tmp_path} is a directory" in error_line("trace", "info", tmp_path)
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
 def test_a_truncated_trace(tmp_path: Path, keep: float) -> None:
     cut = tmp_path / "cut.trace"
@@ -217,9 +251,8 @@ def test_settings_of_the_du_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_bler_model_is_rejected_with_those_there_are(tmp_path: Path) -> None:
-    line = error_line("replay", "--trace", TRACE, "--out", tmp_path, "--bler", "rough")
-    assert "smooth" in line
-    assert "sionna" in line
+    line = error_line("replay", "--trace", TRACE, "--out", tmp_path, "--bler", "smoth")
+    assert line == "error: smoth: no such BLER model: there are sionna, smooth; did you mean 'smooth'?"
 
 
 def test_an_interrupted_replay_says_so(tmp_path: Path) -> None:

@@ -66,7 +66,12 @@ def test_a_directory_that_only_has_the_name_of_one_that_ships_is_not_taken_for_i
     assert bundles.find("other") == Path("other"), "whoever reads it says what is missing"
 
 
-@pytest.mark.parametrize("name", ["oka", "02_oak", "oak.yaml", "../shipped/02_oak", "", "nowhere/oak"])
+def test_a_directory_without_the_file_is_named_as_one(trees, tmp_path):
+    with pytest.raises(InputError, match=rf": no such tree: {tmp_path} is a directory without tree.yaml, and"):
+        trees.find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["oka", "02_oak", "oak.yaml", "../shipped/02_oak", "nowhere/oak"])
 def test_an_unknown_name_lists_what_was_looked_at_and_what_ships(trees, name):
     with pytest.raises(InputError) as caught:
         trees.find(name)

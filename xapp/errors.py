@@ -4,6 +4,7 @@ The command line prints it without a traceback and exits with status 2.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 class InputError(ValueError):
     """Bad input from outside: names the file or message, the field, the value, and what would be right."""
+
+
+def no_such_file(path: Path) -> str:
+    """What is at ``path``, which is no file, for the end of a line of ours."""
+    return f"{path.absolute()} is a directory" if path.is_dir() else f"there is no file {path.absolute()}"
 
 
 def first_error(error: "ValidationError", model: "type[BaseModel] | None" = None) -> str:

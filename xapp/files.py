@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distila.xapp.errors import InputError, first_error
+from distila.xapp.errors import InputError, first_error, no_such_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,6 +127,8 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text("utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: {no_such_file(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from distila.xapp.errors import InputError
+from distila.xapp.errors import InputError, no_such_file
 
 
 def package_folder(package: str, folder: str = "") -> Path:
@@ -86,9 +86,9 @@ class Shipped:
         if self._are_directories:
             looked = f"there is no directory {path.absolute()}"
         else:
-            looked = f"there is no file {path.absolute()}"
+            looked = no_such_file(path)
             if self.inside is not None:
-                looked += f", nor {self.inside} in it as a directory"
+                looked += f" without {self.inside}" if path.is_dir() else f", nor {self.inside} in it as a directory"
         names = list(shipped)
         ships = f"distila ships {', '.join(names)}" if names else "distila ships none"
         return f"{name}: no such {self.kind}: {looked}, and {ships}{did_you_mean(name, names)}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -22,7 +21,7 @@ from distila.replay.bench_results import (
 )
 from distila.replay.loop_bench import bench_e2ap, bench_in_process, bench_over_grpc, bench_replay, bench_rollout
 from distila.replay.rollouts.simulation import GREEDY
-from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.replay.trace import DEFAULT_TRACE, TRACES, ChannelTrace, bundled_trace
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_json, print_table, progress_bar
@@ -47,15 +46,15 @@ def loop(
     ] = "inproc",
     e2ap: Annotated[bool, typer.Option("--e2ap", help="Put E2AP around the service model; in process only.")] = False,
     trace: Annotated[
-        Path | None, typer.Option(help="Channel trace that the reports come from; default: the one that ships.")
-    ] = None,
+        str, typer.Option(help="Channel trace that the reports come from: a file, or the name of one that ships.")
+    ] = DEFAULT_TRACE,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time the decision loop from indication bytes to control bytes."""
     bundle = load_bundle(policy)
     if e2ap and transport != "inproc":
         raise InputError("--e2ap needs --transport inproc: there is no E2AP over gRPC, and always E2AP over RMR")
-    encoded = indications(ChannelTrace.load(trace or bundled_trace()), ues, reports)
+    encoded = indications(ChannelTrace.load(TRACES.find(trace)), ues, reports)
     settings = LoopBenchSettings(ues=ues, reports=reports, policy=bundle.manifest.name, transport=transport, e2ap=e2ap)
     result: LoopBench | E2apLoopBench | RmrLoopBench
     with progress_bar("decisions", "indications") as progress:
@@ -113,12 +112,12 @@ def replay(
     ues: Annotated[int, typer.Option(min=1, max=2000, help="UEs in the cell.")] = 100,
     slots: Annotated[int, typer.Option(min=100, help="Slots to replay.")] = 3000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
+    trace: Annotated[str, typer.Option(help="Channel trace: a file, or the name of one that ships.")] = DEFAULT_TRACE,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time a closed-loop replay in process with a decision every slot."""
     bundle = load_bundle(policy)
-    channel = ChannelTrace.load(trace or bundled_trace())
+    channel = ChannelTrace.load(TRACES.find(trace))
     with progress_bar("replay", "slots") as progress:
         with_xapp, du_alone = bench_replay(bundle, channel, ues, slots, progress)
     if json:
@@ -138,7 +137,7 @@ def edgeric(
     count: Annotated[int, typer.Option("--ttis", min=1000, help="TTIs to time.")] = 5000,
     tti_us: Annotated[int, typer.Option(min=125, help="Length of a TTI, for the run over sockets.")] = 1000,
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
+    trace: Annotated[str, typer.Option(help="Channel trace: a file, or the name of one that ships.")] = DEFAULT_TRACE,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time EdgeRIC's adapter from telemetry to MCS overrides, in process, and over sockets in real time."""
@@ -147,7 +146,7 @@ def edgeric(
     except ModuleNotFoundError as error:
         raise InputError(f"bench edgeric needs the package {error.name!r}: pip install 'distila[edgeric]'") from None
     bundle = load_bundle(policy)
-    encoded = ttis(ChannelTrace.load(trace or bundled_trace()), ues, count)
+    encoded = ttis(ChannelTrace.load(TRACES.find(trace)), ues, count)
     with progress_bar("stages", "TTIs") as progress:
         stages = bench_in_process(bundle, encoded, progress)
     with progress_bar("over sockets", "TTIs") as progress:

@@ -18,7 +18,7 @@ from distila.replay.parquet_file import file_format
 from distila.replay.reason_tables import reason_tables
 from distila.replay.replay_sections import decided_text
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
-from distila.replay.trace import ChannelTrace
+from distila.replay.trace import TRACES, ChannelTrace
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_records, print_table, progress_bar, stderr, stdout
@@ -32,7 +32,11 @@ app = application(SUMMARIES["replay"].text)
 def replay(
     context: typer.Context,
     trace: Annotated[
-        Path, typer.Option(help="File to replay: a channel trace (closed loop) or a KPI log (open loop).")
+        str,
+        typer.Option(
+            help="What to replay: a channel trace (closed loop), by file or by the name of one that ships; or the file"
+            " of a KPI log (open loop)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
     policy: Annotated[str, typer.Option(help="A bundle's directory, or the name of a shipped one.")] = DEFAULT_POLICY,
@@ -76,12 +80,13 @@ def replay(
 ) -> None:
     """Replay a trace with a policy, then with what it is compared with: same channel, same random draws."""
     summary: ReplaySummary
-    if file_format(trace) == kpi_log.FORMAT:
+    path = TRACES.find(trace)
+    if file_format(path) == kpi_log.FORMAT:
         for option in ("against", "period", "delay", "transport", "speed", "slots", "seed", "listen", "external", "du"):
             if not _is_default(context, option):
-                raise InputError(f"--{option} has no meaning for a KPI log, whose transmissions are over: {trace}")
+                raise InputError(f"--{option} has no meaning for a KPI log, whose transmissions are over: {path}")
         with progress_bar("open loop", "reports") as progress:
-            summary = replay_log(trace, KpiLog.load(trace), policy, out, config, progress)
+            summary = replay_log(path, KpiLog.load(path), policy, out, config, progress)
     else:
         if external and transport != "grpc":
             raise InputError("--external needs --transport grpc")
@@ -104,9 +109,9 @@ def replay(
             bler=bler,
             external=(lambda port: _ask_for_xapp(listen, port)) if external else None,
         )
-        channel = ChannelTrace.load(trace)
+        channel = ChannelTrace.load(path)
         with _progress_bars() as bars:
-            summary = replay_channel(trace, channel, policy, against, settings, out, bars)
+            summary = replay_channel(path, channel, policy, against, settings, out, bars)
     if json:
         print(summary.json_text(), end="")
         return

@@ -13,7 +13,7 @@ from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSumma
 from distila.replay.rollouts.rollout_page import write_rollout_page
 from distila.replay.rollouts.simulation import SIMULATION_PLANS, simulate_rollout
 from distila.replay.rollouts.studies import aa_study, power_study
-from distila.replay.trace import ChannelTrace, bundled_trace
+from distila.replay.trace import DEFAULT_TRACE, TRACES, ChannelTrace
 from distila.xapp.commands.application import application
 from distila.xapp.commands.findings import finding_table
 from distila.xapp.commands.terminal import print_records, print_table, progress_bar, stdout
@@ -36,8 +36,12 @@ _EFFECT_LABELS = {
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _Traces = Annotated[
-    list[Path] | None,
-    typer.Option("--trace", help="Channel trace; may be given several times; default: the one that ships."),
+    list[str] | None,
+    typer.Option(
+        "--trace",
+        help="Channel trace: a file, or the name of one that ships; may be given several times;"
+        f" default: {DEFAULT_TRACE}.",
+    ),
 ]
 _Period = Annotated[int, typer.Option(min=1, help="Slots between two E2 reports.")]
 _Delay = Annotated[int, typer.Option(min=0, help="Slots until decisions take effect.")]
@@ -60,7 +64,7 @@ def simulate(
     plan: Annotated[
         str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa, student, challenger.")
     ],
-    trace: Annotated[Path | None, typer.Option(help="Channel trace; default: the one that ships.")] = None,
+    trace: Annotated[str, typer.Option(help="Channel trace: a file, or the name of one that ships.")] = DEFAULT_TRACE,
     out: Annotated[Path, typer.Option(help="Directory for report.html and audit.json.")] = Path("out/rollout"),
     ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell; those of the trace are repeated.")] = 400,
     period: _Period = 20,
@@ -71,7 +75,8 @@ def simulate(
 ) -> None:
     """Run a whole rollout on a replayed trace, in seconds, and show how it ends."""
     loaded = load_plan(plan, SIMULATION_PLANS)
-    channel = ChannelTrace.load(trace or bundled_trace())
+    trace_file = TRACES.find(trace)
+    channel = ChannelTrace.load(trace_file)
     check_writable(out)
     du = DuConfig(period_slots=period, decision_delay_slots=delay)
     with progress_bar("rollout", "intervals") as progress:
@@ -98,7 +103,7 @@ def simulate(
         slots=result.slots,
         simulated_s=round(result.slots * channel.meta.slot_us / 1e6, 2),
         ues=ues,
-        trace=str(trace or bundled_trace()),
+        trace=str(trace_file),
         shadow=status.shadow,
         noticed=status.noticed,
     )
@@ -201,7 +206,7 @@ def report(
     if log is not None:
         entries = read_log(log)
     else:
-        kept = open_store(store)
+        kept = open_store(store, create=False)
         try:
             entries = kept.audit()
         except StoreLostError as error:
@@ -215,7 +220,7 @@ def report(
 
 def _study(
     plan: str,
-    traces: list[Path] | None,
+    traces: list[str] | None,
     kpis: Literal["replayed", "gaussian"],
     units: int,
     stay: float,
@@ -227,7 +232,7 @@ def _study(
     loaded = load_plan(plan, SIMULATION_PLANS)
     champion = load_bundle(loaded.champion.policy)
     du = DuConfig(period_slots=period, decision_delay_slots=delay)
-    paths = traces or [bundled_trace()]
+    paths = [TRACES.find(name) for name in traces or [DEFAULT_TRACE]]
     parts = []
     for path in paths:
         channel = ChannelTrace.load(path)

@@ -14,7 +14,7 @@ from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_
 from distila.replay.kpi_log import KpiLog
 from distila.replay.page.number_text import setting
 from distila.replay.parquet_file import file_format
-from distila.replay.trace import ChannelTrace
+from distila.replay.trace import TRACES, ChannelTrace
 from distila.replay.trace_info import ChannelInfo, ImportSummary, LogInfo
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
@@ -70,21 +70,25 @@ def table(
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="Channel trace or KPI log.")], json: _Json = False) -> None:
+def info(
+    file: Annotated[str, typer.Argument(help="Channel trace or KPI log: a file, or the name of a trace that ships.")],
+    json: _Json = False,
+) -> None:
     """Print what a channel trace or KPI log holds."""
-    found = file_format(file)
+    path = TRACES.find(file)
+    found = file_format(path)
     facts: ChannelInfo | LogInfo
     if found == trace.FORMAT:
-        facts = ChannelInfo.of(ChannelTrace.load(file))
+        facts = ChannelInfo.of(ChannelTrace.load(path))
     elif found == kpi_log.FORMAT:
-        facts = LogInfo.of(KpiLog.load(file))
+        facts = LogInfo.of(KpiLog.load(path))
     else:
-        raise InputError(f"{file}: format {found!r} is of another version of distila")
+        raise InputError(f"{path}: format {found!r} is of another version of distila")
     if json:
         print_json(facts.model_dump(mode="json"))
         return
     rows = [[name.replace("_", " "), setting(value)] for name, value in facts if name != "notes"]
-    print_table(str(file), ["what", "value"], rows)
+    print_table(str(path), ["what", "value"], rows)
     print_records([["-", note] for note in facts.notes])
 
 

@@ -214,7 +214,6 @@ def test_a_rollout_on_the_command_line(tmp_path, capsys, make_plan):
     plan.write_text(yaml.safe_dump(make_plan().model_dump(mode="json")))
     assert "at most" not in distila("plan", plan, capsys=capsys).out
     at = ("--store", store)
-    assert json.loads(distila("status", *at, "--json", capsys=capsys).out)["status"] == "none"
     distila("start", plan, *at, "--who", "ana", "--why", "tonight", capsys=capsys)
     assert "promote: test#1 is running" in distila("promote", *at, capsys=capsys).out
     found = json.loads(distila("status", *at, "--json", capsys=capsys).out)
@@ -229,6 +228,13 @@ def test_a_rollout_on_the_command_line(tmp_path, capsys, make_plan):
     log["entries"][0]["who"] = "eve"
     (tmp_path / "log.json").write_text(json.dumps(log))
     assert "entry 1: altered" in distila("audit", "--log", tmp_path / "log.json", status=1, capsys=capsys).out
+
+
+@pytest.mark.parametrize("command", ["status", "promote", "pause", "resume", "abort", "kill", "audit", "report"])
+def test_only_start_makes_a_store(tmp_path, capsys, command):
+    err = distila(command, "--store", tmp_path / "typo.sqlite", status=2, capsys=capsys).err
+    assert err.startswith(f"error: {tmp_path / 'typo.sqlite'}: no such store: there is no file ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_line_speaks_to_an_xapp_over_http(http, capsys, monkeypatch):

@@ -317,7 +317,7 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "No such file"),
+        (None, "there is no file"),
         ("{", "not JSON"),
         (
             '{"kind": "benchmark", "version": 1}',

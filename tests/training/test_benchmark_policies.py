@@ -233,10 +233,10 @@ def test_a_network_that_ships_goes_by_its_name(tmp_path, monkeypatch):
     for text, seat in (("tutor", "xapp"), ("tutor@du", "du")):
         spec = parse_policy(text)
         assert (spec.kind, Path(spec.base), spec.seat) == ("network", path, seat)
-    with pytest.raises(InputError, match=r"'nobody' is no baseline .* ships olla, student; .* ships tutor$"):
+    with pytest.raises(InputError, match=r"'nobody': no such .*: bundle:olla, student; .* ship: tutor$"):
         parse_policy("nobody")
     path.unlink()
-    with pytest.raises(InputError, match=r"'tutor' is no baseline .* ships none$") as error:
+    with pytest.raises(InputError, match=r"'tutor': no such .*: bundle:olla, student; .* ship: none$") as error:
         parse_policy("tutor")
     assert "\n" not in str(error.value)
 

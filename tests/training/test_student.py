@@ -303,6 +303,15 @@ def test_missing_names_are_rejected(build):
     done = build(student="missing")
     assert (done.status, done.out) == (2, "")
     assert "missing" in done.err
+    assert not Path("made").exists(), "nothing was trained"
+
+
+@pytest.mark.parametrize("wrong", [{"scenarios": ["nope"]}, {"peers": ["nope"]}])
+def test_a_recipes_benchmark_is_checked_before_any_training(build, wrong):
+    done = build(benchmark=wrong)
+    assert (done.status, done.out) == (2, "")
+    assert "nope" in done.err
+    assert not Path("made").exists()
 
 
 @pytest.fixture
@@ -342,6 +351,13 @@ def test_a_size_that_is_none_is_one_line(searched, sizes):
     done = searched("--sizes", sizes)
     assert (done.status, done.out) == (2, "")
     assert "--sizes" in done.err
+
+
+def test_an_unknown_family_is_refused_before_any_training(searched):
+    done = searched("--sizes", "8", "--families", "nope")
+    assert (done.status, done.out) == (2, "")
+    assert "nope: no such" in done.err
+    assert not Path("found").exists()
 
 
 def test_where_no_size_fits_the_answer_is_no(searched):

@@ -29,6 +29,7 @@ from distila.training.network.store import NETWORK_FILE, NETWORKS, load_network
 from distila.training.sim.report import Cell, Decision, Policy, Report, matrix
 from distila.xapp.errors import InputError
 from distila.xapp.policy.bundle import BUNDLES, MANIFEST_FILE, Action, Bundle, load_bundle
+from distila.xapp.shipped import did_you_mean
 
 REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
@@ -134,14 +135,17 @@ def _find(text: str, base: str) -> tuple[Literal["bundle", "network"], Path]:
     path = Path(base)
     if path.is_file() or (not (path / MANIFEST_FILE).is_file() and (path / NETWORK_FILE).is_file()):
         return "network", NETWORKS.find(base)
-    try:
+    if base in BUNDLES.names() or path.is_dir():
         return "bundle", BUNDLES.find(base)
-    except InputError as error:
-        no_bundle = error
-    try:
+    if base in NETWORKS.names():
         return "network", NETWORKS.find(base)
-    except InputError as error:
-        raise InputError(f"policy {text!r} is no baseline ({', '.join(BASELINES)}); {no_bundle}; {error}") from None
+    bundles = [f"{_BUNDLE}:{name}" if name in BASELINES else name for name in BUNDLES.names()]
+    names = [*BASELINES, *bundles, *NETWORKS.names()]
+    raise InputError(
+        f"policy {text!r}: no such baseline, bundle or network: there is no file or directory {path.absolute()};"
+        f" baselines: {', '.join(BASELINES)}; bundles that ship: {', '.join(bundles)}; networks that ship:"
+        f" {', '.join(NETWORKS.names()) or 'none'}{did_you_mean(base, names)}"
+    )
 
 
 def _network(path: Path) -> tuple[Network, str]:

@@ -1,7 +1,7 @@
 """Builds the student that ships: teacher, student, benchmark, gates, bundle. An interrupted build continues."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -12,17 +12,17 @@ from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.suite import Benchmark, run_benchmark
-from distila.training.distill.distill import Teachers, distilled, load_distill
+from distila.training.distill.distill import DistillConfig, Teachers, distilled, load_distill
 from distila.training.learning import trainer
 from distila.training.learning.trainings import Bar
 from distila.training.network.export import export_bundle, onnx_graph
 from distila.training.network.network import Network
 from distila.training.network.store import NETWORK_FILE, save_network
-from distila.training.sim.scenario import families, find_scenario
+from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.student.card import CARD_FILE, write_card
 from distila.training.student.gates import failures
-from distila.training.student.recipe import Recipe
-from distila.training.teachers.privileged import PrivilegedObjective, load_privileged
+from distila.training.student.recipe import Evaluation, Recipe
+from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObjective, load_privileged
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, FamilyFigures, run_name, timing_title
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
@@ -71,13 +71,26 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     Raises:
         InputError: see `distila.training.learning.trainer.train` and `distila.training.benchmark.suite.run_benchmark`.
     """
-    teacher = _teacher(recipe, out / TEACHER, bar, workers, cache)
-    network, training = _student(recipe, out / STUDENT, teacher, bar, workers, cache)
+    # Before the training, so that an unknown name does not cost its time.
+    names = families() if recipe.benchmark.scenarios == "all" else recipe.benchmark.scenarios
+    scenarios = tuple(find_scenario(name) for name in names)
+    peers = [parse_policy(peer) for peer in recipe.benchmark.peers]
+    teacher_config, student_config = load_privileged(recipe.teacher), load_distill(recipe.student)
+    teacher = _teacher(teacher_config, out / TEACHER, bar, workers, cache)
+    network, training = _student(student_config, out / STUDENT, teacher, bar, workers, cache)
     training |= {"recipe": recipe.model_dump(mode="json")}
     graph = onnx_graph(network)
     # The benchmark runs the very graph that ships; the manifest gets the figures afterwards.
     trial = _trial(network, graph, out / "trial", recipe, training)
-    benchmarks = _benchmarks(recipe, out, trial, teacher, bar, jobs, cache)
+    benchmarks = _benchmarks(
+        recipe.benchmark,
+        scenarios,
+        [_named(STUDENT, str(trial.path)), _named(TEACHER, str(teacher)), *peers],
+        out,
+        bar,
+        jobs,
+        cache,
+    )
     failed = failures(recipe.gates, len(graph), benchmarks.values(), STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
     bundle = _bundle(network, graph, out / BUNDLE, recipe, training, figures)
@@ -107,8 +120,7 @@ def summary(results: BenchmarkResults) -> BenchmarkRun:
     )
 
 
-def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | None) -> Path:
-    config = load_privileged(recipe.teacher)
+def _teacher(config: PrivilegedConfig, out: Path, bar: Bar, workers: int, cache: Path | None) -> Path:
     with bar("teacher: fading banks", "banks") as on_bank, bar("teacher", "slots") as on_slot:
         objective = PrivilegedObjective(config)
         network = trainer.train(
@@ -120,9 +132,8 @@ def _teacher(recipe: Recipe, out: Path, bar: Bar, workers: int, cache: Path | No
 
 
 def _student(
-    recipe: Recipe, out: Path, teacher: Path, bar: Bar, workers: int, cache: Path | None
+    config: DistillConfig, out: Path, teacher: Path, bar: Bar, workers: int, cache: Path | None
 ) -> tuple[Network, dict[str, JsonValue]]:
-    config = load_distill(recipe.student)
     teachers = Teachers({"": teacher}, config)
     network = distilled(STUDENT, config, teachers, out, bar, workers, cache)
     training: dict[str, JsonValue] = {
@@ -164,15 +175,17 @@ def _bundle(
 
 
 def _benchmarks(
-    recipe: Recipe, out: Path, student: Bundle, teacher: Path, bar: Bar, jobs: int, cache: Path | None
+    evaluation: Evaluation,
+    scenarios: tuple[Scenario, ...],
+    policies: Sequence[PolicySpec],
+    out: Path,
+    bar: Bar,
+    jobs: int,
+    cache: Path | None,
 ) -> dict[str, BenchmarkResults]:
-    evaluation = recipe.benchmark
-    names = list(families()) if evaluation.scenarios == "all" else list(evaluation.scenarios)
-    policies = [_named(STUDENT, str(student.path)), _named(TEACHER, str(teacher))]
-    policies += [parse_policy(peer) for peer in evaluation.peers]
     everything = Benchmark(
         policies=tuple(policies),
-        scenarios=tuple(find_scenario(name) for name in names),
+        scenarios=scenarios,
         sizes=evaluation.of_a_run,
         seeds=tuple(range(evaluation.seeds)),
         cache=cache,

@@ -98,6 +98,9 @@ def search(
     Raises:
         InputError: see `distila.training.learning.trainer.train` and `distila.training.benchmark.suite.run_benchmark`.
     """
+    # Before the training, so that an unknown family does not cost its time.
+    names = config.scenarios if evaluation.scenarios == "all" else evaluation.scenarios
+    scenarios = tuple(find_scenario(name) for name in dict.fromkeys(names) if name != "domain")
     check_writable(out)
     bundles = {}
     for hidden in sizes:
@@ -107,10 +110,9 @@ def search(
         path = out / "bundles" / _name(hidden)
         about: dict[str, JsonValue] = {"kind": "candidate of a search", "config": config.model_dump(mode="json")}
         bundles[hidden] = export_bundle(network, path, name=_name(hidden), version="0", training=about)
-    names = config.scenarios if evaluation.scenarios == "all" else evaluation.scenarios
     benchmark = Benchmark(
         policies=tuple(parse_policy(str(bundle.path)) for bundle in bundles.values()),
-        scenarios=tuple(find_scenario(name) for name in dict.fromkeys(names) if name != "domain"),
+        scenarios=scenarios,
         sizes=evaluation.of_a_run,
         seeds=tuple(range(evaluation.seeds)),
         split=Split.VALIDATION,

@@ -245,7 +245,7 @@ def _carry_out(command: Command, store: str, url: str | None, json: bool) -> Non
             body.pop("to_end", None)
         found: Summary = _request(url, command.action, body)
     else:
-        found = summary(_with_store(store, lambda opened: carry_out(opened, command)[0]))
+        found = summary(_with_store(store, lambda opened: carry_out(opened, command)[0], command.action == "start"))
     if json:
         print_json(found.model_dump(mode="json", exclude_unset=True))
     else:
@@ -268,8 +268,8 @@ def _log_and_head(store: Store) -> tuple[list[Entry], str]:
     return store.audit(), "" if state is None else state.audit_head
 
 
-def _with_store(url: str, act: Callable[[Store], _Result]) -> _Result:
-    store = open_store(url)
+def _with_store(url: str, act: Callable[[Store], _Result], create: bool = False) -> _Result:
+    store = open_store(url, create)
     try:
         return act(store)
     except StoreLostError as error:

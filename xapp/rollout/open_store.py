@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
-from distila.xapp.errors import InputError
+from distila.xapp.errors import InputError, no_such_file
 from distila.xapp.rollout.store import SqliteStore, Store
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, create: bool = True) -> Store:
     """The store at an address: ``redis://HOST:PORT/DB`` (or ``rediss://``, ``unix://``), otherwise a SQLite file.
 
+    Args:
+        url: the address.
+        create: whether to make a SQLite file that is not there. Redis is a store as soon as it answers.
+
     Raises:
-        InputError: there can be no store at that address.
+        InputError: there can be no store at that address, or there is none and ``create`` is false.
     """
     if url.split(":", 1)[0] in ("redis", "rediss", "unix"):
         try:
@@ -18,4 +22,7 @@ def open_store(url: str) -> Store:
         except ModuleNotFoundError as error:
             raise InputError(f"{url}: needs the package {error.name!r}: pip install 'distila[ric]'") from None
         return RedisStore(url)
-    return SqliteStore(Path(url.removeprefix("sqlite:")))
+    path = Path(url.removeprefix("sqlite:"))
+    if not create and not path.is_file():
+        raise InputError(f"{url}: no such store: {no_such_file(path)}; `distila rollout start` makes one")
+    return SqliteStore(path)
