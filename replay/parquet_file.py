@@ -94,7 +94,7 @@ def _cast(values: pa.Array, name: str, target: pa.DataType) -> pa.Array:
 def _open(path: Path) -> tuple[pq.ParquetFile, str]:
     if not path.is_file():
         hint = "; `distila trace import` makes a trace of a directory of logs" if path.is_dir() else ""
-        raise InputError(f"{path}: {no_such_file(path)}{hint}")
+        raise InputError(f"{no_such_file(path)}{hint}")
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:

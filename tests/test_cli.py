@@ -140,7 +140,7 @@ def test_a_file_that_is_not_there_is_named_in_the_same_words_everywhere(tmp_path
     none = tmp_path / "none.yaml"
     for option in (["--config", none], ["--du", none]):
         line = error_line("replay", "--trace", "urban", "--out", tmp_path / "out", *option)
-        assert line == f"error: {none}: there is no file {none}"
+        assert line == f"error: {none}: no such file"
     assert f"no such rollout plan: {tmp_path} is a directory, and distila ships" in error_line(
         "rollout", "plan", tmp_path
     )

@@ -17,8 +17,8 @@ class InputError(ValueError):
 
 
 def no_such_file(path: Path) -> str:
-    """What is at ``path``, which is no file, for the end of a line of ours."""
-    return f"{path.absolute()} is a directory" if path.is_dir() else f"there is no file {path.absolute()}"
+    """That a file cannot be read because there is none at ``path``, in the words of all errors."""
+    return f"{path}: is a directory, not a file" if path.is_dir() else f"{path}: no such file"
 
 
 def first_error(error: "ValidationError", model: "type[BaseModel] | None" = None) -> str:

@@ -128,7 +128,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: {no_such_file(path)}") from None
+        raise InputError(no_such_file(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from distila.xapp.errors import InputError, no_such_file
+from distila.xapp.errors import InputError
 
 
 def package_folder(package: str, folder: str = "") -> Path:
@@ -86,7 +86,7 @@ class Shipped:
         if self._are_directories:
             looked = f"there is no directory {path.absolute()}"
         else:
-            looked = no_such_file(path)
+            looked = f"{path.absolute()} is a directory" if path.is_dir() else f"there is no file {path.absolute()}"
             if self.inside is not None:
                 looked += f" without {self.inside}" if path.is_dir() else f", nor {self.inside} in it as a directory"
         names = list(shipped)

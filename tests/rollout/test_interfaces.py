@@ -233,7 +233,7 @@ def test_a_rollout_on_the_command_line(tmp_path, capsys, make_plan):
 @pytest.mark.parametrize("command", ["status", "promote", "pause", "resume", "abort", "kill", "audit", "report"])
 def test_only_start_makes_a_store(tmp_path, capsys, command):
     err = distila(command, "--store", tmp_path / "typo.sqlite", status=2, capsys=capsys).err
-    assert err.startswith(f"error: {tmp_path / 'typo.sqlite'}: no such store: there is no file ")
+    assert err.startswith(f"error: {tmp_path / 'typo.sqlite'}: no such store; ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -317,7 +317,7 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "there is no file"),
+        (None, "no such file"),
         ("{", "not JSON"),
         (
             '{"kind": "benchmark", "version": 1}',
@@ -426,7 +426,7 @@ def test_settings_that_are_not_given_stay_unchanged():
         (("--scenarios", "bursty.yaml,./bursty.yaml"), ["--scenarios", "same name"]),
         (("--scenarios", ","), ["--scenarios ','", "at least one name"]),
         (("--policies", "ola"), ["'ola'", "salad"]),
-        (("--policies", "gone/network.pt"), ["gone/network.pt", "no such network"]),
+        (("--policies", "gone/network.pt"), ["gone/network.pt", "no such baseline, bundle or network"]),
         (("--policies", "bursty.yaml"), ["bursty.yaml: not a network"]),
         (("--policies", "olla:best"), ["'best'"]),
         (("--policies", "olla@ru"), ["'ru'"]),

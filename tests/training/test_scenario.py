@@ -152,7 +152,7 @@ def test_a_missing_file_is_rejected(tmp_path):
     path = tmp_path / "none.yaml"
     with pytest.raises(InputError) as caught:
         load_scenario(path)
-    assert str(caught.value) == f"{path}: there is no file {path}"
+    assert str(caught.value) == f"{path}: no such file"
 
 
 def test_bytes_that_are_no_text_are_rejected(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from distila.xapp.errors import InputError
+from distila.xapp.errors import InputError, no_such_file
 from distila.xapp.files import replacing
 
 _DIGEST_CHARACTERS: Final = 64
@@ -49,7 +49,7 @@ def read_sealed(path: Path, remedy: str) -> dict[str, npt.NDArray[Any]]:
     try:
         data = memoryview(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(no_such_file(path)) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     if bytes(data[-_DIGEST_CHARACTERS:]) != _digest(data[:-_DIGEST_CHARACTERS]):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distila.xapp.errors import InputError, no_such_file
+from distila.xapp.errors import InputError
 from distila.xapp.rollout.store import SqliteStore, Store
 
 
@@ -24,5 +24,5 @@ def open_store(url: str, create: bool = True) -> Store:
         return RedisStore(url)
     path = Path(url.removeprefix("sqlite:"))
     if not create and not path.is_file():
-        raise InputError(f"{url}: no such store: {no_such_file(path)}; `distila rollout start` makes one")
+        raise InputError(f"{url}: no such store; `distila rollout start` makes one")
     return SqliteStore(path)
