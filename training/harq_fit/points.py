@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from distila.training.harq_fit.measure import SETTING_FIELDS, Setting
-from distila.xapp.errors import InputError
+from distila.xapp.errors import InputError, no_such_file
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.harq import TARGET_BLER, Transmissions
 
@@ -60,7 +60,7 @@ def read_thresholds(path: Path = POINTS_FILE) -> list[Threshold]:
                 setting = Setting.of_row({name: row[name] for name in SETTING_FIELDS})
                 curves.setdefault(setting, []).append((float(row["snr_db"]), math.log(odds)))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}" if path.is_file() else no_such_file(path)) from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a table of `distila.training.harq_fit.measure`: {error!r}") from None
     target = math.log(TARGET_BLER / (1 - TARGET_BLER))
