@@ -1,5 +1,4 @@
-"""`distila bench harq`: the combining rule and the ideal rule, compared with measured points that neither was fitted
-to."""
+"""`distila bench harq`: the combining rule and the ideal one, compared with points that neither was fitted to."""
 
 from collections.abc import Sequence
 
@@ -24,15 +23,13 @@ def bench_harq() -> HarqBench:
     fitted, held_out = split(read_thresholds())
     # The ideal rule speaks of incremental redundancy, not of one version repeated.
     combined = [each for each in held_out if len(set(each.setting.redundancy_versions)) > 1]
-    numbers = sorted({len(each.setting.redundancy_versions) for each in combined})
+    by_number: dict[int, list[Threshold]] = {}
+    for each in sorted(combined, key=lambda each: len(each.setting.redundancy_versions)):
+        by_number.setdefault(len(each.setting.redundancy_versions), []).append(each)
     return HarqBench(
         fitted_settings=len(fitted),
         all=_errors(held_out, combined),
-        by_transmissions={
-            number: _errors(some, some)
-            for number in numbers
-            for some in [[each for each in combined if len(each.setting.redundancy_versions) == number]]
-        },
+        by_transmissions={number: _errors(some, some) for number, some in by_number.items()},
     )
 
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from distila.xapp.nr.arrays import BoolArray
 from distila.xapp.nr.bit_information import pam_amplitudes
-from distila.xapp.nr.rate_matching import BaseGraph, CodeBlock
+from distila.xapp.nr.rate_matching import SYSTEMATIC_COLUMNS, BaseGraph, CodeBlock
 
-_SYSTEMATIC: Final = {1: 22, 2: 10}
 _CORE_ROWS: Final = 4
 """Rows of the core parity; every later row ends in a parity column of its own of degree 1."""
 _SCALE: Final = 0.75
@@ -57,7 +56,7 @@ class Decoder:
     def __init__(self, code: CodeBlock, received: BoolArray, iterations: int = 20) -> None:
         self._z, self._iterations = code.lifting_size, iterations
         self._info = code.block_bits
-        core = _SYSTEMATIC[code.graph] + _CORE_ROWS
+        core = SYSTEMATIC_COLUMNS[code.graph] + _CORE_ROWS
         columns: BoolArray = np.any(received.reshape(-1, self._z), axis=1)
         self._rows = [
             row

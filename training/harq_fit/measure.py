@@ -24,6 +24,7 @@ import torch
 from distila.training.harq_fit.ldpc import block_errors
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.rate_matching import CodeBlock, base_graph
+from distila.xapp.nr.tbs import MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2
 
 STEP_DB: Final = 0.35
 _MOST_POINTS: Final = 14
@@ -77,7 +78,7 @@ class Setting:
     @property
     def payload_bits(self) -> int:
         """Without CRC: of 24 bits for one of several blocks and for large ones, else 16."""
-        return self.block_bits - (24 if self.block_bits > 3840 else 16)
+        return self.block_bits - (24 if self.block_bits > MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2 else 16)
 
     @property
     def code(self) -> CodeBlock:
@@ -195,7 +196,7 @@ def settings() -> Iterator[Setting]:
 
 def _at_most(block_bits: int, table: int, mcs: int) -> int:
     """The size, or the largest that base graph 2 takes, where the code rate asks for that graph."""
-    return min(block_bits, 3840) if MCS_TABLES[table].code_rate[mcs] <= 0.25 else block_bits
+    return min(block_bits, MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2) if MCS_TABLES[table].code_rate[mcs] <= 0.25 else block_bits
 
 
 def _buffer_bits(block_bits: int, share: float | None) -> int | None:

@@ -14,6 +14,11 @@ from typing import Final, Literal
 import numpy as np
 
 from distila.xapp.nr.arrays import BoolArray, IntArray
+from distila.xapp.nr.tbs import (
+    MAX_CODE_BLOCK_SIZE_BITS,
+    MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2,
+    MIN_CODE_BLOCK_SIZE_BITS,
+)
 
 BaseGraph = Literal[1, 2]
 
@@ -22,7 +27,9 @@ RV_ORDER: Final = (0, 2, 3, 1)
 LBRM_RATE: Final = 2 / 3
 """R_LBRM: the code rate to which the buffer of the largest block is limited (TS 38.212 clause 5.4.2.1)."""
 
-_SYSTEMATIC: Final = {1: 22, 2: 10}
+SYSTEMATIC_COLUMNS: Final = {1: 22, 2: 10}
+"""Columns of each base graph that hold the block itself, in units of the lifting size."""
+_LARGEST: Final = {1: MAX_CODE_BLOCK_SIZE_BITS, 2: MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2}
 _BUFFER: Final = {1: 66, 2: 50}
 _START: Final = {1: (0, 17, 33, 56), 2: (0, 13, 25, 43)}
 _LIFTING: Final = sorted(
@@ -64,16 +71,16 @@ class CodeBlock:
     limited_bits: int | None = None
 
     def __post_init__(self) -> None:
-        largest = {1: 8448, 2: 3840}[self.graph]
-        if not 24 <= self.block_bits <= largest:
-            raise ValueError(f"block_bits is {self.block_bits}; base graph {self.graph} takes 24 to {largest}")
+        least, largest = MIN_CODE_BLOCK_SIZE_BITS, _LARGEST[self.graph]
+        if not least <= self.block_bits <= largest:
+            raise ValueError(f"block_bits is {self.block_bits}; base graph {self.graph} takes {least} to {largest}")
         if self.limited_bits is not None and self.limited_bits < self.block_bits:
             raise ValueError(f"limited_bits is {self.limited_bits}; a block has {self.block_bits}")
 
     @cached_property
     def lifting_size(self) -> int:
         """Z_c, TS 38.212 clause 5.2.2."""
-        columns = 22
+        columns = SYSTEMATIC_COLUMNS[self.graph]
         if self.graph == 2:
             columns = next(
                 count for least, count in ((641, 10), (561, 9), (193, 8), (0, 6)) if self.block_bits >= least
@@ -83,7 +90,7 @@ class CodeBlock:
     @property
     def filler(self) -> tuple[int, int]:
         """First filler bit of the codeword, and the one after the last."""
-        return self.block_bits, _SYSTEMATIC[self.graph] * self.lifting_size
+        return self.block_bits, SYSTEMATIC_COLUMNS[self.graph] * self.lifting_size
 
     @property
     def codeword_bits(self) -> int:

@@ -28,6 +28,8 @@ MAX_RE_PER_PRB = 156
 """Cap on the resource elements per PRB counted for the TBS (TS 38.214 5.1.3.2 step 1)."""
 
 MAX_CODE_BLOCK_SIZE_BITS = 8448
+MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2 = 3840
+"""Largest code block of LDPC base graph 2 (TS 38.212 5.2.2)."""
 MIN_CODE_BLOCK_SIZE_BITS = 24
 
 # TS 38.214 Table 5.1.3.2-1, TBS for N_info <= 3824.
@@ -201,7 +203,7 @@ def code_blocks(tbs_bits: ArrayLike, code_rate: ArrayLike) -> tuple[IntArray, In
 
     with_crc = tbs + np.where(tbs > _MAX_SMALL_TBS_BITS, 24, 16)
     # The other two ways into base graph 2 need a TBS of at most 3824, which is one code block in either graph.
-    largest = np.where(rate <= 0.25, 3840, MAX_CODE_BLOCK_SIZE_BITS)
+    largest = np.where(rate <= 0.25, MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2, MAX_CODE_BLOCK_SIZE_BITS)
     num_cb = np.where(with_crc <= largest, 1, -(-with_crc // (largest - 24)))
     size = -(-with_crc // num_cb) + np.where(num_cb > 1, 24, 0)
     return num_cb.astype(np.int64), size.astype(np.int64)
