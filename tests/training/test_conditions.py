@@ -640,3 +640,31 @@ def test_conditions_on_generated_fading(tmp_path, name):
 def test_combining_may_be_drawn_for_the_whole_batch(flat_bank):
     kinds = {conditions(4, seed=seed, link={"combining": "drawn"}).combining.kind for seed in range(12)}
     assert kinds == {"chase", "ir"}
+
+
+def test_efficiency_is_drawn_per_link_and_the_other_settings_of_harq_per_batch(flat_bank):
+    link = {
+        "processes": {"choice": [8, 16, 32]},
+        "combining_efficiency": {"uniform": [0.2, 0.9]},
+        "rlc": "um",
+        "rlc_delay_ms": {"choice": [10, 50]},
+    }
+    batches = [conditions(40, seed=seed, link=link) for seed in range(12)]
+    assert {batch.processes for batch in batches} == {8, 16, 32}
+    assert {batch.rlc_delay_slots for batch in batches} == {20, 100}  # slots of 0.5 ms
+    efficiency = torch.stack([batch.combining_efficiency for batch in batches])
+    assert 0.2 <= float(efficiency.min()) < 0.25
+    assert 0.85 < float(efficiency.max()) <= 0.9
+    assert not batches[0].combines_fully
+    plain = conditions(40)
+    assert plain.combines_fully
+    assert (plain.processes, plain.rlc, plain.rlc_delay_slots) == (16, "am", 80)
+
+
+def test_settings_of_harq_change_no_other_draw(flat_bank):
+    link = {"prbs": {"choice": [26, 52]}, "dtx_probability": {"uniform": [0, 0.1]}, "bler_shift_db": {"normal": [0, 1]}}
+    plain = conditions(40, link=link)
+    other = conditions(40, link={**link, "processes": {"choice": [8, 16]}, "combining_efficiency": {"uniform": [0, 1]}})
+    assert torch.equal(everything(plain, 64), everything(other, 64))
+    assert torch.equal(plain.dtx, other.dtx)
+    assert torch.equal(plain.shift_db, other.shift_db)

@@ -270,5 +270,5 @@ def test_eight_transmissions_at_a_very_high_sinr_are_no_nan(kind):
 
 
 def test_there_are_two_kinds():
-    with pytest.raises(ValueError, match="combining is 'best'; must be chase or ir"):
+    with pytest.raises(ValueError, match="combining is 'best'; must be chase, ir or ideal"):
         Combining("best")

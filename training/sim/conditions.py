@@ -73,8 +73,9 @@ class Conditions:
         fading_row: numpy int64 [link]; links with the same number read the same fading, at different times and SNR.
         slope, shift_db: float32 [link] of the BLER curves; `plain_curves` where they are 1 and 0 throughout.
         dtx: float32 [link], probability; `has_dtx`.
-        harq_rtt_slots, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots, cqi_delay_slots:
-            values drawn for the batch.
+        harq_rtt_slots, processes, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots,
+            cqi_delay_slots, rlc, rlc_delay_slots: values drawn for the batch.
+        combining_efficiency: float32 [link]; `combines_fully` where it is 1 throughout.
         cqi: float32 [link], latest CQI that has arrived; `cqi_slot`: when it was measured. Both NaN: none.
     """
 
@@ -104,6 +105,7 @@ class Conditions:
         ]
         self.slot_us = fading[0].config.slot_us
         self._draw_links(fading, rng)
+        self._draw_harq(scenario)
         self.tables = self._tables(bler or SmoothBler.load())
         self._cqi_thresholds_db = self.tables.curves.cqi_threshold_db[1:]
         # The purposes are part of the seeds: other words would give other numbers.
@@ -227,6 +229,17 @@ class Conditions:
         subcarriers = sorted({channel.subcarrier_khz for channel in scenario.channels})
         khz = subcarriers[int(rng.integers(0, len(subcarriers)))]
         self._channels = [channel for channel in scenario.channels if channel.subcarrier_khz == khz]
+
+    def _draw_harq(self, scenario: Scenario) -> None:
+        # Numbers of their own: that these settings exist changes no other draw.
+        rng = np.random.default_rng(seed_sequence(self.split, self.seed, f"harq {scenario.name}"))
+        link = scenario.link
+        self.processes = int(link.processes.draw_one(rng))
+        self.rlc = link.rlc
+        self.rlc_delay_slots = round(float(link.rlc_delay_ms.draw_one(rng)) * 1e3 / self.slot_us)
+        efficiency = link.combining_efficiency.draw(rng, self.num_links)
+        self.combining_efficiency = self._tensor(efficiency)
+        self.combines_fully = bool((efficiency == 1).all())
 
     def _draw_links(self, banks: list[FadingBank], rng: np.random.Generator) -> None:
         count, scenario = self.num_links, self.scenario

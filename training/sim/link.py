@@ -130,8 +130,8 @@ class Combining:
     """Soft combining over the transmissions of a block; see the module docstring for the two kinds."""
 
     def __init__(self, kind: str) -> None:
-        if kind not in ("chase", "ir"):
-            raise ValueError(f"combining is {kind!r}; must be chase or ir")
+        if kind not in ("chase", "ir", "ideal"):
+            raise ValueError(f"combining is {kind!r}; must be chase, ir or ideal")
         self.kind = kind
 
     def received(self, sinr_db: Tensor) -> Tensor:

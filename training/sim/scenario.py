@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -136,6 +137,19 @@ class InterferenceConfig(_Settings):
     )
 
 
+_LARGEST: Final = {
+    "mcs_table": 3,
+    "prbs": 275,
+    "carrier_prbs": 275,
+    "carrier_layers": 4,
+    "harq_rtt_slots": 64,
+    "processes": 32,
+    "max_transmissions": 8,
+    "rlc_delay_ms": 10_000,
+}
+"""Largest value of the link's settings."""
+
+
 class LinkConfig(_Settings):
     """PDSCH, its decoder, and HARQ."""
 
@@ -146,10 +160,40 @@ class LinkConfig(_Settings):
     prb_hold_slots: Positive | None = Field(
         default=None, description="mean slots between changes of the allocation; null: fixed per link"
     )
-    harq_rtt_slots: Count = Field(default=Distribution(kind="constant", values=(8,)), description="HARQ round trip")
-    max_transmissions: Count = Distribution(kind="constant", values=(4,))
-    combining: Literal["chase", "ir", "drawn"] = Field(
-        default="ir", description="see `distila.training.sim.link`; drawn: one of them, for the whole batch"
+    carrier_prbs: Count | None = Field(
+        default=None,
+        description="PRBs of the carrier, which limit the decoder's buffer (LBRM); null: the largest allocation",
+    )
+    carrier_layers: Count | None = Field(
+        default=None, description="most layers of the carrier, likewise; null: the largest rank"
+    )
+    harq_rtt_slots: Count = Field(
+        default=Distribution(kind="constant", values=(8,)),
+        description="HARQ round trip, 1 to 64: slots from a transmission to the next one of the same block",
+    )
+    processes: Count = Field(
+        default=Distribution(kind="constant", values=(16,)),
+        description="HARQ processes, 1 to 32; fewer than the round trip leave slots without a free process",
+    )
+    max_transmissions: Count = Field(
+        default=Distribution(kind="constant", values=(4,)), description="of a block, 1 to 8"
+    )
+    combining: Literal["ir", "chase", "ideal", "drawn"] = Field(
+        default="ir",
+        description="soft combining of retransmissions: ir, redundancy versions of TS 38.212; chase, version 0 only; "
+        "ideal, an upper bound for comparison; drawn: chase or ir, for the whole batch",
+    )
+    combining_efficiency: Share = Field(
+        default=Distribution(kind="constant", values=(1,)),
+        description="share of the soft bits of earlier transmissions that a UE still has; 0: nothing is combined",
+    )
+    rlc: Literal["am", "um"] = Field(
+        default="am",
+        description="after a block's last transmission fails: am, RLC sends its bits again; um, they are lost",
+    )
+    rlc_delay_ms: NonNegative = Field(
+        default=Distribution(kind="constant", values=(40,)),
+        description="time until RLC in acknowledged mode has the lost bits back in the buffer",
     )
     dtx_probability: Share = Field(
         default=Distribution(kind="constant", values=(0,)), description="probability that a grant is missed"
@@ -162,14 +206,22 @@ class LinkConfig(_Settings):
         description="shift of the BLER curves; positive: worse receiver",
     )
 
+    @field_validator(*_LARGEST)
+    @classmethod
+    def _not_too_large(cls, value: Distribution | None, info: ValidationInfo) -> Distribution | None:
+        largest = _LARGEST[str(info.field_name)]
+        if value is not None and value.bounds[1] > largest:
+            given = "" if value.kind == "constant" else f"{value.bounds[1]:g} "
+            raise ValueError(f"{given}must be at most {largest}")
+        return value
+
     @model_validator(mode="after")
-    def _in_range(self) -> "LinkConfig":
-        for name, low, high in (("mcs_table", 1, 3), ("prbs", 1, 275), ("harq_rtt_slots", 1, 32)):
-            bottom, top = getattr(self, name).bounds
-            if bottom < low or top > high:
-                raise ValueError(f"{name} {bottom:g} to {top:g} must be {low} to {high}")
-        if self.max_transmissions.bounds[1] > 8:
-            raise ValueError(f"max_transmissions {self.max_transmissions.bounds[1]:g} must be at most 8")
+    def _fits_the_carrier(self) -> "LinkConfig":
+        if self.carrier_prbs is not None and self.carrier_prbs.bounds[0] < self.prbs.bounds[1]:
+            raise ValueError(
+                f"carrier_prbs {self.carrier_prbs.bounds[0]:g} must be at least the largest allocation, "
+                f"prbs {self.prbs.bounds[1]:g}"
+            )
         return self
 
 
@@ -260,6 +312,9 @@ class Scenario(_Settings):
     def _consistent(self) -> "Scenario":
         if self.snr_from_geometry and any(channel.model not in SYSTEM_LEVEL for channel in self.channels):
             raise ValueError(f"snr_db geometry needs channels among {', '.join(SYSTEM_LEVEL)} only")
+        layers, rank = self.link.carrier_layers, max(channel.antennas.max_rank for channel in self.channels)
+        if layers is not None and layers.bounds[0] < rank:
+            raise ValueError(f"link.carrier_layers {layers.bounds[0]:g} must be at least the largest max_rank, {rank}")
         return self
 
     @property
@@ -292,7 +347,9 @@ def _not_in(channel: ChannelConfig, domain: tuple[ChannelConfig, ...]) -> list[s
 def _within(ours: Any, theirs: Any) -> bool:
     if ours == _GEOMETRY and isinstance(theirs, Distribution) and theirs != _GEOMETRY:
         return theirs.bounds[0] <= GEOMETRY_SNR_DB[0] and GEOMETRY_SNR_DB[1] <= theirs.bounds[1]
-    if theirs == "drawn" or ours is None:  # a fixed setting is within a drawn one
+    if theirs == "drawn":  # see `LinkConfig.combining`
+        return ours in ("chase", "ir", "drawn")
+    if ours is None:
         return True
     if isinstance(ours, Distribution) and isinstance(theirs, Distribution):
         return ours.within(theirs)

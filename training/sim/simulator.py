@@ -136,7 +136,7 @@ class Simulator:
             "cqi_table": conditions.cqi_table,
         }
         settings = {
-            "combining": 1 + (conditions.combining.kind == "ir"),
+            "combining": 1 + (conditions.combining.kind != "chase"),
             "max_transmissions": conditions.max_transmissions,
         }
         not_reported = conditions.scenario.e2.not_reported
