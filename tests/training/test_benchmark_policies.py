@@ -134,6 +134,47 @@ def test_variant_and_seat_are_parts_of_the_name(text, base, variant, seat):
     assert (spec.name, spec.kind, spec.base, spec.variant, spec.seat) == (text, "baseline", base, variant, seat)
 
 
+@pytest.mark.parametrize(
+    ("text", "base", "variant", "target", "seat"),
+    [
+        ("olla@10%", "olla", "global", 0.1, "du"),
+        ("srsran-olla@1%", "srsran-olla", "global", 0.01, "du"),
+        ("salad@0.5%@xapp", "salad", "global", 0.005, "xapp"),
+        ("thompson@xapp@49%", "thompson", "global", 0.49, "xapp"),
+        ("olla:default@29%@du", "olla", "default", 0.29, "du"),
+        ("genie-target@7%", "genie-target", "global", 0.07, "du"),
+    ],
+)
+def test_a_bler_target_is_part_of_the_name(text, base, variant, target, seat):
+    spec = parse_policy(text)
+    assert (spec.name, spec.base, spec.variant, spec.seat) == (text, base, variant, seat)
+    assert (spec.takes_target, spec.target_bler) == (True, target)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_without_a_target_is_given_that_of_the_comparison_if_it_takes_one(name):
+    spec = parse_policy(name)
+    assert spec.target_bler is None
+    assert spec.takes_target is (name not in ("illa", "genie"))
+    given = spec.at_target(0.05)
+    assert given.name == name
+    assert given.target_bler == (0.05 if spec.takes_target else None)
+    assert spec.takes_target or given == spec
+
+
+def test_a_policy_with_a_target_of_its_own_keeps_it_whatever_is_compared():
+    textbook = parse_policy("olla@10%")
+    assert textbook.at_target(0.3) == textbook
+    assert textbook.name == "olla@10%"
+
+
+def test_what_has_no_column_for_a_target_stands_beside_every_target_as_it_is():
+    for text in ("student", "bundle:olla", "illa", "olla:family"):
+        spec = parse_policy(text)
+        assert not spec.takes_target
+        assert spec.at_target(0.1) == spec
+
+
 def test_blanks_around_a_name_do_not_matter():
     assert parse_policy("  olla@xapp ") == parse_policy("olla@xapp")
 
@@ -172,6 +213,17 @@ def test_a_bundles_digest_tells_graphs_and_manifests_apart(tmp_path):
         (f"{OLLA_BUNDLE}:global", ["no variant"]),
         (str(OLLA_BUNDLE.parent), ["no policy bundle", "manifest.json"]),
         ("", ["policy"]),
+        ("olla@0.4%", ["'olla@0.4%'", "'0.4'", "0.5 to 49"]),
+        ("olla@50%", ["'50'", "0.5 to 49"]),
+        ("olla@nan%", ["'nan'", "0.5 to 49"]),
+        ("olla@ten%@xapp", ["'olla@ten%@xapp'", "'ten'", "percentage"]),
+        ("olla@10", ["'10'", "such as 10%"]),
+        ("olla@10%@20%", ["'10%'", "each once"]),
+        ("olla@du@xapp", ["'du'", "each once"]),
+        ("illa@10%", ["'illa@10%'", "illa takes no BLER target", "salad", "thompson"]),
+        ("genie@10%", ["takes no BLER target", "genie-target"]),
+        ("olla:family@10%", ["'olla:family@10%'", "all seen families"]),
+        ("bundle:olla@10%", ["the bundle takes no BLER target", "target_bler"]),
     ],
 )
 def test_an_unknown_policy_is_rejected_in_one_line(text, says):
@@ -297,6 +349,34 @@ def test_a_baseline_that_was_never_tuned_says_how(monkeypatch):
 @pytest.mark.parametrize("name", GENIES)
 def test_genies_have_nothing_to_tune(name, variant):
     assert parse_policy(name + variant).settings("elsewhere") == {}
+
+
+AT_TARGETS = {
+    "1": {"settings": {"step_on_nack_db": 0.3, "cqi_position": 0.0}},
+    "10": {"settings": {"step_on_nack_db": 0.1, "cqi_position": 0.5}},
+}
+
+
+def test_settings_at_a_target_are_those_tuned_at_it_and_else_at_the_nearest(monkeypatch):
+    monkeypatch.setitem(TUNED, "olla", TUNED["olla"] | {"targets": AT_TARGETS})
+    for target, step, position in ((0.1, 0.1, 0.5), (0.01, 0.3, 0.0), (0.2, 0.1, 0.5), (0.02, 0.3, 0.0)):
+        found = parse_policy("olla").at_target(target).settings("tuned_one")
+        assert found == {"target": target, "step_on_nack_db": step, "cqi_position": position}
+    assert parse_policy("olla@10%@xapp").settings("elsewhere") == parse_policy("olla@10%").settings("tuned_one")
+    assert parse_policy("olla").settings("tuned_one") == GLOBAL, "without a target all is as it was"
+
+
+def test_what_was_tuned_at_no_target_has_its_defaults_but_for_the_target():
+    assert parse_policy("salad@5%").settings("tuned_one") == {"target": 0.05}
+    assert parse_policy("salad:default@5%").settings("tuned_one") == {"target": 0.05}
+    assert parse_policy("genie-target@5%").make("tuned_one").settings.target == 0.05
+
+
+def test_thresholds_of_the_bler_window_lie_around_the_target(monkeypatch):
+    assert parse_policy("bler-window@20%").settings("") == pytest.approx({"lower": 0.1, "upper": 0.3})
+    tuned = {"10": {"settings": {"lower": 0.08, "upper": 0.15, "memory": 0.0}}}
+    monkeypatch.setitem(TUNED, "bler-window", {"global": {}, "families": {}, "targets": tuned})
+    assert parse_policy("bler-window@20%").settings("") == pytest.approx({"lower": 0.16, "upper": 0.3, "memory": 0.0})
 
 
 def test_settings_reach_the_policy_on_top_of_its_defaults():

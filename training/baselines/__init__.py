@@ -20,6 +20,7 @@ works without CQI.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -29,6 +30,7 @@ from distila.training.baselines.bler_window import BlerWindow, BlerWindowSetting
 from distila.training.baselines.genie import Genie, GenieSettings, GenieTarget, GenieTargetSettings
 from distila.training.baselines.olla import CqiOlla, CqiOllaSettings, Illa, IllaSettings, Olla, OllaSettings
 from distila.training.baselines.salad import Salad, SaladSettings
+from distila.training.baselines.targets import TAKE_TARGET, target_key, with_target
 from distila.training.baselines.thompson import Thompson, ThompsonSettings
 from distila.training.sim.report import Policy
 from distila.xapp.errors import InputError
@@ -75,14 +77,23 @@ def _tuned() -> dict[str, Any]:
     return dict(read_yaml(_TUNED)["policies"])
 
 
-def tuned_settings(name: str, family: str | None = None) -> dict[str, float | None]:
-    """What `distila benchmark tune` found for a baseline: over all seen families, or for one of them.
+def tuned_settings(name: str, family: str | None = None, target: float | None = None) -> dict[str, float | None]:
+    """What `distila benchmark tune` found for a baseline.
+
+    Args:
+        name: of the baseline.
+        family: settings tuned for this family; None: over all seen families.
+        target: settings tuned to hold this first-transmission BLER, 0.1 for 10 %, over all seen families. Where
+            another target was tuned, the one nearest in its logarithm lends all but the target; where none was, the
+            defaults do. None: settings tuned for goodput, whatever BLER they reach.
 
     Raises:
-        InputError: there is none of that name, or it was not tuned, or not for that family.
+        InputError: there is none of that name, or it was not tuned, or not for that family, or takes no target.
     """
     if name not in BASELINES:
         raise InputError(f"baseline {name!r} is unknown; there are {', '.join(BASELINES)}")
+    if target is not None:
+        return _tuned_at(name, family, target)
     if name in GENIES:  # they have nothing to tune
         return {}
     if name not in _tuned():
@@ -93,6 +104,19 @@ def tuned_settings(name: str, family: str | None = None) -> dict[str, float | No
     if family not in found["families"]:
         raise InputError(f"{name} was not tuned for {family!r}, only for {', '.join(found['families'])}")
     return dict(found["families"][family])
+
+
+def _tuned_at(name: str, family: str | None, target: float) -> dict[str, float | None]:
+    percent = f"{target_key(target)}%"
+    if name not in TAKE_TARGET:
+        raise InputError(f"{name} takes no BLER target ({percent} was given); those that do: {', '.join(TAKE_TARGET)}")
+    if family is not None:
+        raise InputError(f"{name} was tuned for BLER targets ({percent} was given) over all seen families only")
+    found = _tuned().get(name, {}).get("targets", {})
+    if not found:
+        return with_target(name, {}, target)
+    nearest = min(found, key=lambda key: abs(math.log(float(key) / 100 / target)))
+    return with_target(name, dict(found[nearest]["settings"]), target, float(nearest) / 100)
 
 
 def baseline(name: str, **settings: float | None) -> Policy:

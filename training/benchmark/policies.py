@@ -1,13 +1,18 @@
 """Policies of a benchmark by name: tuned baselines, policy bundles and networks; and where each of them sits.
 
-``name[:variant][@seat]``, for instance ``olla``, ``olla:family``, ``salad@xapp``, ``bundle:olla``, ``out/my-bundle``,
-``out/teacher/network.pt``.
+``name[:variant][@target][@seat]``, for instance ``olla``, ``olla@10%``, ``olla:family``, ``salad@5%@xapp``,
+``bundle:olla``, ``out/my-bundle``, ``out/teacher/network.pt``.
 
 The baseline ``olla`` is outer-loop link adaptation in dB. ``bundle:olla`` is the policy bundle that ships, OLLA in CQI
 steps, which takes the same decisions as the DU's own in `distila replay` (and as the baseline ``srsran-olla``).
 
 * *variant*: ``global``, the default, has the settings tuned over all seen families, ``family`` those tuned for the
   family at hand, ``default`` none.
+* *target*: the first-transmission BLER that the policy is to hold, 0.5 to 49 %. A baseline then has the settings tuned
+  at that target over all seen families (variant ``global``), or its defaults but for the target (``default``). Without
+  one, a baseline has the settings that were best for goodput, at whatever BLER, unless the benchmark gives it the
+  target that it compares at. ``olla@10%`` is the *textbook* OLLA: the target that textbooks, 3GPP's CQI definition and
+  arXiv 2507.06602 have, with the step size and the CQI's SINR that are best at it.
 * *seat*: ``du`` gets feedback every slot and decides every slot, without delay; ``xapp`` gets an E2 report every
   period, and its decisions are late; between them the DU's own (tuned) OLLA is what it overrides. Baselines sit in the
   DU by default, as real ones do; bundles and networks in the xApp.
@@ -15,7 +20,7 @@ steps, which takes the same decisions as the DU's own in `distila replay` (and a
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,6 +28,7 @@ import numpy as np
 import torch
 
 from distila.training.baselines import BASELINES, GENIES, baseline, tuned_settings
+from distila.training.baselines.targets import TAKE_TARGET, read_target, with_target
 from distila.training.network.network import Network
 from distila.training.network.policy import Answers, NetworkPolicy
 from distila.training.network.store import NETWORK_FILE, NETWORKS, load_network
@@ -35,6 +41,8 @@ REFERENCE: Final = "olla"
 """What every gain is against: OLLA in the DU, with the settings tuned over all seen families."""
 _BUNDLE: Final = "bundle"
 """``bundle:NAME`` is the bundle NAME even where a baseline has the same name."""
+_TARGET_COLUMN: Final = "target_bler"
+"""Operator setting that a bundle or network reads its BLER target from."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,25 @@ class PolicySpec:
     """of a bundle's manifest, which has that of the graph; of a network's file"""
     trial_settings: tuple[tuple[str, float | None], ...] | None = None
     """of a baseline that is being tuned; instead of the tuned ones"""
+    takes_target: bool = False
+    """whether it can be given a BLER target: baselines that have one, bundles and networks with the column
+    ``target_bler``"""
+    target_bler: float | None = None
+    """first-transmission BLER that it is to hold, 0.1 for 10 %; None: none was given"""
 
     @classmethod
     def trial(cls, base: str, settings: dict[str, float | None]) -> "PolicySpec":
         """A baseline in the DU with settings on trial."""
         return cls(base, "baseline", base, "", "du", trial_settings=tuple(settings.items()))
+
+    def at_target(self, target_bler: float) -> "PolicySpec":
+        """The same policy, under the same name, with this BLER target.
+
+        One that takes none, or was given its own (``olla@10%``), stays as it is.
+        """
+        if not self.takes_target or self.target_bler is not None:
+            return self
+        return replace(self, target_bler=target_bler)
 
     def settings(self, family: str) -> dict[str, float | None]:
         """Settings of a baseline in this family.
@@ -66,9 +88,11 @@ class PolicySpec:
         """
         if self.trial_settings is not None:
             return dict(self.trial_settings)
-        if self.kind != "baseline" or self.variant == "default":
+        if self.kind != "baseline":
             return {}
-        return tuned_settings(self.base, family if self.variant == "family" else None)
+        if self.variant == "default":
+            return {} if self.target_bler is None else with_target(self.base, {}, self.target_bler)
+        return tuned_settings(self.base, family if self.variant == "family" else None, self.target_bler)
 
     def make(self, family: str) -> Policy:
         """A fresh policy for one run.
@@ -88,27 +112,19 @@ class PolicySpec:
 
 
 def parse_policy(text: str) -> PolicySpec:
-    """A policy from ``name[:variant][@seat]``.
+    """A policy from ``name[:variant][@target][@seat]``.
 
     Raises:
-        InputError: no such baseline, bundle or network, variant or seat.
+        InputError: no such baseline, bundle or network, variant, target or seat.
     """
     text = text.strip()
-    rest, at, seat = text.rpartition("@")
-    if not at or Path(text).exists():  # the name of a directory or a file may hold anything
-        rest, seat = text, ""
+    rest, target, seat = _split(text)
     base, _, variant = (rest, "", "") if Path(rest).exists() else rest.partition(":")
-    if seat not in ("", "du", "xapp"):
-        raise InputError(f"policy {text!r}: seat {seat!r}: expected du or xapp")
     given_as_bundle = base == _BUNDLE and bool(variant)
     if given_as_bundle:
         base, variant = variant, ""
     elif base in BASELINES:
-        if variant not in ("", "global", "family", "default"):
-            raise InputError(f"policy {text!r}: variant {variant!r}: expected global, family or default")
-        if base in GENIES and seat == "xapp":
-            raise InputError(f"policy {text!r}: a genie knows the current slot; an xApp's decision takes effect later")
-        return PolicySpec(text, "baseline", base, variant or "global", _seat(seat, "du"))
+        return _baseline(text, base, variant, target, seat)
     if variant:
         raise InputError(
             f"policy {text!r}: a network or bundle has no variant, and {base!r} is no baseline: {', '.join(BASELINES)}"
@@ -121,13 +137,61 @@ def parse_policy(text: str) -> PolicySpec:
     actions: Sequence[Action]
     if kind == "bundle":
         manifest = load_bundle(path).manifest
-        actions, digest = manifest.actions, hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
+        actions, columns = manifest.actions, manifest.columns
+        digest = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
     else:
         network, digest = _network(path)
-        actions = network.actions
+        actions, columns = network.actions, network.columns
     if seat == "du" and any(action.kind != "mcs" for action in actions):
         raise InputError(f"policy {text!r}: in the DU all actions must be MCS: there is no choice to offset or to keep")
-    return PolicySpec(text, kind, str(path), "", _seat(seat, "xapp"), digest)
+    takes_target = _TARGET_COLUMN in columns
+    if target is not None and not takes_target:
+        raise InputError(f"policy {text!r}: the {kind} takes no BLER target: it has no column {_TARGET_COLUMN}")
+    return PolicySpec(
+        text, kind, str(path), "", _seat(seat, "xapp"), digest, takes_target=takes_target, target_bler=target
+    )
+
+
+def _split(text: str) -> tuple[str, float | None, str]:
+    """What is before ``@``, the target if one is given, and the seat, empty if none is.
+
+    Raises:
+        InputError: a target that is none, or what is neither a target nor a seat.
+    """
+    rest, target, seat = text, None, ""
+    # The name of a directory or a file may hold anything.
+    while "@" in rest and not Path(rest).exists():
+        rest, _, part = rest.rpartition("@")
+        if part.endswith("%") and target is None:
+            target = read_target(part.removesuffix("%"), f"policy {text!r}")
+        elif part in ("du", "xapp") and not seat:
+            seat = part
+        elif part:
+            raise InputError(
+                f"policy {text!r}: seat {part!r}: expected du or xapp, or a BLER target such as 10%, each once"
+            )
+    return rest, target, seat
+
+
+def _baseline(text: str, base: str, variant: str, target: float | None, seat: str) -> PolicySpec:
+    if variant not in ("", "global", "family", "default"):
+        raise InputError(f"policy {text!r}: variant {variant!r}: expected global, family or default")
+    if base in GENIES and seat == "xapp":
+        raise InputError(f"policy {text!r}: a genie knows the current slot; an xApp's decision takes effect later")
+    takes_target = base in TAKE_TARGET
+    if target is not None and not takes_target:
+        raise InputError(f"policy {text!r}: {base} takes no BLER target; baselines that do: {', '.join(TAKE_TARGET)}")
+    if target is not None and variant == "family":
+        raise InputError(f"policy {text!r}: baselines are tuned for BLER targets over all seen families only")
+    return PolicySpec(
+        text,
+        "baseline",
+        base,
+        variant or "global",
+        _seat(seat, "du"),
+        takes_target=takes_target and variant != "family",
+        target_bler=target,
+    )
 
 
 def _find(text: str, base: str) -> tuple[Literal["bundle", "network"], Path]:
