@@ -21,7 +21,7 @@ from distila.training.sim.report import ACK, DTX, NACK, Decision  # noqa: E402
 from distila.training.sim.scenario import Scenario  # noqa: E402
 from distila.training.sim.simulator import Simulator  # noqa: E402
 from distila.training.sim.split import Split  # noqa: E402
-from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts, goodput  # noqa: E402
+from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts, goodput, stalled_slot_share  # noqa: E402
 from distila.xapp.kpi.report import NO_UE_ID, RESIDUAL, KpiReport, measured_columns  # noqa: E402
 from distila.xapp.loop import DecisionLoop  # noqa: E402
 from distila.xapp.policy.bundle import load_bundle  # noqa: E402
@@ -82,7 +82,13 @@ def test_the_formulas_on_plain_numbers():
     assert counts.first_tx_failure_rate == 30 / 100
     assert counts.residual_bler == 2 / 100
     assert counts.transmissions_per_block == 135 / 100
+    assert counts.retransmission_share == 35 / 135
     assert counts.goodput == 2
+
+
+def test_stalled_slots():
+    assert stalled_slot_share(3, 12) == 0.25
+    assert np.isnan(stalled_slot_share(0, 0))
 
 
 @pytest.mark.parametrize("kind", [float, np.asarray, torch.as_tensor])
@@ -133,6 +139,7 @@ def test_learning_and_benchmark_report_the_simulators_metrics(run):
         "first_tx_failure_rate": (nacks + dtx) / first,
         "residual_bler": float(counters.residual.sum()) / first,
         "transmissions_per_block": 1 + float(counters.retransmissions.sum()) / first,
+        "retransmission_share": float(counters.retransmissions.sum()) / (first + float(counters.retransmissions.sum())),
         "goodput": float((counters.bits / counters.resource).mean()),
     }
     assert learning == pytest.approx(expected)

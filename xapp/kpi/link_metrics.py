@@ -12,11 +12,14 @@ first-transmission failure  (NACK + DTX) / (ACK + NACK + DTX)            counts 
 rate
 residual BLER               residual losses / (ACK + NACK + DTX)         its blocks count in the denominator
 transmissions per block     (first + retransmissions) / first            counts as a transmission
+retransmission share        retransmissions / (first + retransmissions)  counts as a transmission
+stalled slot share          slots without a free HARQ process / slots    -
 goodput                     delivered bits / allocated resource          its resource is spent, nothing is delivered
 =========================== ============================================ ==========================================
 
 A residual loss is a block that is dropped after its last transmission. A loss can come in a later report period than
-the block's first transmission, so over a short time residual BLER can exceed 1.
+the block's first transmission, so over a short time residual BLER can exceed 1. The retransmission share is the share
+of grants that carry retransmissions. Block delay is in `distila.xapp.kpi.block_delay`.
 """
 
 import math
@@ -30,6 +33,7 @@ RATIOS: Final = {
     "first_tx_failure_rate": ("first_failed", "first_tx"),
     "residual_bler": ("residual", "first_tx"),
     "transmissions_per_block": ("transmissions", "first_tx"),
+    "retransmission_share": ("retransmissions", "transmissions"),
 }
 """Numerator and denominator of each metric, attributes of `LinkCounts`."""
 
@@ -110,6 +114,11 @@ class LinkCounts(Generic[T]):
         return self._ratio("transmissions_per_block")
 
     @property
+    def retransmission_share(self) -> T:
+        """Share of transmissions, that is of grants, that are retransmissions."""
+        return self._ratio("retransmission_share")
+
+    @property
     def goodput(self) -> T:
         """Delivered bits per allocated resource; 0 where nothing was allocated."""
         return goodput(self.bits, self.resource)
@@ -132,3 +141,8 @@ class LinkCounts(Generic[T]):
 def goodput(bits: T, resource: T) -> T:
     """Delivered bits per allocated resource; 0 where nothing was allocated."""
     return cast(T, bits / (resource + (cast(Any, resource) == 0)))
+
+
+def stalled_slot_share(stalled_slots: float, slots: float) -> float:
+    """Share of slots in which all HARQ processes wait for feedback, so that nothing can be sent; NaN without slots."""
+    return stalled_slots / slots if slots else math.nan
