@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from distila.replay import closed_loop_charts as charts_of
+from distila.replay.decided import Decided
 from distila.replay.page.document import Page
 from distila.replay.page.number_text import NOT_DEFINED, counted, number, percent, points, signed
 from distila.replay.page.palette import AGAINST_COLOUR, POLICY_COLOUR
@@ -23,7 +24,6 @@ from distila.xapp.nr.arrays import Float64Array
 
 _NEAR_RT_MS: Final = 10
 _REAL_TIME_SLOTS: Final = 2
-_APPLIED_SHARE: Final = 0.95
 
 
 def write_closed_loop_page(
@@ -49,7 +49,7 @@ def write_closed_loop_page(
         kind="replay",
         title=f"{names[0]} against {names[1]}",
         eyebrow=f"distila replay · closed loop · {summary.trace.name}",
-        verdicts=[verdict(summary)],
+        verdicts=verdicts(summary),
         caveats=_caveats(summary),
         headline=_headline(summary),
         charts=charts,
@@ -57,8 +57,29 @@ def write_closed_loop_page(
     write_replay_page(path, page, summary)
 
 
-def verdict(summary: ClosedLoopSummary) -> VerdictLine:
-    """The outcome in one sentence; it claims a difference only where the whole interval lies on one side of zero."""
+def verdicts(summary: ClosedLoopSummary) -> list[VerdictLine]:
+    """What came out, most important first.
+
+    A policy that decided little comes before any figure; where it decided nothing at all, there is nothing to compare.
+    """
+    few = [VerdictLine("nothing-decided", sentence) for sentence in decided_little(summary)]
+    return few if summary.few and not summary.decided else [*few, gain_verdict(summary)]
+
+
+def decided_little(summary: ClosedLoopSummary) -> list[str]:
+    """For each side that decided little or nothing, a sentence that says so and why."""
+    return [who_decided(summary, side) for side in (summary, summary.against) if side.few]
+
+
+def who_decided(summary: ClosedLoopSummary, side: Decided) -> str:
+    """Who decided on one side of the comparison: the policy, or the DU, and why."""
+    facts = summary.against if side is summary.against else summary.policy
+    known = facts.mcs_tables
+    return side.sentence(facts.name, None if known is None else (summary.trace.mcs_tables, known))
+
+
+def gain_verdict(summary: ClosedLoopSummary) -> VerdictLine:
+    """The gain in one sentence; it claims a difference only where the whole interval lies on one side of zero."""
     name, other, gain = summary.policy.name, summary.against.name, _gain(summary)
     mean = gain.mean_text(1)
     if mean == NOT_DEFINED:
@@ -146,13 +167,9 @@ def _caveats(summary: ClosedLoopSummary) -> list[str]:
         lines = [f"Real-time loop ({timing}). Not a figure for a near-RT RIC, whose period is 10 ms to 1 s."]
     else:
         lines = [f"Faster than a near-RT RIC ({timing}), whose period is 10 ms to 1 s."]
-    share = summary.applied_share
-    if share is not None and share < _APPLIED_SHARE:
-        lines.insert(
-            0,
-            f"Only {percent(share)} of the UE reports were answered by a decision that the DU accepted. For the"
-            " rest the DU adapted by itself, so this says little about the policy.",
-        )
+    for side in (summary.against, summary):
+        if side.incomplete and not side.few:
+            lines.insert(0, who_decided(summary, side))
     if settings.decision_delay_slots == 0 and settings.speed == "max":
         lines.append("Decisions took effect in the very slot of their report, which no real loop reaches.")
     if trace.slot_is != "slot":

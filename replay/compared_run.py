@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from distila.replay import closed_loop
+from distila.replay.decided import Decided
 from distila.replay.du import Du, DuConfig
 from distila.replay.e2_node import E2Node, Node, RemoteXapp
 from distila.replay.link import load_bler
@@ -66,6 +67,17 @@ class ComparedRun:
     latency: LatencyRecorder
     stats: LoopSummary
 
+    @property
+    def decided(self) -> Decided:
+        """Who decided: the policy, or the DU, and why."""
+        return Decided.by_loop(
+            reports=self.du.reported,
+            decided=self.du.decided,
+            native=self.du.left,
+            guarded=self.stats.guarded,
+            rejected=self.du.rejected_decided,
+        )
+
 
 def run_config(path: Path | None) -> RunConfig:
     """The xApp's configuration; all defaults without a file.
@@ -85,9 +97,14 @@ def decision_loop(bundle: Bundle, config: Path | None, speed: float | None) -> D
 
 
 def policy_facts(bundle: Bundle) -> PolicyFacts:
-    """Name, version and digest of a bundle."""
+    """Name, version, digest and MCS tables of a bundle."""
     manifest = bundle.manifest
-    return PolicyFacts(name=manifest.name, version=manifest.version, digest=manifest.sha256)
+    return PolicyFacts(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.sha256,
+        mcs_tables=[int(table) for table in manifest.mcs_tables],
+    )
 
 
 def native_run(channel: ChannelTrace, settings: ReplayOptions, progress: Progress) -> ComparedRun:

@@ -1,13 +1,13 @@
 """One replay, start to end: run the policy and what it is compared with, sum up, write summary.json and report.html."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
-from distila.replay import open_loop
+from distila.replay import closed_loop_page, open_loop, open_loop_page
 from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.compared_run import (
     TIMED_FROM_TO,
@@ -20,10 +20,13 @@ from distila.replay.compared_run import (
     remote_run,
     run_config,
 )
+from distila.replay.decided import Decided
 from distila.replay.kpi_log import KpiLog
 from distila.replay.open_loop_page import write_open_loop_page
+from distila.replay.page.verdict import VerdictLine
 from distila.replay.statistics import paired_gain
 from distila.replay.summary import (
+    AgainstFigures,
     Agreement,
     ClosedLoopSummary,
     GoodputGain,
@@ -46,6 +49,8 @@ NATIVE: Final = "native"
 _NATIVE_NAMES: Final = (NATIVE, "olla")
 """The second is its name in distila 0.1; the bundle ``olla`` takes the same decisions."""
 _DEFAULT_SETTINGS: Final = ReplayOptions()
+
+Summary = TypeVar("Summary", ClosedLoopSummary, OpenLoopSummary)
 
 
 def replay_trace(
@@ -143,6 +148,15 @@ def replay_log(
     decided, latency = open_loop.run(log, loop, progress)
     stats = loop.stats.summary()
     summary = OpenLoopSummary(
+        verdict="",
+        **dict(
+            Decided.by_loop(
+                reports=stats.decisions,
+                decided=stats.decisions - (stats.native or 0),
+                native=stats.native or 0,
+                guarded=stats.guarded,
+            )
+        ),
         trace=LogFacts(
             path=str(path), **log.meta.model_dump(exclude={"ues"}), ues=len(log.meta.ues), rows=log.num_rows
         ),
@@ -156,6 +170,7 @@ def replay_log(
         guarded=stats.guarded or {},
         noticed=stats.noticed or {},
     )
+    summary = _with_verdict(summary, open_loop_page.verdicts(summary))
     write_json(out / "summary.json", summary)
     write_open_loop_page(out / "report.html", summary, log, decided)
     return summary
@@ -166,11 +181,14 @@ def _closed_loop_summary(
 ) -> ClosedLoopSummary:
     gain = paired_gain(ours.record, theirs.record, np.random.default_rng(settings.seed))
     stats = ours.stats
-    return ClosedLoopSummary(
+    summary = ClosedLoopSummary(
+        verdict="",
+        **dict(ours.decided),
         trace=TraceFacts(
             path=str(path),
             **channel.meta.model_dump(exclude={"ues"}),
             ues=len(channel.meta.ues),
+            mcs_tables=sorted({ue.mcs_table for ue in channel.meta.ues}),
             slots=ours.record.num_slots,
         ),
         settings=ReplaySettings(
@@ -182,12 +200,12 @@ def _closed_loop_summary(
             speed="max" if settings.speed is None else settings.speed,
             du=settings.du,
         ),
-        policy=_figures(ours),
-        against=_figures(theirs),
+        policy=RunFigures(**dict(ours.policy), **ours.record.summary()),
+        against=AgainstFigures(**dict(theirs.policy), **theirs.record.summary(), **dict(theirs.decided)),
         gain_pct=GoodputGain(
             mean=_rounded(gain.mean_pct), ci95=(_rounded(gain.low_pct), _rounded(gain.high_pct)), unit=gain.unit
         ),
-        applied_share=round(ours.du.accepted / ours.du.reported, 4) if ours.du.reported else None,
+        answered_share=round(ours.du.accepted / ours.du.reported, 4) if ours.du.reported else None,
         latency_us=Latency.timed(ours.latency, TIMED_FROM_TO[settings.transport]),
         indications=stats.indications,
         decisions=stats.decisions,
@@ -198,10 +216,11 @@ def _closed_loop_summary(
         outcomes=stats.outcomes,
         lost=stats.lost,
     )
+    return _with_verdict(summary, closed_loop_page.verdicts(summary))
 
 
-def _figures(run: ComparedRun) -> RunFigures:
-    return RunFigures.model_validate({**run.policy.model_dump(), **run.record.summary()})
+def _with_verdict(summary: Summary, verdicts: Sequence[VerdictLine]) -> Summary:
+    return summary.model_copy(update={"verdict": " ".join(verdict.text for verdict in verdicts)})
 
 
 def _rounded(value: float) -> float | None:

@@ -34,6 +34,7 @@ from distila.xapp.kpi.report import (
     MCS,
     MCS_OFFSET,
     NACK,
+    NATIVE,
     NO_UE_ID,
     RESIDUAL,
     Decisions,
@@ -177,7 +178,10 @@ class Du:
         self._adds_information = config.combining == "ir"
         self._slots_per_frame = max(1, round(_FRAME_US / self.slot_us))
         self.rejected: Counter[str] = Counter()
-        self.accepted = 0  # UE decisions
+        self.accepted = 0  # UE decisions, those that leave the UE to the DU included
+        self.decided = 0  # accepted UE decisions that set an MCS or an offset
+        self.left = 0  # UE decisions received that leave the UE to the DU
+        self.rejected_decided: Counter[str] = Counter()  # UE decisions that set an MCS or an offset, by cause
         self.reported = 0  # UE reports
         self._draws = RandomDraws(seed, count)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
@@ -343,6 +347,8 @@ class Du:
         count = len(decisions.rnti)
         issued = self._report_slots.get(decisions.answers_sequence)
         effective = max(slot, (issued or 0) + self.config.decision_delay_slots)
+        set_by_policy = decisions.kind != NATIVE
+        self.left += count - int(np.count_nonzero(set_by_policy))
         cause = None
         if decisions.cell_id != self.cell_id:
             cause = "unknown_cell"
@@ -353,6 +359,7 @@ class Du:
         if cause is not None or issued is None:
             outcome = Counter({cause or "stale": count})
             self.rejected += outcome
+            self.rejected_decided[cause or "stale"] += int(np.count_nonzero(set_by_policy))
             return outcome
         self._latest_answer = decisions.answers_sequence
         rows, kind, value = decisions.rnti - FIRST_RNTI, decisions.kind, decisions.value
@@ -362,11 +369,14 @@ class Du:
         if np.count_nonzero(outside | ~known):
             outcome = +Counter(unknown_ue=int((~known).sum()), mcs_out_of_range=int(outside.sum()))
             self.rejected += outcome
+            self.rejected_decided["mcs_out_of_range"] += int(np.count_nonzero(outside))
+            self.rejected_decided["unknown_ue"] += int(np.count_nonzero(~known & set_by_policy))
             good = known & ~outside
             rows, kind, value = rows[good], kind[good], value[good]
         self._on_the_way.append(_Override(effective, rows, kind, value, issued + decisions.valid_for_slots))
         outcome["accepted"] = len(rows)
         self.accepted += len(rows)
+        self.decided += int(np.count_nonzero(kind != NATIVE))
         return outcome
 
     def apply_decisions(self, slot: int) -> None:

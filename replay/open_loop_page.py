@@ -40,20 +40,40 @@ def write_open_loop_page(path: Path, summary: OpenLoopSummary, log: KpiLog, deci
     ]
     if np.isnan(log.measured["cqi"]).all() and np.isnan(log.measured["sinr_db"]).all():
         caveats.append("The log holds no CQI and no SINR: the policy decided on HARQ feedback alone.")
+    # Where many were left out it is the verdict.
+    some_left = [who_decided(summary)] if summary.incomplete and not summary.few else []
     page = Page(
         kind="replay",
         title=f"{name} beside the log {summary.trace.name}",
         eyebrow=f"distila replay · open loop · {summary.trace.name}",
-        verdicts=[verdict(summary)],
+        verdicts=verdicts(summary),
         # The importer's assumptions limit how far the two MCS can be compared at all.
-        caveats=[*caveats, *summary.trace.notes],
+        caveats=[*some_left, *caveats, *summary.trace.notes],
         headline=_headline(summary),
         charts=charts,
     )
     write_replay_page(path, page, summary)
 
 
-def verdict(summary: OpenLoopSummary) -> VerdictLine:
+def verdicts(summary: OpenLoopSummary) -> list[VerdictLine]:
+    """What came out, most important first: before all a policy that decided little, or nothing."""
+    few = [VerdictLine("nothing-decided", sentence) for sentence in decided_little(summary)]
+    return few if summary.few and not summary.decided else [*few, _agreement_verdict(summary)]
+
+
+def decided_little(summary: OpenLoopSummary) -> list[str]:
+    """A sentence that says that the policy decided little or nothing, and why; empty where it decided."""
+    return [who_decided(summary)] if summary.few else []
+
+
+def who_decided(summary: OpenLoopSummary) -> str:
+    """How many UE reports the policy decided, and why not the others."""
+    known = summary.policy.mcs_tables
+    tables = None if known is None else ([summary.trace.mcs_table], known)
+    return summary.sentence(summary.policy.name, tables)
+
+
+def _agreement_verdict(summary: OpenLoopSummary) -> VerdictLine:
     """The outcome in one sentence; nothing is decided, since no decision was applied."""
     name, agreement = summary.policy.name, summary.agreement
     mean = agreement.mean_difference

@@ -2,14 +2,14 @@
 
     explain("guarded", "clamped")   # "outside the MCS range or offset allowed: set to its edge"
 
-The groups are those of summary.json. A test finds every reason that the code counts, f-strings included, and fails
-where one has no line here.
+The groups are those of summary.json; ``withheld`` there has the reasons of ``guarded`` and ``outcomes`` too. A test
+finds every reason that the code counts, f-strings included, and fails where one has no line here.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Group = Literal["dropped", "guarded", "noticed", "outcomes", "lost"]
+Group = Literal["dropped", "guarded", "noticed", "outcomes", "lost", "withheld"]
 
 REASONS: Final[dict[Group, dict[str, str]]] = {
     "dropped": {
@@ -109,6 +109,11 @@ REASONS: Final[dict[Group, dict[str, str]]] = {
         "malformed_control": "a control message that is not valid protobuf",
         "service_model": "a control message of another service model",
         "unanswered": "a report that was not answered in time",
+    },
+    "withheld": {
+        "not_known": "the xApp left the UE to the DU; it was started by hand and printed its own counters",
+        "policy_native": "the policy itself left the UE to the DU",
+        "unanswered": "no decision for the UE arrived: the indication or its answer was dropped or lost",
     },
 }
 """One line on every reason that loop, guard, inbox, transport and DU count by, in the groups of summary.json."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from distila.replay.decided import Decided
 from distila.replay.du import DuConfig
 from distila.xapp.result_file import Estimate, ResultFile, ResultModel
 from distila.xapp.stats import LatencyRecorder, Percentiles, Reasons
@@ -19,6 +20,7 @@ class TraceFacts(ResultModel):
     source: str = Field(title="source", description="who recorded or simulated it, licence")
     notes: list[str] = Field(title="limits", description="what to keep in mind about it")
     ues: int = Field(title="number of UEs", description="number of UEs")
+    mcs_tables: list[int] = Field(title="MCS tables", description="MCS tables of the UEs, 1 to 3 (TS 38.214)")
     slots: int = Field(title="slots replayed", description="slots that were replayed")
 
 
@@ -66,6 +68,9 @@ class PolicyFacts(ResultModel):
     name: str = Field(description="name of the policy bundle, or `native OLLA`: the DU alone")
     version: str | None = Field(default=None, description="version of the bundle; null: no bundle")
     digest: str | None = Field(default=None, description="sha256 of the bundle's graph; null: no bundle")
+    mcs_tables: list[int] | None = Field(
+        default=None, description="MCS tables (TS 38.214) that the bundle was made for; null: no bundle, or not known"
+    )
 
 
 class RunFigures(PolicyFacts):
@@ -76,6 +81,10 @@ class RunFigures(PolicyFacts):
     residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
     mean_mcs: float | None = Field(description="mean MCS index of first transmissions")
     first_transmissions: int = Field(description="number of first transmissions")
+
+
+class AgainstFigures(RunFigures, Decided):
+    """What the policy was compared with; the DU alone is not asked for decisions."""
 
 
 class GoodputGain(Estimate):
@@ -103,18 +112,28 @@ class Agreement(ResultModel):
     mean_difference: float | None = Field(description="mean of decided minus logged MCS")
 
 
-class ClosedLoopSummary(ResultFile):
+class Outcome(ResultModel):
+    """What came out, in words."""
+
+    verdict: str = Field(
+        description="the result in words; where the policy decided less than half of the UE decisions it says so first,"
+        " and why"
+    )
+
+
+class ClosedLoopSummary(Decided, Outcome, ResultFile):
     """A policy and what it was compared with, replayed on one channel trace with the same random draws."""
 
     kind: Literal["closed-loop"] = "closed-loop"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     trace: TraceFacts
     settings: ReplaySettings
     policy: RunFigures
-    against: RunFigures
+    against: AgainstFigures
     gain_pct: GoodputGain
-    applied_share: float | None = Field(
-        description="UE reports that were answered by a decision which the DU accepted; null: there was no report"
+    answered_share: float | None = Field(
+        description="share of UE reports that were answered by a decision which the DU accepted, decisions that leave"
+        " the UE to the DU included; null: there was no report"
     )
     latency_us: Latency
     indications: int = Field(description="indications that the xApp decided on")
@@ -127,11 +146,11 @@ class ClosedLoopSummary(ResultFile):
     lost: Reasons = Field(description="messages lost between xApp and E2 node, by reason")
 
 
-class OpenLoopSummary(ResultFile):
+class OpenLoopSummary(Decided, Outcome, ResultFile):
     """Decisions of a policy beside those of a KPI log; they are never scored as if they had been applied."""
 
     kind: Literal["open-loop"] = "open-loop"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     trace: LogFacts
     policy: PolicyFacts
     agreement: Agreement

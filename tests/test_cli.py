@@ -237,7 +237,7 @@ def test_a_delay_that_outlives_every_decision_is_rejected(tmp_path: Path) -> Non
     patient = tmp_path / "patient.yaml"
     patient.write_text("loop: {valid_for_extra_slots: 100}")
     options = ["--out", tmp_path, "--delay", 18, "--slots", 100, "--config", patient]
-    assert answer("replay", "--trace", TRACE, *options)["applied_share"] > 0.5
+    assert answer("replay", "--trace", TRACE, *options)["answered_share"] > 0.5
 
 
 def test_settings_of_the_du_come_from_a_file(tmp_path: Path) -> None:

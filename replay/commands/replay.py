@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distila.replay import kpi_log
-from distila.replay.closed_loop_page import verdict as closed_loop_verdict
+from distila.replay import closed_loop_page, kpi_log, open_loop_page
 from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import NATIVE, replay_channel, replay_log
 from distila.replay.du import load_du_config
@@ -112,15 +111,23 @@ def replay(
         channel = ChannelTrace.load(path)
         with _progress_bars() as bars:
             summary = replay_channel(path, channel, policy, against, settings, out, bars)
+    if isinstance(summary, ClosedLoopSummary):
+        decided_little = closed_loop_page.decided_little(summary)
+    else:
+        decided_little = open_loop_page.decided_little(summary)
     if json:
         print(summary.json_text(), end="")
-        return
-    if isinstance(summary, ClosedLoopSummary):
-        _print_closed_loop(summary)
     else:
-        _print_open_loop(summary)
-    _print_counts(summary)
-    stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+        for sentence in decided_little:
+            stdout.print(f"{sentence}\n", style="bold")
+        if isinstance(summary, ClosedLoopSummary):
+            _print_closed_loop(summary)
+        else:
+            _print_open_loop(summary)
+        _print_counts(summary)
+        stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    for sentence in decided_little:
+        stderr.print(f"warning: {sentence}", soft_wrap=True)
 
 
 def _is_default(context: typer.Context, option: str) -> bool:
@@ -169,8 +176,8 @@ def _print_closed_loop(summary: ClosedLoopSummary) -> None:
             ["mean MCS", number(ours.mean_mcs, 2), number(theirs.mean_mcs, 2)],
         ],
     )
-    verdict = closed_loop_verdict(summary)
-    stdout.print(verdict.text)
+    if summary.decided:
+        stdout.print(closed_loop_page.gain_verdict(summary).text)
 
 
 def _in_percent(ours: float | None, theirs: float | None, digits: int) -> list[str]:
@@ -202,6 +209,10 @@ def _print_counts(summary: ClosedLoopSummary | OpenLoopSummary) -> None:
             stdout.print(f"{group.heading}:")
             rows = [[cell if isinstance(cell, str) else cell.text for cell in row] for row in group.rows]
             print_records([[f"  {count}", f"{reason}: {meaning}"] for reason, count, _, meaning in rows])
-    if isinstance(summary, ClosedLoopSummary) and summary.applied_share is not None:
-        share = percent(summary.applied_share)
-        stdout.print(f"{share} of the UE reports were answered by a decision that the DU accepted.")
+    if isinstance(summary, ClosedLoopSummary):
+        share = percent(summary.answered_share)
+        stdout.print(f"{share} of the UE reports got an answer that the DU accepted, also if it left the UE to the DU.")
+        if not summary.few:
+            stdout.print(closed_loop_page.who_decided(summary, summary))
+    elif not summary.few:
+        stdout.print(open_loop_page.who_decided(summary))

@@ -14,6 +14,7 @@ import pytest
 from distila.replay import closed_loop_charts, open_loop_charts
 from distila.replay.closed_loop import InProcess, run
 from distila.replay.closed_loop_page import write_closed_loop_page
+from distila.replay.decided import Decided
 from distila.replay.du import DuConfig
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.open_loop_page import write_open_loop_page
@@ -95,16 +96,17 @@ def summarise(policy, against, /, **changes):
     summary = {
         "trace": {
             "path": "made/up.trace", "name": meta.name, "source": meta.source, "slots": policy.num_slots,
-            "ues": policy.trace.num_ues, "slot_us": meta.slot_us, "slot_is": meta.slot_is, "notes": meta.notes,
+            "ues": policy.trace.num_ues, "mcs_tables": [1],
+            "slot_us": meta.slot_us, "slot_is": meta.slot_is, "notes": meta.notes,
         },
         "settings": {
             "period_slots": 20, "decision_delay_slots": 8, "seed": 1, "transport": "inproc", "speed": "max",
             "bler": "smooth", "du": DuConfig(period_slots=20).model_dump(),
         },
         "policy": {"name": "olla", "version": "7", "digest": "e9d5f087", **policy.summary()},
-        "against": {"name": "native OLLA", **against.summary()},
+        "against": {"name": "native OLLA", **against.summary(), **dict(Decided.of(0, 0, {}))},
         "gain_pct": {"mean": -4.27, "ci95": [-5.03, -3.52], "unit": "UE"},
-        "applied_share": 1.0,
+        "verdict": "made up", **dict(Decided.of(19200, 18900, {"breaker": 300})), "answered_share": 1.0,
         "latency_us": {"p50": 606.1, "p99": 1722.4, "max": 8929.1, "what": "in process"},
         "indications": 300, "decisions": 19200, "native": 300,
         "dropped": {}, "guarded": {"breaker": 300}, "noticed": {"ue_new": 64}, "outcomes": {"accepted": 19200},
@@ -147,6 +149,7 @@ def open_summary(log, **changes):
             "notes": ["a note"],
         },
         "policy": {"name": "olla", "version": "7", "digest": "e9d5f087"},
+        "verdict": "made up", **dict(Decided.of(180, 180, {})),
         "indications": 60, "decisions": 180, "native": 0, "dropped": {}, "guarded": {}, "noticed": {},
         "agreement": {"same_mcs_share": 0.25, "mean_difference": -1.5, "rows_compared": 1180},
         "latency_us": {"p50": 12.0, "p99": 31.0, "max": 99.0, "what": "in process"},
@@ -265,9 +268,16 @@ def test_verdict_says_what_was_paired(closed):
     assert "paired over UE and stretch of time, 12 UEs" in closed(gain_pct=gain).text
 
 
-def test_says_so_first_when_the_policy_was_hardly_ever_applied(closed):
-    assert "Only 12.0 % of the UE reports were answered" in closed(applied_share=0.12).text
-    assert "of the UE reports were answered" not in closed(applied_share=0.999).text
+def test_says_so_first_when_the_policy_hardly_ever_decided(closed):
+    text = closed(**dict(Decided.of(19200, 1920, {"stale_cqi": 17280}))).text
+    few = "olla decided only 1,920 of 19,200 UE decisions (10.0 %); the other 17,280 were left to the DU"
+    assert 0 < text.index(few) < text.index("olla loses 4.3 % goodput")
+
+
+def test_some_decisions_that_were_left_to_the_du_are_a_caveat(closed):
+    text = closed(**dict(Decided.of(19200, 17280, {"breaker": 1920}))).text
+    assert text.index("olla loses 4.3 % goodput") < text.index("olla decided 17,280 of 19,200 UE decisions (90.0 %)")
+    assert "UE decisions (99.9 %)" not in closed(**dict(Decided.of(19200, 19181, {"breaker": 19}))).text
 
 
 def test_counters_that_are_not_known_are_not_called_zero(closed):
