@@ -79,8 +79,8 @@ class Decoder:
         for _ in range(self._iterations):
             for index, row in enumerate(self._rows):
                 self._update(posterior, row, messages[index])
-            # A receiver stops when the CRC passes.
-            wrong = (posterior.view(-1, len(left))[: self._info] < 0).any(dim=0)
+            # A receiver stops when the CRC passes; a bit of which nothing is known is wrong too.
+            wrong = (posterior.view(-1, len(left))[: self._info] <= 0).any(dim=0)
             failed[left[~wrong]] = False
             if not wrong.any():
                 break

@@ -5,15 +5,15 @@ filler bits are skipped). A transmission of E bits reads the buffer from a start
 and goes round where E is longer. Limited buffer rate matching (LBRM) keeps the buffer short for large blocks.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
-from distila.xapp.nr.arrays import BoolArray, IntArray
+from distila.xapp.nr.arrays import BoolArray, Float64Array, IntArray
 from distila.xapp.nr.tbs import (
     MAX_CODE_BLOCK_SIZE_BITS,
     MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2,
@@ -21,10 +21,11 @@ from distila.xapp.nr.tbs import (
 )
 
 BaseGraph = Literal[1, 2]
+Count = TypeVar("Count", int, IntArray)
 
 RV_ORDER: Final = (0, 2, 3, 1)
 """Redundancy versions of the transmissions of a block, as gNBs use them (TS 38.214 clause 5.1.2.1)."""
-LBRM_RATE: Final = 2 / 3
+LBRM_RATE: Final = Fraction(2, 3)
 """R_LBRM: the code rate to which the buffer of the largest block is limited (TS 38.212 clause 5.4.2.1)."""
 
 SYSTEMATIC_COLUMNS: Final = {1: 22, 2: 10}
@@ -39,18 +40,24 @@ _LIFTING: Final = sorted(
 
 def base_graph(tbs_bits: int, code_rate: float) -> BaseGraph:
     """LDPC base graph of a transport block (TS 38.212 clause 7.2.2)."""
-    return 2 if tbs_bits <= 292 or (tbs_bits <= 3824 and code_rate <= 0.67) or code_rate <= 0.25 else 1
+    return 2 if base_graphs(np.array(tbs_bits), np.array(code_rate)) == 2 else 1
 
 
-def limited_buffer_bits(num_code_blocks: int, lbrm_tbs_bits: int) -> int:
+def base_graphs(tbs_bits: IntArray, code_rate: Float64Array) -> IntArray:
+    """`base_graph` of many transport blocks, int64 of their shape."""
+    second = (tbs_bits <= 292) | ((tbs_bits <= 3824) & (code_rate <= 0.67)) | (code_rate <= 0.25)
+    return np.where(second, 2, 1)
+
+
+def limited_buffer_bits(num_code_blocks: Count, lbrm_tbs_bits: int) -> Count:
     """N_ref, length of a code block's buffer under LBRM.
 
     Args:
-        num_code_blocks: C, of the transport block.
+        num_code_blocks: C of the transport block, or of each.
         lbrm_tbs_bits: TBS_LBRM, the largest transport block of the carrier: all its PRBs, the most layers, the highest
             modulation that is configured, code rate 948/1024.
     """
-    return math.floor(lbrm_tbs_bits / (num_code_blocks * LBRM_RATE))
+    return lbrm_tbs_bits * LBRM_RATE.denominator // (num_code_blocks * LBRM_RATE.numerator)
 
 
 @dataclass(frozen=True)
