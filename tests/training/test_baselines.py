@@ -160,7 +160,9 @@ def test_registry_knows_every_baseline_by_its_name() -> None:
         ("salad", {"tau_gain": -0.1}, "salad: tau_gain = -0.1 is outside"),
         ("salad", {"teacher_period": 2.5}, "salad: teacher_period = 2.5 is not a number of slots"),
         ("thompson", {"forget": 0.0}, "thompson: forget = 0 is outside"),
-        ("thompson", {"target": 1.0}, "thompson: target = 1 is outside"),
+        ("thompson", {"target": 0.5}, r"thompson: target = 0.5 is outside \(0, 0.5\)"),
+        ("thompson", {"tbler_limit": 1.0}, "thompson: tbler_limit = 1 is outside"),
+        ("thompson", {"step_on_nack_db": 0.0}, "thompson: step_on_nack_db = 0 is outside"),
         ("genie-target", {"target": 0.0}, "genie-target: target = 0 is outside"),
     ],
 )
@@ -364,6 +366,43 @@ def test_cqi_olla_rests_where_the_bler_is_the_target() -> None:
     assert error_rate(outcome[1500:]) == pytest.approx(0.1, abs=0.01)
 
 
+# ---------------------------------------------------------------- every target is reached
+
+AT_TARGET: dict[str, tuple[dict[str, float], float]] = {
+    "olla": ({}, 0.01),
+    "srsran-olla": ({"step_on_nack": 0.1}, 0.01),
+    "salad": ({"tau_gain": 0.005}, 0.02),
+    "thompson": ({}, 0.01),
+}
+"""Settings, and how far the BLER may be from the target on a channel that does not change."""
+
+
+@pytest.mark.parametrize("target", [0.01, 0.05, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize("name", AT_TARGET)
+def test_every_outer_loop_reaches_every_target(name: str, target: float) -> None:
+    given, tolerance = AT_TARGET[name]
+    link = Link(torch.linspace(3, 18, 40))
+    _, outcome = link.run(baseline(name, target=target, **given), 5000)
+    assert error_rate(outcome[2500:]) == pytest.approx(target, abs=min(tolerance, target))
+
+
+@pytest.mark.parametrize(("rtt", "period", "cqi"), [(1, 1, False), (16, 1, True), (4, 20, False), (16, 20, True)])
+@pytest.mark.parametrize("name", AT_TARGET)
+def test_late_and_bundled_feedback_does_not_move_the_bler(name: str, rtt: int, period: int, cqi: bool) -> None:
+    given, tolerance = AT_TARGET[name]
+    link = Link(torch.linspace(3, 18, 40), cqi=cqi)
+    _, outcome = link.run(baseline(name, target=0.1, **given), 4000, rtt=rtt, period=period)
+    assert error_rate(outcome[1500:]) == pytest.approx(0.1, abs=tolerance)
+
+
+def test_salad_holds_a_target_below_the_papers_lowest_error_rate() -> None:
+    """With 0.05 as the least that a block counts, one failure in a hundred would raise the estimate without end."""
+    policy = started("salad", target=0.01, initial_sinr_db=15.0)
+    policy.decide(feedback(4, NACK))
+    policy.decide(feedback(4, ACK, times=99))
+    assert policy.sinr_db.item() < 15
+
+
 # ---------------------------------------------------------------- BLER window
 
 
@@ -564,9 +603,38 @@ def test_thompson_uses_a_cqi_once() -> None:
     assert mean_and_sd(policy)[1] < sd
 
 
-def test_thompson_keeps_the_error_rate_within_a_target() -> None:
+def test_thompson_outer_loop_moves_as_olla_and_rests_at_the_ends() -> None:
+    policy = started("thompson", target=0.1, step_on_nack_db=0.5, max_offset_db=2.0)
+    policy.decide(feedback(10, NACK))
+    assert policy.offset_db.item() == pytest.approx(-0.5)
+    policy.decide(feedback(10, ACK, times=3))
+    assert policy.offset_db.item() == pytest.approx(-0.5 + 1.5 / 9, abs=1e-5)
+    policy.decide(feedback(28, ACK, times=50))
+    assert policy.offset_db.item() == pytest.approx(-0.5 + 1.5 / 9, abs=1e-5)
+    policy.decide(feedback(10, NACK, times=50))
+    assert policy.offset_db.item() == -2
+
+
+def test_thompson_with_a_lower_offset_takes_a_lower_mcs() -> None:
+    policy = started("thompson", 500, target=0.1, initial_sinr_db=12.0, initial_std_db=1.0)
+    levels = []
+    for offset_db in (-4.0, 0.0, 4.0):
+        policy.offset_db.fill_(offset_db)
+        levels.append(float(policy.decide(feedback(0, NONE, links=500)).value.double().mean()))
+    assert levels[0] < levels[1] - 3
+    assert levels[2] > levels[1] + 3
+
+
+def test_thompson_without_a_target_is_not_held_by_any() -> None:
     link = Link(torch.linspace(3, 18, 60))
-    free, limited = (baseline("thompson", target=target) for target in (None, 0.05))
+    assert not hasattr(started("thompson"), "offset_db")
+    free, held = (error_rate(link.run(baseline("thompson", target=target), 1200)[1][400:]) for target in (None, 0.02))
+    assert held < 0.04 < free
+
+
+def test_thompson_keeps_the_error_rate_within_a_limit() -> None:
+    link = Link(torch.linspace(3, 18, 60))
+    free, limited = (baseline("thompson", tbler_limit=limit) for limit in (None, 0.05))
     rates = [error_rate(link.run(policy, 800)[1][300:]) for policy in (free, limited)]
     assert rates[1] < 0.06
     assert rates[1] < rates[0]

@@ -15,12 +15,14 @@ Written from the paper; the authors' own code is for non-commercial use and was 
 
 What the paper leaves open, and the choice here: the bounds on the scale hold wherever the model is used, not in the
 step alone (the curves of large blocks are far steeper, 0.07 dB; with the unbounded scale tau has no effect, and the
-BLER stayed at 0.12 for a target of 0.05 on a static channel); sd is that of the predicted outcomes,
-``sqrt(mean(bler (1 - bler)))``; candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak
-springs so that it stays finite where all feedback agrees; the student's error is the mean square against that curve.
-Added: the estimate stays within 3 dB of the SINR range of the MCS, and tau does not rise at the top MCS nor fall at
-MCS 0; without these both would run away on a link that is better or worse than all MCS, and it would take hundreds of
-slots to come back. SALAD needs no CQI: the first one that a link reports sets the SINR, and no other is used.
+BLER stayed at 0.12 for a target of 0.05 on a static channel); sd is that of the predicted outcomes, ``sqrt(mean(bler (1
+- bler)))``; candidates are 0.1, 0.3, ... 1.9; the curve has 7 knots, held together by weak springs so that it stays
+finite where all feedback agrees; the student's error is the mean square against that curve. Added: the estimate stays
+within 3 dB of the SINR range of the MCS, and tau does not rise at the top MCS nor fall at MCS 0; without these both
+would run away on a link that is better or worse than all MCS, and it would take hundreds of slots to come back. For
+targets under 10 % the lower bound on bler, 0.05, is half of the target: an ACK moves the estimate up as if at least
+that many blocks failed, so the BLER could never rest below it, whatever tau did (measured with 0.05: a BLER of 5 to 6 %
+for a target of 1 %). SALAD needs no CQI: the first one that a link reports sets the SINR, and no other is used.
 """
 
 from dataclasses import dataclass
@@ -62,6 +64,7 @@ _STIFFNESS = 0.2
 _PULL = 0.02
 _MARGIN_DB = 3.0
 _BLER = (0.05, 0.95)
+_LEAST_BLER = 0.5  # times the target: the lower end at most
 _SCALE_DB = (0.5, 2.0)
 _TAU_LEVELS = 256
 _CHUNK = 1024  # links fitted at once: so many stay in the cache
@@ -135,6 +138,7 @@ class Salad:
         self._gain = (taught / scale[of]).to(torch.float32)
         self._nack = feedback.nack.to(torch.float32)
         self._taught = taught.to(torch.float32)
+        self._bler = (min(_BLER[0], _LEAST_BLER * settings.target), _BLER[1])
         # gain * (target - nack) is an outer loop's step with (1 - target) on NACK.
         self._tau_step = feedback.nack_steps(settings.target, settings.tau_gain * (1 - settings.target))
         self._choice = _Choice(cell.curves, centre, scale, self._low, self._high)
@@ -152,7 +156,7 @@ class Salad:
         self._surplus, self._variance = zero.clone(), zero.clone()
         self._test = torch.zeros((_TEST_RING, links), device=device)
         self._ring = torch.zeros((_RING, links), dtype=torch.uint8, device=device)
-        self._teacher = _Teacher(centre, scale, feedback, self._low, self._high)
+        self._teacher = _Teacher(centre, scale, feedback, (self._low, self._high), self._bler)
         self._slot = 0
 
     def decide(self, report: Report) -> Decision:
@@ -178,7 +182,7 @@ class Salad:
         """The student, the test and tau take in one slot's feedback, indices [link]."""
         taught = self._taught.index_select(0, feedback)
         bler = self._centre.index_select(0, feedback).sub_(self.sinr_db).mul_(self._slope.index_select(0, feedback))
-        surplus = bler.sigmoid_().clamp_(*_BLER).sub_(self._nack.index_select(0, feedback))
+        surplus = bler.sigmoid_().clamp_(*self._bler).sub_(self._nack.index_select(0, feedback))
         downhill = self._gain.index_select(0, feedback).mul_(surplus)
         self.sinr_db.addcmul_(downhill, self.learning_rate).clamp_(self._low, self._high)
         # What is no feedback is written too, but the count stays, so that the next one overwrites it.
@@ -222,11 +226,18 @@ class _Choice:
 class _Teacher:
     """Chooses the learning rate of each link from its recent feedback."""
 
-    def __init__(self, centre: Tensor, scale: Tensor, feedback: Feedback, low_db: float, high_db: float) -> None:
+    def __init__(
+        self,
+        centre: Tensor,
+        scale: Tensor,
+        feedback: Feedback,
+        range_db: tuple[float, float],
+        bler: tuple[float, float],
+    ) -> None:
         self._centre = centre[feedback.mcs].to(torch.float32)  # [index]
         self._slope = (1 / scale)[feedback.mcs].to(torch.float32)
         self._nack = feedback.nack.to(torch.float32)
-        self._range = (low_db, high_db)
+        self._range, self._bler = range_db, bler
         device = centre.device
         self._rates = torch.tensor(LEARNING_RATES, device=device)
         self._back = torch.arange(-MEMORY, 0, device=device)
@@ -284,7 +295,7 @@ class _Teacher:
         for index in range(MEMORY):
             gap = curve[index] - student
             total.addcmul_(gap.square_(), valid[index])
-            bler = (centre[index] - student).mul_(slope[index]).sigmoid_().clamp_(*_BLER)
+            bler = (centre[index] - student).mul_(slope[index]).sigmoid_().clamp_(*self._bler)
             student.addcmul_(bler.sub_(nack[index]).mul_(slope[index]), rate).clamp_(*self._range)
         return total
 

@@ -4,13 +4,22 @@ Saxena, Tullberg, Jaldén, "Reinforcement learning for efficient and tuning-free
 after Saxena, Jaldén, "Bayesian link adaptation under a BLER target" (SPAWC 2020): the SINR of a link is a distribution
 over a grid. Each ACK or NACK multiplies it by the likelihood that the error-rate curves give (Bayes); between slots it
 spreads as a random walk; for a decision one SINR is drawn from it, and the MCS with the largest ``rate * (1 - tbler)``
-at the drawn SINR is used. The draw is what explores. With a target, only MCS whose TBLER, expected over the whole
-posterior, does not exceed it are eligible.
+at the drawn SINR is used. The draw is what explores. With a limit, only MCS whose TBLER, expected over the whole
+posterior, does not exceed it are eligible; that is how the papers keep a BLER target, and it holds the BLER somewhere
+below, not at it.
 
-Ours, not from the papers: that form of the target; a share of outliers in the likelihood, since a link's true curves
-differ from the nominal ones; a little of the uniform distribution mixed in per slot, so that a jump is found; a CQI
-multiplies the posterior once, when it is new, as an observation of the SINR with an error of its own. Feedback is taken
-as if it were of the latest slot.
+A *target* is held by an outer loop, as every scheduler has one (Sampath et al., VTC 1997; Pedersen et al., VTC 2007):
+an offset in dB on the drawn SINR, which falls by a step on a NACK and rises by ``step * target / (1 - target)`` on an
+ACK, so that it settles where the first-transmission BLER equals the target. The posterior still follows the SINR, as
+the curves explain all feedback; the offset says how boldly it is used. Without it, the BLER is what maximises the
+goodput of the first transmission at the drawn SINR: about 10 to 25 % in the benchmark's families, whatever the target.
+(Tried and not taken: the same loop on the limit, as SALAD moves its tau. It cannot raise the BLER above that, and at a
+target of 1 % it lost 5 % of goodput, because the posterior's tails keep the expected TBLER above 1 %.)
+
+Ours, not from the papers: that outer loop, and the limit's form; a share of outliers in the likelihood, since a link's
+true curves differ from the nominal ones; a little of the uniform distribution mixed in per slot, so that a jump is
+found; a CQI multiplies the posterior once, when it is new, as an observation of the SINR with an error of its own.
+Feedback is taken as if it were of the latest slot.
 """
 
 import math
@@ -20,13 +29,22 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from distila.training.baselines.settings import PROBABILITY, SINR_DB, Feedback, Range, check, cqi_index
+from distila.training.baselines.settings import (
+    POSITIVE,
+    PROBABILITY,
+    SINR_DB,
+    Feedback,
+    Range,
+    check,
+    cqi_index,
+)
 from distila.training.sim.report import Cell, Decision, Report
 
 NUM_BINS: Final = 80
 _MARGIN_DB: Final = 6.0  # grid beyond the lowest and the highest MCS's SINR of TBLER 0.5
 _EVERY: Final = 4  # slots between two spreadings, which cost more than the rest
 _MAX_TAP: Final = 0.4  # three-tap smoothing is a random walk only while its outer taps stay below a half
+_STEP_DB: Final = 0.05  # of the drawn SINR where an offset is added, so that the offset acts in finer steps than bins
 _CQI_FLOOR: Final = 1e-3  # relative likelihood of a SINR that a CQI excludes: CQI can be stale or plain wrong
 
 
@@ -35,7 +53,13 @@ class ThompsonSettings:
     """Settings of latent Thompson sampling."""
 
     target: float | None = None
-    """Limit for the TBLER expected over the posterior; None: throughput alone counts."""
+    """First-transmission BLER at which the outer loop rests; None: no outer loop, goodput alone counts."""
+    step_on_nack_db: float = 0.1
+    """How far the outer loop's offset falls on a NACK."""
+    max_offset_db: float = 15.0
+    """The offset stays within plus and minus this."""
+    tbler_limit: float | None = None
+    """Limit for the TBLER expected over the posterior; None: there is none."""
     diffusion_db: float = 0.1
     """Random walk of the SINR: standard deviation in dB after one slot, growing with the root of time."""
     forget: float = 0.001
@@ -53,7 +77,10 @@ class ThompsonSettings:
         check(
             "thompson",
             self,
-            target=PROBABILITY,
+            target=Range(0, 0.5, "()"),
+            step_on_nack_db=POSITIVE,
+            max_offset_db=POSITIVE,
+            tbler_limit=PROBABILITY,
             diffusion_db=Range(0, 3),
             # Never 0: what underflows could not come back.
             forget=Range(1e-6, 0.5),
@@ -88,6 +115,8 @@ class Thompson:
         value = cell.curves.rate.to(cell.device)[:, None] * (1 - tbler)
         self._best = value.argmax(dim=0)
         self._value, self._tbler = value.T.contiguous(), tbler.T.contiguous()  # [bin, mcs]
+        if self.settings.target is not None:
+            self._start_outer_loop(cell, low, high, self.settings.target)
         self._set_up(cell, tbler.to(torch.float64))
         prior = (self.sinr_db - self.settings.initial_sinr_db) / self.settings.initial_std_db
         prior = (-0.5 * prior.square()).exp()
@@ -99,7 +128,11 @@ class Thompson:
     def decide(self, report: Report) -> Decision:
         """Take in feedback, slot by slot, and a new CQI; then draw each link's SINR and the MCS best there."""
         for slot in range(report.outcome.shape[0]):
-            self.posterior *= self._likelihood.index_select(0, self._feedback(report, slot))
+            feedback = self._feedback(report, slot)
+            self.posterior *= self._likelihood.index_select(0, feedback)
+            if self.settings.target is not None:
+                self.offset_db += self._steps.index_select(0, feedback)
+                self.offset_db.clamp_(-self.settings.max_offset_db, self.settings.max_offset_db)
             self._slot += 1
             if self._slot % _EVERY == 0:
                 self._spread()
@@ -107,12 +140,29 @@ class Thompson:
         mass = self.posterior.cumsum(dim=1)
         drawn = torch.rand(mass.shape[0], generator=self._generator, device=mass.device).unsqueeze(1)
         sample = torch.searchsorted(mass, drawn * mass[:, -1:]).view(-1).clamp_(max=NUM_BINS - 1)
-        if self.settings.target is None:
-            return Decision.absolute(self._best.index_select(0, sample))
-        allowed = self.posterior @ self._tbler <= self.settings.target * mass[:, -1:]
+        best, value, place = self._best, self._value, sample
+        if self.settings.target is not None:
+            best, value, place = self._best_at_step, self._value_at_step, self._with_offset(sample)
+        if self.settings.tbler_limit is None:
+            return Decision.absolute(best.index_select(0, place))
+        allowed = self.posterior @ self._tbler <= self.settings.tbler_limit * mass[:, -1:]
         allowed[:, 0] = True  # something has to be sent
-        value = self._value.index_select(0, sample)
-        return Decision.absolute(value.masked_fill_(~allowed, -1).argmax(dim=1))
+        return Decision.absolute(value.index_select(0, place).masked_fill_(~allowed, -1).argmax(dim=1))
+
+    def _start_outer_loop(self, cell: Cell, low_db: float, high_db: float, target: float) -> None:
+        self._steps = self._feedback.nack_steps(target, self.settings.step_on_nack_db)
+        self.offset_db = torch.zeros(cell.num_links, device=cell.device)
+        """float32 [link], dB; only with a target"""
+        sinr_db = torch.arange(low_db, high_db, _STEP_DB, dtype=torch.float64, device=cell.device)
+        tbler = cell.curves.tbler.to(cell.device)[:, cell.curves.index(sinr_db)]
+        value = cell.curves.rate.to(cell.device)[:, None] * (1 - tbler)
+        self._best_at_step, self._value_at_step = value.argmax(dim=0), value.T.contiguous()  # [step], [step, mcs]
+
+    def _with_offset(self, sample: Tensor) -> Tensor:
+        """The step of the drawn SINR, anywhere within its bin, plus the offset: int64 [link]."""
+        within = torch.rand(sample.shape, generator=self._generator, device=sample.device).sub_(0.5)
+        step = within.add_(sample).mul_(self._width).add_(self.offset_db).mul_(1 / _STEP_DB)
+        return step.clamp_(0, len(self._best_at_step) - 1).to(torch.int64)
 
     def _set_up(self, cell: Cell, tbler: Tensor) -> None:
         """Tables of likelihoods, and how to spread.
