@@ -67,6 +67,7 @@ def run(
     repeat: bool = False,
     speed: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    copies: int = 1,
 ) -> tuple[RunRecord, Du]:
     """Replay the trace once.
 
@@ -80,13 +81,15 @@ def run(
         repeat: a trace that is shorter than ``max_slots`` begins again, with new random draws; the DU continues.
         speed: 1 is real time, N is N times as fast, None as fast as possible.
         progress: called now and then with slots done and slots in all.
+        copies: the trace's UEs are this many copies of some UEs, one after another; the copies get the same random
+            draws, so that they compare in pairs.
 
     Returns:
         The record of the run, and the DU with its counters.
     """
     length = int(trace.num_slots.max())
     total = length if max_slots is None else max_slots if repeat else min(length, max_slots)
-    du = Du(trace, bler, config, seed)
+    du = Du(trace, bler, config, seed, copies=copies)
     record = RunRecord(trace, total, min(_MAX_BINS, total))
     start = time.monotonic()
     last_slot = 0

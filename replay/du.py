@@ -162,10 +162,18 @@ class Du:
         config: settings.
         seed: seed of the random draws (see `distila.replay.link`).
         cell_id: name of the cell on E2.
+        copies: the UEs are this many copies of some UEs, with the same random draws and
+            times of CQI.
     """
 
     def __init__(
-        self, trace: ChannelTrace, bler: BlerModel, config: DuConfig, seed: int, cell_id: str = "replay"
+        self,
+        trace: ChannelTrace,
+        bler: BlerModel,
+        config: DuConfig,
+        seed: int,
+        cell_id: str = "replay",
+        copies: int = 1,
     ) -> None:
         ues = trace.meta.ues
         count = len(ues)
@@ -183,7 +191,7 @@ class Du:
         self.left = 0  # UE decisions received that leave the UE to the DU
         self.rejected_decided: Counter[str] = Counter()  # UE decisions that set an MCS or an offset, by cause
         self.reported = 0  # UE reports
-        self._draws = RandomDraws(seed, count)
+        self._draws = RandomDraws(seed, count, copies)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
         self._cqi_table = np.array([ue.cqi_table for ue in ues])
         self._prbs = np.array([ue.prbs for ue in ues], np.float32)
@@ -196,7 +204,7 @@ class Du:
         self._cqi: Float32Array = np.full(count, np.nan, np.float32)
         self._cqi_slot = np.zeros(count, np.int64)
         # UEs measure their CQI at different times, as configured by RRC.
-        self._cqi_phase = np.arange(count) % config.cqi_period_slots
+        self._cqi_phase = np.arange(count) % (count // copies) % config.cqi_period_slots
         # HARQ processes, [process, ue]; slot t uses process t % rtt, whose previous feedback arrives with slot t.
         shape = (config.harq_rtt_slots, count)
         self._mcs = np.zeros(shape, np.int64)

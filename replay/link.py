@@ -91,13 +91,15 @@ class RandomDraws:
     Args:
         seed: replays with the same seed have the same random draws.
         num_ues: number of UEs.
+        copies: the UEs are this many copies of some UEs, one after another; the copies have the same random draws.
     """
 
     BLOCK_SLOTS: Final = 256
 
-    def __init__(self, seed: int, num_ues: int) -> None:
+    def __init__(self, seed: int, num_ues: int, copies: int = 1) -> None:
         self._seed = seed
-        self._num_ues = num_ues
+        self._num_ues = num_ues // copies
+        self._copies = copies
         self._block_index = -1
         self._block: Float32Array = np.empty((0, 0), np.float32)
 
@@ -107,7 +109,8 @@ class RandomDraws:
         if index != self._block_index:
             rng = np.random.default_rng([self._seed, index])
             # UE by UE, so that a UE's draws do not depend on the number of UEs.
-            self._block = np.ascontiguousarray(rng.random((self._num_ues, self.BLOCK_SLOTS), np.float32).T)
+            block = rng.random((self._num_ues, self.BLOCK_SLOTS), np.float32)
+            self._block = np.ascontiguousarray(np.tile(block.T, self._copies))
             self._block_index = index
         row: Float32Array = self._block[slot % self.BLOCK_SLOTS]
         return row

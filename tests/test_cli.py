@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distila import replay
+from distila.xapp.policy.check import PolicyCheck
 
 TRACE = Path(replay.__file__).parent / "traces" / "urban.trace"
 COMMANDS = {"bench", "policy", "replay", "run", "trace"}
@@ -304,6 +305,21 @@ def test_policy_check_says_what_it_checked_and_how_fast_the_graph_is() -> None:
     assert facts["checks_passed"] == ["sha256", "contract", "tensor shapes", "64 golden vectors"]
     assert set(facts["latency_us"]) == {"1_ue", "10_ue", "100_ue"}
     assert all(0 < us["p50"] <= us["p99"] for us in facts["latency_us"].values())
+    assert (facts["kind"], facts["shape_passed"]) == ("policy-check", True)
+
+
+def test_policy_check_prints_the_shape_and_fails_by_it_only_when_strict() -> None:
+    done = distila("policy", "check", "student", "--runs", 10)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "a fresh, higher CQI never lowers the MCS FAILED" in text
+    assert "worst: CQI" in text
+    assert "MCS over a fresh CQI" in text
+    strict = distila("policy", "check", "student", "--runs", 10, "--strict", "--json")
+    assert (strict.returncode, strict.stderr) == (1, "")
+    found = PolicyCheck.model_validate_json(strict.stdout)
+    assert not found.shape_passed
+    assert found.shape.cqi_order.falling > 0
 
 
 def test_replay_writes_summary_and_report_and_repeats_exactly(tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from distila.training.resource.study import FigureResults
 from distila.training.student.build import BuildSummary
 from distila.training.student.search import SearchResults
 from distila.xapp.files import write_text
+from distila.xapp.policy.check import PolicyCheck
 from distila.xapp.rollout.audit import AuditFile, Entry
 from distila.xapp.rollout.verdict import Evaluation
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "replay-closed-loop": ClosedLoopSummary,
     "replay-open-loop": OpenLoopSummary,
+    "policy-check": PolicyCheck,
     "rollout-audit": AuditFile,
     "rollout-audit-entry": Entry,
     "rollout-evaluation": Evaluation,

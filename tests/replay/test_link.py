@@ -155,3 +155,9 @@ def test_the_model_of_sionna_can_be_plugged_into_a_link():
     rates = [float(link.tbler(np.array([10]), np.array([x]))[0]) for x in (0.0, 20.0)]
     assert rates == [1.0, pytest.approx(0.0, abs=1e-3)]
     assert link.tbler(np.array([0]), np.array([20.0]))[0] == 1, "it has no curve for MCS 0"
+
+
+def test_copies_of_ues_have_the_draws_of_the_ues_that_they_copy():
+    once, twice = RandomDraws(5, 3), RandomDraws(5, 6, copies=2)
+    for slot in (0, 1, RandomDraws.BLOCK_SLOTS + 7):
+        np.testing.assert_array_equal(twice.draw(slot), np.tile(once.draw(slot), 2))

@@ -247,6 +247,8 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
         "| `steady` |",
     ):
         assert text in card
+    assert "| a fresh, higher CQI never lowers the MCS |" in card
+    assert "| with columns unknown, at most 5 % below OLLA |" in card
     near_rt_table = card.split("### E2 period 10 ms, delay 5 ms")[1].split("## How")[0]
     assert "| family | student | teacher | first-tx BLER" in near_rt_table
     assert "`steady`" not in near_rt_table

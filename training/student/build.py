@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
+from distila.replay.policy_shape import whole_shape
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
 from distila.training.benchmark.results import BenchmarkResults
@@ -94,7 +95,7 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
     failed = failures(recipe.gates, len(graph), benchmarks.values(), STUDENT)
     figures = {run: summary(results) for run, results in benchmarks.items()}
     bundle = _bundle(network, graph, out / BUNDLE, recipe, training, figures)
-    write_card(out / BUNDLE / CARD_FILE, recipe, bundle, benchmarks.values(), failed)
+    write_card(out / BUNDLE / CARD_FILE, recipe, bundle, benchmarks.values(), failed, whole_shape(bundle))
     return Built(bundle, teacher, benchmarks, failed)
 
 

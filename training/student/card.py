@@ -1,5 +1,6 @@
 """The model card: how a policy was made, how good it is, and its limits, on one page of Markdown."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,8 @@ from distila.training.student.recipe import Recipe
 from distila.xapp.files import write_text
 from distila.xapp.policy.benchmark_figures import group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import Bundle
+from distila.xapp.policy.shape_report import ShapeReport
+from distila.xapp.policy.shape_text import choices_table, findings, unknown_table
 
 CARD_FILE: Final = "card.md"
 
@@ -20,6 +23,7 @@ def write_card(
     bundle: Bundle,
     benchmarks: Iterable[BenchmarkResults],
     failed: Sequence[str],
+    shape: ShapeReport,
 ) -> None:
     """Write the card.
 
@@ -29,8 +33,10 @@ def write_card(
         bundle: the policy.
         benchmarks: results of the benchmark, one for each E2 timing.
         failed: gates that the policy did not pass, see `distila.training.student.gates`.
+        shape: the policy's shape, see `distila.xapp.policy.shape`.
     """
-    text = "\n".join([*_head(recipe, bundle), *_verdict(failed), *_tables(benchmarks), *_making(recipe, bundle), ""])
+    sections = (_head(recipe, bundle), _verdict(failed), _tables(benchmarks), _shape(shape), _making(recipe, bundle))
+    text = "\n".join([*itertools.chain(*sections), ""])
     write_text(path, text)
 
 
@@ -92,6 +98,41 @@ def _tables(benchmarks: Iterable[BenchmarkResults]) -> list[str]:
             cells = [interval_text(average.policies[policy]) for policy in policies]
             lines += [f"| *mean over {group_title(group)}* | {' | '.join(cells)} | | |"]
     return [*lines, ""]
+
+
+def _shape(shape: ShapeReport) -> list[str]:
+    title, columns, rows = choices_table(shape.cqi_order.typical)
+    lines = [
+        "## Shape of the choice",
+        "",
+        "What `distila policy check` found (docs/policy-bundle.md says what is tested):",
+        "",
+        "| test | result | found |",
+        "|---|---|---|",
+        *(f"| {' | '.join(finding)} |" for finding in findings(shape)),
+        "",
+        f"{title[0].upper()}{title[1:]}:",
+        "",
+        _row(columns),
+        "|---" * len(columns) + "|",
+        *map(_row, rows),
+        "",
+    ]
+    if shape.unknown_columns is not None and shape.unknown_columns.cases:
+        title, columns, rows = unknown_table(shape.unknown_columns)
+        lines += [
+            f"{title[0].upper()}{title[1:]}:",
+            "",
+            _row(columns),
+            "|---" * len(columns) + "|",
+            *map(_row, rows),
+            "",
+        ]
+    return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace(chr(10), ' ') for cell in cells)} |"
 
 
 def _making(recipe: Recipe, bundle: Bundle) -> list[str]:

@@ -8,10 +8,13 @@ import typer
 
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
-from distila.xapp.commands.terminal import print_json, print_table
+from distila.xapp.commands.terminal import print_json, print_records, print_table, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, group_title, interval_text, timing_title
 from distila.xapp.policy.bundle import BUNDLES, Bundle, load_bundle, run_times_us
+from distila.xapp.policy.check import PolicyCheck, tested_shape
+from distila.xapp.policy.shape_report import ShapeReport
+from distila.xapp.policy.shape_text import choices_table, findings, unknown_table
 
 app = application(SUMMARIES["policy"].text, no_args_is_help=True)
 
@@ -48,10 +51,15 @@ def check(
     bundle: _Bundle,
     json: _Json = False,
     runs: Annotated[int, typer.Option(min=10, help="Timed calls of the graph for each batch size.")] = 2000,
+    strict: Annotated[
+        bool, typer.Option(help="Exit with status 1 if a shape test fails, or could not be run here.")
+    ] = False,
 ) -> None:
-    """Check digest, contract, shapes and golden vectors, and time the graph on this machine.
+    """Check digest, contract, shapes and golden vectors, time the graph on this machine, and test the policy's shape.
 
-    If something is wrong, prints one line that says what, and exits with status 1.
+    If the bundle breaks the contract, prints one line that says what is wrong, and exits with status 1. The shape tests
+    ask how the choice moves with CQI, NACKs and unknown columns, in states that episodes reach: what they find
+    is printed, and changes the exit status with --strict only.
     """
     path = BUNDLES.find(bundle)
     try:
@@ -61,15 +69,38 @@ def check(
         raise typer.Exit(1) from None
     latency = {f"{ues}_ue": _time_us(loaded, ues, runs) for ues in (1, 10, 100)}
     checks = ["sha256", "contract", "tensor shapes", f"{len(loaded.manifest.golden.action)} golden vectors"]
+    shape, not_run = tested_shape(loaded)
+    result = PolicyCheck.model_validate(
+        {
+            **_facts(loaded),
+            "checks_passed": checks,
+            "latency_us": latency,
+            "shape": shape,
+            "shape_passed": shape.passed,
+            "shape_not_run": not_run,
+        }
+    )
     if json:
-        print_json({**_facts(loaded), "checks_passed": checks, "latency_us": latency})
-        return
-    rows = [[name, "passed"] for name in checks]
-    rows += [
-        [f"session.run, {name.replace('_ue', ' UE')}", f"p50 {us['p50']:.1f} us, p99 {us['p99']:.1f} us"]
-        for name, us in latency.items()
-    ]
-    print_table(f"{loaded.path}", ["check", "result"], rows)
+        print(result.json_text(), end="")
+    else:
+        rows = [[name, "passed"] for name in checks]
+        rows += [
+            [f"session.run, {name.replace('_ue', ' UE')}", f"p50 {us['p50']:.1f} us, p99 {us['p99']:.1f} us"]
+            for name, us in latency.items()
+        ]
+        print_table(f"{loaded.path}", ["check", "result"], rows)
+        _print_shape(shape, not_run)
+    if strict and (not_run or not shape.passed):
+        raise typer.Exit(1)
+
+
+def _print_shape(shape: ShapeReport, not_run: str | None) -> None:
+    stdout.print("shape of the policy's choice, in states that episodes reach", style="bold")
+    print_records([list(finding) for finding in findings(shape, not_run or "")])
+    stdout.print()
+    print_table(*choices_table(shape.cqi_order.typical))
+    if shape.unknown_columns is not None and shape.unknown_columns.cases:
+        print_table(*unknown_table(shape.unknown_columns))
 
 
 def _figures(run: BenchmarkRun) -> list[list[str]]:
