@@ -286,7 +286,7 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
         self._split, self._banks, self._bler = split, banks, SmoothBler.load()
         self._native = baseline(native, **tuned_settings(native))
         self._episode_slots = episode_slots
-        self._longest_period = int(self.scenario.e2.period_slots.bounds[1])
+        self._longest_period = self.scenario.longest_report_period_slots
         self._num_slots = episode_slots + self._longest_period
         self._max_offset = max_offset if action == "mcs_offset" else None
         self._constrained = reward == "goodput_bler"
@@ -296,14 +296,13 @@ class LinkAdaptationVectorEnv(gymnasium.vector.VectorEnv[Float32Array, IntArray,
         self._ended = False
 
     def _make_spaces(self, columns: tuple[str, ...], pending: int | None) -> None:
-        scenario = self.scenario
-        tables = [mcs_table(int(index)).num_mcs for index in scenario.link.mcs_table.values]
+        kinds = list(self.scenario.kinds.values())
+        tables = [mcs_table(int(index)).num_mcs for kind in kinds for index in kind.link.mcs_table.values]
         self._num_actions = max(tables) if self._max_offset is None else 2 * self._max_offset + 1
         self._columns = list(columns)
         flagged = [name for name in columns if COLUMNS[name].in_simulator != "always"]
         self._flagged = torch.tensor([columns.index(name) for name in flagged], device=self._device, dtype=torch.int64)
-        late = scenario.link.harq_rtt_slots.bounds[1] + scenario.e2.delay_slots.bounds[1]
-        worst = min(MAX_PENDING, math.ceil(late / scenario.e2.period_slots.bounds[0]))
+        worst = min(MAX_PENDING, max(_most_pending(kind) for kind in kinds))
         self._num_pending = worst if pending is None else pending
         actions = [f"pending_{place}" for place in range(1, self._num_pending + 1)]
         self.observation_names = (*columns, *(f"{name}_measured" for name in flagged), *actions)
@@ -484,6 +483,12 @@ def _next_seed(seed: int | None, rng: np.random.Generator) -> int:
 
 def _of_one_link(info: Info) -> Info:
     return {name: values[0].item() for name, values in info.items()}
+
+
+def _most_pending(scenario: Scenario) -> int:
+    """Most decisions that are made before the feedback of the first one."""
+    late = scenario.link.harq_rtt_slots.bounds[1] + scenario.e2.delay_slots.bounds[1]
+    return math.ceil(late / scenario.e2.period_slots.bounds[0])
 
 
 def _scenario(given: str | Path | Scenario | None) -> Scenario:

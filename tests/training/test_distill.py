@@ -145,7 +145,7 @@ def student(workplace):
 def test_a_specialist_teaches_in_its_scenario_and_another_everywhere_else(kept, student):
     paths = {"steady": kept("a.pt", seed=1), "": kept("b.pt", seed=2)}
     teachers = Teachers(paths, student(scenarios=["steady.yaml", "reported.yaml"], slots=60))
-    for scenario, seed in (("steady", 1), ("reported", 2), ("domain", 2)):
+    for scenario, seed in (("steady", 1), ("reported", 2), ("domain_table1", 2)):
         ours, expected = teachers.of(scenario).state_dict(), a_network(seed).state_dict()
         assert all(torch.equal(ours[name], expected[name]) for name in expected)
     assert teachers.identity.keys() == {"steady", ""}
@@ -176,10 +176,12 @@ def test_a_teacher_that_does_not_fit_is_one_line(kept, student, settings, networ
 
 def test_a_scenario_without_a_teacher_is_one_line(kept, student):
     with pytest.raises(InputError) as caught:
-        Teachers({"steady": kept("a.pt")}, student(scenarios=["steady.yaml", "reported.yaml", "domain"], slots=2000))
+        Teachers(
+            {"steady": kept("a.pt")}, student(scenarios=["steady.yaml", "reported.yaml", "domain_table1"], slots=2000)
+        )
     assert (
         str(caught.value)
-        == "no teacher for reported, domain: give one for each, or one without a scenario for all others"
+        == "no teacher for reported, domain_table1: give one for each, or one without a scenario for all others"
     )
 
 

@@ -621,7 +621,7 @@ def simulate(tmp_path_factory):
     def run(policy, scene, links, count, seed=0, **changes):
         settings = {"name": "made_up", "channels": [{"model": "TDL-A", "speed_kmh": 10}], **SCENES[scene], **changes}
         scenario = Scenario.model_validate(settings)
-        slots = count * int(scenario.e2.period_slots.bounds[1])
+        slots = count * scenario.longest_report_period_slots
         conditions = Conditions(scenario, links, Split.TEST, seed, slots + 1, banks=banks)
         simulator = Simulator(conditions, native=baseline("olla"))
         policy.start(conditions.cell(), conditions.generator("policy"))

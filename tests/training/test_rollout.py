@@ -53,7 +53,7 @@ def always(action, **settings):
 
 def simulated(plan):
     """The conditions of a rollout, and a simulator of them with the DU's own link adaptation."""
-    most_slots = plan.slots + int(plan.scenario.e2.period_slots.bounds[1])
+    most_slots = plan.slots + plan.scenario.longest_report_period_slots
     given = Conditions(plan.scenario, plan.links, plan.split, plan.seed, most_slots, banks=plan.banks)
     return given, Simulator(given, native=baseline("olla", **tuned_settings("olla")))
 

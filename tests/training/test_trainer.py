@@ -298,7 +298,7 @@ def test_a_checkpoint_of_another_mcs_table_is_rejected(tiny, train, error_line):
     steady = Path("steady.yaml").read_text()
     Path("other.yaml").write_text(steady.replace("link: {", "link: {mcs_table: 2, "))
     train(tiny())
-    config = tiny(scenarios=["other.yaml"], network={"mcs_table": 2})
+    config = tiny(scenarios=["other.yaml"], network={"mcs_table": 2, "cqi_table": 2})
     assert "of another training" in error_line(config, resume=True)
     given = tiny().model_dump(mode="json", exclude={"checkpoint_every"})
     given["network"]["mcs_table"] = 2
@@ -393,9 +393,14 @@ def test_a_directory_that_cannot_be_written_to_is_rejected(tiny, train):
         train(tiny())
 
 
-def test_the_training_domain_is_a_scenario(tiny, train):
-    config = tiny(scenarios=["domain"], slots=1000)
-    assert [scenario.name for scenario in episodes.checked_scenarios(config)] == ["domain"]
+def test_the_part_of_the_training_domain_with_table_1_is_a_scenario(tiny, train):
+    config = tiny(scenarios=["domain_table1"], slots=1000)
+    assert [scenario.name for scenario in episodes.checked_scenarios(config)] == ["domain_table1"]
+
+
+def test_a_network_of_one_table_is_not_trained_on_a_domain_of_all(tiny, train):
+    with pytest.raises(InputError, match=r"^network\.mcs_table = 1: scenario domain \(vendor_macro\) has 1 to 2$"):
+        episodes.checked_scenarios(tiny(scenarios=["domain"], slots=1000))
 
 
 @pytest.mark.parametrize(

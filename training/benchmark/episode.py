@@ -115,7 +115,7 @@ def run_episode(plan: EpisodePlan) -> Episode:
     Raises:
         InputError: a bundle or network that does not fit the scenario.
     """
-    longest = int(plan.scenario.e2.period_slots.bounds[1])
+    longest = plan.scenario.longest_report_period_slots
     # A shorter period may divide the warm-up and the rest less well.
     most_slots = 2 * longest + max(plan.sizes.in_slots(c.slot_us, longest)[1] for c in plan.scenario.channels)
     conditions = Conditions(

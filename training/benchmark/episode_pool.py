@@ -159,7 +159,7 @@ def run_all(
 
 
 def _weight(plan: EpisodePlan) -> float:
-    period, slot_us = int(plan.scenario.e2.period_slots.bounds[1]), plan.scenario.channels[0].slot_us
+    period, slot_us = plan.scenario.longest_report_period_slots, plan.scenario.channels[0].slot_us
     per_slot = {"salad": 4.0, "thompson": 4.0, "genie": 3.0}.get(plan.policy.base, 1.0)
     return plan.sizes.in_slots(slot_us, period)[1] * per_slot
 

@@ -12,7 +12,7 @@ from distila.training.learning.rollout import RolloutPlan
 from distila.training.network.config import NetworkConfig
 from distila.training.sim.bank import fading_bank
 from distila.training.sim.conditions import Banks
-from distila.training.sim.scenario import Scenario, find_scenario, training_domain
+from distila.training.sim.scenario import SAME_TABLE, Scenario, find_scenario
 from distila.training.sim.split import Split
 from distila.xapp.errors import InputError
 from distila.xapp.progress import Progress
@@ -28,7 +28,8 @@ class EpisodicConfig(OptimizerConfig):
 
     scenarios: tuple[str, ...] = Field(
         min_length=1,
-        description="one for each episode, in turn: families, YAML files, or `domain`; unseen families are rejected",
+        description="one for each episode, in turn: families, YAML files, `domain`, or its part `domain_table1`; "
+        "unseen families are rejected",
     )
     links: int = Field(default=384, ge=1, description="links that are simulated at once in an episode")
     slots: int = Field(default=600, ge=1, description="length of an episode")
@@ -70,15 +71,16 @@ class EpisodicConfig(OptimizerConfig):
 
 
 def plan_episode(config: EpisodicConfig, scenarios: list[Scenario], number: int, banks: Banks) -> RolloutPlan:
-    """What is simulated in an episode, by its number."""
-    scenario = scenarios[number % len(scenarios)]
+    """What is simulated in an episode, by its number; of a mixture, one kind of node."""
+    seed = config.seed * _SEED_STRIDE + number
+    _, scenario = scenarios[number % len(scenarios)].drawn(Split.TRAIN, seed)
     if np.random.default_rng((config.seed, number)).random() < config.chase_share:
         scenario = scenario.model_copy(update={"link": scenario.link.model_copy(update={"combining": "chase"})})
     return RolloutPlan(
         scenario=scenario,
         links=config.links,
         slots=config.slots,
-        seed=config.seed * _SEED_STRIDE + number,
+        seed=seed,
         banks=banks,
         exploration=config.exploration,
         exploration_reach=config.exploration_reach,
@@ -104,24 +106,34 @@ def checked_scenarios(config: EpisodicConfig) -> list[Scenario]:
     Raises:
         InputError: one is unknown, unseen, has other tables than the network, or needs longer episodes.
     """
-    found = [training_domain() if name == "domain" else find_scenario(name) for name in config.scenarios]
+    found = [find_scenario(name) for name in config.scenarios]
     for scenario in found:
         if scenario.unseen:
             raise InputError(f"scenarios: {scenario.name} is unseen: it is kept for tests of generalisation")
-        for name, table in (("mcs_table", scenario.link.mcs_table), ("cqi_table", scenario.cqi.table)):
-            ours = getattr(config.network, name)
-            if table.bounds != (ours, ours):
-                low, high = table.bounds
-                theirs = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-                raise InputError(f"network.{name} = {ours}: scenario {scenario.name} has {theirs}")
-        timing = (scenario.e2.period_slots, scenario.e2.delay_slots, scenario.link.harq_rtt_slots)
-        period, delay, rtt = (int(x.bounds[1]) for x in timing)
-        # Until the blocks of the first decision have had all their transmissions and its label is complete.
-        retransmissions = int(scenario.link.max_transmissions.bounds[1]) - 1
-        needed = delay + period + retransmissions * rtt + 2 * MAX_SAMPLE_PERIOD_SLOTS
-        if config.slots < needed:
-            raise InputError(f"slots = {config.slots}: scenario {scenario.name} needs {needed} or more for a decision")
+        for node, kind in scenario.kinds.items():
+            _check_kind(config, f"{scenario.name} ({node})" if node else scenario.name, kind)
     return found
+
+
+def _check_kind(config: EpisodicConfig, name: str, scenario: Scenario) -> None:
+    """Raise an InputError where a scenario without kinds of node has other tables, or needs longer episodes."""
+    mcs_table, cqi_table = scenario.link.mcs_table, scenario.cqi.table
+    for setting, table in (
+        ("mcs_table", mcs_table),
+        ("cqi_table", mcs_table if cqi_table == SAME_TABLE else cqi_table),
+    ):
+        ours = getattr(config.network, setting)
+        if table.bounds != (ours, ours):
+            low, high = table.bounds
+            theirs = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise InputError(f"network.{setting} = {ours}: scenario {name} has {theirs}")
+    timing = (scenario.e2.period_slots, scenario.e2.delay_slots, scenario.link.harq_rtt_slots)
+    period, delay, rtt = (int(x.bounds[1]) for x in timing)
+    # Until the blocks of the first decision have had all their transmissions and its label is complete.
+    retransmissions = int(scenario.link.max_transmissions.bounds[1]) - 1
+    needed = delay + period + retransmissions * rtt + 2 * MAX_SAMPLE_PERIOD_SLOTS
+    if config.slots < needed:
+        raise InputError(f"slots = {config.slots}: scenario {name} needs {needed} or more for a decision")
 
 
 def make_banks(scenarios: list[Scenario], banks: Banks, on_bank: Progress) -> None:

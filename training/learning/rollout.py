@@ -95,7 +95,7 @@ def collect(
         raise ValueError(f"action values need a driver that expects values; its head is {driver.config.head}")
     scenario = plan.scenario
     # The first report at or after the last slot still belongs to the rollout.
-    most_slots = plan.slots + int(scenario.e2.period_slots.bounds[1])
+    most_slots = plan.slots + scenario.longest_report_period_slots
     conditions = Conditions(scenario, plan.links, plan.split, plan.seed, most_slots, banks=plan.banks)
     cell = conditions.cell()
     native = _NativeWithLabels(

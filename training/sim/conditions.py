@@ -15,23 +15,19 @@ import torch
 from torch import Tensor
 
 from distila.training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, FadingBank, fading_bank
+from distila.training.sim.csi import RANK_BETA_DB, CsiReports, CsiSettings, two_states
 from distila.training.sim.distribution import Distribution
-from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
+from distila.training.sim.fading import LinkFading
 from distila.training.sim.link import Combining, LinkTables, link_tables, steeper
 from distila.training.sim.report import Cell
-from distila.training.sim.scenario import Scenario
+from distila.training.sim.scenario import SAME_TABLE, Scenario
 from distila.training.sim.split import Split, seed_sequence, torch_seed
-from distila.xapp.nr.arrays import IntArray
+from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel, SmoothBler
 from distila.xapp.nr.mcs import NUM_MCS, mcs_table
 from distila.xapp.progress import Progress, no_progress
 
 BLOCK_SLOTS: Final = 64
-# The exponential for beta in `distila.training.sim.eesm`, as a line in dB.
-_BETA_AT_0_DB: Final = 10 * np.log10(BETA_AT_0_DB)
-_BETA_PER_DB: Final = BETA_SLOPE_PER_DB * 10 / np.log(10)
-_BETA_MIN_DB: Final = 10 * np.log10(BETA_MIN)
-_PAIRS: Final = NUM_NODES - 1
 
 
 @dataclass(frozen=True)
@@ -66,18 +62,27 @@ class Conditions:
         progress: called with the rows done and their total while fading is generated.
 
     Attributes:
+        scenario: that of the kind of node that was drawn, where the scenario is a mixture.
+        node: name of that kind of node, empty: all nodes are alike.
         tables: the link's look-up tables.
         slot_us: slot duration [us].
         snr_db, speed_kmh: float32 [link].
-        layers: int64 [link].
+        layers: int64 [link], ranks of new blocks in the slot that was entered last; `ri`: the same, float32.
         fading_row: numpy int64 [link]; links with the same number read the same fading, at different times and SNR.
         slope, shift_db: float32 [link] of the BLER curves; `plain_curves` where they are 1 and 0 throughout.
         dtx: float32 [link], probability; `has_dtx`.
         harq_rtt_slots, processes, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots,
             cqi_delay_slots, rlc, rlc_delay_slots: values drawn for the batch.
         combining_efficiency: float32 [link]; `combines_fully` where it is 1 throughout.
-        cqi: float32 [link], latest CQI that has arrived; `cqi_slot`: when it was measured. Both NaN: none.
     """
+
+    layers: Tensor
+    ri: Tensor
+    _csi_settings: CsiSettings
+    _num_ranks: int
+    _place: Tensor
+    _place_now: Tensor
+    _ri: Tensor
 
     def __init__(
         self,
@@ -93,6 +98,7 @@ class Conditions:
     ) -> None:
         if num_links < 1 or num_slots < 1:
             raise ValueError(f"num_links is {num_links}, num_slots {num_slots}; both must be at least 1")
+        self.node, scenario = scenario.drawn(split, seed)
         self.scenario, self.num_links, self.num_slots = scenario, num_links, num_slots
         self.split, self.seed = split, seed
         self.device = torch.device(device)
@@ -107,14 +113,22 @@ class Conditions:
         self._draw_links(fading, rng)
         self._draw_harq(scenario)
         self.tables = self._tables(bler or SmoothBler.load())
-        self._cqi_thresholds_db = self.tables.curves.cqi_threshold_db[1:]
         # The purposes are part of the seeds: other words would give other numbers.
-        self._generator, self._burst_generator, self._cqi_generator, self._allocation_generator = (
-            self.generator(purpose) for purpose in ("luck", "bursts", "cqi", "allocations")
+        self._generator, self._burst_generator, self._allocation_generator = (
+            self.generator(purpose) for purpose in ("luck", "bursts", "allocations")
         )
-        self._measured_cqi: dict[int, Tensor] = {}
-        self.cqi = torch.full((num_links,), torch.nan, device=self.device)
-        self.cqi_slot = torch.full((num_links,), torch.nan, device=self.device)
+        self._csi = CsiReports(
+            self._csi_settings,
+            self._fading,
+            self.tables.curves.cqi_threshold_db[1:],
+            self.layers,
+            self.generator("cqi"),
+            self.generator("outages"),
+        )
+        if self.rank_changes:
+            ranks = torch.arange(1, self._num_ranks + 1, device=self.device)
+            of_allocation = self._fading.beyond(ranks).repeat(len(self._prb_values()))
+            self._beyond_of_row = of_allocation.repeat_interleave(NUM_MCS)
         self._block(0)
 
     def cell(self) -> Cell:
@@ -139,12 +153,24 @@ class Conditions:
         """Start a slot: compute its block of slots if it is a new one, and receive the CQI that arrives in it."""
         if slot >= self._start + BLOCK_SLOTS:
             self._block(slot)
-        measured = slot - self.cqi_delay_slots
-        values = self._measured_cqi.pop(measured, None)
-        if values is not None:
-            links = slice(measured % self.cqi_period_slots, None, self.cqi_period_slots)
-            self.cqi[links] = values
-            self.cqi_slot[links] = torch.where(values.isnan(), torch.nan, float(measured))
+        self._csi.enter(slot)
+        if self._csi.layers is not None:
+            self.layers, self.ri = self._csi.layers[slot - self._start], self._ri[slot - self._start]
+
+    @property
+    def cqi(self) -> Tensor:
+        """Latest CQI that has arrived, float32 [link], NaN: none; changed in place by `enter`."""
+        return self._csi.cqi
+
+    @property
+    def cqi_slot(self) -> Tensor:
+        """When it was measured, float32 [link], NaN: there is none; changed in place by `enter`."""
+        return self._csi.slot
+
+    @property
+    def rank_changes(self) -> bool:
+        """Whether links report ranks, which the DU follows."""
+        return self._csi_settings.ri_period_slots is not None
 
     def draws(self, slot: int, count: int) -> Tensor:
         """Uniform random draws that decide transmissions, float32 [slot, link]."""
@@ -161,11 +187,19 @@ class Conditions:
         row = self.first_row(slot, 1)
         return self.tables.prbs[:1].expand(self.num_links) if row is None else self.tables.prbs[row[0]]
 
-    def effective_sinr_db(self, slot: int, beta_db: Tensor) -> Tensor:
-        """Effective SINR [dB] by EESM, float32 [slot, link], for the parameter ``beta_db`` of that shape."""
-        offset = slot - self._start
-        rows = slice(offset, offset + beta_db.shape[0])
-        return self._eesm(self._level_db[rows], self._link_index, self._slot_index[rows], beta_db)
+    def effective_sinr_db(self, slot: int, beta_db: Tensor, row: Tensor | None = None) -> Tensor:
+        """Effective SINR [dB] by EESM, float32 [slot, link].
+
+        Args:
+            slot: the first slot.
+            beta_db: EESM's parameter, float32 [slot, link].
+            row: int64 [slot, link], of the blocks, whose layers may be others than the present rank; None: new blocks.
+        """
+        rows = slice(slot - self._start, slot - self._start + beta_db.shape[0])
+        place = self._place
+        if self.rank_changes:
+            place = self._place_now[rows] if row is None else place + self._beyond_of_row[row]
+        return self._eesm(self._level_db[rows], place, self._fading.slot_index[rows], beta_db)
 
     def true_tbler(self, slot: int) -> tuple[Tensor, Tensor]:
         """TBLER of a first transmission, and transport block size [bits]; float32 [link, mcs]."""
@@ -175,9 +209,10 @@ class Conditions:
     def received(self, slot: int) -> Tensor:
         """What one transmission at each MCS would add to the decoder's store, float32 [link, mcs]; see `Combining`."""
         offset, tables = slot - self._start, self.tables
-        level, index = self._level_db[offset, :, None], self._link_index[:, None]
+        place = self._place_now[offset] if self.rank_changes else self._place
+        level = self._level_db[offset, :, None]
         beta_db = tables.beta_db[: tables.max_mcs + 1][None, :]
-        return self.combining.received(self._eesm(level, index, self._slot_index[offset], beta_db))
+        return self.combining.received(self._eesm(level, place[:, None], self._fading.slot_index[offset], beta_db))
 
     def rows(self, slot: int) -> Tensor:
         """Rows of the link's tables for a new block at each MCS, int64 [link, mcs]."""
@@ -193,17 +228,8 @@ class Conditions:
             sinr_db = steeper(sinr_db, self.tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
         return self.tables.tbler(row, sinr_db)
 
-    def _eesm(self, level_db: Tensor, link_index: Tensor, slot_index: Tensor, beta_db: Tensor) -> Tensor:
-        # E(beta - level) + level, between the two nearest nodes (see `distila.training.sim.eesm`).
-        position = torch.sub(beta_db, level_db).sub_(NODE_FIRST_DB).mul_(1 / NODE_STEP_DB)
-        position.clamp_(0, NUM_NODES - 1.001)
-        index = position.to(self._index_type)
-        position.sub_(index)
-        index.add_(link_index).add_(slot_index)
-        pair = torch.index_select(self._fading, 0, index.view(-1)).view(torch.int16).view(*index.shape, 2)
-        below = pair[..., 0].to(torch.float32)
-        gain = below.lerp_(pair[..., 1].to(torch.float32), position)
-        return torch.add(level_db, gain, alpha=0.01)
+    def _eesm(self, level_db: Tensor, place: Tensor, slot_index: Tensor, beta_db: Tensor) -> Tensor:
+        return self._fading.gain_db(place, slot_index, beta_db - level_db).add_(level_db)
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator of random numbers for a purpose, from these conditions' split and seed, on their device."""
@@ -217,7 +243,8 @@ class Conditions:
         def one(distribution: Distribution) -> int:
             return int(distribution.draw_one(rng))
 
-        self.mcs_table, self.cqi_table = one(scenario.link.mcs_table), one(scenario.cqi.table)
+        self.mcs_table = one(scenario.link.mcs_table)
+        self.cqi_table = self.mcs_table if scenario.cqi.table == SAME_TABLE else one(scenario.cqi.table)
         self.harq_rtt_slots = one(scenario.link.harq_rtt_slots)
         self.max_transmissions = one(scenario.link.max_transmissions)
         kind = scenario.link.combining
@@ -256,7 +283,8 @@ class Conditions:
         layers = np.array(
             [_rank(banks[bank], r, snr, highest) for bank, r, snr in zip(which, row, snr_db, strict=True)]
         )
-        self._set_fading(banks, which, row, layers, rng)
+        varies = scenario.cqi.ri_period_slots is not None
+        self._fading = LinkFading(banks, which, row, None if varies else layers, rng, BLOCK_SLOTS, self.device)
         interference = scenario.interference
         suffers = rng.random(count) < interference.share.draw(rng, count)
         self.has_interference = bool(suffers.any())
@@ -276,9 +304,10 @@ class Conditions:
         self.snr_db, self.slope, self.shift_db, self.dtx = tensor(snr_db), tensor(slope), tensor(shift_db), tensor(dtx)
         self.speed_kmh = tensor(np.array([banks[b].speed_kmh[r] for b, r in zip(which, row, strict=True)], np.float64))
         self.layers = torch.as_tensor(layers, device=self.device)
+        self.ri = self.layers.to(torch.float32)
         self._rise_db, self._burst_end, self._gap_end = tensor(rise_db), tensor(1 / burst), tensor(1 / gap)
         self._on = tensor(rng.random(count)) < tensor(burst / (burst + gap))  # stationary from the first slot on
-        self._has_cqi, self._cqi_bias_db, self._cqi_error_db = tensor(has_cqi), tensor(bias_db), tensor(error_db)
+        self._csi_settings = self._draw_csi(has_cqi, bias_db, error_db, highest)
         self._prb_choice = torch.as_tensor(prb_choice, device=self.device)
         self._prb_change = None if hold_slots is None else tensor(1 / hold_slots)
 
@@ -288,38 +317,36 @@ class Conditions:
     def _prb_values(self) -> list[int]:
         return [int(value) for value in dict.fromkeys(self.scenario.link.prbs.values)]
 
-    def _set_fading(
-        self,
-        banks: list[FadingBank],
-        which: IntArray,
-        row: IntArray,
-        layers: IntArray,
-        rng: np.random.Generator,
-    ) -> None:
-        """Move the used rows to the device, each forwards and backwards, plus a block so that no read has to wrap."""
-        slots = min(bank.num_slots for bank in banks)
-        keys, series = np.unique(np.stack([which, row, layers], axis=1), axis=0, return_inverse=True)
-        period = 2 * slots
-        fading = np.empty((len(keys), period + BLOCK_SLOTS, NUM_NODES), np.int16)
-        for place, (bank, bank_row, rank) in enumerate(keys):
-            forth = banks[bank].gain_cdb[bank_row, rank - 1, :slots]
-            there_and_back = np.concatenate([forth, forth[::-1]])
-            fading[place] = there_and_back[np.arange(period + BLOCK_SLOTS) % period]
-        # Each node is packed with the next one, two int16 in an int32: an interpolation then reads both at once.
-        pairs = np.stack([fading[..., :-1], fading[..., 1:]], axis=-1).reshape(-1).view(np.int32)
-        self._fading = torch.as_tensor(pairs, device=self.device)
-        self._period = period
-        self._series = torch.as_tensor(series.reshape(-1), device=self.device)
-        self._series *= (period + BLOCK_SLOTS) * _PAIRS
-        self._begin = torch.as_tensor(rng.integers(0, period, self.num_links), device=self.device)
-        # Narrow types are faster where their range suffices.
-        self._index_type = torch.int32 if self._fading.numel() < 2**31 else torch.int64
-        self._slot_index = torch.arange(BLOCK_SLOTS, dtype=self._index_type, device=self.device)[:, None] * _PAIRS
+    def _draw_csi(
+        self, reports: npt.NDArray[np.bool_], bias_db: Float64Array, error_db: Float64Array, highest_rate: float
+    ) -> CsiSettings:
+        # Numbers of their own: that these settings exist changes no other draw.
+        rng = np.random.default_rng(seed_sequence(self.split, self.seed, f"csi {self.scenario.name}"))
+        cqi, count = self.scenario.cqi, self.num_links
+        kind = ("effective_sinr", "mean_sinr")[int(rng.integers(0, 2))] if cqi.kind == "drawn" else cqi.kind
+        ri_period = None if cqi.ri_period_slots is None else int(cqi.ri_period_slots.draw_one(rng))
+        stops = rng.random(count) < cqi.outage_share.draw(rng, count)
+        outage, gap = (np.maximum(1.0, x.draw(rng, count)) for x in (cqi.outage_slots, cqi.outage_gap_slots))
+        out = stops & (rng.random(count) < outage / (outage + gap))  # stationary from the first slot on
+        return CsiSettings(
+            kind=kind,
+            cqi_period_slots=self.cqi_period_slots,
+            ri_period_slots=ri_period,
+            delay_slots=self.cqi_delay_slots,
+            highest_rate=highest_rate,
+            reports=torch.as_tensor(reports, device=self.device),
+            shift_db=self.shift_db,
+            bias_db=self._tensor(bias_db),
+            error_db=self._tensor(error_db),
+            out=torch.as_tensor(out, device=self.device) if stops.any() else None,
+            outage_end=self._tensor(1 / outage),
+            outage_begin=self._tensor(stops / gap),
+        )
 
     def _tables(self, bler: BlerModel) -> LinkTables:
-        ranks, prbs = range(1, int(self.layers.max()) + 1), self._prb_values()
-        allocations = tuple((prb, rank) for prb in prbs for rank in ranks)
-        self._num_ranks = len(ranks)
+        most = self._fading.num_ranks if self.rank_changes else self.layers
+        self._num_ranks = int(most.max())
+        allocations = tuple((prb, rank) for prb in self._prb_values() for rank in range(1, self._num_ranks + 1))
         return link_tables(self.mcs_table, self.cqi_table, allocations, bler, self.device)
 
     # A block of slots
@@ -329,21 +356,20 @@ class Conditions:
             raise ValueError(f"slot {start}: these conditions were made for {self.num_slots} slots")
         self._start = start
         count = self.num_links
-        self._link_index = (self._series + (self._begin + start) % self._period * _PAIRS).to(self._index_type)
+        self._place = self._fading.place(start)
         self._uniform = torch.rand((BLOCK_SLOTS, count), generator=self._generator, device=self.device)
         self._level_db = self.snr_db.expand(BLOCK_SLOTS, count)
         if self.has_interference:
             self._level_db = self._level_db - self._bursts() * self._rise_db
+        self._csi.measure(start, self._level_db, self._place)
+        if self._csi.layers is not None:
+            self._place_now = self._place + self._fading.beyond(self._csi.layers)
+            self._ri = self._csi.layers.to(torch.float32)
         self._first_row = self._allocation_rows()
-        self._measure_cqi()
 
     def _bursts(self) -> Tensor:
-        chance = torch.rand((BLOCK_SLOTS, self.num_links), generator=self._burst_generator, device=self.device)
-        states = torch.empty((BLOCK_SLOTS, self.num_links), device=self.device)
-        ends, begins = chance < self._burst_end, chance < self._gap_end
-        for slot in range(BLOCK_SLOTS):
-            states[slot] = self._on
-            self._on = self._on ^ torch.where(self._on, ends[slot], begins[slot])
+        shape = (BLOCK_SLOTS, self.num_links)
+        states, self._on = two_states(self._on, self._burst_end, self._gap_end, shape, self._burst_generator)
         return states
 
     def _allocation_rows(self) -> Tensor | None:
@@ -362,36 +388,8 @@ class Conditions:
                 current = torch.where(change[slot], (current + further[slot]) % values, current)
                 choice[slot] = current
             self._prb_choice = current
-        return (choice * self._num_ranks + (self.layers - 1)) * NUM_MCS
-
-    def _measure_cqi(self) -> None:
-        """The CQI that UEs measure in this block; link ``n`` measures in slots that equal ``n`` modulo the period."""
-        period, count = self.cqi_period_slots, self.num_links
-        slots = torch.arange(BLOCK_SLOTS, device=self.device)[:, None]
-        links = (self._start + slots) % period + torch.arange(
-            0, max(1, -(-count // period)), device=self.device
-        ) * period
-        inside = links < count
-        links_or_0 = torch.where(inside, links, 0)
-        noise = torch.randn(links.shape, generator=self._cqi_generator, device=self.device)
-        level_db = self._level_db[slots, links_or_0]
-        index = self._link_index[links_or_0]
-        # SINR and beta depend on each other, so they are iterated: six rounds come within 0.03 dB for 99 % of CQI,
-        # three only within 0.5 dB.
-        sinr_db = level_db
-        for _ in range(6):
-            sinr_db = self._eesm(
-                level_db, index, self._slot_index, (_BETA_AT_0_DB + _BETA_PER_DB * sinr_db).clamp_(min=_BETA_MIN_DB)
-            )
-        sinr_db = (
-            sinr_db - self.shift_db[links_or_0] + self._cqi_bias_db[links_or_0] + self._cqi_error_db[links_or_0] * noise
-        )
-        cqi = torch.bucketize(sinr_db, self._cqi_thresholds_db, right=True).to(torch.float32)
-        cqi = torch.where(self._has_cqi[links_or_0] > 0, cqi, torch.nan)
-        for slot in range(BLOCK_SLOTS):
-            due = -(-(count - (self._start + slot) % period) // period)
-            if due > 0:
-                self._measured_cqi[self._start + slot] = cqi[slot, :due]
+        layers = self.layers if self._csi.layers is None else self._csi.layers
+        return (choice * self._num_ranks + (layers - 1)) * NUM_MCS
 
 
 def _rank(bank: FadingBank, row: int, snr_db: float, highest_rate: float) -> int:
@@ -399,7 +397,7 @@ def _rank(bank: FadingBank, row: int, snr_db: float, highest_rate: float) -> int
     rates = []
     for rank in range(1, bank.gain_cdb.shape[1] + 1):
         gain_db = bank.gain_cdb[row, rank - 1, ::16] / 100
-        node = np.clip((10.0 - snr_db - NODE_FIRST_DB) / NODE_STEP_DB, 0, NUM_NODES - 1)
+        node = np.clip((RANK_BETA_DB - snr_db - NODE_FIRST_DB) / NODE_STEP_DB, 0, NUM_NODES - 1)
         sinr_db = snr_db + gain_db[:, round(node)]
         rates.append(rank * np.minimum(np.log2(1 + 10 ** (sinr_db / 10)), highest_rate).mean())
     return int(np.argmax(rates)) + 1

@@ -151,4 +151,5 @@ Positive = Annotated[Distribution, BeforeValidator(_bounded(above=0))]
 AtLeastOne = Annotated[Distribution, BeforeValidator(_bounded(low=1))]
 Share = Annotated[Distribution, BeforeValidator(_bounded(low=0, high=1))]
 Whole = Annotated[Distribution, BeforeValidator(_bounded(low=0, whole=True))]
-Count = Annotated[Distribution, BeforeValidator(_bounded(low=1, whole=True))]
+parse_count = _bounded(low=1, whole=True)
+Count = Annotated[Distribution, BeforeValidator(parse_count)]

@@ -12,6 +12,7 @@ import functools
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -31,8 +32,10 @@ from distila.training.sim.distribution import (
     Positive,
     Share,
     Whole,
+    parse_count,
     parse_number,
 )
+from distila.training.sim.split import Split, seed_sequence
 from distila.xapp.files import read_model
 from distila.xapp.kpi.observations import TABLE
 from distila.xapp.shipped import Shipped, package_folder
@@ -55,11 +58,12 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_GEOMETRY: Final = Distribution(kind="constant", values=("geometry",))
+GEOMETRY: Final = Distribution(kind="constant", values=("geometry",))
+"""``snr_db: geometry``: every link has the SNR of its drop's link budget."""
 
 
 def _number_or_geometry(value: Any) -> Distribution:
-    return _GEOMETRY if value in ("geometry", _GEOMETRY) else parse_number(value)
+    return GEOMETRY if value in ("geometry", GEOMETRY) else parse_number(value)
 
 
 class AntennaConfig(_Settings):
@@ -137,7 +141,7 @@ class InterferenceConfig(_Settings):
     )
 
 
-_LARGEST: Final = {
+_LARGEST_OF_LINK: Final = {
     "mcs_table": 3,
     "prbs": 275,
     "carrier_prbs": 275,
@@ -148,6 +152,14 @@ _LARGEST: Final = {
     "rlc_delay_ms": 10_000,
 }
 """Largest value of the link's settings."""
+_LARGEST_OF_CQI: Final = {"table": 3, "period_slots": 320, "delay_slots": 640, "ri_period_slots": 5120}
+"""Likewise of CQI (its longest period as in TS 38.331, ``CSI-ReportPeriodicityAndOffset``) and rank."""
+
+
+def _check_largest(value: Distribution, largest: int) -> None:
+    if value.bounds[1] > largest:
+        given = "" if value.kind == "constant" else f"{value.bounds[1]:g} "
+        raise ValueError(f"{given}must be at most {largest}")
 
 
 class LinkConfig(_Settings):
@@ -206,13 +218,11 @@ class LinkConfig(_Settings):
         description="shift of the BLER curves; positive: worse receiver",
     )
 
-    @field_validator(*_LARGEST)
+    @field_validator(*_LARGEST_OF_LINK)
     @classmethod
     def _not_too_large(cls, value: Distribution | None, info: ValidationInfo) -> Distribution | None:
-        largest = _LARGEST[str(info.field_name)]
-        if value is not None and value.bounds[1] > largest:
-            given = "" if value.kind == "constant" else f"{value.bounds[1]:g} "
-            raise ValueError(f"{given}must be at most {largest}")
+        if value is not None:
+            _check_largest(value, _LARGEST_OF_LINK[str(info.field_name)])
         return value
 
     @model_validator(mode="after")
@@ -225,14 +235,29 @@ class LinkConfig(_Settings):
         return self
 
 
+SAME_TABLE: Final = Distribution(kind="constant", values=("same",))
+"""``cqi.table: same``: the CQI table with the number of the MCS table, which has the same modulations."""
+
+
+def _count_or_same(value: Any) -> Distribution:
+    return SAME_TABLE if value in ("same", SAME_TABLE) else parse_count(value)
+
+
 class CqiConfig(_Settings):
-    """The CQI that UEs report."""
+    """The CQI and ranks that UEs report; see `distila.training.sim.csi`."""
 
     share: Share = Field(
         default=Distribution(kind="constant", values=(1,)), description="share of links that report CQI"
     )
-    table: Count = Field(default=Distribution(kind="constant", values=(1,)), description="TS 38.214, 1 to 3")
-    period_slots: Count = Distribution(kind="constant", values=(40,))
+    table: Annotated[Distribution, BeforeValidator(_count_or_same)] = Field(
+        default=SAME_TABLE, description="TS 38.214, 1 to 3; same: the number of the MCS table"
+    )
+    kind: Literal["effective_sinr", "mean_sinr", "drawn"] = Field(
+        default="effective_sinr",
+        description="what a CQI says: effective_sinr, the block that the UE could decode (EESM); mean_sinr, the mean "
+        "SINR over PRBs, which is higher; drawn: one of them, for the whole batch",
+    )
+    period_slots: Count = Field(default=Distribution(kind="constant", values=(40,)), description="1 to 320")
     delay_slots: Whole = Field(
         default=Distribution(kind="constant", values=(8,)), description="from measurement to the DU"
     )
@@ -243,12 +268,27 @@ class CqiConfig(_Settings):
         default=Distribution(kind="constant", values=(0.5,)),
         description="standard deviation of the independent error of each CQI",
     )
+    outage_share: Share = Field(
+        default=Distribution(kind="constant", values=(0,)),
+        description="share of links whose reports stop for a while and come back, again and again",
+    )
+    outage_slots: AtLeastOne = Field(
+        default=Distribution(kind="log_uniform", values=(200.0, 2000.0)),
+        description="mean length of the outages of a link that has them",
+    )
+    outage_gap_slots: AtLeastOne = Field(
+        default=Distribution(kind="log_uniform", values=(400.0, 4000.0)), description="mean time between two outages"
+    )
+    ri_period_slots: Count | None = Field(
+        default=None,
+        description="slots between two reports of the rank, which the DU uses for new blocks; null: the rank is fixed",
+    )
 
-    @field_validator("table")
+    @field_validator(*_LARGEST_OF_CQI)
     @classmethod
-    def _is_a_table(cls, value: Distribution) -> Distribution:
-        if value.bounds[1] > 3:
-            raise ValueError(f"{value.bounds[1]:g} is above 3")
+    def _not_too_large(cls, value: Distribution | None, info: ValidationInfo) -> Distribution | None:
+        if value is not None and value != SAME_TABLE:
+            _check_largest(value, _LARGEST_OF_CQI[str(info.field_name)])
         return value
 
 
@@ -291,6 +331,22 @@ class TrafficConfig(_Settings):
     )
 
 
+class NodeKind(_Settings):
+    """A kind of node in a mixture: settings that go together, which independent draws would hardly ever combine.
+
+    A section that a file gives for a kind overrides the scenario's setting by setting; here they are complete.
+    """
+
+    share: float = Field(gt=0, le=1e6, description="how often this kind is drawn, relative to the others' shares")
+    description: str = ""
+    link: LinkConfig = LinkConfig()
+    cqi: CqiConfig = CqiConfig()
+    e2: E2Config = E2Config()
+
+
+_NODE_SECTIONS: Final = ("link", "cqi", "e2")
+
+
 class Scenario(_Settings):
     """All settings that a batch of links is drawn from."""
 
@@ -307,53 +363,80 @@ class Scenario(_Settings):
     cqi: CqiConfig = CqiConfig()
     e2: E2Config = E2Config()
     traffic: TrafficConfig = TrafficConfig()
+    nodes: dict[Annotated[str, Field(pattern="^[a-z0-9_]{1,40}$")], NodeKind] = Field(
+        default={}, description="kinds of node by name, one of which is drawn for each batch; none: all nodes are alike"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_kinds(cls, data: Any) -> Any:
+        kinds = data.get("nodes") if isinstance(data, dict) else None
+        if not isinstance(kinds, dict):
+            return data
+        base = {section: _as_dict(data.get(section, {})) for section in _NODE_SECTIONS}
+        return {**data, "nodes": {name: _completed(kind, base) for name, kind in kinds.items()}}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scenario":
         if self.snr_from_geometry and any(channel.model not in SYSTEM_LEVEL for channel in self.channels):
             raise ValueError(f"snr_db geometry needs channels among {', '.join(SYSTEM_LEVEL)} only")
-        layers, rank = self.link.carrier_layers, max(channel.antennas.max_rank for channel in self.channels)
-        if layers is not None and layers.bounds[0] < rank:
-            raise ValueError(f"link.carrier_layers {layers.bounds[0]:g} must be at least the largest max_rank, {rank}")
+        rank = max(channel.antennas.max_rank for channel in self.channels)
+        links = {"link": self.link} | {f"nodes.{name}.link": kind.link for name, kind in self.nodes.items()}
+        for place, link in links.items():
+            layers = link.carrier_layers
+            if layers is not None and layers.bounds[0] < rank:
+                raise ValueError(
+                    f"{place}.carrier_layers {layers.bounds[0]:g} must be at least the largest max_rank, {rank}"
+                )
         return self
+
+    def __hash__(self) -> int:
+        # A dict has no hash; equal scenarios have equal ones without it.
+        return hash((self.name, self.channels, self.snr_db, self.link, self.cqi, self.e2, tuple(self.nodes)))
 
     @property
     def snr_from_geometry(self) -> bool:
         """Whether every link has the SNR of its drop's link budget."""
-        return self.snr_db.values == _GEOMETRY.values
+        return self.snr_db.values == GEOMETRY.values
 
-    def outside(self, domain: "Scenario") -> list[str]:
-        """Names of the settings whose range exceeds that of ``domain``; empty: this is a sub-range of it."""
-        found = [
-            f"channels.{index}.{name}"
-            for index, channel in enumerate(self.channels)
-            for name in _not_in(channel, domain.channels)
-        ]
-        for section in ("interference", "link", "cqi", "e2", "traffic"):
-            ours, theirs = getattr(self, section), getattr(domain, section)
-            found += [
-                f"{section}.{n}" for n in type(ours).model_fields if not _within(getattr(ours, n), getattr(theirs, n))
-            ]
-        return found if _within(self.snr_db, domain.snr_db) else [*found, "snr_db"]
+    @property
+    def kinds(self) -> "dict[str, Scenario]":
+        """The scenario of each kind of node by the kind's name; one without a name where all nodes are alike."""
+        if not self.nodes:
+            return {"": self}
+        return {
+            name: self.model_copy(update={**{x: getattr(kind, x) for x in _NODE_SECTIONS}, "nodes": {}})
+            for name, kind in self.nodes.items()
+        }
+
+    def drawn(self, split: Split, seed: int) -> "tuple[str, Scenario]":
+        """The kind of node of a batch, by split and seed: its name and its scenario, as in `kinds`."""
+        if not self.nodes:
+            return "", self
+        rng = np.random.default_rng(seed_sequence(split, seed, f"node {self.name}"))
+        shares = np.array([kind.share for kind in self.nodes.values()])
+        name = list(self.nodes)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        return name, self.kinds[name]
+
+    @property
+    def longest_report_period_slots(self) -> int:
+        """Longest E2 report period that any kind of node may have [slots]."""
+        return max(int(kind.e2.period_slots.bounds[1]) for kind in self.kinds.values())
 
 
-def _not_in(channel: ChannelConfig, domain: tuple[ChannelConfig, ...]) -> list[str]:
-    """The settings by which ``channel`` differs from the nearest of ``domain``."""
-    fields = ChannelConfig.model_fields
-    gaps = [[n for n in fields if not _within(getattr(channel, n), getattr(other, n))] for other in domain]
-    return min(gaps, key=len)
+def _as_dict(section: Any) -> Any:
+    return section.model_dump(exclude_unset=True) if isinstance(section, BaseModel) else section
 
 
-def _within(ours: Any, theirs: Any) -> bool:
-    if ours == _GEOMETRY and isinstance(theirs, Distribution) and theirs != _GEOMETRY:
-        return theirs.bounds[0] <= GEOMETRY_SNR_DB[0] and GEOMETRY_SNR_DB[1] <= theirs.bounds[1]
-    if theirs == "drawn":  # see `LinkConfig.combining`
-        return ours in ("chase", "ir", "drawn")
-    if ours is None:
-        return True
-    if isinstance(ours, Distribution) and isinstance(theirs, Distribution):
-        return ours.within(theirs)
-    return bool(ours == theirs)
+def _completed(kind: Any, base: dict[str, Any]) -> Any:
+    """A kind of node with the scenario's settings where it has none of its own; what is no mapping stays as it is."""
+    if not isinstance(kind, dict):
+        return kind
+    merged = dict(kind)
+    for section, settings in base.items():
+        own = _as_dict(kind.get(section, {}))
+        merged[section] = {**settings, **own} if isinstance(own, dict) and isinstance(settings, dict) else own
+    return merged
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -372,15 +455,26 @@ def families() -> dict[str, Scenario]:
 
 
 def training_domain() -> Scenario:
-    """The domain that generalist policies are trained on: a scenario that includes every family that is not unseen."""
+    """The domain that generalist policies are trained on: a mixture that includes every family that is not unseen."""
     return load_scenario(package_folder("distila.training.sim") / "domain.yaml")
 
 
+def training_domain_table1() -> Scenario:
+    """The domain that policies of MCS table 1 are trained on, without kinds of node."""
+    return load_scenario(package_folder("distila.training.sim") / "domain_table1.yaml")
+
+
+DOMAINS: Final = {"domain": training_domain, "domain_table1": training_domain_table1}
+"""Domains by the names that `find_scenario` knows them by."""
+
+
 def find_scenario(name: str) -> Scenario:
-    """Read a scenario from a YAML file, or find a family of the benchmark by its name.
+    """Read a scenario from a YAML file, or find a family of the benchmark or a domain of training by its name.
 
     Raises:
         InputError: there is no such file or family, or the file is invalid.
     """
+    if name in DOMAINS:
+        return DOMAINS[name]()
     path = FAMILIES.find(name)
     return families()[name] if path == FAMILIES.paths().get(name) else load_scenario(path)

@@ -131,7 +131,6 @@ class Simulator:
         self._no_links = self._zeros((0,), torch.int64)
         # Columns of the report that never change.
         self._constant: dict[str, Tensor | float] = {
-            "ri": conditions.layers.to(torch.float32),
             "mcs_table": conditions.mcs_table,
             "cqi_table": conditions.cqi_table,
         }
@@ -303,6 +302,7 @@ class Simulator:
             **self._constant,
             "cqi": conditions.cqi if own else conditions.cqi.clone(),
             "cqi_age_slots": slot - conditions.cqi_slot,
+            "ri": conditions.ri,
             "prbs": conditions.allocated_prbs(slot),
             "dl_buffer_bytes": buffer,
             "harq_residual": residual,
@@ -425,7 +425,8 @@ class Simulator:
     ) -> Tensor:
         """TBLER after this transmission, float32 [slot, link]; the transmission is added to ``store``."""
         conditions, tables = self.conditions, self.tables
-        received = conditions.combining.received(conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs)))
+        sinr_db = conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs), row)
+        received = conditions.combining.received(sinr_db)
         if missed_grant is not None:
             received *= ~missed_grant
         store.mul_(again).add_(received)

@@ -16,7 +16,7 @@ from distila.training.benchmark.suite import Benchmark, run_benchmark
 from distila.training.distill.distill import DistillConfig, Teachers, distilled
 from distila.training.learning.trainings import Bar
 from distila.training.network.export import export_bundle
-from distila.training.sim.scenario import find_scenario
+from distila.training.sim.scenario import DOMAINS, find_scenario
 from distila.training.sim.split import Split
 from distila.training.student.recipe import Evaluation
 from distila.xapp.errors import InputError
@@ -100,7 +100,7 @@ def search(
     """
     # Before the training, so that an unknown family does not cost its time.
     names = config.scenarios if evaluation.scenarios == "all" else evaluation.scenarios
-    scenarios = tuple(find_scenario(name) for name in dict.fromkeys(names) if name != "domain")
+    scenarios = tuple(find_scenario(name) for name in dict.fromkeys(names) if name not in DOMAINS)
     check_writable(out)
     bundles = {}
     for hidden in sizes:

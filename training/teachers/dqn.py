@@ -396,7 +396,7 @@ class _Validation:
 
     def _run(self, scenario: Scenario, policy: Policy | None) -> dict[str, float | None]:
         config = self._config
-        most_slots = config.evaluation_slots + int(scenario.e2.period_slots.bounds[1])
+        most_slots = config.evaluation_slots + scenario.longest_report_period_slots
         conditions = Conditions(
             scenario, config.evaluation_links, Split.VALIDATION, 0, most_slots, self._device, banks=self._banks
         )

@@ -87,7 +87,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
         plan = self._plan
         # The first report at or after the last slot still belongs to the episode.
-        most_slots = plan.slots + int(plan.scenario.e2.period_slots.bounds[1])
+        most_slots = plan.slots + plan.scenario.longest_report_period_slots
         conditions = Conditions(
             plan.scenario, plan.links, plan.split, plan.seed, most_slots, self.device, banks=plan.banks
         )
