@@ -107,18 +107,24 @@ def _run(
         bundle, load_bundle(REFERENCE), len(conditions) * ues, [one for one in hidden for _ in range(ues)]
     )
     record, _ = run(trace, SmoothBler.load(), kind.du, seed=seed, controller=controller, copies=len(hidden))
-    bits = record.bits.sum(axis=1).reshape(-1, ues).sum(axis=1)
+    bits, first_tx, first_fail = (
+        series.sum(axis=1).reshape(-1, ues).sum(axis=1) for series in (record.bits, record.first_tx, record.first_fail)
+    )
+    bler = first_fail / np.maximum(first_tx, 1)
     overridden = controller.overridden.reshape(-1, ues).mean(axis=1) / max(controller.reports, 1)
-    of_olla = dict(zip(olla, bits[len(conditions) :], strict=True))
-    return [
-        UnknownCase(
+    cases = []
+    for index, condition in enumerate(conditions):
+        reference = len(conditions) + olla.index(condition.of_olla())
+        case = UnknownCase(
             node=kind.name,
             unknown=condition.name,
-            gain_vs_olla_pct=100 * (float(got) / float(of_olla[condition.of_olla()]) - 1),
-            overridden_share=float(share),
+            gain_vs_olla_pct=100 * (float(bits[index] / bits[reference]) - 1),
+            first_tx_bler=float(bler[index]),
+            olla_first_tx_bler=float(bler[reference]),
+            overridden_share=float(overridden[index]),
         )
-        for condition, got, share in zip(conditions, bits, overridden, strict=False)
-    ]
+        cases.append(case)
+    return cases
 
 
 class _TwoPolicies:

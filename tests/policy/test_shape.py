@@ -12,7 +12,7 @@ from distila.xapp.policy.bundle import Bundle, load_bundle
 from distila.xapp.policy.recordings import RECORDINGS, Recording, load_recordings, write_recordings
 from distila.xapp.policy.shape import shape_of
 from distila.xapp.policy.shape_report import ShapeReport, UnknownCase, UnknownColumns
-from distila.xapp.policy.shape_text import choices_table, findings, sparkline
+from distila.xapp.policy.shape_text import choices_table, findings, sparkline, unknown_table
 
 PAIRS = 16 * 15 // 2
 KINDS = ("usual", "fresh_cqi", "two_transmissions", "no_cqi", "slow_e2")
@@ -58,6 +58,18 @@ def test_a_policy_that_rises_with_cqi_and_falls_with_nacks_passes(tmp_path: Path
 
 def test_a_constant_choice_is_in_order_but_answers_no_drop(tmp_path: Path) -> None:
     assert results(shape_of(toy(tmp_path, [13] * 16, per_nack=0))) == (True, True, False)
+
+
+def test_a_policy_that_leaves_all_to_the_du_passes(tmp_path: Path) -> None:
+    shape = shape_of(toy(tmp_path, kind="native"))
+    assert results(shape) == (True, True, True)
+    assert set(shape.cqi_order.typical.mcs) == {shape.cqi_order.typical.native_mcs}, "which is held"
+
+
+def test_a_policy_without_memory_passes(tmp_path: Path) -> None:
+    bundle = toy(tmp_path, memory=False)
+    assert bundle.manifest.state_size == 0
+    assert results(shape_of(bundle)) == (True, True, True)
 
 
 # ---------------------------------------------------------------- a fresh, higher CQI
@@ -208,7 +220,14 @@ def test_only_ues_on_the_policys_tables_count(tmp_path: Path) -> None:
 
 
 def case(gain: float, unknown: str = "prbs", node: str = "usual") -> UnknownCase:
-    return UnknownCase(node=node, unknown=unknown, gain_vs_olla_pct=gain, overridden_share=1.0)
+    return UnknownCase(
+        node=node,
+        unknown=unknown,
+        gain_vs_olla_pct=gain,
+        first_tx_bler=0.4,
+        olla_first_tx_bler=0.1,
+        overridden_share=1.0,
+    )
 
 
 def test_unknown_columns_are_passed_down_to_the_margin() -> None:
@@ -227,12 +246,21 @@ def test_the_report_says_pass_and_fail_in_words(tmp_path: Path) -> None:
     assert findings(whole)[3].result == "FAILED"
     assert "-9.0 % of goodput with prbs unknown" in findings(whole)[3].found
     assert not whole.passed
+    assert whole.unknown_columns is not None
+    _, columns, rows = unknown_table(whole.unknown_columns)
+    assert columns == ["unknown", "usual"]
+    assert rows == [
+        ["none", "+8.0"],
+        ["none: first-tx BLER", "0.40"],
+        ["none: the same of OLLA", "0.10"],
+        ["prbs", "-9.0"],
+    ]
 
 
 def test_the_choice_over_cqi_is_a_table_and_a_line() -> None:
     title, columns, rows = choices_table(shape_of(load_bundle("olla")).cqi_order.typical)
     assert "latest CQI 9" in title
-    assert columns[1:-1] == [str(cqi) for cqi in range(16)]
+    assert columns[1:] == [str(cqi) for cqi in range(16)]
     assert rows[0][1:] == rows[1][1:], "OLLA beside OLLA"
     assert sparkline((0, 14, 28)) == "▁▄█"
 

@@ -22,14 +22,16 @@ def toy_policy(
     per_nack: float = -1,
     prbs_unknown: float = 0,
     one_report_late: bool = False,
+    memory: bool = True,
     columns: Sequence[str] = COLUMNS,
-    kind: Literal["mcs", "mcs_offset"] = "mcs",
+    kind: Literal["mcs", "mcs_offset", "native"] = "mcs",
     mcs_tables: Sequence[Literal[1, 2, 3]] = (1, 2, 3),
 ) -> Bundle:
     """Write a policy: ``MCS = of_cqi[CQI] + per_nack * NACKs + (prbs_unknown where PRBs are unknown)``, 0 to 27.
 
     Its memory is the latest CQI, which also stands for an unknown one; with ``one_report_late`` it decides by that
-    alone. With kind ``mcs_offset`` the MCS less 14 is the offset to the DU's own choice.
+    alone, and without ``memory`` CQI 7 stands for an unknown one. With kind ``mcs_offset`` the MCS less 14 is the
+    offset to the DU's own choice; with ``native`` all actions leave the UE to the DU.
     """
     nodes: list[object] = []
     constants: dict[str, np.ndarray] = {}
@@ -48,13 +50,14 @@ def toy_policy(
         place = constant(f"place_of_{name}", [columns.index(name)], np.int64)
         return node("Gather", ["report", place], f"column_{name}", axis=1)
 
-    node("Identity", ["state"], "latest")
+    latest, size = ("state", 1) if memory else (constant("assumed", 7), 0)
     if "cqi" in columns:
         cqi = column("cqi")
-        node("Where", [node("IsNaN", [cqi], "no_cqi"), "latest", cqi], "next_state")
+        present = node("Where", [node("IsNaN", [cqi], "no_cqi"), latest, cqi], "present_cqi")
     else:
-        node("Identity", ["latest"], "next_state")
-    by = "latest" if one_report_late else "next_state"
+        present = latest
+    node("Identity", [present if memory else "state"], "next_state")
+    by = latest if one_report_late else present
     index = node("Cast", [by], "index", to=TensorProto.INT64)
     mcs = node("Gather", [constant("of_cqi", of_cqi), index], "mcs")
     if "harq_nack" in columns:
@@ -75,12 +78,12 @@ def toy_policy(
         "policy",
         [
             value("report", TensorProto.FLOAT, ["n", len(columns)]),
-            value("state", TensorProto.FLOAT, ["n", 1]),
+            value("state", TensorProto.FLOAT, ["n", size]),
         ],
         [
             value("score", TensorProto.FLOAT, ["n", 28]),
             value("action", TensorProto.INT64, ["n"]),
-            value("next_state", TensorProto.FLOAT, ["n", 1]),
+            value("next_state", TensorProto.FLOAT, ["n", size]),
         ],
         initializer=[numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
@@ -93,10 +96,10 @@ def toy_policy(
         name="toy",
         version="1",
         columns=list(columns),
-        state_size=1,
-        actions=[Action(kind=kind, value=mcs - less) for mcs in range(28)],
+        state_size=size,
+        actions=[Action(kind=kind, value=0 if kind == "native" else mcs - less) for mcs in range(28)],
         mcs_tables=list(mcs_tables),
         training={"kind": "made by hand"},
         golden_report=report,
-        golden_state=np.zeros((2, 1), np.float32),
+        golden_state=np.zeros((2, size), np.float32),
     )

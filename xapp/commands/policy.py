@@ -14,7 +14,7 @@ from distila.xapp.policy.benchmark_figures import BenchmarkRun, group_title, int
 from distila.xapp.policy.bundle import BUNDLES, Bundle, load_bundle, run_times_us
 from distila.xapp.policy.check import PolicyCheck, tested_shape
 from distila.xapp.policy.shape_report import ShapeReport
-from distila.xapp.policy.shape_text import choices_table, findings, unknown_table
+from distila.xapp.policy.shape_text import choices_table, findings, sparkline, unknown_table
 
 app = application(SUMMARIES["policy"].text, no_args_is_help=True)
 
@@ -98,7 +98,10 @@ def _print_shape(shape: ShapeReport, not_run: str | None) -> None:
     stdout.print("shape of the policy's choice, in states that episodes reach", style="bold")
     print_records([list(finding) for finding in findings(shape, not_run or "")])
     stdout.print()
-    print_table(*choices_table(shape.cqi_order.typical))
+    choices = shape.cqi_order.typical
+    print_table(*choices_table(choices))
+    print_records([["policy", sparkline(choices.mcs)], ["OLLA", sparkline(choices.olla_mcs)]])
+    stdout.print()
     if shape.unknown_columns is not None and shape.unknown_columns.cases:
         print_table(*unknown_table(shape.unknown_columns))
 

@@ -84,6 +84,8 @@ class UnknownCase(ResultModel):
     node: str = Field(description="kind of node")
     unknown: str = Field(description="columns that are unknown; empty: none")
     gain_vs_olla_pct: float = Field(description="goodput against OLLA under the same conditions [%]")
+    first_tx_bler: float = Field(description="first-transmission BLER reached")
+    olla_first_tx_bler: float = Field(description="OLLA's first-transmission BLER")
     overridden_share: float = Field(description="share of the policy's decisions that override the DU's own choice")
 
 

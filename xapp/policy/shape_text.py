@@ -56,10 +56,8 @@ def choices_table(choices: CqiChoices) -> tuple[str, list[str], list[list[str]]]
         f"MCS over a fresh CQI, all else equal ({choices.recording}, MCS table {choices.mcs_table}, {latest},"
         f" MCS {choices.native_mcs} of the DU)"
     )
-    rows = [
-        [name, *map(str, mcs), sparkline(mcs)] for name, mcs in (("policy", choices.mcs), ("OLLA", choices.olla_mcs))
-    ]
-    return title, ["CQI", *map(str, choices.cqi), ""], rows
+    rows = [[name, *map(str, mcs)] for name, mcs in (("policy", choices.mcs), ("OLLA", choices.olla_mcs))]
+    return title, ["CQI", *map(str, choices.cqi)], rows
 
 
 def sparkline(values: tuple[int, ...]) -> str:
@@ -76,7 +74,11 @@ def unknown_table(unknown: UnknownColumns) -> tuple[str, list[str], list[list[st
         [name or "none", *(f"{gains[name, node]:+.1f}" for node in nodes)]
         for name in dict.fromkeys(case.unknown for case in cases)
     ]
-    title = "goodput against OLLA under the same conditions [%], by kind of node"
+    rows[1:1] = [
+        ["none: first-tx BLER", *(f"{case.first_tx_bler:.2f}" for case in unknown.all_known)],
+        ["none: the same of OLLA", *(f"{case.olla_first_tx_bler:.2f}" for case in unknown.all_known)],
+    ]
+    title = "goodput against OLLA under the same conditions [%], and first-transmission BLER, by kind of node"
     return title, ["unknown", *(node.replace("_", "\n") for node in nodes)], rows
 
 
