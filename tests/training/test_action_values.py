@@ -25,6 +25,19 @@ RATE = [0.5, 1.0, 2.0, 4.0]
 NUM_MCS = len(RATE)
 
 
+class Sums:
+    """A store is one number, the sum of what was received."""
+
+    def first(self, sinr_db):
+        return sinr_db[..., None]
+
+    def add(self, store, transmission, sinr_db, efficiency):
+        return (store if efficiency is None else store * efficiency[..., None]) + sinr_db[..., None]
+
+    def effective_sinr_db(self, row, store, transmission, efficiency):
+        return store[..., 0]
+
+
 class MadeUp:
     """As much of `Conditions` as `ActionValues` asks for."""
 
@@ -33,15 +46,16 @@ class MadeUp:
         self.report_period_slots, self.decision_delay_slots = period, delay
         self.tables = SimpleNamespace(curves=SimpleNamespace(rate=torch.tensor(rate)))
         self.channel, self.row, self.num_mcs = channel, row, len(rate)
+        self.combining, self.combines_fully, self.rank_changes = Sums(), True, False
 
-    def received(self, slot):
+    def sinr_db_of_each_mcs(self, slot):
         return torch.full((LINKS, self.num_mcs), float(self.channel(slot)))
 
     def rows(self, slot):
         return (self.row(slot) + torch.arange(self.num_mcs)).expand(LINKS, -1)
 
-    def tbler_left(self, store, row):
-        return torch.exp2(-store / (1 + row))
+    def tbler_at(self, sinr_db, row):
+        return torch.exp2(-sinr_db / (1 + row))
 
 
 def mcs_actions(count=NUM_MCS):
@@ -107,6 +121,13 @@ def test_a_block_keeps_the_allocation_of_its_first_transmission():
     """Allocations change with the slot; each has a row further on in the tables."""
     label = labels_of(MadeUp(most=2, row=lambda slot: slot), 15)[10]
     assert label.residual[0, 1] == pytest.approx(2 ** -((1 + 2) / (1 + 10 + 1)))
+
+
+def test_what_the_decoder_has_forgotten_counts_less():
+    given = MadeUp(most=2)
+    given.combines_fully, given.combining_efficiency = False, torch.tensor([0.0, 0.5])
+    label = labels_of(given, 6)[0]
+    assert label.residual[:, 0].tolist() == pytest.approx([2 ** -(1 + 1), 2 ** -(1 + 1.5)])
 
 
 def test_links_have_values_of_their_own():
@@ -325,11 +346,21 @@ def constant_mcs(scenario, mcs, **link):
     return goodput, lost / (delivered + lost), float(found[0].share[0, mcs]), float(found[0].residual[0, mcs])
 
 
-@pytest.mark.parametrize("combining", ["chase", "ir"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        {"combining": "chase"},
+        {"combining": "ir"},
+        {"combining": "ideal"},
+        {"combining": "ir", "combining_efficiency": 0.5},
+        {"combining": "ir", "combining_efficiency": 0},
+    ],
+    ids=lambda link: "-".join(str(value) for value in link.values()),
+)
 @pytest.mark.parametrize("mcs", [8, 13, 16, 20])
-def test_a_constant_mcs_on_a_steady_channel_has_its_own_goodput_as_value(no_fading, scenario, combining, mcs):
+def test_a_constant_mcs_on_a_steady_channel_has_its_own_goodput_as_value(no_fading, scenario, link, mcs):
     """The fixed point of the average-reward equation; and the residual is the share of blocks that are lost."""
-    goodput, lost, share, residual = constant_mcs(scenario, mcs, combining=combining)
+    goodput, lost, share, residual = constant_mcs(scenario, mcs, **link)
     assert share == pytest.approx(goodput, rel=0.01, abs=1e-3)
     assert residual == pytest.approx(lost, rel=0.02, abs=1e-3)
 

@@ -16,6 +16,7 @@ from distila.training.sim.split import Split
 from distila.xapp.nr.bler import SmoothBler, tbler
 from distila.xapp.nr.cqi import TARGET_BLER, cqi_for_sinr_db, cqi_thresholds_db
 from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.nr.soft_combining import Carrier
 
 pytest.importorskip("sionna")
 
@@ -729,17 +730,31 @@ def test_true_tbler_is_what_a_transmission_meets(fading):
             assert torch.equal(bits[:, mcs], given.tables.tbs_bits[row[0]])
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-@pytest.mark.parametrize("combining", ["chase", "ir"])
-def test_true_tbler_after_several_transmissions_is_that_of_a_better_channel(flat_bank, combining, count):
-    snr_db = torch.linspace(-5, 20, 26)
-    linear = 10 ** (snr_db / 10)
-    combined = linear * count if combining == "chase" else (1 + linear) ** count - 1
-    link = {"combining": combining, "bler_slope": 0.7, "bler_shift_db": 2}
+def test_a_links_curve_holds_after_combining_too(flat_bank):
+    """Slope and shift are the receiver's, whatever the effective SINR is made of."""
+    link = {"combining": "ideal", "bler_slope": 0.7, "bler_shift_db": 2}
     given, better = conditions(26, link=link), conditions(26, link=link)
-    given._level_db, better._level_db = snr_db.expand(64, -1), (10 * torch.log10(combined)).expand(64, -1)
-    left = given.tbler_left(sum(given.received(slot) for slot in range(count)), given.rows(0))
+    snr_db = torch.linspace(-5, 20, 26)
+    combined_db = 10 * torch.log10((1 + 10 ** (snr_db / 10)) ** 2 - 1)
+    given._level_db, better._level_db = snr_db.expand(64, -1), combined_db.expand(64, -1)
+    sinr_db, row = given.sinr_db_of_each_mcs(3), given.rows(3)
+    store = given.combining.add(given.combining.first(sinr_db), 2, sinr_db)
+    left = given.tbler_at(given.combining.effective_sinr_db(row, store, 2), row)
     assert torch.allclose(left, better.true_tbler(3)[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("link", "carrier"),
+    [
+        ({}, Carrier(52, 2, 6)),
+        ({"mcs_table": 2}, Carrier(52, 2, 8)),
+        ({"mcs_table": 3, "prbs": {"choice": [20, 106]}}, Carrier(106, 2, 6)),
+        ({"carrier_prbs": 273, "carrier_layers": 4}, Carrier(273, 4, 6)),
+    ],
+)
+def test_the_carrier_is_that_of_the_scenario_or_the_largest_block_that_it_can_send(flat_bank, link, carrier):
+    channels = [{"model": "TDL-A"}, {"model": "TDL-A", "antennas": {"tx": 2, "rx": 2, "max_rank": 2}}]
+    assert conditions(4, channels=channels, link=link).carrier == carrier
 
 
 def test_true_tbler_moves_by_the_links_shift(flat_bank):

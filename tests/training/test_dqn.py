@@ -277,7 +277,7 @@ class AtRandom:
 @pytest.mark.slow
 def test_a_short_training_beats_chance_and_the_inner_loop(scenario):
     config = tiny(
-        links=128, slots=160, episodes=14, batch_size=256, buffer_size=60_000, network={"hidden": [64]}, epochs=2
+        links=128, slots=160, episodes=24, batch_size=256, buffer_size=60_000, network={"hidden": [64]}, epochs=2
     )
     network = train_dqn(config, Path("out"))
     ours = goodput(NetworkPolicy(network), scenario())

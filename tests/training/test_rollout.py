@@ -117,7 +117,9 @@ def test_rows_are_the_reports_that_the_driver_answered(plan, e2, steps):
 
 def test_where_nothing_was_sent_there_are_no_error_rates(plan):
     nothing = {"full_buffer_share": 0, "files_per_s": 1e-6}
-    assert collect(plan({"traffic": nothing}), a_network()).figures == {"goodput": 0, **dict.fromkeys(RATIOS)}
+    delays = [f"block_delay_ms_{name}" for name in ("p50", "p95", "p99")]
+    expected = {"goodput": 0, **dict.fromkeys((*RATIOS, *delays)), "stalled_slot_share": 0}
+    assert collect(plan({"traffic": nothing}), a_network()).figures == expected
 
 
 def test_on_slot_is_called_with_the_slot_reached(plan):
@@ -167,7 +169,11 @@ def test_the_drivers_expected_value_of_its_best_action_is_the_value_of_time(plan
     found = collect(plan(conditions), driver, action_values=True)
     given, _ = simulated(plan(conditions))
     given.enter(0)
-    once, twice = (given.tbler_left(count * given.received(0), given.rows(0))[0] for count in (1, 2))
+    sinr_db, row, combining = given.sinr_db_of_each_mcs(0), given.rows(0), given.combining
+    both_db = combining.effective_sinr_db(row, combining.add(combining.first(sinr_db), 2, sinr_db), 2)
+    # The second transmission fails as a block that has both of them does.
+    once = given.tbler_at(sinr_db, row)[0]
+    twice = once * given.tbler_at(both_db, row)[0]
     expected = (1 - twice - once * value / driver.rate).clamp(-2, 1)
     assert torch.allclose(found.labels["share"], expected.expand_as(found.labels["share"]), atol=1e-4)
 

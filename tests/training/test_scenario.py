@@ -100,7 +100,7 @@ def test_yaml_round_trip(tmp_path, scenario):
         ({"interference": {"rise_db": -3}}, "interference.rise_db = -3: -3 is below 0"),
         ({"interference": {"gap_per_burst": 0}}, "interference.gap_per_burst = 0: 0 must be above 0"),
         ({"link": {"mcs_table": 4}}, "link.mcs_table = 4: must be at most 3"),
-        ({"link": {"prbs": 300}}, "link.prbs = 300: must be at most 275"),
+        ({"link": {"prbs": 300}}, "link.prbs = 300: must be at most 273"),
         (
             {"link": {"prbs": {"uniform": [10, 50]}}},
             "link.prbs: {'uniform': [10, 50]} must be a whole number or a choice",

@@ -101,7 +101,7 @@ def test_full_buffer_is_infinite_and_stays_so():
     for slot in range(50):
         given.arrive(slot)
         assert (given.take(torch.full((10,), 5000.0)) == 5000).all()
-        given.give_back(torch.full((10,), 5000.0))
+        given.give_back(torch.arange(10), torch.full((10,), 5000.0))
         given.deliver(slot, torch.full((10,), 5000.0))
     assert torch.isinf(given.buffer_bits).all()
     assert all(len(delays) == 0 for delays in given.file_delays_slots(0, 50))
@@ -127,8 +127,16 @@ def test_blocks_lost_by_harq_are_sent_again():
     given = traffic(1, rng=ArrivalsAt(0), file_bytes=1000)
     given.arrive(0)
     given.take(bits(8000))
-    given.give_back(bits(5000))
+    given.give_back(torch.tensor([0]), bits(5000))
     assert given.take(bits(8000)).tolist() == [5000]
+
+
+def test_a_file_is_complete_without_the_bits_that_are_lost_for_good():
+    given = traffic(1, rng=ArrivalsAt(0), file_bytes=1000)
+    for slot in range(10):
+        given.arrive(slot)
+        given.deliver(slot, bits(3000 if slot in (1, 5) else 0), bits(2000 if slot == 3 else 0))
+    assert delays(given) == [6]
 
 
 operation = st.tuples(st.sampled_from(["send", "deliver", "give back"]), st.integers(0, 5000), st.integers(0, 20))
@@ -153,7 +161,7 @@ def test_bits_in_are_delivered_or_in_flight_or_in_the_buffer(operations, file_by
                 given.deliver(slot, block)
                 delivered += block
             else:
-                given.give_back(block)
+                given.give_back(torch.arange(3), block)
         assert (given.buffer_bits >= 0).all()
         assert torch.equal(arrived, delivered + sum(flying, torch.zeros(3)) + given.buffer_bits)
 

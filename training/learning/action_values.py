@@ -3,8 +3,8 @@
 Stop-and-wait HARQ: a block sent in slot ``t`` that fails is retransmitted in ``t + rtt``, ``t + 2 rtt``... for up to K
 transmissions, and each retransmission takes a slot in which a new block would have been sent. Let ``p_k`` be the
 probability that the receiver cannot decode after the first k transmissions, in the channels of their own slots and with
-combining (the product of their error rates, each with what the decoder holds by then), and ``g`` what a new block
-returns in a slot. The return of a block of rate ``r`` is ::
+combining (the product of their error rates, each with what the decoder holds by then: `Combining`), and ``g`` what a
+new block returns in a slot. The return of a block of rate ``r`` is ::
 
     r (1 - p_K) - sum_(k=1..K-1) p_k g(t + k rtt)          [bit per resource element]
 
@@ -58,7 +58,7 @@ class _Block:
     row: Tensor
     """int64 [link, mcs], allocation and MCS"""
     store: Tensor
-    """float32 [link, mcs], what the decoder holds"""
+    """float32 [link, mcs, redundancy version], what the decoder holds; see `Combining`"""
     failed: Tensor
     """float32 [link, mcs], probability that the first transmission fails"""
     left: Tensor
@@ -120,18 +120,28 @@ class ActionValues:
         labels = [label for block in done for label in self._complete(block)]
         answered = self._answered(slot)
         if answered >= 0:
-            received = self._conditions.received(slot)
+            ranks_change = self._conditions.rank_changes
+            sinr_db = self._conditions.sinr_db_of_each_mcs(slot)
             for block in self._blocks:
                 if (slot - block.slot) % self._rtt == 0:
-                    block.again.append((block.left, answered))
-                    block.store += received
-                    # As in the simulator: each transmission has a random draw of its own.
-                    block.left = block.left * self._conditions.tbler_left(block.store, block.row)
-                    block.sent += 1
+                    # A block keeps its layers when the rank has changed.
+                    own_db = self._conditions.sinr_db_of_each_mcs(slot, block.row) if ranks_change else sinr_db
+                    self._send_again(block, answered, own_db)
             row = self._conditions.rows(slot)
-            left = self._conditions.tbler_left(received, row)
-            self._blocks.append(_Block(slot, answered, native_mcs, row, received, left, left))
+            store = self._conditions.combining.first(sinr_db)
+            left = self._conditions.tbler_at(sinr_db, row)
+            self._blocks.append(_Block(slot, answered, native_mcs, row, store, left, left))
         return labels
+
+    def _send_again(self, block: _Block, answered: int, sinr_db: Tensor) -> None:
+        conditions, combining = self._conditions, self._conditions.combining
+        efficiency = None if conditions.combines_fully else conditions.combining_efficiency[:, None]
+        block.again.append((block.left, answered))
+        block.sent += 1
+        block.store = combining.add(block.store, block.sent, sinr_db, efficiency)
+        combined_db = combining.effective_sinr_db(block.row, block.store, block.sent, efficiency)
+        # As in the simulator: each transmission has a random draw of its own.
+        block.left = block.left * conditions.tbler_at(combined_db, block.row)
 
     def _answered(self, slot: int) -> int:
         """Slot of the report whose answer is in force; negative: none yet."""

@@ -18,13 +18,14 @@ from distila.training.sim.bank import NODE_FIRST_DB, NODE_STEP_DB, NUM_NODES, Fa
 from distila.training.sim.csi import RANK_BETA_DB, CsiReports, CsiSettings, two_states
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.fading import LinkFading
-from distila.training.sim.link import Combining, LinkTables, link_tables, steeper
+from distila.training.sim.link import LinkTables, link_combining, link_tables, steeper
 from distila.training.sim.report import Cell
 from distila.training.sim.scenario import SAME_TABLE, Scenario
 from distila.training.sim.split import Split, seed_sequence, torch_seed
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel, SmoothBler
 from distila.xapp.nr.mcs import NUM_MCS, mcs_table
+from distila.xapp.nr.soft_combining import Carrier, CombiningKind
 from distila.xapp.progress import Progress, no_progress
 
 BLOCK_SLOTS: Final = 64
@@ -73,6 +74,8 @@ class Conditions:
         dtx: float32 [link], probability; `has_dtx`.
         harq_rtt_slots, processes, max_transmissions, report_period_slots, decision_delay_slots, cqi_period_slots,
             cqi_delay_slots, rlc, rlc_delay_slots: values drawn for the batch.
+        carrier: what limits the decoder's buffer.
+        combining: soft combining of the blocks of the tables.
         combining_efficiency: float32 [link]; `combines_fully` where it is 1 throughout.
     """
 
@@ -113,6 +116,7 @@ class Conditions:
         self._draw_links(fading, rng)
         self._draw_harq(scenario)
         self.tables = self._tables(bler or SmoothBler.load())
+        self.combining = link_combining(self._combining_kind, self.tables, self.carrier)
         # The purposes are part of the seeds: other words would give other numbers.
         self._generator, self._burst_generator, self._allocation_generator = (
             self.generator(purpose) for purpose in ("luck", "bursts", "allocations")
@@ -204,15 +208,22 @@ class Conditions:
     def true_tbler(self, slot: int) -> tuple[Tensor, Tensor]:
         """TBLER of a first transmission, and transport block size [bits]; float32 [link, mcs]."""
         row = self.rows(slot)
-        return self.tbler_left(self.received(slot), row), self.tables.tbs_bits[row]
+        return self.tbler_at(self.sinr_db_of_each_mcs(slot), row), self.tables.tbs_bits[row]
 
-    def received(self, slot: int) -> Tensor:
-        """What one transmission at each MCS would add to the decoder's store, float32 [link, mcs]; see `Combining`."""
+    def sinr_db_of_each_mcs(self, slot: int, row: Tensor | None = None) -> Tensor:
+        """Effective SINR [dB] of a transmission at each MCS, float32 [link, mcs].
+
+        Args:
+            slot: the slot.
+            row: int64 [link, mcs], of blocks whose layers may be others than the present rank; None: new blocks.
+        """
         offset, tables = slot - self._start, self.tables
-        place = self._place_now[offset] if self.rank_changes else self._place
+        place = self._place[:, None]
+        if self.rank_changes:
+            place = self._place_now[offset, :, None] if row is None else place + self._beyond_of_row[row]
         level = self._level_db[offset, :, None]
         beta_db = tables.beta_db[: tables.max_mcs + 1][None, :]
-        return self.combining.received(self._eesm(level, place[:, None], self._fading.slot_index[offset], beta_db))
+        return self._eesm(level, place, self._fading.slot_index[offset], beta_db)
 
     def rows(self, slot: int) -> Tensor:
         """Rows of the link's tables for a new block at each MCS, int64 [link, mcs]."""
@@ -221,9 +232,8 @@ class Conditions:
         row = mcs[None, :] if first_row is None else first_row[0, :, None] + mcs[None, :]
         return row.expand(self.num_links, -1)
 
-    def tbler_left(self, store: Tensor, row: Tensor) -> Tensor:
-        """TBLER of blocks of these rows, given what the decoder has stored of them; float32 [link, mcs]."""
-        sinr_db = self.combining.sinr_db(store)
+    def tbler_at(self, sinr_db: Tensor, row: Tensor) -> Tensor:
+        """TBLER of blocks of these rows at an effective SINR [dB], all float32 [link, mcs]."""
         if not self.plain_curves:
             sinr_db = steeper(sinr_db, self.tables.centre_db[row], self.slope[:, None], self.shift_db[:, None])
         return self.tables.tbler(row, sinr_db)
@@ -248,7 +258,7 @@ class Conditions:
         self.harq_rtt_slots = one(scenario.link.harq_rtt_slots)
         self.max_transmissions = one(scenario.link.max_transmissions)
         kind = scenario.link.combining
-        self.combining = Combining(("chase", "ir")[int(rng.integers(0, 2))] if kind == "drawn" else kind)
+        self._combining_kind: CombiningKind = ("chase", "ir")[int(rng.integers(0, 2))] if kind == "drawn" else kind
         self.cqi_period_slots, self.cqi_delay_slots = one(scenario.cqi.period_slots), one(scenario.cqi.delay_slots)
         self.report_period_slots = one(scenario.e2.period_slots)
         self.decision_delay_slots = one(scenario.e2.delay_slots)
@@ -267,6 +277,12 @@ class Conditions:
         efficiency = link.combining_efficiency.draw(rng, self.num_links)
         self.combining_efficiency = self._tensor(efficiency)
         self.combines_fully = bool((efficiency == 1).all())
+        ranks = [channel.antennas.max_rank for channel in scenario.channels]
+        self.carrier = Carrier(
+            prbs=max(self._prb_values()) if link.carrier_prbs is None else int(link.carrier_prbs.draw_one(rng)),
+            max_layers=max(ranks) if link.carrier_layers is None else int(link.carrier_layers.draw_one(rng)),
+            max_modulation_order=int(mcs_table(self.mcs_table).modulation_order.max()),
+        )
 
     def _draw_links(self, banks: list[FadingBank], rng: np.random.Generator) -> None:
         count, scenario = self.num_links, self.scenario

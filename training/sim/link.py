@@ -3,15 +3,8 @@
 *Allocation*: a pair of PRBs and layers. One transport block per slot on one codeword over all layers; its size is
 `distila.xapp.nr.tbs`, its error rate that of its code blocks (`distila.xapp.nr.bler.tbler`) at the effective SINR.
 
-*HARQ combining* happens on the effective SINR g_i (linear) of the transmissions i of a block (Caire and Tuninetti, "The
-throughput of hybrid-ARQ protocols for the Gaussian collision channel", IEEE Trans. Inf. Theory 47(5), 2001):
-
-* ``chase``: each transmission repeats the same bits, combined by maximum ratio: ``g = sum g_i``.
-* ``ir``: each transmission sends new parity bits, mutual information adds up: ``log2(1 + g) = sum log2(1 + g_i)``. An
-  upper bound for high code rates, where bits of a mother code of rate 1/3 run out last; for low ones it equals
-  ``chase``.
-
-The combined SINR is looked up on the curve of the first transmission's MCS.
+*HARQ combining* follows `distila.xapp.nr.soft_combining`, whose twin on a device is `Combining`: what the decoder holds
+of a block gives an effective SINR, which is looked up on the curve of the first transmission's MCS.
 """
 
 import functools
@@ -28,6 +21,17 @@ from distila.xapp.nr.bler import BlerModel, tbler
 from distila.xapp.nr.cqi import TARGET_BLER, cqi_thresholds_db
 from distila.xapp.nr.mcs import NUM_MCS
 from distila.xapp.nr.mcs import mcs_table as table_of
+from distila.xapp.nr.soft_combining import (
+    FIRST_DB,
+    LAST_DB,
+    NOTHING_DB,
+    NUM_NODES,
+    NUM_VERSIONS,
+    STEP_DB,
+    Carrier,
+    CombiningKind,
+    SoftCombining,
+)
 from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 _FIRST_DB: Final = -20.0
@@ -35,6 +39,8 @@ _LAST_DB: Final = 45.0
 # Wide allocations have many code blocks, hence steep curves: with this step interpolation stays within 0.01 of them.
 _STEP_DB: Final = 0.02
 _COARSE: Final = 5
+_TINY: Final = 1e-12
+"""Linear SINR of what was not received."""
 
 
 class LinkTables:
@@ -127,19 +133,122 @@ def steeper(sinr_db: Tensor, centre_db: Tensor, slope: Tensor, shift_db: Tensor)
 
 
 class Combining:
-    """Soft combining over the transmissions of a block; see the module docstring for the two kinds."""
+    """Soft combining over the transmissions of a block: `SoftCombining` on a device, for many blocks at once.
 
-    def __init__(self, kind: str) -> None:
-        if kind not in ("chase", "ir", "ideal"):
-            raise ValueError(f"combining is {kind!r}; must be chase, ir or ideal")
-        self.kind = kind
+    A *store* is what the decoder holds of a block, float32 [block, 4]: the linear SINR of RV 0, 2, 3 and 1 (of
+    ``ideal`` the sum of ``ln(1 + SINR)``, in the first). Only blocks that are sent again need one.
 
-    def received(self, sinr_db: Tensor) -> Tensor:
-        """What one transmission adds to the decoder's store."""
+    Args:
+        rule: of the link's tables, one row for each of theirs.
+        device: of the tensors.
+    """
+
+    def __init__(self, rule: SoftCombining, device: torch.device) -> None:
+        self.kind: CombiningKind = rule.kind
+        self._row_class = torch.as_tensor(rule.row_class, device=device)
+        self._repeat_db = torch.as_tensor(rule.repeat_db, device=device)
+        gain_db = rule.gain_db.reshape(-1)
+        # Each node is packed with the next one of the last axis: an interpolation then reads both at once.
+        pairs = np.stack([gain_db, np.roll(gain_db, -1)], axis=1).reshape(-1).view(np.float64)
+        self._gain_db = torch.as_tensor(pairs, device=device)
+        self._planes = torch.arange(NUM_VERSIONS, device=device)
+
+    def first(self, sinr_db: Tensor) -> Tensor:
+        """Stores after first transmissions, float32 [block, 4].
+
+        Args:
+            sinr_db: effective SINR [dB], float32 [block]; -inf: the grant was missed.
+        """
+        store = torch.zeros((*sinr_db.shape, NUM_VERSIONS), device=sinr_db.device)
+        store[..., 0] = self._received(sinr_db)
+        return store
+
+    def add(
+        self, store: Tensor, transmission: Tensor | int, sinr_db: Tensor, efficiency: Tensor | None = None
+    ) -> Tensor:
+        """Stores after a retransmission was received, float32 [block, 4].
+
+        Args:
+            store: float32 [block, 4].
+            transmission: int [block] or one for all; 2 is the first retransmission.
+            sinr_db: effective SINR of this transmission alone [dB], float32 [block].
+            efficiency: share of the store that the UE still has, float32 [block]; None: all of it.
+        """
+        received = self._received(sinr_db)
+        kept = store.clone() if efficiency is None else store * efficiency[..., None]
+        if self.kind != "ir":
+            kept[..., 0] += received
+        elif isinstance(transmission, int):
+            kept[..., (transmission - 1) % NUM_VERSIONS] += received
+        else:
+            plane = (transmission.to(torch.int64) - 1) % NUM_VERSIONS
+            kept.scatter_add_(-1, plane[..., None], received[..., None])
+        return kept
+
+    def effective_sinr_db(
+        self, row: Tensor, store: Tensor, transmission: Tensor | int, efficiency: Tensor | None = None
+    ) -> Tensor:
+        """SINR at which one transmission alone would fail as often [dB], float32 [block]; see `SoftCombining`.
+
+        Args:
+            row: int64 [block], of the link's tables.
+            store: float32 [block, 4].
+            transmission: int [block] or one for all, transmissions so far.
+            efficiency: with which repeated versions count, float32 [block]; None: 1.
+        """
+        if self.kind == "ideal":
+            return _decibel(store[..., 0].expm1()).clamp_(min=NOTHING_DB)
+        of_class = _look_up(self._row_class, row)
+        unrepeated = NUM_VERSIONS if self.kind == "ir" else 1
+        if isinstance(transmission, int):
+            repeats: Tensor | int = max(0, transmission - unrepeated)
+        else:
+            repeats = (transmission.to(torch.int64) - unrepeated).clamp_(min=0)
+        loss_db = repeats * _look_up(self._repeat_db, of_class)
+        if efficiency is not None:
+            loss_db = loss_db * efficiency
+        if self.kind == "chase":
+            return (_decibel(store[..., 0]) - loss_db).clamp_(min=NOTHING_DB)
+        received_db = _decibel(store)
+        first_db = torch.maximum(received_db[..., 0], received_db.amax(dim=-1) - LAST_DB)
+        effective_db = first_db + self._gain(of_class, received_db[..., 1:] - first_db[..., None]) - loss_db
+        # RV 2 and RV 1 alone hold too few of the block's own bits.
+        undecodable = (store[..., 0] <= _TINY) & (store[..., 2] <= _TINY)
+        return effective_db.clamp_(min=NOTHING_DB).masked_fill_(undecodable, NOTHING_DB)
+
+    def _received(self, sinr_db: Tensor) -> Tensor:
         linear = torch.exp2(sinr_db * (np.log2(10) / 10))
-        return linear if self.kind == "chase" else linear.log1p_()
+        return linear.log1p_() if self.kind == "ideal" else linear
 
-    def sinr_db(self, store: Tensor) -> Tensor:
-        """Effective SINR [dB] of a store; -60 where nothing was received."""
-        linear = store if self.kind == "chase" else torch.expm1(store)
-        return torch.log10(linear.clamp(min=1e-6)).mul_(10)
+    def _gain(self, of_class: Tensor, difference_db: Tensor) -> Tensor:
+        """Gain [dB] at the SINRs of RVs 2, 3 and 1 less that of RV 0, [..., 3]; linear between nodes."""
+        position = difference_db.sub_(FIRST_DB).mul_(1 / STEP_DB).clamp_(0, NUM_NODES - 1)
+        node = position.to(torch.int64).clamp_(max=NUM_NODES - 2)
+        weight = position.sub_(node)
+        corner = ((of_class * NUM_NODES + node[..., 0]) * NUM_NODES + node[..., 1]) * NUM_NODES + node[..., 2]
+
+        def along_last(start: Tensor) -> Tensor:
+            pair = _look_up(self._gain_db, start).view(torch.float32).view(*start.shape, 2)
+            return torch.lerp(pair[..., 0], pair[..., 1], weight[..., 2])
+
+        def along_middle(start: Tensor) -> Tensor:
+            return torch.lerp(along_last(start), along_last(start + NUM_NODES), weight[..., 1])
+
+        return torch.lerp(along_middle(corner), along_middle(corner + NUM_NODES**2), weight[..., 0])
+
+
+@functools.lru_cache(maxsize=16)
+def link_combining(kind: CombiningKind, tables: LinkTables, carrier: Carrier) -> Combining:
+    """Combining of the blocks of the tables; the same arguments give the same object."""
+    mcs = np.tile(np.arange(NUM_MCS), len(tables.allocations))
+    tbs_bits = tables.tbs_bits.cpu().numpy().astype(np.int64)
+    rule = SoftCombining.for_blocks(kind, tables.mcs_table, mcs, tbs_bits, carrier)
+    return Combining(rule, tables.tbs_bits.device)
+
+
+def _decibel(linear: Tensor) -> Tensor:
+    return linear.clamp(min=_TINY).log10_().mul_(10)
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return torch.index_select(table, 0, index.reshape(-1)).view(index.shape)

@@ -143,8 +143,8 @@ class InterferenceConfig(_Settings):
 
 _LARGEST_OF_LINK: Final = {
     "mcs_table": 3,
-    "prbs": 275,
-    "carrier_prbs": 275,
+    "prbs": 273,
+    "carrier_prbs": 273,
     "carrier_layers": 4,
     "harq_rtt_slots": 64,
     "processes": 32,

@@ -7,7 +7,14 @@ same order.
 
 Stop-and-wait HARQ: slot ``t`` uses process ``t mod harq_rtt_slots``. So the outcome of a slot is not known until
 ``harq_rtt_slots`` later, and up to that many slots under one decision are processed as one tensor [slot, link]: the
-*window*. Only what changes from slot to slot (the DU's loop, buffers) is computed slot by slot.
+*window*. Only what changes from slot to slot (the DU's loop, buffers) is computed slot by slot. Where a link has fewer
+processes than the round trip has slots, the slots without one are *stalled*: nothing is sent.
+
+A block's first transmission is decided at its own effective SINR. Retransmissions, in the order of redundancy versions
+0, 2, 3, 1, are combined with what the decoder holds (`distila.xapp.nr.soft_combining`); the links that send one in a
+window are picked out, so that only they pay for it. Of a missed grant the UE receives nothing, and the DU goes on with
+the next version. After the last transmission RLC in acknowledged mode brings the bits back into the buffer after
+``rlc_delay_slots``; in unacknowledged mode they are lost.
 
     conditions = Conditions(scenario, 1000, Split.TEST, 0, 4000)
     simulator = Simulator(conditions, native=baseline("olla", **tuned_settings("olla")))
@@ -32,8 +39,10 @@ from distila.training.sim.link import steeper
 from distila.training.sim.report import Decision, Policy, Report
 from distila.training.sim.split import seed_sequence
 from distila.training.sim.traffic import Traffic
-from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts
+from distila.xapp.kpi.block_delay import MAX_TRANSMISSIONS, BlockDelays, BlockTiming, delays_by_transmissions
+from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts, stalled_slot_share
 from distila.xapp.kpi.report import MCS, NATIVE
+from distila.xapp.nr.soft_combining import NUM_VERSIONS
 
 RE_PER_PRB_SLOT: Final = 12 * 14
 """Resource elements of a PRB in a slot, overhead included: one for each bit/s/Hz, see `Counters.goodput`."""
@@ -48,14 +57,44 @@ class Counters(LinkCounts[Tensor]):
 
     mean_mcs: Tensor
     """mean over first transmissions; NaN: there were none"""
+    decoded_after: Tensor
+    """[link, 8], blocks decoded after 1, 2... transmissions"""
+    lost_bits: Tensor
+    """of residual losses in RLC's unacknowledged mode; in acknowledged mode they come again"""
+    slots: int
+    """counted"""
+    stalled_slots: int
+    """of them, those without a free HARQ process"""
+    timing: BlockTiming
+    slot_us: float
+
+    @property
+    def stalled_slot_share(self) -> float:
+        """Share of slots without a free HARQ process; NaN without slots."""
+        return stalled_slot_share(self.stalled_slots, self.slots)
+
+    def block_delays_ms(self) -> BlockDelays:
+        """Delays of all blocks of all links together [ms]."""
+        decoded_after = self.decoded_after.sum(dim=0).cpu().numpy()
+        return delays_by_transmissions(decoded_after, float(self.residual.sum()), self.timing).scaled(
+            self.slot_us / 1e3
+        )
 
     def figures(self) -> dict[str, float | None]:
-        """Figures that a training logs: ``goodput`` [bit/s/Hz], mean over links; and the metrics of
-        `distila.xapp.kpi.link_metrics.RATIOS` over all links together, None where they are not defined."""
+        """Figures that a training logs, None where they are not defined.
+
+        ``goodput`` [bit/s/Hz], mean over links; over all links together the metrics of
+        `distila.xapp.kpi.link_metrics.RATIOS`, ``stalled_slot_share``, and percentiles of block delay [ms]
+        (`distila.xapp.kpi.block_delay`): ``block_delay_ms_p50``, ``block_delay_ms_p95``, ``block_delay_ms_p99``.
+        """
         total = self.total()
-        ratios = {name: float(getattr(total, name)) for name in RATIOS}
-        found = {name: None if math.isnan(value) else value for name, value in ratios.items()}
-        return {"goodput": float(self.goodput.mean()), **found}
+        found = {name: float(getattr(total, name)) for name in RATIOS}
+        found["stalled_slot_share"] = self.stalled_slot_share
+        found |= {
+            f"block_delay_ms_{name}": value for name, value in self.block_delays_ms().percentiles()._asdict().items()
+        }
+        defined = {name: value if math.isfinite(value) else None for name, value in found.items()}
+        return {"goodput": float(self.goodput.mean()), **defined}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +138,15 @@ class Simulator:
         if native is None and conditions.decision_delay_slots:
             raise ValueError("without native link adaptation nothing decides until the first decision takes effect")
         self._rtt = conditions.harq_rtt_slots
+        self._usable = min(self._rtt, conditions.processes)  # slots of a round trip that have a process
         shape = (self._rtt, self.num_links)
         # HARQ processes, [process, link].
         self._row = self._zeros(shape, torch.int64)  # allocation and MCS of the block, see LinkTables
         self._mcs = self._row if len(self.tables.allocations) == 1 else self._zeros(shape, torch.int64)
         self._attempt = self._zeros(shape, torch.uint8)  # transmissions of the block so far, 0: none
         self._open = self._zeros(shape, torch.bool)  # the block failed and will be sent again
-        self._store = self._zeros(shape)  # the decoder's soft bits, see Combining
+        self._first_db = self._zeros(shape)  # effective SINR of the first transmission, -inf: grant missed
+        self._store = self._zeros((self._rtt * self.num_links, NUM_VERSIONS))  # of blocks sent again, see Combining
         self._outcome = self._zeros(shape, torch.uint8)  # feedback on the way, of a first transmission
         self._lost = self._zeros(shape)
         self._retx = self._zeros((3, *shape))  # see `Report.retx`
@@ -124,8 +165,11 @@ class Simulator:
         # PRBs of every slot where they are the same for all and there is always something to send, else 0.
         always = self.traffic is None and len(self.tables.allocations) == 1
         self._always_prbs = float(self.tables.allocations[0][0]) if always else 0.0
-        self._sums = self._zeros((8, *shape))
-        self._counted_from_slot = 0
+        self._sums = self._zeros((9, *shape))
+        self._decoded_again = self._zeros((MAX_TRANSMISSIONS, self.num_links))  # by number of transmissions, from 2 on
+        self._counted_from_slot = self._stalled_slots = 0
+        self._loses_bits = conditions.rlc == "um"
+        self._returning: deque[tuple[int, Tensor, Tensor]] = deque()  # slot, links and bits of lost blocks
         if native is not None:
             native.start(conditions.cell(), conditions.generator("native"))
         self._no_links = self._zeros((0,), torch.int64)
@@ -193,7 +237,9 @@ class Simulator:
             while self._on_the_way and self._on_the_way[0][0] <= self.slot:
                 self._in_force = self._on_the_way.popleft()[1]
             next_change = self._on_the_way[0][0] if self._on_the_way else end
-            next_round = self.slot - self.slot % self._rtt + self._rtt
+            round_start, process = self.slot - self.slot % self._rtt, self.slot % self._rtt
+            # A window is either stalled or not.
+            next_round = round_start + (self._usable if process < self._usable else self._rtt)
             next_block = self.slot + self.conditions.window_slots(self.slot)
             self._window(min(end, next_change, next_round, next_block) - self.slot)
 
@@ -227,13 +273,18 @@ class Simulator:
     def restart_counters(self) -> None:
         """Reset the counters: the slots so far were a warm-up."""
         self._sums.zero_()
-        self._counted_from_slot = self.slot
+        self._decoded_again.zero_()
+        self._counted_from_slot, self._stalled_slots = self.slot, 0
 
     @property
     def counters(self) -> Counters:
         """The counters so far."""
         sums = self._sums.sum(dim=1, dtype=torch.float64)
-        sums[_PRBS] += self._always_prbs * (self.slot - self._counted_from_slot)
+        slots = self.slot - self._counted_from_slot
+        sums[_PRBS] += self._always_prbs * (slots - self._stalled_slots)
+        conditions = self.conditions
+        decoded_after = self._decoded_again.T.to(torch.float64)
+        decoded_after[:, 0] = sums[_FIRST] - sums[_FAILED]
         return Counters(
             bits=sums[_BITS],
             resource=sums[_PRBS] * RE_PER_PRB_SLOT,
@@ -243,6 +294,12 @@ class Simulator:
             retransmissions=sums[_AGAIN],
             residual=sums[_RESIDUAL],
             mean_mcs=sums[_MCS] / sums[_FIRST],
+            decoded_after=decoded_after,
+            lost_bits=sums[_LOST],
+            slots=slots,
+            stalled_slots=self._stalled_slots,
+            timing=BlockTiming(self._rtt, conditions.max_transmissions, conditions.rlc, conditions.rlc_delay_slots),
+            slot_us=conditions.slot_us,
         )
 
     def file_delays_slots(self) -> list[np.ndarray]:
@@ -264,13 +321,26 @@ class Simulator:
             self._residual_since_report += self._lost[process]
             self._retx_since_report += self._retx[:, process]
         if self.traffic is not None:
-            self.traffic.give_back(self._lost[process] * self._payload[process])
+            self._return_lost(slot, process)
             self.traffic.arrive(slot)
         if self.native is not None:
             # The DU learns only from its own choices, as in srsRAN Project: an override freezes its loop.
             own = outcome if self._all_own else outcome * self._own[process]
             report = self._report_of(slot, 1, mcs[None], own[None], self._lost[process], self._retx[:, process])
             self.native_mcs = self.native.decide(report).value
+
+    def _return_lost(self, slot: int, process: int) -> None:
+        """Acknowledged mode: bits of lost blocks come back into the buffers after RLC's delay."""
+        assert self.traffic is not None
+        if self._loses_bits:
+            return
+        links = self._lost[process].nonzero()[:, 0]
+        if len(links):
+            due = slot + self.conditions.rlc_delay_slots
+            self._returning.append((due, links, self._payload[process][links]))
+        while self._returning and self._returning[0][0] <= slot:
+            _, links, bits = self._returning.popleft()
+            self.traffic.give_back(links, bits)
 
     def _report(self, period: int) -> Report:
         if self._feedback_since_report:
@@ -318,6 +388,7 @@ class Simulator:
         """Transmit in ``count`` slots from `slot` on, then start the slot after them."""
         begin, traffic = self.slot, self.traffic
         process = begin % self._rtt
+        stalled = process >= self._usable
         chosen: list[Tensor] = []
         natives: list[Tensor] = []
         taken: list[Tensor] = []
@@ -328,13 +399,16 @@ class Simulator:
                 natives.append(self.native_mcs)
             if slot == begin or natives:
                 chosen.append(self._chosen())
-            if traffic is not None:
+            if traffic is not None and not stalled:
                 size = self.tables.tbs_bits[self._new_row(slot, chosen[-1])]
                 taken.append(traffic.take(size * ~self._open[process + slot - begin]))
         mcs = torch.stack(chosen) if len(chosen) == count else chosen[0].expand(count, -1)
-        if not self._all_own and natives:
+        if not self._all_own and natives and not stalled:
             self._own[process : process + count] = mcs == torch.stack(natives)
-        self._transmit(begin, mcs, torch.stack(taken) if taken else None)
+        if stalled:
+            self._stall(begin, count)
+        else:
+            self._transmit(begin, mcs, torch.stack(taken) if taken else None)
         self.slot = begin + count
         self._receive(self.slot)
 
@@ -356,6 +430,13 @@ class Simulator:
         first_row = self.conditions.first_row(slot, 1)
         return mcs if first_row is None else first_row[0] + mcs
 
+    def _stall(self, slot: int, count: int) -> None:
+        """Slots in which all HARQ processes wait for feedback."""
+        self._stalled_slots += count
+        if self._on_sent is not None:
+            no, none = (self._zeros((count, self.num_links), dtype) for dtype in (torch.bool, torch.float32))
+            self._on_sent(Sent(slot, no, no, no, none, none))
+
     def _transmit(self, slot: int, chosen: Tensor, taken: Tensor | None) -> None:
         """One transmission per slot and link.
 
@@ -366,7 +447,7 @@ class Simulator:
         """
         conditions, tables, count = self.conditions, self.tables, chosen.shape[0]
         process = slice(slot % self._rtt, slot % self._rtt + count)
-        again, attempt, store, row = (x[process] for x in (self._open, self._attempt, self._store, self._row))
+        again, attempt, row = (x[process] for x in (self._open, self._attempt, self._row))
         first_row = conditions.first_row(slot, count)
         mcs = self._mcs[process]
         torch.where(again, mcs, chosen, out=mcs)
@@ -374,12 +455,13 @@ class Simulator:
             torch.where(again, row, chosen + first_row, out=row)
         first = ~again
         attempt.mul_(again).add_(1)
+        repeated = again.view(-1).nonzero()[:, 0]  # places in [slot, link], one after the other
         draws, missed_grant = conditions.draws(slot, count), None
         if conditions.has_dtx:
             # One draw decides both whether the grant was received and, if so, whether the block was decoded.
             missed_grant = draws < conditions.dtx
             draws = (draws - conditions.dtx) / (1 - conditions.dtx)
-        failed = draws < self._error_rate(slot, mcs, row, again, store, missed_grant)
+        failed = draws < self._error_rate(slot, mcs, row, repeated, missed_grant)
         size = _look_up(tables.tbs_bits, row)
         used = None if self._always_prbs else _look_up(tables.prbs, row)
         if missed_grant is not None:
@@ -394,73 +476,89 @@ class Simulator:
             failed &= sent
             first &= sent
             size, used = payload, used * share
-        decoded, undecoded, retx_mcs = self._retx[:, process]
-        torch.logical_and(again, ~failed, out=decoded)
-        torch.logical_and(again, failed, out=undecoded)
-        torch.mul(mcs, again, out=retx_mcs)
+        retx = self._retx[:, process].view(3, -1).zero_()
+        if len(repeated):
+            undecoded = _look_up(failed.view(-1), repeated).to(torch.float32)
+            decoded = 1 - undecoded
+            for column, values in zip(retx, (decoded, undecoded, _look_up(mcs.view(-1), repeated)), strict=True):
+                column.index_copy_(0, repeated, values.to(torch.float32))
+            sent_before = _look_up(attempt.view(-1), repeated).to(torch.int64) - 1
+            place = sent_before * self.num_links + repeated % self.num_links
+            self._decoded_again.view(-1).index_add_(0, place, decoded)
         last = attempt >= conditions.max_transmissions
         lost = failed & last
         arrived = torch.where(failed, 0.0, size)
+        lost_bits = lost * size if self._loses_bits else None
         if self.traffic is not None:
             for index in range(count):
-                self.traffic.deliver(slot + index, arrived[index])
+                self.traffic.deliver(slot + index, arrived[index], None if lost_bits is None else lost_bits[index])
+        sums = self._sums[:, process]
+        sums[_AGAIN] += again
         torch.logical_and(failed, ~last, out=again)
         self._lost[process] = lost
         first_failed = first & failed
         # ACK, NACK and DTX are 1, 2 and 3.
         outcome = torch.add(first.to(torch.uint8), first_failed)
-        missed = None if missed_grant is None else first_failed & missed_grant
-        if missed is not None:
+        sums[_BITS] += arrived
+        sums[_FIRST] += first
+        sums[_FAILED] += first_failed
+        sums[_RESIDUAL] += lost
+        sums[_MCS] += mcs * first
+        if used is not None:
+            sums[_PRBS] += used
+        if lost_bits is not None:
+            sums[_LOST] += lost_bits
+        if missed_grant is not None:
+            missed = first_failed & missed_grant
             outcome += missed
+            sums[_MISSED] += missed
         self._outcome[process] = outcome
-        self._count(process, arrived, used, first, first_failed, missed, decoded + undecoded, lost, mcs)
         if self._on_sent is not None:
             prbs = torch.full_like(size, self._always_prbs) if used is None else used
             # These processes are about to be reused, hence the copy of their payload.
             bits = size if taken is None else size.clone()
             self._on_sent(Sent(slot, first, failed, lost, bits, prbs * RE_PER_PRB_SLOT))
 
-    def _error_rate(
-        self, slot: int, mcs: Tensor, row: Tensor, again: Tensor, store: Tensor, missed_grant: Tensor | None
-    ) -> Tensor:
-        """TBLER after this transmission, float32 [slot, link]; the transmission is added to ``store``."""
+    def _error_rate(self, slot: int, mcs: Tensor, row: Tensor, repeated: Tensor, missed_grant: Tensor | None) -> Tensor:
+        """TBLER after this transmission, float32 [slot, link]; what the decoders hold is updated."""
         conditions, tables = self.conditions, self.tables
         sinr_db = conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs), row)
-        received = conditions.combining.received(sinr_db)
-        if missed_grant is not None:
-            received *= ~missed_grant
-        store.mul_(again).add_(received)
-        sinr_db = conditions.combining.sinr_db(store)
+        if conditions.max_transmissions > 1:
+            process = slice(slot % self._rtt, slot % self._rtt + len(mcs))
+            if len(repeated):
+                combined_db = self._combined_db(process, row, repeated, sinr_db, missed_grant)
+            # Needed of blocks that fail; which do is not known yet.
+            first_db = self._first_db[process]
+            first_db.copy_(sinr_db)
+            if missed_grant is not None:
+                first_db.masked_fill_(missed_grant, -torch.inf)
+            if len(repeated):
+                sinr_db.view(-1).index_copy_(0, repeated, combined_db)
         if not conditions.plain_curves:
             sinr_db = steeper(sinr_db, _look_up(tables.centre_db, row), conditions.slope, conditions.shift_db)
         return tables.tbler(row, sinr_db)
 
-    def _count(
-        self,
-        process: slice,
-        arrived: Tensor,
-        used_prbs: Tensor | None,
-        first: Tensor,
-        failed: Tensor,
-        missed: Tensor | None,
-        again: Tensor,
-        lost: Tensor,
-        mcs: Tensor,
-    ) -> None:
-        sums = self._sums[:, process]
-        sums[_BITS] += arrived
-        if used_prbs is not None:
-            sums[_PRBS] += used_prbs
-        sums[_FIRST] += first
-        sums[_FAILED] += failed
-        sums[_AGAIN] += again
-        sums[_RESIDUAL] += lost
-        sums[_MCS] += mcs * first
-        if missed is not None:
-            sums[_MISSED] += missed
+    def _combined_db(
+        self, process: slice, row: Tensor, repeated: Tensor, sinr_db: Tensor, missed_grant: Tensor | None
+    ) -> Tensor:
+        """Effective SINR [dB] of the blocks that are sent again, float32 [block], with all that the UEs received."""
+        combining, conditions = self.conditions.combining, self.conditions
+        stores = self._store.view(self._rtt, self.num_links, -1)[process].view(-1, NUM_VERSIONS)
+        attempt = _look_up(self._attempt[process].view(-1), repeated)
+        first = combining.first(_look_up(self._first_db[process].view(-1), repeated))
+        store = torch.where((attempt == 2)[:, None], first, stores.index_select(0, repeated))
+        efficiency = None
+        if not conditions.combines_fully:
+            efficiency = _look_up(conditions.combining_efficiency, repeated % self.num_links)
+        added = combining.add(store, attempt, _look_up(sinr_db.view(-1), repeated), efficiency)
+        if missed_grant is not None:
+            # The UE does not know of the transmission.
+            added = torch.where(_look_up(missed_grant.view(-1), repeated)[:, None], store, added)
+        stores.index_copy_(0, repeated, added)
+        return combining.effective_sinr_db(_look_up(row.view(-1), repeated), added, attempt, efficiency)
 
 
-_BITS, _PRBS, _FIRST, _FAILED, _MISSED, _AGAIN, _RESIDUAL, _MCS = range(8)
+_BITS, _PRBS, _FIRST, _FAILED, _MISSED, _AGAIN, _RESIDUAL, _MCS, _LOST = range(9)
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:

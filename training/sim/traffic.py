@@ -1,8 +1,9 @@
 """Traffic of the links: full buffer, or files that arrive at random, and the delay of each file.
 
 FTP model 3 of TR 36.889 annex A: a UE's files have one size and arrive as a Poisson process; waiting files are
-sent in turn. Blocks that HARQ loses return to the buffer, as RLC in acknowledged mode would send them again. A file is
-complete when as many bits have arrived as it and the files before it have.
+sent in turn. Bits that HARQ loses return to the buffer where RLC, in acknowledged mode, sends them again; in
+unacknowledged mode their file is complete without them. A file is complete when as many bits have arrived or are lost
+as it and the files before it have.
 """
 
 import math
@@ -59,7 +60,7 @@ class Traffic:
         self._arrival_slot = torch.as_tensor(slots, device=device)
         self._done_slot = torch.full_like(self._arrival_slot, _NEVER)
         self._next = torch.zeros((num_links, 1), dtype=torch.int64, device=device)
-        self._delivered_bits = torch.zeros(num_links, dtype=torch.float64, device=device)
+        self._settled_bits = torch.zeros(num_links, dtype=torch.float64, device=device)
         self.buffer_bits = torch.where(self.bursty, 0.0, torch.inf)
 
     def arrive(self, slot: int) -> None:
@@ -74,14 +75,21 @@ class Traffic:
         self.buffer_bits -= taken
         return taken
 
-    def give_back(self, bits: Tensor) -> None:
-        """Return the blocks that HARQ lost, float32 [link]."""
-        self.buffer_bits += bits
+    def give_back(self, links: Tensor, bits: Tensor) -> None:
+        """Return lost bits to the buffers.
 
-    def deliver(self, slot: int, bits: Tensor) -> None:
-        """Count the bits that the UEs received in this slot, float32 [link]."""
-        self._delivered_bits += bits
-        done = (self._delivered_bits / self._file_bits).to(torch.int64).clamp_(max=self._done_slot.shape[1] - 1)
+        Args:
+            links: int64 [n], each at most once.
+            bits: float32 [n].
+        """
+        self.buffer_bits[links] += bits
+
+    def deliver(self, slot: int, bits: Tensor, lost_bits: Tensor | None = None) -> None:
+        """Count the bits that the UEs received in this slot, and those that are lost for good, float32 [link]."""
+        self._settled_bits += bits
+        if lost_bits is not None:
+            self._settled_bits += lost_bits
+        done = (self._settled_bits / self._file_bits).to(torch.int64).clamp_(max=self._done_slot.shape[1] - 1)
         done = torch.where(self.bursty, done, 0)[:, None]
         # File ``done - 1`` is a link's latest complete one; a link without one writes `_NEVER` to column 0.
         at = torch.full_like(done, slot)
