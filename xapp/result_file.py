@@ -10,6 +10,7 @@ The version goes up when a reader of the old shape would misread the new one.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,16 @@ class Estimate(ResultModel):
 
     mean: float | None = Field(description="best estimate")
     ci95: tuple[float | None, float | None] = Field(description="ends of the 95 % interval, low and high")
+
+    @classmethod
+    def of(cls, mean: float, low: float, high: float, digits: int) -> "Estimate":
+        """Rounded to ``digits`` decimals; what is not finite becomes null."""
+        return cls(mean=rounded(mean, digits), ci95=(rounded(low, digits), rounded(high, digits)))
+
+
+def rounded(value: float, digits: int = 4) -> float | None:
+    """The value with ``digits`` decimals; None where it is not finite."""
+    return round(float(value), digits) if math.isfinite(value) else None
 
 
 class ResultFile(ResultModel):

@@ -127,11 +127,10 @@ def settings_table(values: Iterable[tuple[str, Cell | str]]) -> Table:
     return Table([Column(""), Column("", text=True)], [[name, value] for name, value in values], style="settings")
 
 
-def difference_cell(difference: Difference, digits: int = 1, unit: str = "%") -> Cell:
-    """A difference with its interval below it, marked as better or worse."""
-    return Cell(
-        difference.mean_text(digits, unit), note=difference.interval_text(digits, unit=""), kind=difference.kind
-    )
+def difference_cell(difference: Difference, digits: int = 1, unit: str = "%", kind: Kind | None = None) -> Cell:
+    """A difference with its interval below it, marked as better or worse; ``kind``: what it shows, if not just that."""
+    note = difference.interval_text(digits, unit="")
+    return Cell(difference.mean_text(digits, unit), note=note, kind=kind or difference.kind)
 
 
 def _as_markdown(cell: Cell | str) -> str:

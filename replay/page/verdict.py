@@ -4,6 +4,7 @@
 better, worse      the whole interval lies on one side of zero
 no-difference      the interval holds zero: the data show no difference
 nothing-decided    there is no interval, so nothing can be said
+bought-with-bler   more goodput, but at a higher BLER than the other side's, so the two are not alike
 =================  ================================================================================================
 """
 
@@ -13,15 +14,22 @@ from typing import Final, Literal
 
 from distila.replay.page import number_text
 
-Kind = Literal["better", "worse", "no-difference", "nothing-decided"]
+Kind = Literal["better", "worse", "no-difference", "nothing-decided", "bought-with-bler"]
 
-SIGNS: Final[dict[Kind, str]] = {"better": "\u25b2", "worse": "\u25bc", "no-difference": "", "nothing-decided": ""}
+SIGNS: Final[dict[Kind, str]] = {
+    "better": "\u25b2",
+    "worse": "\u25bc",
+    "no-difference": "",
+    "nothing-decided": "",
+    "bought-with-bler": "\u25b3",
+}
 """Stands before a figure, so that its meaning does not hang on colour alone."""
 LABELS: Final[dict[Kind, str]] = {
     "better": "better",
     "worse": "worse",
     "no-difference": "no difference shown",
     "nothing-decided": "nothing decided",
+    "bought-with-bler": "bought with BLER",
 }
 
 

@@ -211,10 +211,18 @@ def policy_figures() -> Callable[..., dict[str, Any]]:
         "base": "salad",
         "seat": "du",
         "settings": {"target": 0.1},
+        "takes_target": False,
+        "decided_share": 1.0,
         "goodput": 2.0,
         "goodput_p5": 0.5,
         "gain_vs_olla_pct": {"mean": 1.0, "ci95": [0.5, 1.5]},
+        "gain_kind": "better",
         "first_tx_bler": 0.1,
+        "bler_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
+        "transmissions_per_block": 1.1,
+        "retransmission_share": 0.09,
+        "stalled_slot_share": 0.0,
+        "block_delay_ms": {"p50": 0.5, "p95": 4.5, "p99": 8.5},
         "residual_bler": 0.0002,
         "residual_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
         "genie_share_pct": None,
@@ -236,14 +244,14 @@ def family_results() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def benchmark_results() -> Callable[..., Any]:
-    """The results of a benchmark of these families."""
+    """The results of a benchmark of these families, without BLER targets."""
     from distila.training.benchmark.results import BenchmarkResults
 
     settings = {"links": 64, "duration_ms": 2000.0, "seeds": [0, 1], "split": "test"}
 
-    def made(families: dict[str, Any], **changes: Any) -> Any:
-        return BenchmarkResults.model_validate(
-            {"distila": "0.1.0", "quick": False, "settings": settings, "families": families, **changes}
-        )
+    def made(families: dict[str, Any], averages: Any = None, **changes: Any) -> Any:
+        facts = {"distila": "0.1.0", "quick": False, "settings": settings, "targets": {}}
+        tuned = {"families": families, "averages": averages or {}}
+        return BenchmarkResults.model_validate({**facts, "globally_tuned": tuned, **changes})
 
     return made

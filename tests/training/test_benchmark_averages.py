@@ -23,7 +23,7 @@ def a_view(policy_figures, family_results, benchmark_results):
             }
             period_ms = None if name in drawn else 20.0 if name in slow else 0.5
             families[name] = family_results(figures, unseen=name in unseen, e2_period_ms=period_ms)
-        return BenchmarkView.of(benchmark_results(families))
+        return BenchmarkView.globally_tuned(benchmark_results(families))
 
     return made
 

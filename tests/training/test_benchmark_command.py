@@ -1,5 +1,6 @@
 """`distila benchmark` and `distila benchmark tune`, through the command line: files, output, refusals."""
 
+import html
 import io
 import json
 import re
@@ -102,8 +103,9 @@ def results(ran):
 
 def test_it_writes_results_report_and_charts(ran):
     names = {path.name for path in ran.folder.iterdir()}
-    assert names == {"results.json", "report.html", "gain.png", "e2_sweep.png", "episodes"}
-    for name in ("gain.png", "e2_sweep.png"):
+    charts = {"gain.png", "frontier.png", "e2_sweep.png"}
+    assert names == {"results.json", "report.html", "global.html", "episodes"} | charts
+    for name in charts:
         assert (ran.folder / name).read_bytes().startswith(b"\x89PNG")
     page = (ran.folder / "report.html").read_text()
     assert "bursty" in page
@@ -118,8 +120,11 @@ def test_it_prints_a_table_for_each_family_and_where_the_report_is(ran):
 
 
 def test_families_say_what_they_are(results):
-    bursty, slow = results["families"]["bursty"], results["families"]["slow_e2_10ms"]
-    assert list(results["families"]) == ["bursty", "slow_e2_10ms"]
+    bursty, slow = (
+        results["globally_tuned"]["families"]["bursty"],
+        results["globally_tuned"]["families"]["slow_e2_10ms"],
+    )
+    assert list(results["globally_tuned"]["families"]) == ["bursty", "slow_e2_10ms"]
     assert (bursty["unseen"], slow["unseen"]) == (True, False)
     assert bursty["description"] == "files over one TDL channel"
     assert [(f["e2_period_ms"], f["e2_delay_ms"], f["slot_us"]) for f in (bursty, slow)] == [
@@ -134,10 +139,10 @@ def test_families_say_what_they_are(results):
 
 
 def test_every_policy_has_its_figures_in_every_family(results):
-    for family in results["families"].values():
-        assert list(family["policies"]) == ["olla", *POLICIES.split(",")], "the reference comes unasked"
+    for family in results["globally_tuned"]["families"].values():
+        assert list(family["policies"]) == ["olla", "olla@10%", *POLICIES.split(",")], "both come unasked"
         seats = [figures["seat"] for figures in family["policies"].values()]
-        assert seats == ["du", "du", "du", "xapp", "xapp"]
+        assert seats == ["du", "du", "du", "du", "xapp", "xapp"]
         for figures in family["policies"].values():
             mean, (low, high) = (figures["gain_vs_olla_pct"][key] for key in ("mean", "ci95"))
             assert low <= mean <= high
@@ -149,15 +154,17 @@ def test_every_policy_has_its_figures_in_every_family(results):
 
 
 def test_the_bundle_of_olla_is_the_baseline_that_it_was_made_from(results):
-    policies = results["families"]["bursty"]["policies"]  # reports every slot, no delay
+    policies = results["globally_tuned"]["families"]["bursty"]["policies"]  # reports every slot, no delay
     bundle, same = (dict(policies[name]) for name in (str(OLLA_BUNDLE), "srsran-olla:default@xapp"))
     for figures in (bundle, same):
-        del figures["elapsed_s"], figures["base"]
+        del figures["elapsed_s"], figures["base"], figures["takes_target"]
     assert bundle == same
 
 
 def test_files_are_delayed_only_where_there_are_files(results):
-    bursty, slow = (results["families"][name]["policies"].values() for name in ("bursty", "slow_e2_10ms"))
+    bursty, slow = (
+        results["globally_tuned"]["families"][name]["policies"].values() for name in ("bursty", "slow_e2_10ms")
+    )
     assert len({figures["file_delay_ms"]["files"] for figures in bursty}) == 1
     assert all(0 < f["file_delay_ms"]["p50"] <= f["file_delay_ms"]["p95"] <= f["file_delay_ms"]["p99"] for f in bursty)
     assert {figures["file_delay_ms"] for figures in slow} == {None}
@@ -169,12 +176,12 @@ def test_the_sweep_is_over_periods_and_over_what_sits_in_the_xapp(results):
     assert list(sweep["policies"]) == [str(OLLA_BUNDLE), "srsran-olla:default@xapp"]
     for name, points in sweep["policies"].items():
         assert [(point["period_ms"], point["delay_ms"]) for point in points] == [(0.5, 5), (10, 5)]
-        gain = results["families"]["slow_e2_10ms"]["policies"][name]["gain_vs_olla_pct"]
+        gain = results["globally_tuned"]["families"]["slow_e2_10ms"]["policies"][name]["gain_vs_olla_pct"]
         assert {key: points[1][key] for key in ("mean", "ci95")} == gain, "the same runs"
 
 
 def test_families_of_different_kinds_have_no_mean(results, ran):
-    assert results["averages"] == {}, "one is unseen, the other is slow"
+    assert results["globally_tuned"]["averages"] == {}, "one is unseen, the other is slow"
     assert "mean gain" not in ran.output.out
 
 
@@ -202,7 +209,9 @@ def timed(small):
 
 
 def test_every_family_has_the_timing_that_was_asked_for_and_its_own_name(timed):
-    found = {name: (f["e2_period_ms"], f["e2_delay_ms"]) for name, f in timed.results["families"].items()}
+    found = {
+        name: (f["e2_period_ms"], f["e2_delay_ms"]) for name, f in timed.results["globally_tuned"]["families"].items()
+    }
     assert found == {"bursty": (10, 5), "other": (10, 5)}
     settings = timed.results["settings"]
     assert (settings["e2_period_ms"], settings["e2_delay_ms"]) == (10, 5.1)
@@ -212,23 +221,25 @@ def test_every_family_has_the_timing_that_was_asked_for_and_its_own_name(timed):
 
 
 def test_a_network_is_a_policy_in_the_xapp(timed):
-    for family in timed.results["families"].values():
+    for family in timed.results["globally_tuned"]["families"].values():
         figures = family["policies"]["trained"]
         assert (figures["base"], figures["seat"]) == ("trained/network.pt", "xapp")
         assert figures["goodput"] > 0
 
 
 def test_means_are_over_the_families_that_were_run(timed):
-    assert list(timed.results["averages"]) == ["unseen_slow"]
-    average = timed.results["averages"]["unseen_slow"]
+    assert list(timed.results["globally_tuned"]["averages"]) == ["unseen_slow"]
+    average = timed.results["globally_tuned"]["averages"]["unseen_slow"]
     assert average["families"] == ["bursty", "other"]
-    assert list(average["policies"]) == ["olla", "illa@xapp", "trained"]
+    assert list(average["policies"]) == ["olla", "olla@10%", "illa@xapp", "trained"]
     for name, found in average["policies"].items():
-        gains = [f["policies"][name]["gain_vs_olla_pct"]["mean"] for f in timed.results["families"].values()]
+        gains = [
+            f["policies"][name]["gain_vs_olla_pct"]["mean"]
+            for f in timed.results["globally_tuned"]["families"].values()
+        ]
         assert found["mean"] == pytest.approx(np.mean(gains), abs=1e-3)
         assert found["ci95"][0] <= found["mean"] <= found["ci95"][1]
-    assert "mean gain [%] over families" in " ".join(timed.output.out.split())
-    assert "unseen, slow E2 (2)" in timed.output.out
+    assert "mean gain at equal BLER, unseen families, slow E2 (2), target 10 %" in " ".join(timed.output.out.split())
 
 
 def test_results_of_a_network_are_found_again_for_the_very_file(timed, monkeypatch):
@@ -270,11 +281,21 @@ def printed(monkeypatch, policy_figures, family_results, benchmark_results):
         delays = {"p50": 10.0, "p95": 41.5, "p99": 120.25, "files": 1234}
         figures = policy_figures(gain_vs_olla_pct=entry, genie_share_pct=-48.0, file_delay_ms=delays)
         group_names = ("five", "seen_real_time", "seen_slow", "unseen_real_time")[:groups]
+        means = {"first_tx_bler": 0.1, "residual_bler": 1e-3, "block_delay_p95_ms": 4.5, "bought_with_bler": 0}
         averages = {
-            group: {"families": [f"{group} {n}" for n in range(7)], "policies": dict.fromkeys(names, entry)}
+            group: {
+                "families": [f"{group}_{n}" for n in range(2)],
+                "policies": dict.fromkeys(names, entry),
+                "figures": dict.fromkeys(names, means),
+            }
             for group in group_names
         }
-        results = benchmark_results({"embb": family_results(dict.fromkeys(names, figures))}, averages=averages)
+        families = {
+            name: family_results(dict.fromkeys(names, figures))
+            for group in averages.values()
+            for name in group["families"]
+        }
+        results = benchmark_results(families, averages=averages)
         out = io.StringIO()
         monkeypatch.setattr(terminal, "stdout", Console(file=out, width=width, highlight=False, markup=False))
         monkeypatch.setattr(command, "stdout", terminal.stdout)
@@ -289,10 +310,11 @@ def printed(monkeypatch, policy_figures, family_results, benchmark_results):
 def test_no_name_and_no_figure_is_cut_on_a_narrow_terminal(printed, width, groups):
     text = printed(width, groups)
     for name in NAMES:
-        assert len(re.findall(rf"^ *{re.escape(name)}( |$)", text, re.MULTILINE)) == 2, "one line in each table"
+        assert len(re.findall(rf"^ *{re.escape(name)}( |$)", text, re.MULTILINE)) >= 3 * groups, (
+            "one line in each table"
+        )
     words = " ".join(text.split())
-    assert words.count("(-13.4, -11.2)") == words.count("-12.3") == len(NAMES) * (1 + groups)
-    assert words.count("42 ms") == len(NAMES)
+    assert words.count("(-13.4, -11.2)") == words.count("-12.3") == len(NAMES) * 3 * groups
     assert "\u2026" not in text
     assert max(map(len, text.splitlines())) <= width
 
@@ -300,7 +322,8 @@ def test_no_name_and_no_figure_is_cut_on_a_narrow_terminal(printed, width, group
 def test_short_names_stay_in_a_table_of_80_columns(printed):
     text = printed(80, names=("student", "olla@xapp", "bler-window"))
     for name in ("student", "olla@xapp", "bler-window"):
-        assert re.search(rf"^ *{name}( +-12\.3){{4}} *$", text, re.MULTILINE), "a row of four means"
+        row = rf"^ *{name} +-12\.3 \(-13\.4, -11\.2\) +2/0/0 +10\.0 +4\.5 +1e-03 *$"
+        assert re.search(row, text, re.MULTILINE), "a row of means"
 
 
 def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
@@ -309,8 +332,9 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
     (tmp_path / "results.json").write_text(results)
     done = distila("report", "--out", tmp_path, "--json")
     assert (done.status, done.err, done.out) == (0, "", results)
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "report.html", "gain.png", "e2_sweep.png"}
-    for name in ("report.html", "gain.png"):
+    charts = {"gain.png", "frontier.png", "e2_sweep.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "report.html", "global.html"} | charts
+    for name in ("report.html", "global.html", "gain.png", "frontier.png"):
         assert (tmp_path / name).read_bytes() == (ran.folder / name).read_bytes()
 
 
@@ -320,12 +344,12 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
         (None, "no such file"),
         ("{", "not JSON"),
         (
-            '{"kind": "benchmark", "version": 1}',
-            "version 1 of the result file 'benchmark'; this distila reads version 2",
+            '{"kind": "benchmark", "version": 2}',
+            "version 2 of the result file 'benchmark'; this distila reads version 3",
         ),
         ('{"kind": "ablation", "version": 1}', "a result file of kind 'ablation'; expected kind 'benchmark'"),
         ("[]", "not a result file of distila, it has no kind and version"),
-        ('{"kind": "benchmark", "version": 2, "quick": true}', "families: Field required"),
+        ('{"kind": "benchmark", "version": 3, "distila": "1", "quick": true}', "settings: Field required"),
     ],
 )
 def test_a_file_that_holds_no_results_is_one_line(small, tmp_path, content, says):
@@ -354,8 +378,8 @@ def test_the_reference_alone_is_a_benchmark_too(small):
     args = ("--quick", "--policies", "olla", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache")
     done = distila(*args, "--out", "alone", "--split", "validation", "--links", 8, "--json")
     found = json.loads(done.out)
-    assert list(found["families"]["bursty"]["policies"]) == ["olla"]
-    assert found["families"]["bursty"]["policies"]["olla"]["genie_share_pct"] is None
+    assert list(found["globally_tuned"]["families"]["bursty"]["policies"]) == ["olla", "olla@10%"]
+    assert found["globally_tuned"]["families"]["bursty"]["policies"]["olla"]["genie_share_pct"] is None
     assert (found["settings"]["split"], found["settings"]["links"]) == ("validation", 8)
     assert found["e2_sweep"] is None
 
@@ -466,14 +490,27 @@ def test_values_out_of_range_are_rejected_by_option(small, option):
     assert option.split("=")[0] in done.err
 
 
-def test_a_bundle_for_another_table_is_one_line(small):
+def test_a_policy_that_knows_another_table_is_said_first_to_decide_nothing(small):
     picky = small / "picky"
     picky.mkdir()
     manifest = json.loads((OLLA_BUNDLE / "manifest.json").read_text()) | {"mcs_tables": [2]}
     (picky / "manifest.json").write_text(json.dumps(manifest))
     (picky / "policy.onnx").write_bytes((OLLA_BUNDLE / "policy.onnx").read_bytes())
-    args = ("--quick", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache", "--no-sweep")
-    assert "picky: made for MCS table 2" in error_line(*args, "--policies", "picky", "--out", "picky_out")
+    args = ("--quick", "--scenarios", "bursty.yaml", "--jobs", 1, "--cache", "cache", "--no-sweep", "--no-tuned")
+    done = distila(*args, "--policies", "picky", "--out", "picky_out")
+    assert done.status == 0
+    said = (
+        "picky decided nothing in bursty: it does not know their MCS table, 1. Every MCS there was the DU's own choice"
+    )
+    assert said in " ".join(done.out.split())
+    results = json.loads((small / "picky_out" / "results.json").read_text())
+    figures = results["targets"]["10"]["families"]["bursty"]["policies"]["picky"]
+    assert (figures["decided_share"], figures["undecided_because"]) == (0, "mcs_table")
+    assert results["globally_tuned"] is None
+    page = (small / "picky_out" / "report.html").read_text()
+    headline = page.split('<h1 class="verdict">')[1].split("</h1>")[0]
+    assert said in html.unescape(headline)
+    assert "picky: made for MCS table 2" in error_line(*args, "--policies", "picky@du", "--out", "picky_out")
 
 
 # --- tuning ---

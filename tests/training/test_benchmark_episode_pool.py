@@ -127,7 +127,7 @@ def test_so_does_another_error_rate_model(monkeypatch):
 
 def test_code_that_only_shows_results_does_not_change_the_digest(monkeypatch):
     before, real = code_digest.__wrapped__(), Path.read_bytes
-    shown = ROOT / "distila/training/benchmark/page.py"
+    shown = ROOT / "distila/training/benchmark/global_page.py"
     assert shown.is_file()
     monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + (b"\nX = 1" if path == shown else b""))
     assert code_digest.__wrapped__() == before

@@ -4,37 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmark_episodes import an_episode
 
-from distila.training.benchmark.episode import Episode
 from distila.training.benchmark.figures import gain_resamples, policy_figures, used_links, with_genie_share
 from distila.training.benchmark.policies import parse_policy
 from distila.xapp.result_file import Estimate
 
 UNDEFINED = Estimate(mean=None, ci95=(None, None))
-
-
-def an_episode(goodput, resource=1e4, rows=None, **given):
-    """An episode with this goodput on each link; every link has a row of its own unless told otherwise."""
-    goodput = np.asarray(goodput, np.float64)
-    count, blank = len(goodput), np.zeros(len(goodput))
-    resource = blank + resource
-    values = {
-        "bits": goodput * resource,
-        "goodput": goodput,
-        "resource": resource,
-        "first_ack": blank + 90,
-        "first_nack": blank + 10,
-        "first_dtx": blank,
-        "residual": blank,
-        "retransmissions": blank,
-        "mean_mcs": blank + 12,
-        "speed_kmh": blank + 3,
-        "snr_db": blank + 15,
-        "fading_row": np.arange(count, dtype=np.float64) if rows is None else np.asarray(rows, np.float64),
-        "file_delay_ms": np.empty(0),
-    }
-    scalars = {"slot_us": 500.0, "period_slots": 1, "delay_slots": 0, "bursty_share": 0.0, "elapsed_s": 1.25}
-    return Episode(**values | scalars | given)
 
 
 def figures_of(policies, references):
@@ -268,8 +244,10 @@ def test_where_nothing_was_sent_everything_is_null():
     found = figures(idle, idle)
     undefined = {name for name, value in found.model_dump().items() if value is None}
     nothing = {"goodput", "goodput_p5", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms"}
-    assert undefined == nothing | {"genie_share_pct"}
-    assert found.gain_vs_olla_pct == UNDEFINED
+    nothing |= {"transmissions_per_block", "retransmission_share", "stalled_slot_share", "block_delay_ms"}
+    assert undefined == nothing | {"genie_share_pct", "equal_bler_gain", "target_bler", "undecided_because"}
+    assert found.gain_vs_olla_pct == found.bler_vs_olla == UNDEFINED
+    assert found.gain_kind == "nothing_decided"
     assert found.goodput_percentiles == found.gain_by_speed == ()
 
 

@@ -1,4 +1,7 @@
-"""The benchmark's report: every family and policy, no claim that an interval does not carry, nothing where null is."""
+"""The benchmark's second page, against globally tuned OLLA.
+
+Every family and policy, no claim that an interval does not carry, nothing where null is.
+"""
 
 import copy
 import json
@@ -13,7 +16,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from distila.training.benchmark import charts
-from distila.training.benchmark.page import write_report
+from distila.training.benchmark.global_page import write_global_page
 from distila.training.benchmark.png_charts import write_pngs as write_png_charts
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.view import BenchmarkView, difference
@@ -22,6 +25,7 @@ from distila.xapp.result_file import Estimate
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MARKUP = '<script>alert("x")</script><b>&$'
 POLICIES = {"olla": "du", "salad": "du", "genie": "du", "student": "xapp"}
+KINDS = {kind: kind.replace("-", "_") for kind in ("better", "worse", "no-difference", "nothing-decided")}
 NOT_A_FIGURE = re.compile(r"\b(None|nan|NaN|inf|Infinity)\b")
 
 
@@ -73,10 +77,18 @@ def policy(name, seat, mean, low, high, bursty=False):
         "base": "out/student" if name == "student" else name,
         "seat": seat,
         "settings": {"target": 0.1, "memory": None},
+        "takes_target": False,
+        "decided_share": 1.0,
         "goodput": 2 + mean / 50,
         "goodput_p5": 0.5,
         "gain_vs_olla_pct": {"mean": mean, "ci95": [low, high]},
+        "gain_kind": KINDS[difference(Estimate(mean=mean, ci95=(low, high))).kind],
         "first_tx_bler": 0.0977,
+        "bler_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
+        "transmissions_per_block": 1.1,
+        "retransmission_share": 0.09,
+        "stalled_slot_share": 0.0,
+        "block_delay_ms": None,
         "residual_bler": 0.0002,
         "residual_vs_olla": {"mean": 0.0, "ci95": [0.0, 0.0]},
         "genie_share_pct": 4 * mean,
@@ -108,8 +120,6 @@ def family(salad=(1.0, -0.5, 2.5), student=(5.0, 4.0, 6.0), unseen=False, bursty
 @pytest.fixture
 def results():
     return {
-        "kind": "benchmark",
-        "version": 2,
         "distila": "0.1.0",
         "quick": True,
         "settings": {"links": 256, "duration_ms": 2000.0, "seeds": [0, 1], "split": "test", "reference": "olla"},
@@ -138,7 +148,9 @@ def emptied(family):
     """The same family with every figure undefined that may be."""
     empty = {
         **dict.fromkeys(("goodput", "goodput_p5", "first_tx_bler", "residual_bler", "genie_share_pct", "mean_mcs")),
-        **dict.fromkeys(("gain_vs_olla_pct", "residual_vs_olla"), UNDEFINED),
+        **dict.fromkeys(("gain_vs_olla_pct", "residual_vs_olla", "bler_vs_olla"), UNDEFINED),
+        **dict.fromkeys(("transmissions_per_block", "retransmission_share", "stalled_slot_share")),
+        "gain_kind": "nothing_decided",
         "file_delay_ms": None,
         "goodput_percentiles": [None] * 21,
         "elapsed_s": None,
@@ -151,16 +163,23 @@ def emptied(family):
 
 
 def page_of(results, tmp_path):
-    write_report(tmp_path / "report.html", BenchmarkResults.model_validate(results))
+    write_global_page(tmp_path / "report.html", made(results))
     return Page(tmp_path / "report.html")
 
 
+def made(results):
+    """The results of a benchmark without BLER targets."""
+    facts = {name: value for name, value in results.items() if name not in ("families", "averages")}
+    tuned = {"families": results["families"], "averages": results.get("averages", {})}
+    return BenchmarkResults.model_validate({**facts, "targets": {}, "globally_tuned": tuned})
+
+
 def write_pngs(folder, results):
-    return write_png_charts(folder, BenchmarkResults.model_validate(results))
+    return write_png_charts(folder, made(results))
 
 
 def view(results):
-    return BenchmarkView.of(BenchmarkResults.model_validate(results))
+    return BenchmarkView.globally_tuned(made(results))
 
 
 def chart(charts_of_page, key):
@@ -191,7 +210,7 @@ def test_headline_says_what_the_intervals_say(results, tmp_path):
         ["2.000bit/s/Hz", "no-difference", "no-difference", "better"],
     ]
     assert page.headline[2][1] == "worse:\u25bc \u22123.0 %\u22124.0 to \u22122.0"
-    assert page.headline[4][1:] == ["0 · 1 · 2", "2 · 0 · 1", "3 · 0 · 0"]
+    assert page.headline[4][1:] == ["0 · 0 · 1 · 2", "2 · 0 · 0 · 1", "3 · 0 · 0 · 0"]
 
 
 @pytest.mark.parametrize(
@@ -339,9 +358,9 @@ def test_families_of_another_pace_of_e2_are_counted_apart(results, tmp_path):
     )
     assert "affects only policies in the xApp" in page.text
     assert [row[2] for row in page.headline[8:]] == [
-        "2 \u00b7 0 \u00b7 1",
-        "0 \u00b7 2 \u00b7 0",
-        "2 \u00b7 0 \u00b7 0",
+        "2 \u00b7 0 \u00b7 0 \u00b7 1",
+        "0 \u00b7 0 \u00b7 2 \u00b7 0",
+        "2 \u00b7 0 \u00b7 0 \u00b7 0",
     ]
     assert "slow_1 E2 period 10 ms" in page.text
     assert "drawn_1 E2 period \u2013" in page.text
@@ -383,7 +402,10 @@ def test_genies_are_marked_as_genies_and_are_no_bound(results, tmp_path):
 )
 def test_first_sentence_with_one_family(results, tmp_path, student, expected_text):
     results["families"] = {"one": family()}
-    results["families"]["one"]["policies"]["student"]["gain_vs_olla_pct"] = {"mean": student[0], "ci95": student[1:]}
+    results["families"] = {"one": family()}
+    kind = KINDS[difference(Estimate(mean=student[0], ci95=student[1:])).kind]
+    entry = results["families"]["one"]["policies"]["student"]
+    entry |= {"gain_vs_olla_pct": {"mean": student[0], "ci95": student[1:]}, "gain_kind": kind}
     assert expected_text in page_of(results, tmp_path).text
 
 
@@ -489,7 +511,7 @@ def test_percentiles_are_compared_with_those_of_the_reference(results):
 
 
 def test_sweep_goes_up_in_period_and_leaves_out_what_is_null(results):
-    entry = charts.sweep(view(results), BenchmarkResults.model_validate(results).e2_sweep)
+    entry = charts.sweep(view(results), made(results).e2_sweep)
     (trace,) = entry.figure.data
     assert entry.figure.layout.xaxis.type == "log"
     assert list(trace.x) == [0.5, 10.0]

@@ -436,9 +436,10 @@ def test_the_bundle_of_olla_decides_exactly_like_the_baseline(cache, settings, s
 
 def test_a_bundle_that_leaves_every_choice_to_the_du_is_the_dus_olla(cache, tmp_path):
     reference = run("olla", cache)
-    for kind in ("native", "mcs_offset"):
+    for kind, share in (("native", 0), ("mcs_offset", 1)):
         idle = edited_bundle(tmp_path / kind, actions=as_actions(*[kind] * NUM_MCS))
-        assert_same(run(str(idle), cache), reference)
+        found = run(str(idle), cache)
+        assert_same(found, replace(reference, decided_share=float(share)))
 
 
 def test_actions_of_several_kinds_are_distinguished_link_by_link(tmp_path):
@@ -466,11 +467,12 @@ def test_actions_of_several_kinds_are_distinguished_link_by_link(tmp_path):
     assert seen == {NATIVE, MCS_OFFSET, MCS}
 
 
-def test_a_bundle_rejects_a_cell_with_another_mcs_table(cache, tmp_path):
+def test_a_bundle_decides_nothing_in_a_cell_with_another_mcs_table(cache, tmp_path):
     picky = edited_bundle(tmp_path / "picky", mcs_tables=[2])
+    assert_same(run(str(picky), cache), replace(run("olla", cache), decided_share=0.0))
+    assert run(str(picky), cache, link={"mcs_table": 2}).decided_share == 1
     with pytest.raises(InputError, match=r"picky.*MCS table 2.*has 1"):
-        run(str(picky), cache)
-    run(str(picky), cache, link={"mcs_table": 2})
+        run(f"{picky}@du", cache)
 
 
 @pytest.mark.parametrize("seat", ["xapp", "du"])
@@ -487,11 +489,18 @@ def test_a_network_in_a_file_decides_as_the_network(cache, tmp_path, monkeypatch
     assert found.first_ack.sum() > 0
 
 
-def test_a_network_rejects_a_cell_with_another_mcs_table(cache, tmp_path):
+def test_a_network_decides_nothing_in_a_cell_with_another_mcs_table(cache, tmp_path):
     path = kept_network(tmp_path / "picky.pt", mcs_table=2)
+    assert_same(run(str(path), cache), replace(run("olla", cache), decided_share=0.0))
+    assert run(str(path), cache, link={"mcs_table": 2}).decided_share == 1
     with pytest.raises(InputError, match=r"picky\.pt.*MCS table 2.*has 1"):
-        run(str(path), cache)
-    run(str(path), cache, link={"mcs_table": 2})
+        run(f"{path}@du", cache)
+
+
+def test_beneath_a_policy_with_a_target_the_du_holds_the_same_target():
+    plan = EpisodePlan(a_scenario(), parse_policy("olla@5%@xapp"), Split.TEST, 0, SIZES)
+    assert plan.native() == parse_policy("olla").at_target(0.05)
+    assert replace(plan, policy=parse_policy("olla@xapp")).native() == parse_policy("olla")
 
 
 def test_a_bundle_forgets_between_runs(cache):

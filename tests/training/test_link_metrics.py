@@ -124,7 +124,7 @@ def test_learning_and_benchmark_report_the_simulators_metrics(run):
     simulator, _, _ = run
     counters = simulator.counters
     learning = counters.figures()
-    episodes = [_episode(simulator, 1.0)]
+    episodes = [_episode(simulator, 1.0, 1.0)]
     benchmark = policy_figures(parse_policy("olla"), "embb", episodes, episodes, used_links([episodes]), 0)
     nacks, dtx, first = (
         float(values.sum())

@@ -49,8 +49,8 @@ def test_results_of_a_replay_fit_the_schema_and_are_read_back(summary):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2 of the result file 'closed-loop'; this distila reads version 1: read it with the"),
-        ({"version": None}, "version None of the result file 'closed-loop'; this distila reads version 1"),
+        ({"version": 1}, "version 1 of the result file 'closed-loop'; this distila reads version 2: read it with the"),
+        ({"version": None}, "version None of the result file 'closed-loop'; this distila reads version 2"),
         ({"kind": "results"}, "a result file of kind 'results'; expected kind 'closed-loop'"),
         ({"gain [%]": 3}, "gain \\[%\\]"),
         ({"seed": "many"}, "seed"),

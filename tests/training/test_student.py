@@ -100,8 +100,9 @@ def test_a_graph_has_at_most_a_megabit(failed):
 def test_every_run_and_family_is_checked(results):
     one = results(gain=(-2.0, -1.0))
     other = results(gain=(-4.0, -3.0), residual=(0.1, (0.05, 0.2)), e2_period_ms=10, e2_delay_ms=5)
-    both = {**other.families, "mixed": one.families["embb"]}
-    found = failures(Gates(), 200_000, [one, other.model_copy(update={"families": both})], "student")
+    both = {**other.against_tuned.families, "mixed": one.against_tuned.families["embb"]}
+    tuned = other.against_tuned.model_copy(update={"families": both})
+    found = failures(Gates(), 200_000, [one, other.model_copy(update={"globally_tuned": tuned})], "student")
     timing = "E2 period 10 ms, delay 5 ms"
     assert [line.split(":")[0] for line in found[1:]] == [
         "each family's own E2 timing, embb", f"{timing}, embb", f"{timing}, embb", f"{timing}, mixed",
@@ -224,7 +225,7 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
     assert (near_rt.e2_period_ms, near_rt.e2_delay_ms) == (10, 5)
     results = read_result(BenchmarkResults, Path("made/benchmark") / NEAR_RT / "results.json")
     (family,) = near_rt.families
-    figures = results.families[family].policies["student"]
+    figures = results.against_tuned.families[family].policies["student"]
     assert near_rt.families[family].gain_vs_olla_pct == figures.gain_vs_olla_pct
     assert near_rt.families[family].first_tx_bler == figures.first_tx_bler
     assert near_rt.families[family].residual_bler == figures.residual_bler
@@ -243,14 +244,14 @@ def test_from_a_recipe_to_an_installed_bundle_and_not_twice(build, monkeypatch):
         assert text in card
     for text in (
         "### Each family's own E2 timing (8 links of 0.28 s, 2 seeds)",
-        "| family | student | teacher | illa |",
+        "| family | student | teacher | illa | student at equal BLER |",
         "| `steady` |",
     ):
         assert text in card
     assert "| a fresh, higher CQI never lowers the MCS |" in card
     assert "| with columns unknown, at most 5 % below OLLA |" in card
     near_rt_table = card.split("### E2 period 10 ms, delay 5 ms")[1].split("## How")[0]
-    assert "| family | student | teacher | first-tx BLER" in near_rt_table
+    assert "| family | student | teacher | student at equal BLER | first-tx BLER" in near_rt_table
     assert "`steady`" not in near_rt_table
 
     assert "distila.training.network/shipped/teacher.pt" in installed()

@@ -271,6 +271,7 @@ def _evaluate(
         scenarios=tuple(find_scenario(name) for name in (*study.scenarios, *study.unseen)),
         sizes=study.benchmark.of_a_run,
         seeds=tuple(range(study.benchmark.seeds)),
+        targets=(),
         sweep_periods_ms=(),
         cache=cache,
     )
@@ -280,7 +281,7 @@ def _evaluate(
 
 def _table(study: StudyConfig, chosen: list[Variant], results: BenchmarkResults) -> tuple[VariantResult, ...]:
     def gain(policy: str, family: str) -> float:
-        mean = results.families[family].policies[policy].gain_vs_olla_pct.mean
+        mean = results.against_tuned.families[family].policies[policy].gain_vs_olla_pct.mean
         if mean is None:
             raise InputError(
                 f"{policy}: nothing was sent in {family}; use more benchmark.links or a longer duration_ms"

@@ -10,10 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from distila.training.benchmark.results import GroupAverages
-from distila.training.benchmark.view import BenchmarkView
+from distila.replay.page.verdict import Difference
+from distila.training.benchmark.results import GroupAverages, MeanFigures
+from distila.training.benchmark.view import BenchmarkView, Figure, figure_of
 from distila.xapp.nr.arrays import Float64Array
-from distila.xapp.result_file import Estimate
+from distila.xapp.result_file import Estimate, rounded
 
 FIVE: Final = ("full_buffer_mimo", "full_buffer_massive_mimo", "high_mobility", "embb", "mixed_traffic")
 """The families after arXiv 2507.06602."""
@@ -37,21 +38,40 @@ def family_groups(bench: BenchmarkView) -> dict[str, tuple[str, ...]]:
     return {group: names for group, names in groups.items() if len(names) > 1}
 
 
-def average_gains(bench: BenchmarkView, resamples: Mapping[str, Resamples]) -> dict[str, GroupAverages]:
-    """Plain mean over the families of each group of every policy's gain over the reference, with a 95 % interval.
+def average_gains(
+    bench: BenchmarkView, resamples: Mapping[str, Resamples], equal_bler: Mapping[str, Resamples] | None = None
+) -> dict[str, GroupAverages]:
+    """Plain means over the families of each group, of every policy's gains with 95 % intervals, and of other figures.
 
     Args:
         bench: the families and their figures.
-        resamples: gains in resamples of every family, drawn for each of them on its own: the interval takes families
-            as independent. It is about other links of the same families, not about other families.
+        resamples: gains over the reference in resamples of every family, drawn for each of them on its own: the
+            interval takes families as independent. It is about other links of the same families, not about other
+            families.
+        equal_bler: the same of gains at equal BLER; None or empty: there are none.
     """
-    return {
-        group: GroupAverages(
+    found = {}
+    for group, names in family_groups(bench).items():
+        has_targets = equal_bler is not None and bool(equal_bler[names[0]])
+        found[group] = GroupAverages(
             families=names,
-            policies={policy: _average(bench, names, policy, resamples) for policy in bench.policies},
+            policies={
+                policy: _average(
+                    [bench.same_target_gain(f, policy) for f in names], [resamples[f] for f in names], policy
+                )
+                for policy in bench.policies
+            },
+            equal_bler={
+                policy: _average(
+                    [bench.equal_bler_gain(f, policy) for f in names], [equal_bler[f] for f in names], policy
+                )
+                for policy in bench.policies
+            }
+            if equal_bler is not None and has_targets
+            else {},
+            figures={policy: _mean_figures(bench, names, policy) for policy in bench.policies},
         )
-        for group, names in family_groups(bench).items()
-    }
+    return found
 
 
 def distinct(averages: Mapping[str, GroupAverages]) -> dict[str, GroupAverages]:
@@ -63,12 +83,25 @@ def distinct(averages: Mapping[str, GroupAverages]) -> dict[str, GroupAverages]:
     return groups
 
 
-def _average(
-    bench: BenchmarkView, families: Sequence[str], policy: str, resamples: Mapping[str, Resamples]
-) -> Estimate:
-    mean = float(np.mean([bench.gain(family, policy).mean for family in families]))
-    gains = np.mean([resamples[family][policy] for family in families], axis=0)
+def _average(gains: Sequence[Difference], resamples: Sequence[Resamples], policy: str) -> Estimate:
+    mean = float(np.mean([gain.mean for gain in gains]))
     if math.isnan(mean):
         return Estimate(mean=None, ci95=(None, None))
-    low, high = np.nanpercentile(gains, [2.5, 97.5])
-    return Estimate(mean=round(mean, 3), ci95=(round(float(low), 3), round(float(high), 3)))
+    low, high = np.nanpercentile(np.mean([found[policy] for found in resamples], axis=0), [2.5, 97.5])
+    return Estimate.of(mean, low, high, 3)
+
+
+def _mean_figures(bench: BenchmarkView, families: Sequence[str], policy: str) -> MeanFigures:
+    def mean(figure: Figure, digits: int) -> float | None:
+        return rounded(float(np.mean([bench.value(family, policy, figure) for family in families])), digits)
+
+    outcomes = [bench.outcome(family, policy) for family in families]
+    delays = [None if outcome is None else outcome.block_delay_ms for outcome in outcomes]
+    p95 = [figure_of(None if delay is None else delay.p95) for delay in delays]
+    gains = [None if outcome is None else outcome.equal_bler_gain for outcome in outcomes]
+    return MeanFigures(
+        first_tx_bler=mean("first_tx_bler", 5),
+        residual_bler=mean("residual_bler", 6),
+        block_delay_p95_ms=rounded(float(np.mean(p95)), 3),
+        bought_with_bler=sum(gain is not None and gain.kind == "bought_with_bler" for gain in gains),
+    )

@@ -1,4 +1,4 @@
-"""The charts of the benchmark's page, as plotly figures; `distila.training.benchmark.page` puts them there.
+"""The charts of the benchmark's second page; `distila.training.benchmark.global_page` puts them there.
 
 What is null in the results is left out, never drawn as zero.
 """

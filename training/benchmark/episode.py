@@ -1,6 +1,7 @@
 """One policy on one scenario under one seed: run it, and keep what happened on every link."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
 from distila.training.benchmark.sizes import Sizes
 from distila.training.sim.conditions import Banks, Conditions
+from distila.training.sim.report import Cell, Decision, Policy, Report
 from distila.training.sim.scenario import Scenario
 from distila.training.sim.sealed_npz import read_sealed, write_sealed
 from distila.training.sim.simulator import Simulator
@@ -19,7 +21,7 @@ from distila.training.sim.split import Split
 from distila.xapp.kpi.link_metrics import LinkCounts
 from distila.xapp.nr.arrays import Float64Array
 
-_FORMAT: Final = "distila-episode/1"
+_FORMAT: Final = "distila-episode/2"
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,13 @@ class Episode:
     """links with the same number share their fading"""
     file_delay_ms: Float64Array
     """[file], of all links"""
+    mcs_table: int
     slot_us: float
     period_slots: int
     delay_slots: int
     bursty_share: float
+    decided_share: float
+    """share of decisions that do not leave the MCS to the DU; 1 in the DU"""
     elapsed_s: float
 
     def save(self, path: Path, fingerprint: str) -> None:
@@ -91,7 +96,7 @@ class EpisodePlan:
         """Everything that the result depends on, as JSON; ``code`` stands for the code."""
         policy = {**asdict(self.policy), "settings": self.policy.settings(self.scenario.name)}
         # In the DU nothing is overridden, so there is no OLLA beneath.
-        native = parse_policy(REFERENCE).settings(self.scenario.name) if self.policy.seat == "xapp" else None
+        native = self.native().settings(self.scenario.name) if self.policy.seat == "xapp" else None
         parts = {
             "scenario": self.scenario.model_dump(mode="json"),
             "policy": policy,
@@ -104,16 +109,36 @@ class EpisodePlan:
         }
         return json.dumps(parts, sort_keys=True)
 
+    def native(self) -> PolicySpec:
+        """The DU's own OLLA beneath a policy in the xApp: it holds the target that the policy was given."""
+        own = parse_policy(REFERENCE)
+        return own if self.policy.target_bler is None else own.at_target(self.policy.target_bler)
+
     def banks(self) -> Banks:
         """The fading that it runs on: each seed has its own."""
         return Banks(self.sizes.bank_rows, self.sizes.bank_slots, self.seed, self.cache)
+
+
+class _NoOverride:
+    """Stands in for a policy that does not know the cell's MCS table: the xApp leaves every MCS to the DU."""
+
+    name = "no override"
+
+    def start(self, cell: Cell, generator: torch.Generator) -> None:
+        """Start with new links."""
+        self._decision = Decision.native(cell.num_links, cell.device)
+
+    def decide(self, report: Report) -> Decision:
+        """No override on any link."""
+        return self._decision
 
 
 def run_episode(plan: EpisodePlan) -> Episode:
     """Run one policy on one scenario.
 
     Raises:
-        InputError: a bundle or network that does not fit the scenario.
+        InputError: a bundle or network in the DU that does not know the scenario's MCS table; in the xApp it leaves
+            every MCS to the DU.
     """
     longest = plan.scenario.longest_report_period_slots
     # A shorter period may divide the warm-up and the rest less well.
@@ -122,24 +147,32 @@ def run_episode(plan: EpisodePlan) -> Episode:
         plan.scenario, plan.sizes.links, plan.split, plan.seed, most_slots, plan.device, plan.banks()
     )
     warmup, slots = plan.sizes.in_slots(conditions.slot_us, conditions.report_period_slots)
-    policy = plan.policy.make(plan.scenario.name)
+    policy: Policy = plan.policy.make(plan.scenario.name)
     started = time.perf_counter()
     if plan.policy.seat == "du":
         simulator = Simulator(conditions, native=policy)
         simulator.run(warmup)
         simulator.restart_counters()
         simulator.run(slots - warmup)
+        decided_share = 1.0
     else:
-        simulator = Simulator(conditions, native=parse_policy(REFERENCE).make(plan.scenario.name))
+        simulator = Simulator(conditions, native=plan.native().make(plan.scenario.name))
+        if not plan.policy.knows_table(conditions.mcs_table):
+            policy = _NoOverride()
         policy.start(conditions.cell(), conditions.generator("policy"))
+        decided: list[float] = []
         while simulator.slot < slots:
             if simulator.slot == warmup:
                 simulator.restart_counters()
-            simulator.step(policy.decide(simulator.report))
-    return _episode(simulator, time.perf_counter() - started)
+            decision = policy.decide(simulator.report)
+            if simulator.slot >= warmup:
+                decided.append(decision.override_share)
+            simulator.step(decision)
+        decided_share = math.fsum(decided) / len(decided)
+    return _episode(simulator, decided_share, time.perf_counter() - started)
 
 
-def _episode(simulator: Simulator, elapsed_s: float) -> Episode:
+def _episode(simulator: Simulator, decided_share: float, elapsed_s: float) -> Episode:
     conditions, counters = simulator.conditions, simulator.counters
     delays = simulator.file_delays_slots()
     bursty = 0.0 if simulator.traffic is None else float(simulator.traffic.bursty.to(torch.float32).mean())
@@ -152,9 +185,11 @@ def _episode(simulator: Simulator, elapsed_s: float) -> Episode:
         snr_db=conditions.snr_db.cpu().numpy().astype(np.float64),
         fading_row=conditions.fading_row.astype(np.float64),
         file_delay_ms=np.concatenate(delays) * conditions.slot_us / 1e3 if delays else np.empty(0),
+        mcs_table=conditions.mcs_table,
         slot_us=conditions.slot_us,
         period_slots=conditions.report_period_slots,
         delay_slots=conditions.decision_delay_slots,
         bursty_share=bursty,
+        decided_share=decided_share,
         elapsed_s=elapsed_s,
     )

@@ -10,11 +10,18 @@ import numpy as np
 
 from distila.replay.statistics import RESAMPLES, bootstrap_gain, resampled_gains
 from distila.training.benchmark.episode import Episode
+from distila.training.benchmark.frontier import gain_kind
 from distila.training.benchmark.policies import REFERENCE, PolicySpec
-from distila.training.benchmark.results import PERCENTILES, FileDelays, PolicyFigures, SpeedGain
-from distila.xapp.kpi.link_metrics import LinkCounts
+from distila.training.benchmark.results import (
+    PERCENTILES,
+    EqualBlerGain,
+    FileDelays,
+    PolicyFigures,
+    SpeedGain,
+)
+from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts
 from distila.xapp.nr.arrays import BoolArray, Float64Array
-from distila.xapp.result_file import Estimate
+from distila.xapp.result_file import Estimate, rounded
 
 GENIE: Final = "genie"
 _SPEED_EDGES_KMH: Final = (0, 10, 30, 60, 120, 500)
@@ -37,6 +44,7 @@ def policy_figures(
     reference: Sequence[Episode],
     used: BoolArray,
     rng_seed: int,
+    equal_bler: EqualBlerGain | None = None,
 ) -> PolicyFigures:
     """Figures of one policy in one family, without ``genie_share_pct``, which needs another policy.
 
@@ -47,25 +55,40 @@ def policy_figures(
         reference: those of the reference under the same seeds.
         used: links that count, see `used_links`.
         rng_seed: seed of the bootstrap.
+        equal_bler: gain at equal BLER; None where there are no BLER targets.
     """
     goodput = _joined(episodes, "goodput")
     total = _counts(episodes).total()
     delays = np.concatenate([episode.file_delay_ms for episode in episodes])
+    gained = gain(episodes, reference, used, rng_seed)
+    bler_excess = ratio_difference("first_tx_bler", episodes, reference, rng_seed)
+    reference_bler = rounded(_counts(reference).total().first_tx_bler, 5)
     return PolicyFigures(
         base=policy.base,
         seat=policy.seat,
         settings=policy.settings(family),
-        goodput=_rounded(goodput[used].mean() if used.any() else math.nan),
-        goodput_p5=_rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
-        gain_vs_olla_pct=gain(episodes, reference, used, rng_seed),
-        first_tx_bler=_rounded(total.first_tx_bler, 5),
-        residual_bler=_rounded(total.residual_bler, 6),
-        residual_vs_olla=residual_difference(episodes, reference, rng_seed),
-        mean_mcs=_rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
+        takes_target=policy.takes_target,
+        target_bler=policy.target_bler,
+        decided_share=decided_share(episodes),
+        undecided_because=None if all(policy.knows_table(each.mcs_table) for each in episodes) else "mcs_table",
+        goodput=rounded(goodput[used].mean() if used.any() else math.nan),
+        goodput_p5=rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
+        gain_vs_olla_pct=gained,
+        gain_kind=gain_kind(gained, bler_excess, reference_bler),
+        equal_bler_gain=equal_bler,
+        first_tx_bler=rounded(total.first_tx_bler, 5),
+        bler_vs_olla=bler_excess,
+        transmissions_per_block=rounded(total.transmissions_per_block),
+        retransmission_share=rounded(total.retransmissions / total.transmissions, 5) if total.transmissions else None,
+        stalled_slot_share=None,
+        block_delay_ms=None,
+        residual_bler=rounded(total.residual_bler, 6),
+        residual_vs_olla=ratio_difference("residual_bler", episodes, reference, rng_seed),
+        mean_mcs=rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
         file_delay_ms=_delays(delays),
-        goodput_percentiles=tuple(_rounded(x) for x in np.percentile(goodput[used], PERCENTILES)) if used.any() else (),
+        goodput_percentiles=tuple(rounded(x) for x in np.percentile(goodput[used], PERCENTILES)) if used.any() else (),
         gain_by_speed=_by_speed(episodes, reference, used, rng_seed),
-        elapsed_s=_rounded(sum(episode.elapsed_s for episode in episodes), 2),
+        elapsed_s=rounded(sum(episode.elapsed_s for episode in episodes), 2),
     )
 
 
@@ -76,7 +99,7 @@ def gain(episodes: Sequence[Episode], reference: Sequence[Episode], used: BoolAr
     links are not independent of each other.
     """
     ours, theirs = (_per_ue(given, _joined(given, "goodput"), used) for given in (episodes, reference))
-    return _estimate(*bootstrap_gain(ours, theirs, np.random.default_rng(rng_seed)), digits=3)
+    return Estimate.of(*bootstrap_gain(ours, theirs, np.random.default_rng(rng_seed)), digits=3)
 
 
 def gain_resamples(
@@ -87,24 +110,30 @@ def gain_resamples(
     return resampled_gains(ours, theirs, np.random.default_rng(seed))
 
 
-def residual_difference(episodes: Sequence[Episode], reference: Sequence[Episode], rng_seed: int) -> Estimate:
-    """Residual BLER minus the reference's, with its 95 % interval; paired and resampled as in `gain`.
+def ratio_difference(metric: str, episodes: Sequence[Episode], reference: Sequence[Episode], rng_seed: int) -> Estimate:
+    """A metric minus the reference's, with its 95 % interval; paired and resampled as in `gain`.
 
-    It is over all links, as ``residual_bler`` is: a link that did not send adds nothing to either sum.
+    It is over all links, as the metric is: a link that did not send adds nothing to either sum.
+
+    Args:
+        metric: one of `distila.xapp.kpi.link_metrics.RATIOS`.
+        episodes: results of the policy, one per seed.
+        reference: those of the reference under the same seeds.
+        rng_seed: seed of the bootstrap.
     """
-    every = np.ones(len(_joined(episodes, "residual")), np.bool_)
-    lost, sent, lost_there, sent_there = (
-        _per_ue(given, values, every)
+    every = np.ones(len(_joined(episodes, "resource")), np.bool_)
+    part, whole, part_there, whole_there = (
+        _per_ue(given, getattr(_counts(given), name), every)
         for given in (episodes, reference)
-        for values in (_counts(given).residual, _counts(given).first_tx)
+        for name in RATIOS[metric]
     )
-    if not sent.sum() or not sent_there.sum():
+    if not whole.sum() or not whole_there.sum():
         return Estimate(mean=None, ci95=(None, None))
-    picks = np.random.default_rng(rng_seed).integers(0, len(sent), (RESAMPLES, len(sent)))
-    totals, totals_there = (np.maximum(values[picks].sum(axis=1), 1) for values in (sent, sent_there))
-    differences = lost[picks].sum(axis=1) / totals - lost_there[picks].sum(axis=1) / totals_there
+    picks = np.random.default_rng(rng_seed).integers(0, len(whole), (RESAMPLES, len(whole)))
+    totals, totals_there = (np.maximum(values[picks].sum(axis=1), 1) for values in (whole, whole_there))
+    differences = part[picks].sum(axis=1) / totals - part_there[picks].sum(axis=1) / totals_there
     low, high = np.percentile(differences, [2.5, 97.5])
-    return _estimate(lost.sum() / sent.sum() - lost_there.sum() / sent_there.sum(), low, high, digits=8)
+    return Estimate.of(part.sum() / whole.sum() - part_there.sum() / whole_there.sum(), low, high, digits=8)
 
 
 def with_genie_share(policies: Mapping[str, PolicyFigures]) -> dict[str, PolicyFigures]:
@@ -115,12 +144,17 @@ def with_genie_share(policies: Mapping[str, PolicyFigures]) -> dict[str, PolicyF
         return dict(policies)
 
     def share(goodput: float | None) -> float | None:
-        return None if goodput is None else _rounded(100 * (goodput - reference) / (best - reference), 1)
+        return None if goodput is None else rounded(100 * (goodput - reference) / (best - reference), 1)
 
     return {
         name: figures.model_copy(update={"genie_share_pct": share(figures.goodput)})
         for name, figures in policies.items()
     }
+
+
+def decided_share(episodes: Sequence[Episode]) -> float:
+    """Share of decisions that do not leave the MCS to the DU, over all links and seeds."""
+    return round(float(np.mean([episode.decided_share for episode in episodes])), 5)
 
 
 def _per_ue(episodes: Sequence[Episode], values: Float64Array, used: BoolArray) -> Float64Array:
@@ -158,11 +192,3 @@ def _delays(delays_ms: Float64Array) -> FileDelays | None:
         return None
     p50, p95, p99 = (round(float(value), 2) for value in np.percentile(delays_ms, [50, 95, 99]))
     return FileDelays(p50=p50, p95=p95, p99=p99, files=len(delays_ms))
-
-
-def _estimate(mean: float, low: float, high: float, digits: int) -> Estimate:
-    return Estimate(mean=_rounded(mean, digits), ci95=(_rounded(low, digits), _rounded(high, digits)))
-
-
-def _rounded(value: float, digits: int = 4) -> float | None:
-    return round(float(value), digits) if math.isfinite(value) else None

@@ -63,6 +63,8 @@ class PolicySpec:
     takes_target: bool = False
     """whether it can be given a BLER target: baselines that have one, bundles and networks with the column
     ``target_bler``"""
+    mcs_tables: tuple[int, ...] | None = None
+    """MCS tables that a bundle or network knows; None: every one"""
     target_bler: float | None = None
     """first-transmission BLER that it is to hold, 0.1 for 10 %; None: none was given"""
 
@@ -79,6 +81,10 @@ class PolicySpec:
         if not self.takes_target or self.target_bler is not None:
             return self
         return replace(self, target_bler=target_bler)
+
+    def knows_table(self, mcs_table: int) -> bool:
+        """Whether it can decide in a cell with this MCS table."""
+        return self.mcs_tables is None or mcs_table in self.mcs_tables
 
     def settings(self, family: str) -> dict[str, float | None]:
         """Settings of a baseline in this family.
@@ -137,18 +143,26 @@ def parse_policy(text: str) -> PolicySpec:
     actions: Sequence[Action]
     if kind == "bundle":
         manifest = load_bundle(path).manifest
-        actions, columns = manifest.actions, manifest.columns
+        actions, columns, tables = manifest.actions, manifest.columns, tuple(manifest.mcs_tables)
         digest = hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
     else:
         network, digest = _network(path)
-        actions, columns = network.actions, network.columns
+        actions, columns, tables = network.actions, network.columns, (network.config.mcs_table,)
     if seat == "du" and any(action.kind != "mcs" for action in actions):
         raise InputError(f"policy {text!r}: in the DU all actions must be MCS: there is no choice to offset or to keep")
     takes_target = _TARGET_COLUMN in columns
     if target is not None and not takes_target:
         raise InputError(f"policy {text!r}: the {kind} takes no BLER target: it has no column {_TARGET_COLUMN}")
     return PolicySpec(
-        text, kind, str(path), "", _seat(seat, "xapp"), digest, takes_target=takes_target, target_bler=target
+        text,
+        kind,
+        str(path),
+        "",
+        _seat(seat, "xapp"),
+        digest,
+        takes_target=takes_target,
+        mcs_tables=tables,
+        target_bler=target,
     )
 
 

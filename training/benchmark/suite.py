@@ -1,31 +1,28 @@
 """A whole benchmark: which episodes, their figures, the sweep over E2 periods, and the files that come out."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from distila.training.benchmark.averages import FIVE, FIVE_GROUP, Resamples, average_gains
+from distila.training.baselines.targets import target_key
+from distila.training.benchmark.averages import FIVE, FIVE_GROUP
+from distila.training.benchmark.comparison import BOOTSTRAP_SEED, TEXTBOOK_TARGET, Compared
 from distila.training.benchmark.episode import Episode, EpisodePlan
 from distila.training.benchmark.episode_pool import run_all
-from distila.training.benchmark.figures import gain, gain_resamples, policy_figures, used_links, with_genie_share
-from distila.training.benchmark.page import PAGE_FILE, write_report
+from distila.training.benchmark.figures import gain, used_links
+from distila.training.benchmark.pages import write_pages
 from distila.training.benchmark.png_charts import write_pngs
 from distila.training.benchmark.policies import REFERENCE, PolicySpec, parse_policy
 from distila.training.benchmark.results import (
     RESULTS_FILE,
     BenchmarkResults,
     BenchmarkSettings,
-    Comparison,
     E2Sweep,
-    FamilyResults,
-    PolicyFigures,
     SweepPoint,
 )
 from distila.training.benchmark.sizes import Sizes
-from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.distribution import Distribution
 from distila.training.sim.scenario import Scenario, families, find_scenario
 from distila.training.sim.split import Split
@@ -37,8 +34,6 @@ SWEEP_SCENARIO: Final = "slow_e2_10ms"
 SWEEP_PERIODS_MS: Final = (0.5, 2.0, 10.0, 20.0, 50.0, 100.0)
 QUICK_SWEEP_PERIODS_MS: Final = (0.5, 10.0, 100.0)
 QUICK: Final = Sizes(links=96, duration_ms=1500, warmup_ms=200, bank_rows=48, bank_slots=2048)
-
-_BOOTSTRAP_SEED: Final = 20251
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,10 @@ class Benchmark:
         sizes: links and simulated time [ms] of a run, and the fading banks.
         seeds: of the random draws; each is a run of every policy in every scenario, with draws common to all policies.
         split: random streams to draw from, validation or test; both are apart from those of training.
+        targets: first-transmission BLERs, 0.1 for 10 %, at each of which the policies that take a target run, and are
+            compared with OLLA of that target; empty: none.
+        globally_tuned: whether to compare with OLLA tuned for goodput, too, whatever BLER that takes, every baseline
+            with settings tuned likewise; where there are no targets it is done anyway.
         sweep_periods_ms: E2 periods [ms] at which policies in the xApp are compared; empty: no sweep.
         e2_period_ms: E2 period [ms] of all scenarios, but not of the sweep; None: each scenario's own.
         e2_delay_ms: delay [ms] from a report until its decisions take effect, likewise.
@@ -66,6 +65,8 @@ class Benchmark:
     sizes: Sizes = field(default_factory=Sizes)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     split: Split = Split.TEST
+    targets: tuple[float, ...] = (TEXTBOOK_TARGET,)
+    globally_tuned: bool = True
     sweep_periods_ms: tuple[float, ...] = SWEEP_PERIODS_MS
     e2_period_ms: float | None = None
     e2_delay_ms: float | None = None
@@ -74,13 +75,20 @@ class Benchmark:
     device: str = "cpu"
 
     @classmethod
-    def named(cls, policies: Sequence[str], scenarios: Sequence[str], quick: bool = False) -> "Benchmark":
+    def named(
+        cls,
+        policies: Sequence[str],
+        scenarios: Sequence[str],
+        quick: bool = False,
+        targets: Sequence[float] = (TEXTBOOK_TARGET,),
+    ) -> "Benchmark":
         """What the command line runs for these names.
 
         Args:
             policies: as `distila benchmark --policies` takes them: baselines, bundles, networks.
             scenarios: families or YAML files; or one group: ``all``, ``seen``, ``unseen``, ``five``.
-            quick: few links, one seed, two E2 periods in the sweep; else the full size.
+            quick: few links, one seed, three E2 periods in the sweep; else the full size.
+            targets: BLER targets, 0.1 for 10 %. With several there is no sweep over E2 periods.
 
         Raises:
             InputError: a name is unknown.
@@ -90,7 +98,8 @@ class Benchmark:
             scenarios=named_scenarios(scenarios),
             sizes=QUICK if quick else Sizes(),
             seeds=(0,) if quick else (0, 1, 2, 3, 4),
-            sweep_periods_ms=QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS,
+            targets=tuple(targets),
+            sweep_periods_ms=() if len(targets) > 1 else QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS,
             quick=quick,
         )
 
@@ -119,7 +128,7 @@ def run_benchmark(
     on_bank: Progress = no_progress,
     on_episode: Progress = no_progress,
 ) -> BenchmarkResults:
-    """Run the benchmark and write ``results.json``, ``report.html`` and the charts into ``out``.
+    """Run the benchmark and write ``results.json``, the pages and the charts into ``out``.
 
     Episodes that ``out`` already holds are not run again.
 
@@ -136,42 +145,26 @@ def run_benchmark(
     out = Path(out)
     check_writable(out)
     scenarios = [with_e2_timing(each, benchmark.e2_period_ms, benchmark.e2_delay_ms) for each in benchmark.scenarios]
-    policies = benchmark.policies
-    if all(policy.name != REFERENCE for policy in policies):
-        policies = (parse_policy(REFERENCE), *policies)
+    compared = Compared.of(benchmark.policies, benchmark.targets, benchmark.globally_tuned or not benchmark.targets)
     plans = {
-        (scenario.name, policy.name): [_plan(benchmark, scenario, policy, seed) for seed in benchmark.seeds]
+        (scenario.name, spec): [_plan(benchmark, scenario, spec, seed) for seed in benchmark.seeds]
         for scenario in scenarios
-        for policy in policies
+        for spec in compared.specs
     }
-    sweep = _sweep_plans(benchmark, [policy for policy in policies if policy.seat == "xapp"])
+    sweep = _sweep_plans(benchmark, [policy for policy in benchmark.policies if policy.seat == "xapp"])
     every = [plan for group in (*plans.values(), *sweep.values()) for plan in group]
     results = dict(zip(every, run_all(every, out / "episodes", jobs, on_bank, on_episode), strict=True))
 
     def episodes(group: list[EpisodePlan]) -> list[Episode]:
         return [results[plan] for plan in group]
 
-    families: dict[str, FamilyResults] = {}
-    resamples: dict[str, Resamples] = {}
-    for scenario in scenarios:
-        reference = episodes(plans[scenario.name, REFERENCE])
-        of_policy = {policy.name: episodes(plans[scenario.name, policy.name]) for policy in policies}
-        used = used_links(of_policy.values())
-        figures = {
-            policy.name: policy_figures(policy, scenario.name, of_policy[policy.name], reference, used, _BOOTSTRAP_SEED)
-            for policy in policies
-        }
-        families[scenario.name] = _family(scenario, reference, with_genie_share(figures))
-        # Other numbers for every family: the same ones would make their resamples depend on each other.
-        seed = (_BOOTSTRAP_SEED, zlib.crc32(scenario.name.encode()))
-        resamples[scenario.name] = {
-            name: gain_resamples(group, reference, used, seed) for name, group in of_policy.items()
-        }
+    at_targets, tuned = compared.results(scenarios, lambda scenario, spec: episodes(plans[scenario.name, spec]))
     summary = BenchmarkResults(
         distila=version("distila"),
         quick=benchmark.quick,
         settings=BenchmarkSettings(
             **benchmark.sizes.model_dump(),
+            targets_pct=tuple(round(100 * target, 6) for target in at_targets),
             seeds=benchmark.seeds,
             split="validation" if benchmark.split is Split.VALIDATION else "test",
             reference=REFERENCE,
@@ -179,8 +172,8 @@ def run_benchmark(
             e2_period_ms=benchmark.e2_period_ms,
             e2_delay_ms=benchmark.e2_delay_ms,
         ),
-        families=families,
-        averages=average_gains(BenchmarkView(Comparison(families=families), REFERENCE), resamples),
+        targets={target_key(target): comparison for target, comparison in at_targets.items()},
+        globally_tuned=tuned,
         e2_sweep=_sweep_figures(benchmark, sweep, episodes),
     )
     write_json(out / RESULTS_FILE, summary)
@@ -189,8 +182,8 @@ def run_benchmark(
 
 
 def write_reports(out: Path, results: BenchmarkResults) -> None:
-    """Write ``report.html`` and the charts into ``out``."""
-    write_report(out / PAGE_FILE, results)
+    """Write ``report.html``, ``global.html`` and the charts into ``out``."""
+    write_pages(out, results)
     write_pngs(out, results)
 
 
@@ -223,24 +216,6 @@ def _plan(benchmark: Benchmark, scenario: Scenario, policy: PolicySpec, seed: in
     return EpisodePlan(scenario, policy, benchmark.split, seed, benchmark.sizes, benchmark.cache, benchmark.device)
 
 
-def _family(scenario: Scenario, reference: list[Episode], policies: dict[str, PolicyFigures]) -> FamilyResults:
-    return FamilyResults(
-        description=scenario.description,
-        unseen=scenario.unseen,
-        slot_us=_same([episode.slot_us for episode in reference]),
-        e2_period_ms=_same([episode.period_slots * episode.slot_us / 1e3 for episode in reference]),
-        e2_delay_ms=_same([episode.delay_slots * episode.slot_us / 1e3 for episode in reference]),
-        links=sum(len(episode.bits) for episode in reference),
-        bursty_share=round(sum(episode.bursty_share for episode in reference) / len(reference), 3),
-        policies=policies,
-    )
-
-
-def _same(values: list[float]) -> float | None:
-    """What all have in common; None where a scenario draws it and the seeds drew differently."""
-    return values[0] if len(set(values)) == 1 else None
-
-
 def _sweep_plans(benchmark: Benchmark, policies: list[PolicySpec]) -> dict[tuple[str, float], list[EpisodePlan]]:
     if not policies:
         return {}
@@ -266,7 +241,7 @@ def _sweep_figures(
             continue
         reference, ours = episodes(plans[REFERENCE, period_ms]), episodes(group)
         first = ours[0]
-        estimate = gain(ours, reference, used_links([ours, reference]), _BOOTSTRAP_SEED)
+        estimate = gain(ours, reference, used_links([ours, reference]), BOOTSTRAP_SEED)
         point = SweepPoint(
             period_ms=period_ms,
             delay_ms=first.delay_slots * first.slot_us / 1e3,

@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from distila.replay.page.number_text import DASH
+from distila.replay.page.number_text import DASH, number
 from distila.replay.page.verdict import Difference, Kind, VerdictLine
 from distila.training.benchmark.results import BenchmarkResults, BenchmarkSettings
 from distila.training.benchmark.view import MIXED, REAL_TIME, SLOW, UNSEEN, BenchmarkView, difference
 
 SEATS: Final = {"du": "in the DU", "xapp": "xApp"}
 PACES: Final = {REAL_TIME: "real-time E2", SLOW: "slow E2", MIXED: f"E2 period {DASH}"}
+COUNTED: Final = "better · bought with BLER · worse · none of these"
+"""What the numbers of `count_text` count."""
 _PACE_MEANS: Final = {
     REAL_TIME: "a report every slot or two",
     SLOW: "a report less often than that",
@@ -22,11 +24,17 @@ _PACE_MEANS: Final = {
 def verdicts(bench: BenchmarkView) -> list[VerdictLine]:
     """The outcome in a sentence or two for the best policy of each seat, xApp first; genies do not compete.
 
-    For the xApp's seat there is one verdict for each pace of E2, because a result with real-time E2 says nothing about
-    a slower loop.
+    First of all stands what decided nothing in most families: nothing else that is said about it matters. For the
+    xApp's seat there is one verdict for each pace of E2, because a result with real-time E2 says nothing about a slower
+    loop. Where the comparison has a BLER target, gains are at equal BLER.
     """
     contestants = [name for name in bench.others if not bench.is_genie(name)]
-    found = []
+    found = [
+        VerdictLine("nothing-decided", sentence)
+        for name in contestants
+        if 2 * len(bench.undecided(name)) > len(bench.families)
+        for sentence in undecided(bench, name)
+    ]
     for pace, families in bench.by_pace.items():
         found += _verdict_on_best(bench, [name for name in contestants if bench.is_xapp(name)], families, pace)
     in_du = [name for name in contestants if "du" in bench.seats(name)]
@@ -35,11 +43,27 @@ def verdicts(bench: BenchmarkView) -> list[VerdictLine]:
     return list(dict.fromkeys(found)) or [nothing]
 
 
+def undecided(bench: BenchmarkView, policy: str) -> list[str]:
+    """A sentence for each MCS table of the families in which a policy decided nothing."""
+    by_table: dict[int | None, list[str]] = {}
+    for family in bench.undecided(policy):
+        outcome, table = bench.outcome(family, policy), bench.families[family].mcs_table
+        unknown = outcome is not None and outcome.undecided_because == "mcs_table"
+        by_table.setdefault(table if unknown else None, []).append(family)
+    return [
+        f"{policy} decided nothing in {', '.join(names)}"
+        + ("" if table is None else f": it does not know their MCS table, {table}")
+        + ". Every MCS there was the DU's own choice, and the figures are those of the DU's OLLA."
+        for table, names in by_table.items()
+    ]
+
+
 def caveats(results: BenchmarkResults, bench: BenchmarkView) -> list[str]:
     """What limits the verdicts, a sentence each."""
-    lines = []
+    lines = [sentence for policy in bench.others for sentence in undecided(bench, policy)]
     if results.quick:
         lines.append("This was a quick run, with fewer links and less time than the full benchmark. Do not quote it.")
+    lines += _beyond_targets(bench)
     unseen = [name for name, family in bench.families.items() if family.unseen]
     if unseen:
         lines.append(f"No training configuration contains the families marked {UNSEEN}: {', '.join(unseen)}.")
@@ -64,8 +88,42 @@ def caveats(results: BenchmarkResults, bench: BenchmarkView) -> list[str]:
 
 
 def counts(bench: BenchmarkView, policy: str, families: Sequence[str]) -> Counter[Kind]:
-    """Number of families by whether the policy is better, worse or neither there."""
-    return Counter(bench.gain(family, policy).kind for family in families)
+    """Number of families by what the policy's gain shows there."""
+    return Counter(bench.kind(family, policy) for family in families)
+
+
+def count_text(count: Counter[Kind]) -> str:
+    """Families that are better, bought with BLER, worse, and none of these, in this order."""
+    named: tuple[Kind, ...] = ("better", "bought-with-bler", "worse")
+    return " · ".join(
+        str(number) for number in (*(count[kind] for kind in named), count.total() - sum(count[k] for k in named))
+    )
+
+
+def bought_text(bench: BenchmarkView, policy: str, families: Sequence[str]) -> str:
+    """What the policy's gains in these families were bought with: ``36 to 63 % against 20 to 31 %``."""
+    ours = [100 * bench.value(family, policy, "first_tx_bler") for family in families]
+    theirs = [100 * bench.reference_bler(family, policy) for family in families]
+    return f"{_range_text(ours)} against {_range_text(theirs)}"
+
+
+def _range_text(values: Sequence[float]) -> str:
+    low, high = number(min(values), 1), number(max(values), 1)
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _beyond_targets(bench: BenchmarkView) -> list[str]:
+    """A sentence for each policy that no target of OLLA could be compared with at equal BLER in some family."""
+    lines = []
+    for policy in bench.others:
+        families = bench.beyond_targets(policy)
+        if families and not bench.is_genie(policy):
+            where = "every family" if len(families) == len(bench.families) else ", ".join(families)
+            lines.append(
+                f"No target of {bench.reference} comes to the BLER of {policy} in {where}:"
+                f" {bought_text(bench, policy, families)}. There it is compared with the nearest target."
+            )
+    return lines
 
 
 def _verdict_on_best(
@@ -89,40 +147,60 @@ def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) 
     who = f"{policy} ({seat}, {PACES[pace]})" if pace else f"{policy} ({seat})"
     if len(families) == 1:
         return _in_one_family(bench, who, policy, families[0])
-    count = counts(bench, policy, families)
-    better, worse = count["better"], count["worse"]
-    unclear = len(families) - better - worse
-    number = str(better) if better else "none"
-    sentence = f"{who} has significantly more goodput than {bench.reference} in {number} of {len(families)} families"
+    count, at = counts(bench, policy, families), _at(bench)
+    better, worse, bought = count["better"], count["worse"], count["bought-with-bler"]
+    where = f"{better or 'none'} of {len(families)} families"
+    sentence = f"{who} has significantly more goodput than {bench.reference}{at} in {where}"
     sentence += f" and significantly less in {worse}." if worse else ". It is not significantly worse in any of them."
-    if unclear:
+    if bought:
+        those = [family for family in families if bench.kind(family, policy) == "bought-with-bler"]
+        blers = bought_text(bench, policy, those)
+        sentence += f" In {bought} its gain is bought with a higher first-transmission BLER: {blers}."
+    if unclear := count["no-difference"]:
         sentence += f" In {unclear} the difference is not significant."
+    if nothing := count["nothing-decided"]:
+        sentence += f" In {nothing} nothing can be said."
     mean = _mean_over(bench, policy, families)
     kind: Kind = "better" if better > worse else "worse" if worse > better else mean.kind
+    if bought > better and worse <= bought:
+        kind = "bought-with-bler"
     if mean.kind == "nothing-decided":
         return VerdictLine(kind, sentence)
-    return VerdictLine(kind, f"{sentence} Its mean gain over these families is {mean.mean_text(1)}.", _interval(mean))
+    including = ", those bought with BLER included," if bought else ""
+    return VerdictLine(
+        kind, f"{sentence} Its mean gain{at} over these families{including} is {mean.mean_text(1)}.", _interval(mean)
+    )
+
+
+def _at(bench: BenchmarkView) -> str:
+    return "" if bench.target is None else " at equal BLER"
 
 
 def _mean_over(bench: BenchmarkView, policy: str, families: list[str]) -> Difference:
     """Mean gain over the very families; unknown where no group has them."""
     for group in bench.averages.values():
         if set(group.families) == set(families):
-            return difference(group.policies.get(policy))
+            return bench.mean_gain(group, policy)
     return difference(None)
 
 
 def _in_one_family(bench: BenchmarkView, who: str, policy: str, family: str) -> VerdictLine:
-    gain = bench.gain(family, policy)
-    if gain.kind == "nothing-decided":
-        sentence = f"{who} cannot be compared with {bench.reference} in {family}: there is no interval."
-        return VerdictLine(gain.kind, sentence)
+    gain, kind, at = bench.gain(family, policy), bench.kind(family, policy), _at(bench)
+    reference = bench.reference
+    if kind == "nothing-decided":
+        if family in bench.undecided(policy):
+            return VerdictLine(kind, f"{who} decided nothing in {family}: every MCS was the DU's own choice.")
+        return VerdictLine(kind, f"{who} cannot be compared with {reference} in {family}: there is no interval.")
+    more = f"{who} has {gain.size_text(1)} more goodput than {reference}"
     sentences: dict[Kind, str] = {
-        "better": f"{who} has {gain.size_text(1)} more goodput than {bench.reference} in {family}.",
-        "worse": f"{who} has {gain.size_text(1)} less goodput than {bench.reference} in {family}.",
-        "no-difference": f"{who} and {bench.reference} do not differ significantly in {family}: {gain.mean_text(1)}.",
+        "better": f"{more}{at} in {family}.",
+        "bought-with-bler": (
+            f"{more} in {family}, bought with a higher first-transmission BLER: {bought_text(bench, policy, [family])}."
+        ),
+        "worse": f"{who} has {gain.size_text(1)} less goodput than {reference}{at} in {family}.",
+        "no-difference": f"{who} and {reference} do not differ significantly{at} in {family}: {gain.mean_text(1)}.",
     }
-    return VerdictLine(gain.kind, sentences[gain.kind], _interval(gain))
+    return VerdictLine(kind, sentences[kind], _interval(gain))
 
 
 def _interval(gain: Difference) -> str:

@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Final, Literal
 
 from distila.replay.page.palette import AGAINST, GREY, SECOND_GENIE_COLOUR, Look, series_look
-from distila.replay.page.verdict import Difference
+from distila.replay.page.verdict import Difference, Kind
 from distila.training.baselines import GENIES
 from distila.training.benchmark.results import (
     BenchmarkResults,
+    BlockDelays,
     Comparison,
     FamilyResults,
+    GainKind,
     GroupAverages,
     PolicyFigures,
 )
@@ -25,6 +27,15 @@ Figure = Literal["goodput", "goodput_p5", "first_tx_bler", "residual_bler", "gen
 
 _GENIES: Final = (Look(GREY, "x", "dot"), Look(SECOND_GENIE_COLOUR, "x", "dot"))
 
+_TEXTBOOK_PCT: Final = 10.0
+_KINDS: Final[dict[GainKind, Kind]] = {
+    "better": "better",
+    "worse": "worse",
+    "no_difference": "no-difference",
+    "nothing_decided": "nothing-decided",
+    "bought_with_bler": "bought-with-bler",
+}
+
 REAL_TIME, SLOW, MIXED = "real_time", "slow", "mixed"
 """Pace of E2, see `BenchmarkView.pace`; figures of one say nothing about another."""
 _REAL_TIME_SLOTS: Final = 2
@@ -34,16 +45,44 @@ UNSEEN: Final = "\u2020"
 
 @dataclass(frozen=True)
 class BenchmarkView:
-    """A comparison of policies as its reports need it."""
+    """A comparison of policies as its reports need it.
+
+    Attributes:
+        comparison: the figures.
+        reference: name of the policy that the others are compared with.
+        target: BLER target of the comparison [%]; then `gain` is that at equal BLER. None: there is no target, and
+            `gain` is that over the reference, whatever the BLER of either.
+    """
 
     comparison: Comparison
     reference: str
-    """name of the policy that the others are compared with"""
+    target: str | None = None
 
     @classmethod
-    def of(cls, results: BenchmarkResults) -> "BenchmarkView":
-        """The view of a whole result file."""
-        return cls(results, results.settings.reference)
+    def globally_tuned(cls, results: BenchmarkResults) -> "BenchmarkView | None":
+        """The comparison with OLLA tuned for goodput; None where there is none."""
+        tuned = results.globally_tuned
+        return None if tuned is None else cls(tuned, results.settings.reference)
+
+    @classmethod
+    def at_targets(cls, results: BenchmarkResults) -> "dict[str, BenchmarkView]":
+        """The comparison at each BLER target, by the target in percent, in ascending order."""
+        return {target: cls(found, results.settings.reference, target) for target, found in results.targets.items()}
+
+    @classmethod
+    def headline(cls, results: BenchmarkResults) -> "BenchmarkView":
+        """What the verdicts are about: the target nearest to 10 %, the textbook's; without targets the only comparison.
+
+        Raises:
+            ValueError: the results have no comparison at all.
+        """
+        views = cls.at_targets(results)
+        if views:
+            return views[min(views, key=lambda target: abs(math.log(float(target) / _TEXTBOOK_PCT)))]
+        tuned = cls.globally_tuned(results)
+        if tuned is None:
+            raise ValueError("no comparison in these results")
+        return tuned
 
     @property
     def families(self) -> dict[str, FamilyResults]:
@@ -117,9 +156,67 @@ class BenchmarkView:
         return self.families[family].policies.get(policy)
 
     def gain(self, family: str, policy: str) -> Difference:
-        """Gain over the reference [%]."""
+        """Gain over the reference [%], at equal BLER where the comparison has a target."""
+        return self.same_target_gain(family, policy) if self.target is None else self.equal_bler_gain(family, policy)
+
+    def same_target_gain(self, family: str, policy: str) -> Difference:
+        """Gain over the reference [%], whatever BLERs the two reach."""
         outcome = self.outcome(family, policy)
         return difference(None if outcome is None else outcome.gain_vs_olla_pct)
+
+    def equal_bler_gain(self, family: str, policy: str) -> Difference:
+        """Gain over OLLA at the BLER that the policy reaches [%]."""
+        outcome = self.outcome(family, policy)
+        return difference(None if outcome is None else outcome.equal_bler_gain)
+
+    def kind(self, family: str, policy: str) -> Kind:
+        """What that gain shows; nothing where the policy decided nothing."""
+        outcome = self.outcome(family, policy)
+        if outcome is None or not outcome.decided_share:
+            return "nothing-decided"
+        if self.target is None:
+            return self.same_target_kind(family, policy)
+        return page_kind("nothing_decided" if outcome.equal_bler_gain is None else outcome.equal_bler_gain.kind)
+
+    def reference_bler(self, family: str, policy: str) -> float:
+        """First-transmission BLER of what the gain is over; NaN where there is none."""
+        outcome = self.outcome(family, policy)
+        if self.target is None or outcome is None:
+            return self.value(family, self.reference, "first_tx_bler")
+        return figure_of(None if outcome.equal_bler_gain is None else outcome.equal_bler_gain.reference_bler)
+
+    def mean_gain(self, group: GroupAverages, policy: str) -> Difference:
+        """Mean gain over a group of families [%], at equal BLER where the comparison has a target."""
+        return difference((group.policies if self.target is None else group.equal_bler).get(policy))
+
+    def mean_kind(self, group: GroupAverages, policy: str) -> Kind:
+        """What the mean gain shows: bought with BLER where any of its families is."""
+        kind = self.mean_gain(group, policy).kind
+        bought = any(self.kind(family, policy) == "bought-with-bler" for family in group.families)
+        return "bought-with-bler" if bought and kind == "better" else kind
+
+    def same_target_kind(self, family: str, policy: str) -> Kind:
+        """What the gain over the reference of the same target shows."""
+        outcome = self.outcome(family, policy)
+        return "nothing-decided" if outcome is None or not outcome.decided_share else page_kind(outcome.gain_kind)
+
+    def undecided(self, policy: str) -> list[str]:
+        """Families in which the policy left every MCS to the DU."""
+        return [name for name in self.families if (found := self.outcome(name, policy)) and not found.decided_share]
+
+    def beyond_targets(self, policy: str) -> list[str]:
+        """Families in which no target of OLLA comes to the policy's BLER."""
+        found = []
+        for family in self.families:
+            outcome = self.outcome(family, policy)
+            if outcome is not None and outcome.equal_bler_gain is not None and outcome.equal_bler_gain.beyond_targets:
+                found.append(family)
+        return found
+
+    def block_delay_ms(self, family: str, policy: str) -> BlockDelays | None:
+        """Block delay [ms]; None where the policy did not run or nothing was delivered."""
+        outcome = self.outcome(family, policy)
+        return None if outcome is None else outcome.block_delay_ms
 
     def residual(self, family: str, policy: str) -> Difference:
         """Residual BLER minus the reference's [% points] with its interval."""
@@ -135,6 +232,11 @@ class BenchmarkView:
     def label(self, family: str) -> str:
         """Name of the family, with a mark where it is not in training."""
         return family + (f" {UNSEEN}" if self.families[family].unseen else "")
+
+
+def page_kind(kind: GainKind) -> Kind:
+    """What a gain shows, as the report kit names it."""
+    return _KINDS[kind]
 
 
 def difference(estimate: Estimate | None) -> Difference:

@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from distila.replay.page.verdict import Difference
+from distila.training.baselines.targets import read_target
 from distila.training.benchmark.averages import distinct
 from distila.training.benchmark.episode_pool import known_device
-from distila.training.benchmark.page import PAGE_FILE
+from distila.training.benchmark.pages import PAGE_FILE
 from distila.training.benchmark.policies import parse_policy
-from distila.training.benchmark.results import RESULTS_FILE, BenchmarkResults, FamilyResults, GroupAverages
+from distila.training.benchmark.results import RESULTS_FILE, BenchmarkResults, GroupAverages
 from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.suite import (
     QUICK,
@@ -25,6 +27,8 @@ from distila.training.benchmark.suite import (
     write_reports,
 )
 from distila.training.benchmark.tune import TUNABLE, tune
+from distila.training.benchmark.verdict import caveats, counts, verdicts
+from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.split import Split
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
@@ -47,6 +51,13 @@ def benchmark(
             " file or directory of a training. `olla` is the baseline in dB, `bundle:olla` the bundle of that name."
         ),
     ] = "illa,olla,srsran-olla,bler-window,salad,thompson,genie,genie-target,olla@xapp",
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated BLER targets [%]: each policy that takes one runs at every target, and is compared"
+            " with OLLA of that target. With several, no sweep over E2 periods unless asked for."
+        ),
+    ] = "10",
     scenarios: Annotated[
         str, typer.Option(help="Comma-separated families or YAML files; `all`, `seen`, `unseen`, `five`.")
     ] = "all",
@@ -68,9 +79,16 @@ def benchmark(
     e2_delay_ms: Annotated[
         float | None, typer.Option(help="Delay from E2 report to effect in all scenarios, instead of their own [ms].")
     ] = None,
-    sweep: Annotated[
-        bool, typer.Option(help="Measure the gain of the policies in the xApp against the E2 period.")
+    tuned: Annotated[
+        bool,
+        typer.Option(help="Also compare with OLLA tuned for goodput, at whatever BLER: the second page, global.html."),
     ] = True,
+    sweep: Annotated[
+        bool | None,
+        typer.Option(
+            help="Measure the gain of the policies in the xApp against the E2 period; default: if one target."
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device that the simulation runs on.")] = "cpu",
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
@@ -88,13 +106,16 @@ def benchmark(
         raise InputError(f"--duration-ms {sizes.duration_ms:g}: the first {sizes.warmup_ms:g} ms are warm-up")
     _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
+    blers = tuple(read_target(text, f"--targets {targets}") for text in _names("--targets", targets))
     plan = Benchmark(
         policies=tuple(parse_policy(name) for name in _names("--policies", policies)),
         scenarios=named_scenarios(_names("--scenarios", scenarios)),
         sizes=sizes,
         seeds=tuple(range(seeds or (1 if quick else 5))),
         split=Split[split.upper()],
-        sweep_periods_ms=periods if sweep else (),
+        targets=blers,
+        globally_tuned=tuned,
+        sweep_periods_ms=periods if sweep or (sweep is None and len(blers) == 1) else (),
         e2_period_ms=e2_period_ms,
         e2_delay_ms=e2_delay_ms,
         quick=quick,
@@ -179,55 +200,67 @@ def _show(results: BenchmarkResults, out: Path, json: bool) -> None:
     if json:
         print_json(results.model_dump(mode="json"))
         return
-    for name, family in results.families.items():
-        _print_family(name, family)
+    bench = BenchmarkView.headline(results)
+    for name in bench.families:
+        _print_family(bench, name)
+    at = "" if bench.target is None else " at equal BLER"
     stdout.print(
-        "goodput [bit/s/Hz]; gain over olla with its 95 % interval; BLER: first-transmission BLER; resid.: residual"
-        " BLER, + where it is significantly above olla's, - where below; p5: goodput of the 5th percentile link; genie:"
-        " share of the genie's gain; file: 95th percentile of file delay"
+        f"goodput [bit/s/Hz]; gain over olla{at} with its 95 % interval, ! where it is bought with a higher BLER; BLER:"
+        " first-transmission BLER; delay: 95th percentile of block delay; resid.: residual BLER, + where it is"
+        " significantly above olla's, - where below; +/!/-: families in which the gain is significant, bought with"
+        " BLER, significantly negative"
     )
-    _print_averages(results.averages)
+    for name, group in distinct(bench.averages).items():
+        _print_group(bench, name, group)
+    for line in verdicts(bench):
+        stdout.print(f"{line.label}: {line.text}")
+    for sentence in caveats(results, bench):
+        stdout.print(sentence)
     stdout.print(f"report: {out / PAGE_FILE}", soft_wrap=True)
 
 
-def _print_family(name: str, family: FamilyResults) -> None:
+def _print_family(bench: BenchmarkView, name: str) -> None:
+    family = bench.families[name]
     # Only columns that have figures, so that the table fits a narrow terminal.
-    columns = ["", "goodput", "gain [%]", "BLER", "resid.", "p5"]
     genie = any(figures.genie_share_pct is not None for figures in family.policies.values())
-    files = any(figures.file_delay_ms is not None for figures in family.policies.values())
-    columns += ["genie %"] * genie + ["file"] * files
+    columns = ["", "goodput", "gain [%]", "BLER [%]", "delay [ms]", "resid.", *(["genie %"] if genie else [])]
     rows = []
     for policy, figures in family.policies.items():
+        delay_ms = None if figures.block_delay_ms is None else figures.block_delay_ms.p95
         row = [
             policy,
             _text(figures.goodput, "{:.2f}"),
-            _gain(figures.gain_vs_olla_pct),
-            _text(figures.first_tx_bler, "{:.2f}"),
+            "decided nothing" if name in bench.undecided(policy) else _gain(bench, name, policy),
+            _percent(figures.first_tx_bler),
+            _text(delay_ms, "{:.1f}"),
             _residual(figures.residual_bler, figures.residual_vs_olla),
-            _text(figures.goodput_p5, "{:.2f}"),
         ]
-        row += [_text(figures.genie_share_pct, "{:.0f}")] * genie
-        delay_ms = None if figures.file_delay_ms is None else figures.file_delay_ms.p95
-        row += [_text(delay_ms, "{:.0f} ms")] * files
-        rows.append(row)
+        rows.append([*row, *([_text(figures.genie_share_pct, "{:.0f}")] if genie else [])])
     unseen = ", unseen in training" if family.unseen else ""
     timing = f"E2 period {_text(family.e2_period_ms, '{:g}')} ms, delay {_text(family.e2_delay_ms, '{:g}')} ms"
-    print_table(f"{name}{unseen}: {family.links} links, {timing}", columns, rows)
+    target = "" if bench.target is None else f", target {bench.target} %"
+    print_table(f"{name}{unseen}: {family.links} links, {timing}{target}", columns, rows)
 
 
-def _print_averages(averages: dict[str, GroupAverages]) -> None:
-    groups = distinct(averages)
-    if not groups:
-        return
-    # Several lines for each gain and title, so that four groups fit a terminal of 80 characters.
-    gap = "\n" if len(groups) > 2 else " "
-    titles = [group_title(name).replace(" families", "").replace(", ", f",{gap}") for name in groups]
-    rows = [
-        [policy, *(_gain(group.policies[policy], gap) for group in groups.values())]
-        for policy in next(iter(groups.values())).policies
-    ]
-    columns = [f"{title}{gap}({len(group.families)})" for title, group in zip(titles, groups.values(), strict=True)]
-    print_table("mean gain [%] over families", ["", *columns], rows)
+def _print_group(bench: BenchmarkView, name: str, group: GroupAverages) -> None:
+    """Means over a group of families: the headline, a line for each policy."""
+    at = "" if bench.target is None else f", target {bench.target} %"
+    columns = ["", "gain [%]", "+/!/-", "BLER [%]", "delay [ms]", "resid."]
+    rows = []
+    for policy in bench.policies:
+        count, means = counts(bench, policy, group.families), group.figures[policy]
+        rows.append(
+            [
+                policy,
+                _interval(bench.mean_gain(group, policy)),
+                f"{count['better']}/{count['bought-with-bler']}/{count['worse']}",
+                _percent(means.first_tx_bler),
+                _text(means.block_delay_p95_ms, "{:.1f}"),
+                _text(means.residual_bler, "{:.0e}"),
+            ]
+        )
+    gain = "mean gain" if bench.target is None else "mean gain at equal BLER"
+    print_table(f"{gain}, {group_title(name)} ({len(group.families)}){at}", columns, rows)
 
 
 def _residual(residual_bler: float | None, difference: Estimate) -> str:
@@ -236,12 +269,20 @@ def _residual(residual_bler: float | None, difference: Estimate) -> str:
     return f"{_text(residual_bler, '{:.0e}')}{sign}"
 
 
-def _gain(gain: Estimate, gap: str = " ") -> str:
-    low, high = gain.ci95
-    mean = _text(gain.mean, "{:+.1f}")
-    if low is None or high is None:
-        return mean
-    return f"{mean}{gap}({low:+.1f}, {high:+.1f})"
+def _gain(bench: BenchmarkView, family: str, policy: str) -> str:
+    bought = " !" if bench.kind(family, policy) == "bought-with-bler" else ""
+    return f"{_interval(bench.gain(family, policy))}{bought}"
+
+
+def _interval(gain: Difference) -> str:
+    if math.isnan(gain.mean):
+        return "-"
+    mean = f"{gain.mean:+.1f}"
+    return mean if math.isnan(gain.low) or math.isnan(gain.high) else f"{mean} ({gain.low:+.1f}, {gain.high:+.1f})"
+
+
+def _percent(share: float | None) -> str:
+    return _text(None if share is None else 100 * share, "{:.1f}")
 
 
 def _text(value: float | None, form: str) -> str:

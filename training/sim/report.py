@@ -58,6 +58,13 @@ class Decision:
     value: Tensor
     """int64 [link]"""
 
+    @property
+    def override_share(self) -> float:
+        """Share of links whose MCS it sets, in place of the DU's own choice or relative to it; 0 to 1."""
+        if isinstance(self.kind, int):
+            return float(self.kind != NATIVE)
+        return float((self.kind != NATIVE).to(torch.float32).mean())
+
     @classmethod
     def absolute(cls, mcs: Tensor) -> "Decision":
         """An MCS for every link."""

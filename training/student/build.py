@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from distila.replay.policy_shape import whole_shape
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import PolicySpec, parse_policy
-from distila.training.benchmark.results import BenchmarkResults
+from distila.training.benchmark.results import BenchmarkResults, PolicyFigures
 from distila.training.benchmark.suite import Benchmark, run_benchmark
 from distila.training.distill.distill import DistillConfig, Teachers, distilled, load_distill
 from distila.training.learning import trainer
@@ -27,7 +27,7 @@ from distila.training.teachers.privileged import PrivilegedConfig, PrivilegedObj
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import BenchmarkRun, FamilyFigures, run_name, timing_title
 from distila.xapp.policy.bundle import MANIFEST_FILE, Bundle, load_bundle
-from distila.xapp.result_file import ResultFile
+from distila.xapp.result_file import Estimate, ResultFile
 
 STUDENT: Final = "student"
 TEACHER: Final = "teacher"
@@ -101,7 +101,7 @@ def build(recipe: Recipe, out: Path, bar: Bar, workers: int = 1, jobs: int = 1, 
 
 def summary(results: BenchmarkResults) -> BenchmarkRun:
     """The part of a benchmark that goes into the student's manifest: its figures in each family, and its averages."""
-    settings = results.settings
+    settings, compared = results.settings, results.against_tuned
     return BenchmarkRun(
         links=settings.links,
         duration_ms=settings.duration_ms,
@@ -109,15 +109,19 @@ def summary(results: BenchmarkResults) -> BenchmarkRun:
         split=settings.split,
         e2_period_ms=settings.e2_period_ms,
         e2_delay_ms=settings.e2_delay_ms,
-        averages={group: average.policies[STUDENT] for group, average in results.averages.items()},
-        families={
-            name: FamilyFigures(
-                gain_vs_olla_pct=family.policies[STUDENT].gain_vs_olla_pct,
-                first_tx_bler=family.policies[STUDENT].first_tx_bler,
-                residual_bler=family.policies[STUDENT].residual_bler,
-            )
-            for name, family in results.families.items()
-        },
+        averages={group: average.policies[STUDENT] for group, average in compared.averages.items()},
+        families={name: _family_figures(family.policies[STUDENT]) for name, family in compared.families.items()},
+    )
+
+
+def _family_figures(figures: PolicyFigures) -> FamilyFigures:
+    equal = figures.equal_bler_gain
+    return FamilyFigures(
+        gain_vs_olla_pct=figures.gain_vs_olla_pct,
+        first_tx_bler=figures.first_tx_bler,
+        residual_bler=figures.residual_bler,
+        equal_bler_gain_pct=None if equal is None else Estimate(mean=equal.mean, ci95=equal.ci95),
+        bought_with_bler=None if equal is None else equal.kind == "bought_with_bler",
     )
 
 

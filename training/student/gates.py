@@ -21,7 +21,7 @@ def failures(gates: Gates, graph_bytes: int, benchmarks: Iterable[BenchmarkResul
         found.append(f"the graph has {graph_bytes} bytes; at most {gates.graph_bytes} are allowed")
     for results in benchmarks:
         title = timing_title(results.settings.e2_period_ms, results.settings.e2_delay_ms)
-        for family, outcome in results.families.items():
+        for family, outcome in results.against_tuned.families.items():
             found += [f"{title}, {family}: {what}" for what in _of_family(gates, outcome.policies[policy])]
     return found
 

@@ -116,6 +116,7 @@ def search(
         sizes=evaluation.of_a_run,
         seeds=tuple(range(evaluation.seeds)),
         split=Split.VALIDATION,
+        targets=(),
         sweep_periods_ms=(),
         cache=cache,
     )
@@ -148,7 +149,7 @@ def _name(hidden: tuple[int, ...]) -> str:
 
 
 def _mean_gain(results: BenchmarkResults, policy: str) -> float:
-    gains = [family.policies[policy].gain_vs_olla_pct.mean for family in results.families.values()]
+    gains = [family.policies[policy].gain_vs_olla_pct.mean for family in results.against_tuned.families.values()]
     known = [gain for gain in gains if gain is not None]
     if len(known) < len(gains):
         raise InputError(f"{policy}: nothing was sent in some family; use more --links or a longer --duration-ms")

@@ -21,6 +21,14 @@ class FamilyFigures(ResultModel):
     gain_vs_olla_pct: Estimate = Field(description="gain in mean goodput over tuned OLLA in the DU [%]")
     first_tx_bler: float | None = Field(description="NACKs over ACKs and NACKs of first transmissions, without DTX")
     residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
+    equal_bler_gain_pct: Estimate | None = Field(
+        default=None,
+        description="gain in mean goodput over OLLA at the BLER that the policy reaches [%]; null: not measured",
+    )
+    bought_with_bler: bool | None = Field(
+        default=None,
+        description="whether that is a gain at a higher BLER than OLLA's highest target; null: not measured",
+    )
 
 
 class BenchmarkRun(ResultModel):
