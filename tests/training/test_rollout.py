@@ -71,6 +71,39 @@ def equal(one, other):
     return torch.equal(one.nan_to_num(-99), other.nan_to_num(-99))
 
 
+# --- tables and kinds of node ---
+
+TABLES = {
+    "snr_db": {"uniform": [0, 38]},
+    "nodes": {
+        "table_2": {"share": 1, "link": {"mcs_table": 2}},
+        "table_3": {"share": 1, "link": {"mcs_table": 3}, "cqi": {"period_slots": 1, "delay_slots": 0}},
+        "mixed": {"share": 1, "link": {"mcs_table": 2, "max_transmissions": 1}, "cqi": {"table": 1}},
+    },
+}
+
+
+@pytest.mark.parametrize("actions", ["mcs", "both"])
+@pytest.mark.parametrize(("kind", "tables"), [("table_2", (2, 2)), ("table_3", (3, 3)), ("mixed", (2, 1))])
+def test_reports_say_which_tables_a_node_has_and_decisions_stay_within_them(plan, decisions, actions, kind, tables):
+    network = always(28, actions=actions)  # the highest MCS of table 1; table 2 ends at 27
+    given = plan()
+    given = replace(
+        given, scenario=given.scenario.model_validate({**given.scenario.model_dump(), **TABLES}).kinds[kind]
+    )
+    columns = [*network.columns, "mcs_table", "cqi_table"]
+    found = collect(given, network, action_values=True, columns=columns)
+    assert found.rows[..., -2].unique().tolist() == [tables[0]]
+    assert found.rows[..., -1].unique().tolist() == [tables[1]]
+    assert {int(decision.value.max()) for decision in decisions} == {28 if tables[0] == 3 else 27}
+    for label in found.labels.values():
+        assert label.shape[2] == len(network.actions)
+        assert label.isfinite().all()
+    if tables[0] == 2:  # the MCS above the table is worth what its highest is
+        share = found.labels["share"]
+        assert torch.equal(share[..., 28], share[..., 27])
+
+
 # --- what is kept ---
 
 

@@ -253,7 +253,7 @@ class BundlePolicy:
         if cell.mcs_table not in manifest.mcs_tables:
             tables = ", ".join(map(str, manifest.mcs_tables))
             raise InputError(f"{self._bundle.path}: made for MCS table {tables}, the scenario has {cell.mcs_table}")
-        self._cell, self._answers = cell, Answers(manifest.actions, cell.device)
+        self._cell, self._answers = cell, Answers(manifest.actions, cell.max_mcs, cell.device)
         self._state = np.zeros((cell.num_links, manifest.state_size), np.float32)
 
     def decide(self, report: Report) -> Decision:

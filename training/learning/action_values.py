@@ -91,7 +91,8 @@ class ActionValues:
         self._every = max(n for n in range(1, MAX_SAMPLE_PERIOD_SLOTS + 1) if self._rtt % n == 0)
         self._rate = conditions.tables.curves.rate
         self._max_mcs = len(self._rate) - 1
-        self._mcs = [action.value for action in actions if action.kind == "mcs"]
+        # As in `distila.training.network.policy.Answers`, an MCS above the table is its highest.
+        self._mcs = [min(action.value, self._max_mcs) for action in actions if action.kind == "mcs"]
         self._offsets = torch.tensor([action.value for action in actions if action.kind == "mcs_offset"])
         if [action.kind for action in actions] != ["mcs"] * len(self._mcs) + ["mcs_offset"] * len(self._offsets):
             raise ValueError("actions must be MCS first, then offsets, and nothing else")

@@ -109,7 +109,7 @@ def collect(
     reported = PartialReports(plan, conditions)
     state = driver.zero_state(plan.links)
     teacher_state = teacher.zero_state(plan.links) if teacher is not None else state
-    answers = Answers(driver.actions)
+    answers = Answers(driver.actions, cell.max_mcs)
     label_every = -(-plan.label_every_slots // conditions.report_period_slots)
     rows: list[Tensor] = []
     labelled: list[int] = []

@@ -20,12 +20,14 @@ class Answers:
 
     Args:
         actions: of a network or bundle.
+        max_mcs: highest MCS of the cell's table, which stands for the actions of an MCS above it.
         device: device of the links' tensors.
     """
 
-    def __init__(self, actions: Sequence[Action], device: torch.device | str = "cpu") -> None:
+    def __init__(self, actions: Sequence[Action], max_mcs: int, device: torch.device | str = "cpu") -> None:
         self._kind = torch.tensor([_KINDS[action.kind] for action in actions], device=device)
-        self._value = torch.tensor([action.value for action in actions], device=device)
+        values = [min(action.value, max_mcs) if action.kind == "mcs" else action.value for action in actions]
+        self._value = torch.tensor(values, device=device)
         kinds = {_KINDS[action.kind] for action in actions}
         self._only_kind = kinds.pop() if len(kinds) == 1 else None
 
@@ -56,7 +58,7 @@ class NetworkPolicy:
         table = self.network.config.mcs_table
         if cell.mcs_table != table:
             raise InputError(f"{self.name}: made for MCS table {table}, the scenario has {cell.mcs_table}")
-        self._answers = Answers(self.network.actions, cell.device)
+        self._answers = Answers(self.network.actions, cell.max_mcs, cell.device)
         self.network.to(cell.device)
         self._next_state = self.network.zero_state(cell.num_links).to(cell.device)
 

@@ -74,7 +74,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
     ) -> None:
         super().__init__(device=torch.device(device), batch_size=torch.Size([plan.links]))
         self._plan, self._features, self._algorithm, self._on_slot = plan, network, algorithm, on_slot
-        self._answers = Answers(network.actions, device)
+        self._actions = network.actions
         links, entries = plan.links, len(network.feature_names)
         observed: dict[str, Unbounded] = {"observation": Unbounded((links, entries), device=device)}
         if algorithm is not None:
@@ -92,6 +92,7 @@ class LinkEnv(EnvBase):  # type: ignore[misc]
             plan.scenario, plan.links, plan.split, plan.seed, most_slots, self.device, banks=plan.banks
         )
         self._reported, self.sent = PartialReports(plan, conditions), []
+        self._answers = Answers(self._actions, conditions.tables.max_mcs, self.device)
         self.simulator = Simulator(conditions, baseline("olla", **tuned_settings("olla")), self.sent.append)
         if self._algorithm is not None:
             # The name seeds the generator: it must not change.
