@@ -241,7 +241,7 @@ def test_unknown_columns_are_passed_down_to_the_margin() -> None:
 def test_the_report_says_pass_and_fail_in_words(tmp_path: Path) -> None:
     shape = shape_of(toy(tmp_path, per_nack=1))
     assert [finding.result for finding in findings(shape)] == ["passed", "FAILED", "passed", "not run"]
-    assert findings(shape, "because")[3].found == "because"
+    assert findings(shape, "because")[3] == ("with columns unknown, at most 5 % below OLLA", "not run", "because")
     whole = shape.model_copy(update={"unknown_columns": UnknownColumns.of([case(8, "")], [case(-9)])})
     assert findings(whole)[3].result == "FAILED"
     assert "-9.0 % of goodput with prbs unknown" in findings(whole)[3].found

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from distila.xapp.policy.shape_report import (
+    MARGIN_PCT,
     Change,
     CqiChoices,
     CqiDrop,
@@ -32,7 +33,7 @@ def findings(report: ShapeReport, not_run: str = "") -> list[Finding]:
         not_run: why the test of unknown columns was not run, where it was not.
     """
     unknown = report.unknown_columns
-    drop, margin = report.cqi_drop.drop_cqi, f"{unknown.margin_pct:g} % " if unknown else ""
+    drop = report.cqi_drop.drop_cqi
     return [
         Finding(
             "a fresh, higher CQI never lowers the MCS", _result(report.cqi_order.passed), _cqi_order(report.cqi_order)
@@ -42,7 +43,7 @@ def findings(report: ShapeReport, not_run: str = "") -> list[Finding]:
             f"a CQI lower by {drop} is answered at once", _result(report.cqi_drop.passed), _cqi_drop(report.cqi_drop)
         ),
         Finding(
-            f"with columns unknown, at most {margin}below OLLA",
+            f"with columns unknown, at most {MARGIN_PCT:g} % below OLLA",
             _NOT_RUN if unknown is None else _result(unknown.passed),
             not_run if unknown is None else _unknown_columns(unknown),
         ),
