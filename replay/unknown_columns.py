@@ -1,9 +1,9 @@
 """Whether unknown columns make a policy worse than OLLA: short closed-loop episodes in which columns are not reported.
 
 The policy meets each kind of node (`distila.replay.node_kinds`) with every column that the node reports, with each
-column that may be absent unknown alone, and with many unknown together. Beside it the OLLA bundle that ships meets the
-same: the same channels, random draws and unknown columns. All of it is one run for each kind of node, in which every UE
-is there once for each condition.
+column that may be absent unknown alone, with CQI or HARQ feedback unknown after a quarter of the episode, and with many
+unknown together. Beside it the OLLA bundle that ships meets the same: the same channels, random draws and unknown
+columns. All of it is one run for each kind of node, in which every UE is there once for each condition.
 
 Both decide through the decision loop, whose guard leaves a UE of which nothing is measured to the DU; its breaker is
 switched off.
@@ -35,14 +35,15 @@ _CAME_FROM: Final = {"retx_mcs_mean": "retx_mcs_sum"}  # column of a bundle, and
 
 @dataclass(frozen=True)
 class _Condition:
-    """What is unknown of some UEs, by the name in results; names of reported columns, and `_HARQ`."""
+    """What is unknown of some UEs: names of reported columns, and `_HARQ`; from the start, or after a quarter."""
 
     name: str
     hidden: frozenset[str]
+    later: bool = False
 
-    def of_olla(self) -> frozenset[str]:
-        """What of it OLLA reads."""
-        return self.hidden & {"cqi", _HARQ}
+    def of_olla(self) -> "_Condition":
+        """The condition of OLLA beside it: what of it OLLA reads."""
+        return _Condition("", self.hidden & {"cqi", _HARQ}, self.later)
 
 
 def unknown_columns(
@@ -72,14 +73,12 @@ def unknown_columns(
 
 def _conditions(bundle: Bundle) -> list[_Condition]:
     """All known; each column that may be absent, alone; and many together."""
-    columns = [COLUMNS[name] for name in bundle.manifest.columns]
-    # HARQ feedback is measured or not as a whole.
-    by_name = {
-        _HARQ if column.name.startswith("harq_") else column.name: _CAME_FROM.get(column.name, column.name)
-        for column in columns
-        if column.may_be_absent
-    }
-    hidden = {name: _HARQ if name == _HARQ else source for name, source in by_name.items()}
+    hidden: dict[str, str] = {}
+    for name in bundle.manifest.columns:
+        if name.startswith("harq_"):
+            hidden[_HARQ] = _HARQ  # measured or not as a whole
+        elif COLUMNS[name].may_be_absent:
+            hidden[name] = _CAME_FROM.get(name, name)
     together: dict[str, set[str]] = {
         **{f"all but {name}": {name} for name in ("cqi", _HARQ) if name in hidden},
         "all": set(),
@@ -87,6 +86,7 @@ def _conditions(bundle: Bundle) -> list[_Condition]:
     return [
         _Condition("", frozenset()),
         *(_Condition(name, frozenset([source])) for name, source in hidden.items()),
+        *(_Condition(f"{name}, later", frozenset([name]), later=True) for name in ("cqi", _HARQ) if name in hidden),
         *(
             _Condition(name, frozenset(source for one, source in hidden.items() if one not in kept))
             for name, kept in together.items()
@@ -100,13 +100,17 @@ def _run(
 ) -> list[UnknownCase]:
     """One run with all conditions of the policy, then those of OLLA, ``ues`` UEs each."""
     olla = list(dict.fromkeys(condition.of_olla() for condition in conditions))
-    hidden = [condition.hidden for condition in conditions] + olla
+    together = [*conditions, *olla]
     mcs_tables = ues_on(bundle.manifest.mcs_tables, ues)
-    trace = channels(kind, mcs_tables, num_slots, seed, copies=len(hidden))
+    trace = channels(kind, mcs_tables, num_slots, seed, copies=len(together))
     controller = _TwoPolicies(
-        bundle, load_bundle(REFERENCE), len(conditions) * ues, [one for one in hidden for _ in range(ues)]
+        bundle,
+        load_bundle(REFERENCE),
+        len(conditions) * ues,
+        [condition for condition in together for _ in range(ues)],
+        num_slots // 4 // kind.du.period_slots,
     )
-    record, _ = run(trace, SmoothBler.load(), kind.du, seed=seed, controller=controller, copies=len(hidden))
+    record, _ = run(trace, SmoothBler.load(), kind.du, seed=seed, controller=controller, copies=len(together))
     bits, first_tx, first_fail = (
         series.sum(axis=1).reshape(-1, ues).sum(axis=1) for series in (record.bits, record.first_tx, record.first_fail)
     )
@@ -130,32 +134,44 @@ def _run(
 class _TwoPolicies:
     """A controller: the first UEs are the policy's, the others OLLA's; of each UE some columns are unknown.
 
+    Args:
+        bundle, olla: the policy and OLLA.
+        of_policy: number of UEs of the policy.
+        conditions: [ue], what is unknown.
+        later_from: number of the report from which that of later conditions is unknown.
+
     Attributes:
         reports: how many there were.
         overridden: [ue], decisions that were no ``native``.
     """
 
-    def __init__(self, bundle: Bundle, olla: Bundle, of_policy: int, hidden: list[frozenset[str]]) -> None:
-        ues = np.arange(len(hidden))
+    def __init__(
+        self, bundle: Bundle, olla: Bundle, of_policy: int, conditions: list[_Condition], later_from: int
+    ) -> None:
+        ues = np.arange(len(conditions))
         self._parts = [
             (DecisionLoop(bundle, guard_config=UNBROKEN), ues[:of_policy]),
             (DecisionLoop(olla, guard_config=UNBROKEN), ues[of_policy:]),
         ]
-        self._hidden: BoolArray = np.array([[name in one for name in MEASURED] for one in hidden])
-        self._without_harq: BoolArray = np.array([_HARQ in one for one in hidden])
+        self._hidden: BoolArray = np.array([[name in one.hidden for name in MEASURED] for one in conditions])
+        self._without_harq: BoolArray = np.array([_HARQ in one.hidden for one in conditions])
+        self._later: BoolArray = np.array([one.later for one in conditions])
+        self._later_from = later_from
         self.reports = 0
-        self.overridden: IntArray = np.zeros(len(hidden), np.int64)
+        self.overridden: IntArray = np.zeros(len(conditions), np.int64)
 
     def exchange(self, report: KpiReport | None) -> Iterable[Decisions]:
         """See `distila.replay.closed_loop.Controller`."""
         if report is None:
             return ()
+        applies = ~self._later | (self.reports >= self._later_from)
         self.reports += 1
-        entries = ~self._without_harq[report.harq_ue]
+        without_harq = self._without_harq & applies
+        entries = ~without_harq[report.harq_ue]
         known = replace(
             report,
-            measured=np.where(self._hidden, np.nan, report.measured),
-            total_first_tx=np.where(self._without_harq, np.nan, report.total_first_tx),
+            measured=np.where(self._hidden & applies[:, None], np.nan, report.measured),
+            total_first_tx=np.where(without_harq, np.nan, report.total_first_tx),
             harq_ue=report.harq_ue[entries],
             harq_mcs=report.harq_mcs[entries],
             harq_counts=report.harq_counts[entries],
