@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from distila.replay.compared_run import ReplayOptions
     from distila.replay.comparison import replay_trace
-    from distila.replay.du import DuConfig
+    from distila.replay.du_config import DuConfig
     from distila.training.benchmark.suite import Benchmark, run_benchmark
     from distila.training.gym_env import LinkAdaptationEnv
     from distila.xapp.errors import InputError
@@ -59,7 +59,7 @@ _HOME: Final = {
     "Bundle": "xapp.policy.bundle",
     "DecisionLoop": "xapp.loop",
     "Decisions": "xapp.kpi.report",
-    "DuConfig": "replay.du",
+    "DuConfig": "replay.du_config",
     "GuardConfig": "xapp.policy.guard",
     "InputError": "xapp.errors",
     "KpiReport": "xapp.kpi.report",

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from distila.replay.du import Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
 from distila.replay.trace import ChannelTrace, TraceMeta
 from distila.xapp.e2.codec import Identity, encode_indication
 from distila.xapp.nr.bler import SmoothBler

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from distila.replay.du import Du, DuConfig, SlotResult
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
+from distila.replay.harq import SlotResult
 from distila.replay.record import RunRecord
 from distila.replay.trace import ChannelTrace
 from distila.xapp.kpi.report import Decisions, KpiReport

@@ -13,12 +13,13 @@ import numpy as np
 from distila.replay import closed_loop_charts as charts_of
 from distila.replay.decided import Decided
 from distila.replay.page.document import Page
-from distila.replay.page.number_text import NOT_DEFINED, counted, number, percent, points, signed
+from distila.replay.page.number_text import NOT_DEFINED, counted
 from distila.replay.page.palette import AGAINST_COLOUR, POLICY_COLOUR
 from distila.replay.page.table import Cell, Column, Row, Table
 from distila.replay.page.verdict import Difference, VerdictLine
 from distila.replay.record import RunRecord
 from distila.replay.replay_sections import write_replay_page
+from distila.replay.run_figures import figure_rows
 from distila.replay.summary import ClosedLoopSummary
 from distila.xapp.nr.arrays import Float64Array
 
@@ -113,46 +114,9 @@ def _headline(summary: ClosedLoopSummary) -> Table:
         Column("difference"),
     ]
     rows: list[Row] = [
-        [
-            Cell("goodput per UE", unit="[Mbit/s]"),
-            number(ours.goodput_mbps, 2),
-            number(theirs.goodput_mbps, 2),
-            _relative(ours.goodput_mbps, theirs.goodput_mbps),
-        ],
-        [
-            "first-transmission BLER",
-            percent(ours.first_tx_bler, 2),
-            percent(theirs.first_tx_bler, 2),
-            _difference_in_points(ours.first_tx_bler, theirs.first_tx_bler, 2),
-        ],
-        [
-            "residual BLER",
-            percent(ours.residual_bler, 4),
-            percent(theirs.residual_bler, 4),
-            _difference_in_points(ours.residual_bler, theirs.residual_bler, 4),
-        ],
-        [
-            "mean MCS of first transmissions",
-            number(ours.mean_mcs, 2),
-            number(theirs.mean_mcs, 2),
-            signed(None if ours.mean_mcs is None or theirs.mean_mcs is None else ours.mean_mcs - theirs.mean_mcs, 2),
-        ],
-        [
-            "first transmissions",
-            number(ours.first_transmissions),
-            number(theirs.first_transmissions),
-            _relative(ours.first_transmissions, theirs.first_transmissions),
-        ],
+        [Cell(row.label, unit=row.unit), row.policy, row.against, row.difference] for row in figure_rows(ours, theirs)
     ]
     return Table(columns, rows, label="Figures of both runs")
-
-
-def _relative(ours: float | None, theirs: float | None) -> str:
-    return signed(100 * (ours / theirs - 1) if ours is not None and theirs else None, 2, "%")
-
-
-def _difference_in_points(ours: float | None, theirs: float | None, digits: int) -> str:
-    return points(None if ours is None or theirs is None else ours - theirs, digits)
 
 
 def _caveats(summary: ClosedLoopSummary) -> list[str]:

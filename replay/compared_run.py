@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from distila.replay import closed_loop
 from distila.replay.decided import Decided
-from distila.replay.du import Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
 from distila.replay.e2_node import E2Node, Node, RemoteXapp
 from distila.replay.link import load_bler
 from distila.replay.record import RunRecord

@@ -28,6 +28,7 @@ from distila.replay.statistics import paired_gain
 from distila.replay.summary import (
     AgainstFigures,
     Agreement,
+    BlockDelay,
     ClosedLoopSummary,
     GoodputGain,
     Latency,
@@ -200,8 +201,13 @@ def _closed_loop_summary(
             speed="max" if settings.speed is None else settings.speed,
             du=settings.du,
         ),
-        policy=RunFigures(**dict(ours.policy), **ours.record.summary()),
-        against=AgainstFigures(**dict(theirs.policy), **theirs.record.summary(), **dict(theirs.decided)),
+        policy=RunFigures(**dict(ours.policy), **ours.record.summary(), block_delay_ms=_block_delay(ours)),
+        against=AgainstFigures(
+            **dict(theirs.policy),
+            **theirs.record.summary(),
+            block_delay_ms=_block_delay(theirs),
+            **dict(theirs.decided),
+        ),
         gain_pct=GoodputGain(
             mean=_rounded(gain.mean_pct), ci95=(_rounded(gain.low_pct), _rounded(gain.high_pct)), unit=gain.unit
         ),
@@ -221,6 +227,12 @@ def _closed_loop_summary(
 
 def _with_verdict(summary: Summary, verdicts: Sequence[VerdictLine]) -> Summary:
     return summary.model_copy(update={"verdict": " ".join(verdict.text for verdict in verdicts)})
+
+
+def _block_delay(run: ComparedRun) -> BlockDelay:
+    slot_us = run.record.slot_us
+    delays = run.record.block_delays(run.du.config.block_timing(slot_us)).scaled(slot_us / 1000).percentiles()
+    return BlockDelay(p50=_rounded(delays.p50), p95=_rounded(delays.p95), p99=_rounded(delays.p99))
 
 
 def _rounded(value: float) -> float | None:

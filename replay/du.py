@@ -6,29 +6,23 @@ decision is in force and at the DU's own otherwise.
 
 * **Native link adaptation**: `distila.xapp.policy.olla.CqiOlla`, which, as in srsRAN Project, learns only from feedback
   for an MCS of its own choice: an override freezes it.
-* **HARQ**: stop-and-wait processes, one per slot of the round trip. Up to four transmissions at the same MCS. The
-  decoder combines them by incremental redundancy, as with NR's redundancy versions 0, 2, 3, 1: their mutual
-  information adds up, log2(1 + SINR) (Caire and Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001; ideal codes); or by
-  chase combining, if the DU repeats version 0: their linear SINRs add up. Each transmission has its own random draw,
-  compared with the error rate at the combined SINR. After the last failure the block is dropped (a residual loss).
+* **HARQ**: stop-and-wait processes, one per slot of the round trip, redundancy versions 0, 2, 3, 1; see
+  `distila.replay.harq`.
 * **Decisions**: absolute MCS, offset to the native choice, or native. A decision on an older indication than that of
   the latest accepted one is rejected as stale, one past its validity as expired; the UE then keeps the native choice.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
+from distila.replay.du_config import DuConfig
+from distila.replay.harq import Feedback, HarqProcesses, SlotResult
 from distila.replay.link import Link, RandomDraws
 from distila.replay.trace import NO_CQI, ChannelTrace
 from distila.xapp.errors import InputError
-from distila.xapp.files import parse_model, read_yaml
 from distila.xapp.kpi.report import (
     ACK,
     MCS,
@@ -41,105 +35,15 @@ from distila.xapp.kpi.report import (
     KpiReport,
     measured_columns,
 )
-from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
+from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import BlerModel
 from distila.xapp.nr.mcs import NUM_MCS
-from distila.xapp.policy.olla import CqiOlla, OllaConfig
-
-IDLE, SENT_ACK, SENT_NACK = range(3)
-"""Outcome of a UE's slot: nothing sent, block decoded, block not decoded."""
+from distila.xapp.policy.olla import CqiOlla
 
 FIRST_RNTI = 0x4601  # the first C-RNTI that srsRAN Project assigns
 _FRAME_US = 10_000
 _SFN_MODULUS = 1024
 _LAST_RNTI = 0xFFEF  # TS 38.321 table 7.1-1
-
-
-class DuConfig(BaseModel):
-    """Settings of the DU stand-in: its E2 reports, HARQ, CQI and own link adaptation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    period_slots: int = Field(
-        default=1, title="report period [slots]", ge=1, description="slots between two E2 reports"
-    )
-    decision_delay_slots: int = Field(
-        default=0,
-        title="decision delay [slots]",
-        ge=0,
-        description="slots from a report until its decisions take effect",
-    )
-    harq_rtt_slots: int = Field(
-        default=8,
-        title="HARQ round trip [slots]",
-        ge=1,
-        le=64,
-        description="slots from a transmission until its feedback is usable",
-    )
-    max_transmissions: int = Field(
-        default=4,
-        title="most transmissions of a block",
-        ge=1,
-        le=8,
-        description="highest number of transmissions of one transport block",
-    )
-    combining: Literal["ir", "chase"] = Field(
-        default="ir", title="HARQ combining", description="combining: incremental redundancy, or chase"
-    )
-    cqi_period_slots: int = Field(
-        default=40, title="CQI period [slots]", ge=1, description="slots between two CQI of a UE"
-    )
-    cqi_delay_slots: int = Field(
-        default=8,
-        title="CQI delay [slots]",
-        ge=0,
-        description="slots from the measurement until the DU receives the CQI",
-    )
-    olla_target_bler: float = Field(
-        default=0.15,
-        title="native OLLA: target of first-transmission BLER",
-        gt=0,
-        lt=0.5,
-        description="first-transmission BLER at which the DU's own OLLA settles",
-    )
-    olla_step_on_nack: float = Field(
-        default=0.02,
-        title="native OLLA: step on a NACK [CQI steps]",
-        gt=0,
-        description="step of the OLLA offset on NACK [CQI steps]",
-    )
-    olla_max_offset: float = Field(
-        default=4.0,
-        title="native OLLA: largest offset [CQI steps]",
-        gt=0,
-        description="largest OLLA offset [CQI steps]",
-    )
-
-    def olla(self) -> OllaConfig:
-        """The native OLLA's settings."""
-        return OllaConfig(
-            target_bler=self.olla_target_bler, step_on_nack=self.olla_step_on_nack, max_offset=self.olla_max_offset
-        )
-
-
-def load_du_config(path: Path | None, given: Mapping[str, object]) -> DuConfig:
-    """Settings from a YAML file, where there is one, with those ``given`` on top.
-
-    Raises:
-        InputError: the file cannot be read, or a setting is unknown or out of range.
-    """
-    data = {} if path is None else read_yaml(path) or {}
-    return parse_model({**data, **given} if isinstance(data, dict) else data, DuConfig, str(path or "DU settings"))
-
-
-@dataclass(slots=True)
-class SlotResult:
-    """Transmissions of a slot, [ue] each: MCS, number of the block's transmission (1 = first), outcome, block lost."""
-
-    mcs: IntArray
-    attempt: IntArray
-    outcome: IntArray
-    lost: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +86,10 @@ class Du:
         self.config = config
         self.cell_id = cell_id
         self.link = Link(ues, bler)
+        self._draws = RandomDraws(seed, count, copies)
+        self._harq = HarqProcesses(trace, self.link, config, self._draws)
         self.slot_us = trace.meta.slot_us
-        self._adds_information = config.combining == "ir"
+        self._combining = 1 if config.combining == "chase" else 2  # as E2 reports it
         self._slots_per_frame = max(1, round(_FRAME_US / self.slot_us))
         self.rejected: Counter[str] = Counter()
         self.accepted = 0  # UE decisions, those that leave the UE to the DU included
@@ -191,7 +97,6 @@ class Du:
         self.left = 0  # UE decisions received that leave the UE to the DU
         self.rejected_decided: Counter[str] = Counter()  # UE decisions that set an MCS or an offset, by cause
         self.reported = 0  # UE reports
-        self._draws = RandomDraws(seed, count, copies)
         self._mcs_table = np.array([ue.mcs_table for ue in ues])
         self._cqi_table = np.array([ue.cqi_table for ue in ues])
         self._prbs = np.array([ue.prbs for ue in ues], np.float32)
@@ -205,15 +110,6 @@ class Du:
         self._cqi_slot = np.zeros(count, np.int64)
         # UEs measure their CQI at different times, as configured by RRC.
         self._cqi_phase = np.arange(count) % (count // copies) % config.cqi_period_slots
-        # HARQ processes, [process, ue]; slot t uses process t % rtt, whose previous feedback arrives with slot t.
-        shape = (config.harq_rtt_slots, count)
-        self._mcs = np.zeros(shape, np.int64)
-        self._attempt = np.zeros(shape, np.int64)  # transmissions of the block in flight, 0 = empty
-        self._acked = np.zeros(shape, bool)
-        self._awaited = np.zeros(shape, bool)  # feedback of a transmission is outstanding
-        self._own = np.zeros(shape, bool)  # the MCS in flight was the native choice
-        # The decoder's store of the block: information [nat] (ir) or linear SINR (chase), summed over transmissions.
-        self._store = np.zeros(shape, np.float32)
         # Feedback counted since the latest report, and since the start.
         self._pending: list[tuple[IntArray, IntArray, Float64Array]] = []
         self._total_first_tx = np.zeros(count, np.float64)
@@ -236,37 +132,31 @@ class Du:
             sinr_db: [ue], effective SINR of this slot; NaN: the UE is not scheduled.
             cqi: [ue], the CQI that the UE would report for this slot; `NO_CQI`: none.
         """
-        process = slot % self.config.harq_rtt_slots
-        attempt, mcs, acked = self._attempt[process], self._mcs[process], self._acked[process]
-        awaited = self._awaited[process]
-        first = (attempt == 1) & awaited
-        again = (attempt > 1) & awaited
-        self._retx += again & acked, again & ~acked, again * mcs
-        lost = (attempt >= self.config.max_transmissions) & ~acked & awaited
-        if first.any() or lost.any():
-            ack = (first & acked).astype(np.float32)
-            nack = (first & ~acked).astype(np.float32)
-            own = self._own[process]
-            self._olla.update(mcs, ack * own, nack * own)
-            self._total_first_tx += first
-            self._count(first, mcs, ack, nack, lost)
+        feedback = self._harq.feedback(slot)
+        if feedback is not None:
+            self._receive_harq(feedback)
         self._receive_cqi(slot, cqi)
         self._native = self._olla.mcs()
         self._present = ~np.isnan(sinr_db)
 
-    def _count(
-        self,
-        first: BoolArray,
-        mcs: IntArray,
-        ack: Float32Array,
-        nack: Float32Array,
-        lost: BoolArray,
-    ) -> None:
-        rows = np.flatnonzero(first | lost)
+    def _receive_harq(self, feedback: Feedback) -> None:
+        ack, nack, lost = feedback.first_ack, feedback.first_nack, feedback.lost
+        if feedback.any_again:
+            again = feedback.again_ack, feedback.again_nack, (feedback.again_ack | feedback.again_nack) * feedback.mcs
+            self._retx += again
+        if feedback.any_own:
+            own = feedback.own
+            self._olla.update(feedback.mcs, (ack & own).astype(np.float32), (nack & own).astype(np.float32))
+        if feedback.any_first:
+            self._total_first_tx += ack | nack
+        counted = ack | nack | lost if feedback.any_lost else ack | nack
+        rows = counted.nonzero()[0]
         if len(rows):
             counts = np.zeros((len(rows), 4))
-            counts[:, ACK], counts[:, NACK], counts[:, RESIDUAL] = ack[rows], nack[rows], lost[rows]
-            self._pending.append((rows, mcs[rows], counts))
+            counts[:, ACK], counts[:, NACK] = ack[rows], nack[rows]
+            if feedback.any_lost:
+                counts[:, RESIDUAL] = lost[rows]
+            self._pending.append((rows, feedback.mcs[rows], counts))
 
     def _receive_cqi(self, slot: int, cqi: npt.NDArray[np.int8]) -> None:
         asked = np.flatnonzero(self._cqi_phase == slot % self.config.cqi_period_slots)
@@ -310,7 +200,7 @@ class Du:
             "retx_ack": retx_ack,
             "retx_nack": retx_nack,
             "retx_mcs_sum": retx_mcs_sum,
-            "combining": 2 if self._adds_information else 1,
+            "combining": self._combining,
             "max_transmissions": self.config.max_transmissions,
         }
         self._retx[:, rows] = 0
@@ -408,24 +298,4 @@ class Du:
         offset = in_force & (self._kind == MCS_OFFSET)
         if offset.any():
             chosen = np.where(offset, np.clip(native + self._value, 0, link.max_mcs), chosen)
-
-        process = slot % self.config.harq_rtt_slots
-        attempt, acked = self._attempt[process], self._acked[process]
-        again = (attempt > 0) & ~acked & (attempt < self.config.max_transmissions)
-        present = self._present
-        mcs = np.where(again, self._mcs[process], chosen)
-        own = np.where(again, self._own[process], chosen == native)
-        # A UE that is not scheduled for a while keeps its block: nothing is sent, and the HARQ process waits.
-        attempt = np.where(present, np.where(again, attempt + 1, 1), np.where(again, attempt, 0))
-        received = np.power(np.float32(10), sinr_db * np.float32(0.1))
-        if self._adds_information:
-            received = np.log1p(received)
-        total = np.where(again, self._store[process], np.float32(0)) + np.where(present, received, np.float32(0))
-        linear = np.expm1(total) if self._adds_information else total
-        combined_db = np.where(again, np.float32(10) * np.log10(np.maximum(linear, np.float32(1e-6))), sinr_db)
-        acked = (self._draws.draw(slot) >= link.tbler(mcs, combined_db)) & present
-        self._mcs[process], self._attempt[process], self._acked[process] = mcs, attempt, acked
-        self._own[process], self._store[process], self._awaited[process] = own, total, present
-        outcome = np.where(present, np.where(acked, SENT_ACK, SENT_NACK), IDLE)
-        lost = present & ~acked & (attempt >= self.config.max_transmissions)
-        return SlotResult(mcs, attempt, outcome, lost)
+        return self._harq.transmit(slot, chosen, native, sinr_db)

@@ -12,7 +12,8 @@ import numpy as np
 
 from distila.replay.bench_load import widen
 from distila.replay.bench_results import SocketFigures
-from distila.replay.du import Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
 from distila.replay.edgeric_gnb import EdgeRicGnb, telemetry
 from distila.replay.trace import ChannelTrace
 from distila.xapp.e2.codec import Identity, decode_control, encode_indication

@@ -48,7 +48,8 @@ class Link:
     """Transport block sizes and error rates of a set of UEs.
 
     Attributes:
-        tbs_bits: [ue, mcs], transport block size; 0 beyond the UE's MCS table.
+        row_tbs_bits: [row], transport block size; a row is a kind and an MCS, see `row`; 0 beyond the MCS table.
+        tbs_bits: [ue, mcs], the same for each UE.
         max_mcs: [ue], highest MCS of the UE's table.
     """
 
@@ -71,8 +72,19 @@ class Link:
             table[index, :count, -1] = rates[:, -1]
         self._table = table.reshape(-1)
         self._base = self._kind * NUM_MCS
+        self._table_of_kind = np.array([mcs_table for mcs_table, _, _ in kinds])
+        self.row_tbs_bits = tbs_bits.reshape(-1)
         self.tbs_bits = tbs_bits[self._kind]
         self.max_mcs = np.array([MCS_TABLES[ue.mcs_table].num_mcs - 1 for ue in ues])
+
+    def row(self, ues: IntArray, mcs: IntArray) -> IntArray:
+        """Row of these UEs, by number, at an MCS, [n] each."""
+        return np.asarray(self._base[ues] + mcs)
+
+    def rows_of(self, mcs_table: int) -> IntArray:
+        """Rows of an MCS table that have a block, [row]."""
+        of_table = np.repeat(self._table_of_kind == mcs_table, NUM_MCS)
+        return np.flatnonzero(of_table & (self.row_tbs_bits > 0))
 
     def tbler(self, mcs: IntArray, sinr_db: npt.NDArray[np.floating]) -> Float32Array:
         """Transport block error rate of one transmission per UE, [ue]; clamped to -30..60 dB, NaN to an edge."""

@@ -7,7 +7,7 @@ from typing import Final
 from distila.replay.bench_load import widen
 from distila.replay.bench_results import E2apFigures, LoopFigures, ReplaySpeed, RolloutCost, RolloutCosts
 from distila.replay.closed_loop import InProcess, run
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.e2_node import E2Node
 from distila.replay.trace import ChannelTrace
 from distila.replay.xapp_process import XappProcess

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.random import default_rng
 
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
 from distila.xapp.nr.bler import SmoothBler

@@ -1,20 +1,21 @@
-"""What a closed-loop run leaves behind: per UE and time bin what was sent and what arrived, and MCS against SINR."""
+"""What a closed-loop run leaves behind: by UE and time bin what was sent and arrived; MCS by SINR; block delays."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from distila.replay.du import IDLE, SENT_ACK, SlotResult
+from distila.replay.harq import IDLE, SENT_ACK, SlotResult
 from distila.replay.trace import ChannelTrace
-from distila.xapp.kpi.link_metrics import LinkCounts
-from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
+from distila.xapp.kpi.block_delay import BlockDelays, BlockTiming, delays_by_slots
+from distila.xapp.kpi.link_metrics import LinkCounts, stalled_slot_share
+from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.mcs import NUM_MCS
 
 SINR_EDGES_DB: Final = np.arange(-10.0, 40.5, 1.0)
 """Edges of the SINR bins of `RunRecord.mcs_at_sinr`; the outer bins take what lies beyond."""
 
-_SERIES: Final = ("bits", "slots", "first_tx", "first_fail", "lost", "mcs_sum")
+_SERIES: Final = ("bits", "slots", "stalled", "first_tx", "first_fail", "lost", "mcs_sum")
 
 
 @dataclass
@@ -24,6 +25,7 @@ class RunRecord:
     Attributes:
         bits: transport block bits that arrived.
         slots: slots in which something was sent.
+        stalled: slots in which nothing was sent because no HARQ process was free.
         first_tx, first_fail: first transmissions, and those not decoded.
         lost: transport blocks dropped after their last transmission.
         mcs_sum: sum of the MCS of first transmissions.
@@ -37,6 +39,7 @@ class RunRecord:
     num_bins: int
     bits: Float64Array = field(init=False)
     slots: Float64Array = field(init=False)
+    stalled: Float64Array = field(init=False)
     first_tx: Float64Array = field(init=False)
     first_fail: Float64Array = field(init=False)
     lost: Float64Array = field(init=False)
@@ -45,6 +48,8 @@ class RunRecord:
     def __post_init__(self) -> None:
         for name in _SERIES:
             setattr(self, name, np.zeros((self.trace.num_ues, self.num_bins)))
+        # Decoded blocks by UE and delay in slots, some pairs more than once: [UE, delay, number] each.
+        self._delivered: list[IntArray] = []
         self.mcs_at_sinr = np.zeros((len(SINR_EDGES_DB) + 1, NUM_MCS))
         self.slot_us = self.trace.meta.slot_us
         self.end_slot = np.linspace(0, self.num_slots, self.num_bins + 1).round().astype(np.int64)[1:]
@@ -71,9 +76,11 @@ class RunRecord:
         sent = outcome != IDLE
         acked = outcome == SENT_ACK
         first &= sent
+        stalled = np.array([result.stalled for result in results])[:, None] & ~np.isnan(sinr_db)
         series = {
             "bits": acked * tbs_bits[np.arange(tbs_bits.shape[0]), mcs],
             "slots": sent,
+            "stalled": stalled,
             "first_tx": first,
             "first_fail": first & ~acked,
             "lost": lost,
@@ -85,9 +92,27 @@ class RunRecord:
             # reduceat sums runs of slots that share a bin, [run, ue].
             sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
             getattr(self, name)[:, bins[starts]] += sums.T
+        self._add_delays(start_slot, acked, np.stack([result.since for result in results]))
         sinr_bin = np.searchsorted(SINR_EDGES_DB, sinr_db[first])
         flat = np.bincount(sinr_bin * NUM_MCS + mcs[first], minlength=self.mcs_at_sinr.size)
         self.mcs_at_sinr += flat.reshape(self.mcs_at_sinr.shape)
+
+    def _add_delays(self, start_slot: int, acked: BoolArray, since: IntArray) -> None:
+        row, ue = np.nonzero(acked)
+        if len(row):
+            pairs = np.stack([ue, start_slot + row + 1 - since[row, ue], np.ones_like(ue)])
+            self._delivered = [_merged([*self._delivered, pairs])]
+
+    def block_delays(self, timing: BlockTiming) -> BlockDelays:
+        """Delays of the blocks of all UEs [slots]; those that are still on their way at the end are not counted."""
+        ue, delay, number = _merged(self._delivered)
+        lost = self.lost.sum(axis=1)
+        of_ue = []
+        for one in range(self.trace.num_ues):
+            mine = ue == one
+            delivered = np.bincount(delay[mine], number[mine]).astype(np.float64)
+            of_ue.append(delays_by_slots(delivered, lost[one], timing))
+        return BlockDelays.together(of_ue)
 
     def counts(self) -> LinkCounts[float]:
         """What happened to all UEs together, per microsecond of transmission."""
@@ -123,10 +148,23 @@ class RunRecord:
         """The figures of the run, for summary.json; None where nothing was sent."""
         counts = self.counts()
         sent = counts.first_tx > 0
+        stalled = float(self.stalled.sum())
+        counted = stalled + float(self.slots.sum())
         return {
             "goodput_mbps": round(counts.goodput, 4) if sent else None,
             "first_tx_bler": round(counts.first_tx_bler, 5) if sent else None,
+            "transmissions_per_block": round(counts.transmissions_per_block, 4) if sent else None,
+            "retransmission_share": round(counts.retransmission_share, 5) if sent else None,
             "residual_bler": round(counts.residual_bler, 6) if sent else None,
+            "stalled_slot_share": round(stalled_slot_share(stalled, counted), 5) if counted else None,
             "mean_mcs": round(float(self.mcs_sum.sum()) / counts.first_tx, 3) if sent else None,
             "first_transmissions": int(counts.first_tx),
         }
+
+
+def _merged(parts: list[IntArray]) -> IntArray:
+    """Numbers of equal pairs of UE and delay added up, int64 [3, pair]."""
+    ue, delay, number = np.concatenate([np.empty((3, 0), np.int64), *parts], axis=1)
+    longest = int(delay.max(initial=0)) + 1
+    key, pair = np.unique(ue * longest + delay, return_inverse=True)
+    return np.stack([key // longest, key % longest, np.bincount(pair, number, len(key)).astype(np.int64)])

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from distila.replay.decided import Decided
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.xapp.result_file import Estimate, ResultFile, ResultModel
 from distila.xapp.stats import LatencyRecorder, Percentiles, Reasons
 
@@ -73,12 +73,29 @@ class PolicyFacts(ResultModel):
     )
 
 
+class BlockDelay(ResultModel):
+    """Percentiles of block delay [ms], from the start of a block's first transmission to its delivery.
+
+    Null: no block was delivered, or that share of the blocks never was.
+    """
+
+    p50: float | None = Field(description="median [ms]")
+    p95: float | None = Field(description="95th percentile [ms]")
+    p99: float | None = Field(description="99th percentile [ms]")
+
+
 class RunFigures(PolicyFacts):
     """Which policy decided, and the figures of its run; null where nothing was sent."""
 
     goodput_mbps: float | None = Field(description="mean goodput of a UE while it is served [Mbit/s]")
     first_tx_bler: float | None = Field(description="NACKs over ACKs and NACKs of first transmissions; DTX is left out")
+    transmissions_per_block: float | None = Field(description="mean number of transmissions of a block")
+    retransmission_share: float | None = Field(description="grants that carry retransmissions, over all grants")
     residual_bler: float | None = Field(description="blocks lost after their last transmission, over all blocks")
+    stalled_slot_share: float | None = Field(
+        description="slots in which a scheduled UE had no free HARQ process, over all slots in which it was scheduled"
+    )
+    block_delay_ms: BlockDelay
     mean_mcs: float | None = Field(description="mean MCS index of first transmissions")
     first_transmissions: int = Field(description="number of first transmissions")
 

@@ -10,12 +10,13 @@ import typer
 from distila.replay import closed_loop_page, kpi_log, open_loop_page
 from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import NATIVE, replay_channel, replay_log
-from distila.replay.du import load_du_config
+from distila.replay.du_config import load_du_config
 from distila.replay.kpi_log import KpiLog
 from distila.replay.page.number_text import number, percent, signed
 from distila.replay.parquet_file import file_format
 from distila.replay.reason_tables import reason_tables
 from distila.replay.replay_sections import decided_text
+from distila.replay.run_figures import figure_rows
 from distila.replay.summary import ClosedLoopSummary, OpenLoopSummary, ReplaySummary
 from distila.replay.trace import TRACES, ChannelTrace
 from distila.xapp.commands import SUMMARIES
@@ -64,7 +65,14 @@ def replay(
         ),
     ] = "127.0.0.1:0",
     external: Annotated[bool, typer.Option(help="Wait for an xApp started by hand instead of starting one.")] = False,
-    du: Annotated[Path | None, typer.Option(help="YAML file with settings of the DU stand-in.")] = None,
+    du: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,...|FILE",
+            help="Settings of the DU stand-in, such as `max_transmissions=1`, or a YAML file with them; may be given"
+            " several times, and the last one counts.",
+        ),
+    ] = None,
     olla_target: Annotated[
         float | None, typer.Option(help="First-transmission BLER that the native OLLA aims at, 0 to 0.5.")
     ] = None,
@@ -98,7 +106,7 @@ def replay(
             "olla_step_on_nack": olla_step,
         }
         settings = ReplayOptions(
-            du=load_du_config(du, {name: value for name, value in given.items() if value is not None}),
+            du=load_du_config(du or (), {name: value for name, value in given.items() if value is not None}),
             seed=seed,
             max_slots=slots,
             speed=_speed(speed),
@@ -168,20 +176,14 @@ def _print_closed_loop(summary: ClosedLoopSummary) -> None:
     ours, theirs, trace = summary.policy, summary.against, summary.trace
     print_table(
         f"{trace.name}: {trace.ues} UEs, {trace.slots} slots",
-        ["", f"policy {ours.name}", theirs.name],
+        ["", f"policy {ours.name}", theirs.name, "difference"],
         [
-            ["goodput per UE [Mbit/s]", number(ours.goodput_mbps, 3), number(theirs.goodput_mbps, 3)],
-            ["first-transmission BLER [%]", *_in_percent(ours.first_tx_bler, theirs.first_tx_bler, 2)],
-            ["residual BLER [%]", *_in_percent(ours.residual_bler, theirs.residual_bler, 4)],
-            ["mean MCS", number(ours.mean_mcs, 2), number(theirs.mean_mcs, 2)],
+            [f"{row.label} {row.unit}".strip(), row.policy, row.against, row.difference]
+            for row in figure_rows(ours, theirs)
         ],
     )
     if summary.decided:
         stdout.print(closed_loop_page.gain_verdict(summary).text)
-
-
-def _in_percent(ours: float | None, theirs: float | None, digits: int) -> list[str]:
-    return [number(None if share is None else 100 * share, digits) for share in (ours, theirs)]
 
 
 def _print_open_loop(summary: OpenLoopSummary) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Population
 from distila.replay.rollouts.results import AaStudy, PowerStudy, SimulationSummary, StudySettings, TransitionTaken

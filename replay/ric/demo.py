@@ -25,7 +25,7 @@ import numpy as np
 
 from distila.replay.bench_load import widen
 from distila.replay.closed_loop import run
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.e2_node import E2Node, Node, RemoteXapp
 from distila.replay.ric.ric import MEID, Ric
 from distila.replay.trace import ChannelTrace, bundled_trace

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distila.replay import closed_loop
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.trace import ChannelTrace
 from distila.xapp.kpi.report import Decisions, KpiReport

@@ -15,7 +15,7 @@ import numpy as np
 
 from distila.replay import closed_loop
 from distila.replay.bench_load import widen
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.link import load_bler
 from distila.replay.rollouts.kpi_library import Paced
 from distila.replay.trace import ChannelTrace

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.replay.closed_loop import InProcess, run
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.edgeric_gnb import EdgeRicGnb, OverEdgeRic
 from distila.replay.trace import ChannelTrace
 from distila.schemas import edgeric_v1_pb2 as pb

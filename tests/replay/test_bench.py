@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.replay.bench_load import indications, widen
-from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, SlotResult
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
+from distila.replay.harq import IDLE, SENT_ACK, SENT_NACK, SlotResult, Transmissions
 from distila.replay.loop_bench import bench_in_process, bench_over_grpc, bench_replay
 from distila.replay.record import SINR_EDGES_DB, RunRecord
 from distila.replay.statistics import paired_gain
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta, bundled_trace
 from distila.xapp.e2.codec import decode_indication, decode_indication_header
 from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import load_bundle
 from distila.xapp.stats import STAGES
 
@@ -39,9 +42,13 @@ def runs(draw):
     outcome = rng.integers(0, 3, (slots, num_ues))
     attempt = rng.integers(1, 5, (slots, num_ues))
     mcs = rng.integers(0, 29, (slots, num_ues))
-    lost = (attempt == 4) & (outcome == SENT_NACK)
-    results = [SlotResult(*rows) for rows in zip(mcs, attempt, outcome, lost, strict=True)]
+    stalled = rng.uniform(size=slots) < 0.2
     sinr_db = np.where(outcome == IDLE, np.nan, rng.uniform(-30, 60, (slots, num_ues))).astype(np.float32)
+    outcome[stalled] = IDLE
+    lost = (attempt == 4) & (outcome == SENT_NACK)
+    since = np.arange(slots)[:, None] - rng.integers(0, 2000, (slots, num_ues))
+    sent = Transmissions(mcs, attempt, outcome, lost, since)
+    results = [SlotResult.known(sent, row, stalled=bool(no_process)) for row, no_process in enumerate(stalled)]
     cuts = sorted(draw(st.sets(st.integers(1, slots))) | {slots})
     return results, sinr_db, draw(st.integers(1, min(slots, 9))), cuts
 
@@ -59,6 +66,7 @@ def test_the_record_is_what_a_naive_count_over_the_slots_gives(run):
     at_sinr = np.zeros_like(made.mcs_at_sinr)
     for slot, ue in np.ndindex(slots, num_ues):
         r, where = results[slot], (ue, next(b for b in range(bins) if slot < made.end_slot[b]))
+        naive["stalled", where] += r.stalled and not np.isnan(sinr_db[slot, ue])
         if r.outcome[ue] == IDLE:
             continue
         acked, first, mcs = r.outcome[ue] == SENT_ACK, r.attempt[ue] == 1, r.mcs[ue]
@@ -71,29 +79,107 @@ def test_the_record_is_what_a_naive_count_over_the_slots_gives(run):
         at_sinr[sum(sinr_db[slot, ue] > SINR_EDGES_DB), mcs] += first
     assert made.end_slot[-1] == slots
     total = Counter()
-    for name in ("bits", "slots", "first_tx", "first_fail", "lost", "mcs_sum"):
+    for name in ("bits", "slots", "stalled", "first_tx", "first_fail", "lost", "mcs_sum"):
         expected = [[naive[name, (ue, b)] for b in range(bins)] for ue in range(num_ues)]
         np.testing.assert_array_equal(getattr(made, name), expected, name)
         total[name] = int(np.sum(expected))
     np.testing.assert_array_equal(made.mcs_at_sinr, at_sinr)
     summary = made.summary()
     served_us = total["slots"] * 500
+    if total["slots"] + total["stalled"]:
+        share = total["stalled"] / (total["slots"] + total["stalled"])
+        assert summary["stalled_slot_share"] == pytest.approx(share, abs=1e-5)
     assert summary["first_transmissions"] == total["first_tx"]
     if not total["first_tx"]:
-        assert [summary[name] for name in FIGURES] == [None] * 4
+        assert [summary[name] for name in FIGURES] == [None] * len(FIGURES)
         return
     assert summary["goodput_mbps"] == pytest.approx(total["bits"] / served_us, abs=1e-4)
     assert summary["first_tx_bler"] == pytest.approx(total["first_fail"] / total["first_tx"], abs=1e-5)
     assert summary["residual_bler"] == pytest.approx(total["lost"] / total["first_tx"], abs=1e-6)
+    again = total["slots"] - total["first_tx"]
+    assert summary["transmissions_per_block"] == pytest.approx(total["slots"] / total["first_tx"], abs=1e-4)
+    assert summary["retransmission_share"] == pytest.approx(again / total["slots"], abs=1e-5)
     assert summary["mean_mcs"] == pytest.approx(total["mcs_sum"] / total["first_tx"], abs=1e-3)
 
 
-FIGURES = ("goodput_mbps", "first_tx_bler", "residual_bler", "mean_mcs")
+FIGURES = (
+    "goodput_mbps", "first_tx_bler", "transmissions_per_block", "retransmission_share", "residual_bler", "mean_mcs"
+)  # fmt: skip
 
 
 def test_figures_of_a_run_that_sent_nothing_are_null():
     summary = RunRecord(a_trace(2, 10), 10, 10).summary()
-    assert summary == {**dict.fromkeys(FIGURES), "first_transmissions": 0}
+    assert summary == {**dict.fromkeys(FIGURES), "stalled_slot_share": None, "first_transmissions": 0}
+
+
+def replayed(config, slots=1500, num_ues=5, seed=1):
+    """A run of the DU alone over UEs that come and go: its record, and what it did in every slot."""
+    rng = np.random.default_rng(seed)
+    trace = a_trace(num_ues, slots)
+    trace.sinr_db[rng.uniform(size=len(trace.sinr_db)) < 0.3] = np.nan
+    du = Du(trace, SmoothBler.load(), config, seed)
+    made, results = RunRecord(trace, slots, 10), []
+    sinr_db, cqi, _ = trace.window(0, slots)
+    for slot in range(slots):
+        du.receive_feedback(slot, sinr_db[slot], cqi[slot])
+        results.append(du.transmit(slot, sinr_db[slot]))
+    for start in range(0, slots, 256):
+        made.add(start, results[start : start + 256], sinr_db[start : start + 256], du.link.tbs_bits)
+    return made, results, du.link
+
+
+def events(results, rtt, ue):
+    """Blocks of a UE as an event log: (first slot, last slot, decoded) of each that ended."""
+    since, ended = {}, []
+    for slot, result in enumerate(results):
+        if result.outcome[ue] == IDLE:
+            continue
+        if result.attempt[ue] == 1:
+            assert slot % rtt not in since, "a block is given up before its last transmission"
+            since[slot % rtt] = slot
+        if result.outcome[ue] == SENT_ACK or result.lost[ue]:
+            ended.append((since.pop(slot % rtt), slot, result.outcome[ue] == SENT_ACK))
+    return ended
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_transmissions": 2, "harq_rtt_slots": 5}, {"processes": 3}])
+def test_block_delays_are_those_of_an_event_log(settings):
+    """Blocks that are decoded: from the first slot of the first transmission to the last slot of the last one."""
+    config = DuConfig(rlc="um", **settings)
+    made, results, _ = replayed(config)
+    log = [event for ue in range(5) for event in events(results, config.harq_rtt_slots, ue)]
+    expected = Counter(last + 1 - first for first, last, decoded in log if decoded)
+    delays = made.block_delays(config.block_timing(500))
+    found = Counter()
+    for delay, blocks in zip(delays.delay.tolist(), delays.blocks.tolist(), strict=True):
+        found[int(delay)] += int(blocks)
+    assert found == expected
+    assert max(expected) > 3 * config.harq_rtt_slots, "a UE that is not scheduled makes its blocks wait"
+    every = sorted(expected.elements())
+    wanted = [every[int(np.ceil(share * len(every))) - 1] for share in (0.5, 0.95, 0.99)]
+    assert list(delays.percentiles()) == wanted
+
+
+def test_a_lost_block_adds_the_delay_of_rlc_in_acknowledged_mode_and_none_in_the_other():
+    """One transmission, so that every first failure is a loss: half a round trip of RLC after it, another try."""
+    made, results, _ = replayed(DuConfig(max_transmissions=1))
+    um = made.block_delays(DuConfig(max_transmissions=1, rlc="um").block_timing(500))
+    assert set(um.delay) == {1}
+    assert um.blocks.sum() == sum((result.outcome == SENT_ACK).sum() for result in results)
+    am = made.block_delays(DuConfig(max_transmissions=1, rlc_delay_ms=20).block_timing(500))
+    values = np.unique(am.delay)
+    assert values[:3].tolist() == [1, 1 + 41, 1 + 2 * 41], "20 ms are 40 slots, and a slot for the lost transmission"
+    lost = sum(result.lost.sum() for result in results)
+    assert am.blocks.sum() == pytest.approx(um.blocks.sum() + lost)
+
+
+def test_a_retransmission_delivers_the_bits_of_its_first_transmission():
+    made, results, link = replayed(DuConfig(max_transmissions=8))
+    bits = np.zeros(5)
+    for ue in range(5):
+        sent_at = {first: int(results[first].mcs[ue]) for first, *_ in events(results, 8, ue)}
+        bits[ue] = sum(link.tbs_bits[ue, sent_at[first]] for first, _, decoded in events(results, 8, ue) if decoded)
+    np.testing.assert_array_equal(made.bits.sum(axis=1), bits)
 
 
 def record(bits):

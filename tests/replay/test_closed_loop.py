@@ -12,8 +12,10 @@ from distila.replay import closed_loop, open_loop
 from distila.replay.closed_loop import InProcess
 from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import replay_channel, replay_log
-from distila.replay.du import IDLE, Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
 from distila.replay.e2_node import E2Node, RemoteXapp
+from distila.replay.harq import IDLE
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from distila.replay.importers.tractor import import_tractor, import_tractor_kpi_log
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta

@@ -17,7 +17,7 @@ from distila.replay import closed_loop
 from distila.replay.compared_run import ComparedRun, ReplayOptions, decision_loop
 from distila.replay.comparison import replay_log, replay_trace
 from distila.replay.decided import FEW, Decided, withheld_meaning
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.importers.ranalyzer import import_ranalyzer, import_ranalyzer_kpi_log
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.reasons import REASONS

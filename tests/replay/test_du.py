@@ -8,9 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from distila.replay.du import IDLE, SENT_ACK, SENT_NACK, Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
+from distila.replay.harq import IDLE, SENT_ACK, SENT_NACK
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
 from distila.xapp.e2.codec import Identity, decode_indication, decode_indication_header, encode_indication
+from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import MEASURED
 from distila.xapp.kpi.report import ACK, DTX, MCS, MCS_OFFSET, NACK, NATIVE, NO_UE_ID, RESIDUAL, Decisions
 from distila.xapp.nr.bler import SmoothBler
@@ -30,8 +33,10 @@ class MDbForMcsM:
         return np.where(sinr_db >= mcs, 0.0, 1.0)
 
 
-def a_trace(num_ues=1, mcs_table=1, slots=10):
-    ues = [UeMeta(name=f"ue{u}", prbs=20 + u, layers=2, mcs_table=mcs_table) for u in range(num_ues)]
+def a_trace(num_ues=1, mcs_table=1, slots=10, prbs=None, layers=2):
+    """``mcs_table``: of all UEs, or of each; ``prbs`` of all UEs, or 20, 21 and so on."""
+    tables = np.broadcast_to(mcs_table, num_ues).tolist()
+    ues = [UeMeta(name=f"ue{u}", prbs=prbs or 20 + u, layers=layers, mcs_table=table) for u, table in enumerate(tables)]
     count = num_ues * slots
     return ChannelTrace(
         meta=TraceMeta(name="made up", slot_us=500, source="the test", ues=ues),
@@ -45,9 +50,10 @@ def a_trace(num_ues=1, mcs_table=1, slots=10):
 class Cell:
     """A DU driven slot by slot; keeps every result and report."""
 
-    def __init__(self, num_ues=1, bler=None, mcs_table=1, seed=1, **config):
+    def __init__(self, num_ues=1, bler=None, mcs_table=1, seed=1, prbs=None, layers=2, **config):
         self.num_ues = num_ues
-        self.du = Du(a_trace(num_ues, mcs_table), bler or MDbForMcsM(), DuConfig(**config), seed)
+        trace = a_trace(num_ues, mcs_table, prbs=prbs, layers=layers)
+        self.du = Du(trace, bler or MDbForMcsM(), DuConfig(**config), seed)
         self.slot, self.results, self.reports = 0, [], []
 
     def run(self, sinr_db, cqi=NO_CQI, slots=1, decide=None):
@@ -119,29 +125,154 @@ def test_a_lost_block_is_sent_again_at_its_mcs_in_its_process():
     assert cell.of("outcome") == [SENT_NACK] + [SENT_ACK] * 17
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_chase_combining_adds_up_the_power_of_all_transmissions(count):
-    """n transmissions at one SINR decode what needs 10 log10(n) dB more: two of them, 3 dB."""
-    needed = 15 - 10 * np.log10(count)
-    for sinr_db, decoded in ((needed + 0.1, True), (needed - 0.1, False)):
-        assert outcomes_of_mcs_15(count, sinr_db, combining="chase") == [SENT_NACK] * (count - 1) + [
-            SENT_ACK if decoded else SENT_NACK
-        ]
+def gain_db(count, mcs_table, mcs, prbs=2, layers=1, **config):
+    """How much less SINR a block needs that is sent ``count`` times at one SINR than one that is sent once [dB]."""
+    less_db = np.arange(-0.2, 25, 0.05)
+    config = {"harq_rtt_slots": 1, "max_transmissions": 8, **config}
+    cell = Cell(len(less_db), mcs_table=mcs_table, prbs=prbs, layers=layers, **config)
+    cell.run(mcs - less_db, decide=use(mcs))
+    cell.run(mcs - less_db, slots=count - 1)
+    decoded = np.any([(result.outcome == SENT_ACK) & (result.attempt <= count) for result in cell.results], axis=0)
+    assert decoded[0]
+    assert not decoded[-1]
+    return less_db[np.flatnonzero(decoded)[-1]]
+
+
+# Gains of two and four transmissions, redundancy versions 0, 2, 3, 1, at 10 % block errors: measured with a real LDPC
+# codec (base graph 1, whole buffer, within 0.2 dB), and of the ideal rule. PRBs are such that it is base graph 1.
+MEASURED_GAINS = [
+    (1, 13, 14, 4.0, 7.1, 5.2, 9.2), (1, 16, 11, 5.0, 8.4, 6.0, 10.3), (1, 20, 8, 5.7, 9.4, 7.0, 11.8),
+    (1, 24, 2, 7.0, 11.6, 8.6, 14.0), (1, 28, 2, 8.9, 14.1, 10.2, 16.3), (2, 27, 2, 10.3, 17.1, 12.8, 20.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mcs_table", "mcs", "prbs", "two", "four", "ideal_two", "ideal_four"), MEASURED_GAINS)
+def test_retransmissions_gain_what_an_ldpc_decoder_gains(mcs_table, mcs, prbs, two, four, ideal_two, ideal_four):
+    of_two, of_four = (gain_db(count, mcs_table, mcs, prbs, carrier_prbs=273, carrier_layers=4) for count in (2, 4))
+    assert of_two == pytest.approx(two, abs=0.7)
+    assert of_four == pytest.approx(four, abs=0.7)
+    assert of_two < ideal_two - 0.4
+    assert of_four < ideal_four - 0.8
+
+
+def test_a_block_as_large_as_the_carrier_s_largest_gains_less():
+    """Limited buffer rate matching: the second transmission repeats bits of the first."""
+    assert gain_db(2, 1, 28, prbs=32) < gain_db(2, 1, 28, prbs=32, carrier_prbs=273) - 0.5
+
+
+def test_the_carrier_is_as_wide_as_the_widest_allocation_unless_it_is_told():
+    assert gain_db(2, 1, 28, prbs=20) == gain_db(2, 1, 28, prbs=20, carrier_prbs=20)
+    assert gain_db(2, 1, 28, prbs=20, layers=2) == gain_db(2, 1, 28, prbs=20, layers=2, carrier_layers=2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_incremental_redundancy_adds_up_the_information_of_all_transmissions(count):
+def test_chase_combining_adds_up_the_power_of_all_transmissions_less_what_a_decoder_loses(count):
+    """Two of them: 3 dB, less up to 0.5 dB."""
+    gain = gain_db(count, 1, 28, combining="chase")
+    assert 10 * np.log10(count) - 0.5 * (count - 1) - 0.11 <= gain <= 10 * np.log10(count) + 0.11
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_ideal_rule_adds_up_capacities(count):
     """n transmissions at one SINR g decode what needs (1 + g)^n - 1."""
     needed = 10 * np.log10((1 + 10**1.5) ** (1 / count) - 1)
-    for sinr_db, decoded in ((needed + 0.1, True), (needed - 0.1, False)):
-        assert outcomes_of_mcs_15(count, sinr_db) == [SENT_NACK] * (count - 1) + [SENT_ACK if decoded else SENT_NACK]
+    assert gain_db(count, 1, 15, combining="ideal") == pytest.approx(15 - needed, abs=0.11)
 
 
-def outcomes_of_mcs_15(transmissions, sinr_db, **config):
-    cell = Cell(harq_rtt_slots=1, **config)
-    cell.run(sinr_db, decide=use(15))
-    cell.run(sinr_db, slots=transmissions - 1)
-    return cell.of("outcome")
+def test_without_soft_bits_of_earlier_transmissions_only_versions_that_decode_alone_decode():
+    """Efficiency 0: RV 2 and RV 1, the second and fourth transmission, have too few of the block's own bits."""
+    cell = Cell(harq_rtt_slots=1, combining_efficiency=0)
+    cell.run(-20, decide=use(15))
+    cell.run(60)
+    assert cell.of("outcome") == [SENT_NACK, SENT_NACK]
+    cell.run(60)  # RV 3
+    assert (cell.of("attempt")[-1], cell.of("outcome")[-1]) == (3, SENT_ACK)
+    cell.run(-20, slots=3)
+    cell.run(60)  # RV 1
+    assert (cell.of("attempt")[-1], cell.of("outcome")[-1], cell.of("lost")[-1]) == (4, SENT_NACK, True)
+
+
+def test_chase_without_soft_bits_decodes_each_transmission_alone():
+    assert [gain_db(count, 1, 15, combining="chase", combining_efficiency=0) for count in (2, 3)] == 2 * [
+        gain_db(1, 1, 15)
+    ]
+
+
+def test_the_worse_a_decoder_combines_the_less_it_gains():
+    gains = [gain_db(2, 1, 20, combining_efficiency=efficiency) for efficiency in (0.25, 0.5, 0.75, 1)]
+    assert gains == sorted(gains)
+    assert gains[0] < gains[-1] - 1
+
+
+def test_with_one_transmission_nothing_is_sent_again():
+    cell = Cell(max_transmissions=1)
+    cell.run(-20, slots=3 * RTT)
+    assert cell.of("attempt") == [1] * 3 * RTT
+    assert cell.of("lost") == [True] * 3 * RTT
+    names = [MEASURED.index(f"retx_{name}") for name in ("ack", "nack", "mcs_sum")]
+    assert cell.reports[-1].measured[0, names].tolist() == [0, 0, 0]
+    assert sum(report.harq_counts[:, RESIDUAL].sum() for report in cell.reports) == 2 * RTT
+
+
+@pytest.mark.parametrize(("rtt", "processes"), [(8, 3), (16, 8), (64, 32), (2, 1)])
+def test_with_fewer_processes_than_the_round_trip_nothing_is_sent_in_the_slots_that_are_left(rtt, processes):
+    cell = Cell(harq_rtt_slots=rtt, processes=processes)
+    cell.run(40, slots=3 * rtt)
+    free = [slot % rtt < processes for slot in range(3 * rtt)]
+    assert [outcome != IDLE for outcome in cell.of("outcome")] == free
+    assert [not result.stalled for result in cell.results] == free
+    assert cell.reports[-1].total_first_tx.tolist() == [2 * processes]
+
+
+@pytest.mark.parametrize(("rtt", "processes"), [(8, 8), (8, 16), (1, 1)])
+def test_with_enough_processes_every_slot_is_used(rtt, processes):
+    cell = Cell(harq_rtt_slots=rtt, processes=processes)
+    cell.run(40, slots=3 * rtt)
+    assert IDLE not in cell.of("outcome")
+
+
+def test_blocks_of_a_process_are_sent_again_in_it_when_others_stall():
+    cell = Cell(harq_rtt_slots=4, processes=2, max_transmissions=2)
+    cell.run(8, decide=use(20))  # lost by 12 dB
+    cell.run(-20, slots=7)
+    assert cell.of("attempt") == [1, 1, 0, 0, 2, 2, 0, 0]
+    assert cell.of("lost") == [False] * 4 + [True] * 2 + [False] * 2
+
+
+def test_ues_of_all_three_mcs_tables_share_a_cell():
+    """Each goes up to its own table's top, and what is sent again has the size of its first transmission."""
+    cell = Cell(3, mcs_table=[1, 2, 3], harq_rtt_slots=1)
+    assert cell.run(60, decide=lambda report: decisions(report, MCS_OFFSET, 28)) == Counter(accepted=3)
+    assert cell.results[0].mcs.tolist() == [28, 27, 28]
+    assert +cell.run(60, decide=use([28, 28, 28])) == Counter(accepted=2, mcs_out_of_range=1)
+    assert cell.run([28 - 3, 27 - 3, 28 - 3], decide=use([28, 27, 28])) == Counter(accepted=3)
+    cell.run([28 - 3, 27 - 3, 28 - 3], decide=use([0, 0, 0]))
+    assert cell.results[-2].outcome.tolist() == [SENT_NACK] * 3
+    assert cell.results[-1].mcs.tolist() == [28, 27, 28]
+    assert cell.results[-1].attempt.tolist() == [2] * 3
+    assert cell.results[-1].outcome.tolist() == [SENT_ACK] * 3
+
+
+def test_ues_of_different_tables_combine_as_if_each_were_alone():
+    sinr_db = [28 - 8, 27 - 9.5, 28 - 7]
+    together = Cell(3, mcs_table=[1, 2, 3], harq_rtt_slots=1, prbs=4, max_transmissions=8)
+    together.run(sinr_db, decide=use([28, 27, 28]))
+    together.run(sinr_db, slots=7)
+    for ue, (table, mcs) in enumerate([(1, 28), (2, 27), (3, 28)]):
+        alone = Cell(1, mcs_table=table, harq_rtt_slots=1, prbs=4, max_transmissions=8)
+        alone.run(sinr_db[ue], decide=use(mcs))
+        alone.run(sinr_db[ue], slots=7)
+        assert together.of("outcome", ue) == alone.of("outcome")
+        assert 2 in together.of("attempt", ue)
+
+
+@pytest.mark.parametrize(("setting", "value", "of_ue"), [("carrier_prbs", 20, 21), ("carrier_layers", 1, 2)])
+def test_a_carrier_smaller_than_an_allocation_is_an_error(setting, value, of_ue):
+    ue = "ue1" if setting == "carrier_prbs" else "ue0"
+    with pytest.raises(
+        InputError, match=rf"^DU settings: {setting} = {value}: less than the {of_ue} of UE {ue} in trace made up$"
+    ):
+        Cell(2, **{setting: value})
 
 
 def test_a_report_counts_the_retransmissions_since_the_one_before_that_sufficed_and_that_did_not():
@@ -162,7 +293,7 @@ def test_a_bundle_reads_over_e2_how_many_transmissions_the_du_allows(most):
     assert Layout(["mcs_table", "max_transmissions"]).matrix(received).tolist() == [[1, most]]
 
 
-@pytest.mark.parametrize(("combining", "reported"), [("chase", 1), ("ir", 2)])
+@pytest.mark.parametrize(("combining", "reported"), [("chase", 1), ("ir", 2), ("ideal", 2)])
 def test_a_report_has_the_combining_of_retransmissions(combining, reported):
     cell = Cell(combining=combining)
     cell.run(10)

@@ -15,7 +15,7 @@ from distila.replay import closed_loop_charts, open_loop_charts
 from distila.replay.closed_loop import InProcess, run
 from distila.replay.closed_loop_page import write_closed_loop_page
 from distila.replay.decided import Decided
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.open_loop_page import write_open_loop_page
 from distila.replay.page.number_text import MINUS
@@ -103,8 +103,14 @@ def summarise(policy, against, /, **changes):
             "period_slots": 20, "decision_delay_slots": 8, "seed": 1, "transport": "inproc", "speed": "max",
             "bler": "smooth", "du": DuConfig(period_slots=20).model_dump(),
         },
-        "policy": {"name": "olla", "version": "7", "digest": "e9d5f087", **policy.summary()},
-        "against": {"name": "native OLLA", **against.summary(), **dict(Decided.of(0, 0, {}))},
+        "policy": {
+            "name": "olla", "version": "7", "digest": "e9d5f087", **policy.summary(),
+            "block_delay_ms": {"p50": 0.5, "p95": 4.5, "p99": 60.25},
+        },
+        "against": {
+            "name": "native OLLA", **against.summary(), "block_delay_ms": {"p50": 0.5, "p95": 8.5, "p99": None},
+            **dict(Decided.of(0, 0, {})),
+        },
         "gain_pct": {"mean": -4.27, "ci95": [-5.03, -3.52], "unit": "UE"},
         "verdict": "made up", **dict(Decided.of(19200, 18900, {"breaker": 300})), "answered_share": 1.0,
         "latency_us": {"p50": 606.1, "p99": 1722.4, "max": 8929.1, "what": "in process"},
@@ -212,6 +218,10 @@ def test_shows_the_figures_of_the_summary(closed, runs):
         assert f"{100 * figures['first_tx_bler']:.2f}" in page.text
         assert f"{figures['mean_mcs']:.2f}" in page.text
         assert f"{figures['first_transmissions']:,}" in page.text
+        assert f"{figures['transmissions_per_block']:.3f}" in page.text
+        assert f"{100 * figures['retransmission_share']:.2f}" in page.text
+        assert f"{100 * figures['residual_bler']:.4f}" in page.text
+    assert "slots without a free HARQ process 0.00 % 0.00 % 0.00 points" in page.text
     assert "19,200 UE decisions, 300 of them (1.6 %) native" in page.text
     assert "p50 606 µs, p99 1,722 µs, longest 8,929 µs" in page.text
     for expected_text in (
@@ -221,6 +231,13 @@ def test_shows_the_figures_of_the_summary(closed, runs):
         "target of first-transmission BLER",
     ):
         assert expected_text in page.text
+
+
+def test_shows_block_delays_of_both_runs_and_how_far_they_differ(closed):
+    text = closed().text.replace(MINUS, "-")
+    assert "block delay, median [ms] 0.50 0.50 0.00" in text
+    assert "block delay, 95th percentile [ms] 4.50 8.50 -4.00" in text
+    assert "block delay, 99th percentile [ms] 60.25 not defined not defined" in text
 
 
 @pytest.mark.parametrize(

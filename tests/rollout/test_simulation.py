@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distila.replay.du import DuConfig
+from distila.replay.du_config import DuConfig
 from distila.replay.rollouts.kpi_library import KpiLibrary, gaussian_library, record_library
 from distila.replay.rollouts.population import Effect, Population, planned_exposure, simulate
 from distila.replay.rollouts.simulation import SIMULATION_PLANS, simulate_rollout

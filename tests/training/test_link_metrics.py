@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sionna")
 
-from distila.replay.du import Du, DuConfig  # noqa: E402
+from distila.replay.du import Du  # noqa: E402
+from distila.replay.du_config import DuConfig  # noqa: E402
 from distila.replay.link import load_bler  # noqa: E402
 from distila.replay.record import RunRecord  # noqa: E402
 from distila.replay.trace import ChannelTrace, bundled_trace  # noqa: E402

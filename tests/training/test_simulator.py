@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from distila.replay.du import Du, DuConfig
+from distila.replay.du import Du
+from distila.replay.du_config import DuConfig
 from distila.replay.link import Link
 from distila.replay.trace import NO_CQI, ChannelTrace, TraceMeta, UeMeta
 from distila.training.baselines import baseline
@@ -1201,13 +1202,19 @@ CROSS = {
 }
 
 
-def replayed(num_links, slots, combining, draws=None):
+def replayed(num_links, slots, harq, draws=None):
     """The DU stand-in on the channel and with the CQI (and luck) of the simulator's conditions.
+
+    Args:
+        num_links: number of links.
+        slots: number of slots.
+        harq: settings that ``link`` of a scenario and `DuConfig` have in common.
+        draws: "same": as the simulator's.
 
     Returns:
         MCS, attempt and outcome of every slot, [slot, link] each, and the link's tables.
     """
-    given = conditions(num_links, **CROSS, link={"combining": combining})
+    given = conditions(num_links, **CROSS, link=harq)
     beta = given.tables.beta_db[:1].expand(1, num_links)
     sinr_db = []
     drawn = []
@@ -1226,7 +1233,7 @@ def replayed(num_links, slots, combining, draws=None):
         sinr_db=sinr.T.reshape(-1),
         cqi=cqi_for_sinr_db(sinr.T.reshape(-1), thresholds).astype(np.int8),
     )
-    du = Du(trace, SmoothBler.load(), DuConfig(combining=combining), seed=3)
+    du = Du(trace, SmoothBler.load(), DuConfig(**harq), seed=3)
     if draws == "same":
         du._draws.draw = lambda slot: drawn[slot]
     window = trace.window(0, slots)
@@ -1251,11 +1258,20 @@ def figures(mcs, attempt, outcome, lost, link):
     }
 
 
-def test_with_the_same_random_draws_and_curves_it_equals_the_du_stand_in_bit_for_bit(fading, monkeypatch):
+@pytest.mark.parametrize(
+    "harq",
+    [
+        *({"combining": combining} for combining in ("ir", "chase", "ideal")),
+        {"combining": "ir", "combining_efficiency": 0.5, "max_transmissions": 8, "harq_rtt_slots": 3},
+        {"combining": "ir", "carrier_prbs": 273, "carrier_layers": 4, "max_transmissions": 2},
+        {"combining": "chase", "processes": 4, "max_transmissions": 1},
+    ],
+    ids=lambda harq: " ".join(f"{name}={value}" for name, value in harq.items()),
+)
+def test_with_the_same_random_draws_and_curves_it_equals_the_du_stand_in_bit_for_bit(fading, monkeypatch, harq):
     num_links, slots = 50, 1000
-    expected = figures(*replayed(num_links, slots, "ir", draws="same"))
-    # What the DU stand-in calls ir still adds up capacities.
-    given = conditions(num_links, **CROSS, link={"combining": "ideal"})
+    expected = figures(*replayed(num_links, slots, harq, draws="same"))
+    given = conditions(num_links, **CROSS, link=harq)
     link = Link([UeMeta(name="a", prbs=52)] * num_links, SmoothBler.load())
     monkeypatch.setattr(
         given,
@@ -1281,9 +1297,9 @@ def test_with_the_same_random_draws_and_curves_it_equals_the_du_stand_in_bit_for
 @pytest.mark.parametrize("native", ["xapp", "training"])
 def test_by_chance_and_with_its_own_curves_it_agrees_with_the_du_stand_in(fading, native):
     num_links, slots = 250, 1200
-    expected = figures(*replayed(num_links, slots, "ir"))
+    expected = figures(*replayed(num_links, slots, {"combining": "ir"}))
     policy = SrsranOlla() if native == "xapp" else baseline("srsran-olla")
-    sim = Simulator(conditions(num_links, **CROSS, link={"combining": "ideal"}), policy)
+    sim = Simulator(conditions(num_links, **CROSS, link={"combining": "ir"}), policy)
     sim.run(slots)
     found = counted(sim)
 
