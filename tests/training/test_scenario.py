@@ -21,6 +21,9 @@ from distila.training.sim.scenario import (
 from distila.training.sim.split import Split
 from distila.training.sim.subrange import outside
 from distila.xapp.errors import InputError
+from distila.xapp.nr.mcs import mcs_table
+from distila.xapp.nr.soft_combining import Carrier
+from distila.xapp.nr.tbs import num_re, transport_block_size_bits
 
 MINIMAL = {"name": "mine", "channels": [{"model": "TDL-A"}]}
 SEEN = [s for s in families().values() if not s.unseen]
@@ -517,3 +520,14 @@ def test_find_scenario_takes_a_family_or_a_file(tmp_path):
 def test_scenario_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         training_domain().link.combining = "chase"
+
+
+def test_limited_buffers_bite_in_the_family_that_is_named_for_them():
+    scenario = families()["full_band_lbrm"]
+    layers = max(channel.antennas.max_rank for channel in scenario.channels)
+    table = mcs_table(2)
+    bits = transport_block_size_bits(num_re(273), table.code_rate, table.modulation_order, layers)
+    buffer_over_block = 1.5 * Carrier(273, layers, 8).lbrm_tbs_bits / bits
+    assert (scenario.link.prbs.values, scenario.link.mcs_table.values) == ((273,), (2,))
+    assert buffer_over_block[-1] < 1.6  # the second transmission repeats
+    assert (buffer_over_block < 3).sum() >= 12

@@ -60,7 +60,9 @@ def dqn(
     config: Annotated[str, typer.Option(help="YAML file, or the name of one that ships: dqn.")] = "dqn",
     scenario: Annotated[
         list[str] | None,
-        typer.Option(help="A family, for a specialist, or `domain`; may be repeated; default: the configuration's."),
+        typer.Option(
+            help="A family, for a specialist, or `domain_table1`; may be repeated; default: the configuration's."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for checkpoint.pt, train.jsonl and network.pt.")] = Path(
         "out/dqn"

@@ -147,7 +147,7 @@ class CsiReports:
         self._out = settings.out
         self._measured_cqi: dict[int, Tensor] = {}
         self._measured_rank: dict[int, Tensor] = {}
-        self._rank_of_ue, self._rank_of_du = layers, layers
+        self._rank_of_ue, self._rank_of_du = layers.clone(), layers.clone()
         self.layers: Tensor | None = None
         self.cqi = torch.full((self._num_links,), torch.nan, device=self._device)
         self.slot = torch.full((self._num_links,), torch.nan, device=self._device)
@@ -243,11 +243,11 @@ class CsiReports:
             due = self._due(now, period)
             if due > 0:
                 self._measured_rank[now] = rank[index, :due]
-                self._rank_of_ue = _updated(self._rank_of_ue, _links_of(now, period), rank[index, :due])
+                _update(self._rank_of_ue[_links_of(now, period)], rank[index, :due])
             measured = now - self._settings.delay_slots
             arrived = self._measured_rank.pop(measured, None)
             if arrived is not None:
-                self._rank_of_du = _updated(self._rank_of_du, _links_of(measured, period), arrived)
+                _update(self._rank_of_du[_links_of(measured, period)], arrived)
             of_ue[index], of_du[index] = self._rank_of_ue, self._rank_of_du
         self.layers = of_du
         return of_ue
@@ -258,11 +258,9 @@ def _links_of(slot: int, period: int) -> slice:
     return slice(slot % period, None, period)
 
 
-def _updated(rank: Tensor, links: slice, reported: Tensor) -> Tensor:
-    """Ranks with those that were reported, 0: none."""
-    rank = rank.clone()
-    rank[links] = torch.where(reported > 0, reported, rank[links])
-    return rank
+def _update(rank: Tensor, reported: Tensor) -> None:
+    """Set ranks to those that were reported, 0: none."""
+    torch.where(reported > 0, reported, rank, out=rank)
 
 
 def two_states(
