@@ -55,6 +55,18 @@ KINDS: Final = (
             max_transmissions=2,
         ),
     ),
+    # Logs exist of a node whose decoder combined next to nothing: 97 % of its retransmissions failed too.
+    NodeKind(
+        "poor_combining",
+        DuConfig(
+            olla_target_bler=0.1,
+            cqi_period_slots=20,
+            cqi_delay_slots=4,
+            harq_rtt_slots=12,
+            processes=8,
+            combining_efficiency=0.05,
+        ),
+    ),
     NodeKind("no_cqi", DuConfig(olla_target_bler=0.2, olla_step_on_nack=0.1), cqi=False),
     NodeKind(
         "slow_e2",

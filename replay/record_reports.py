@@ -26,7 +26,7 @@ from distila.xapp.policy.bundle import Bundle
 from distila.xapp.policy.recordings import Recording, write_recordings
 
 UES_OF_A_TABLE: Final = 6
-REPORTS: Final = 320
+REPORTS: Final = 260
 OWN_UES: Final = 12
 OWN_REPORTS: Final = 160
 _OFFSETS: Final = np.array([0, 2, 0, -2, 0, 4])
