@@ -67,7 +67,7 @@ class Channel:
 
     def sinr(self, conditions, slot):
         """What each link's PRBs have in a slot, linear, [link, prb]."""
-        at = ((conditions._begin + slot) % (2 * BANK_SLOTS)).numpy()
+        at = ((conditions._fading._begin + slot) % (2 * BANK_SLOTS)).numpy()
         at = np.minimum(at, 2 * BANK_SLOTS - 1 - at)
         row = conditions.speed_kmh.numpy().astype(int)
         snr = 10 ** (conditions.snr_db.numpy() / 10)

@@ -141,17 +141,21 @@ class Combining:
     Args:
         rule: of the link's tables, one row for each of theirs.
         device: of the tensors.
+
+    Attributes:
+        kind: ``ir``, ``chase`` or ``ideal``.
+        unrepeated: transmissions until a redundancy version is sent again.
     """
 
     def __init__(self, rule: SoftCombining, device: torch.device) -> None:
         self.kind: CombiningKind = rule.kind
+        self.unrepeated = NUM_VERSIONS if rule.kind == "ir" else 1
         self._row_class = torch.as_tensor(rule.row_class, device=device)
         self._repeat_db = torch.as_tensor(rule.repeat_db, device=device)
         gain_db = rule.gain_db.reshape(-1)
         # Each node is packed with the next one of the last axis: an interpolation then reads both at once.
         pairs = np.stack([gain_db, np.roll(gain_db, -1)], axis=1).reshape(-1).view(np.float64)
         self._gain_db = torch.as_tensor(pairs, device=device)
-        self._planes = torch.arange(NUM_VERSIONS, device=device)
 
     def first(self, sinr_db: Tensor) -> Tensor:
         """Stores after first transmissions, float32 [block, 4].
@@ -170,7 +174,7 @@ class Combining:
 
         Args:
             store: float32 [block, 4].
-            transmission: int [block] or one for all; 2 is the first retransmission.
+            transmission: int64 [block] or one for all; 2 is the first retransmission.
             sinr_db: effective SINR of this transmission alone [dB], float32 [block].
             efficiency: share of the store that the UE still has, float32 [block]; None: all of it.
         """
@@ -181,7 +185,7 @@ class Combining:
         elif isinstance(transmission, int):
             kept[..., (transmission - 1) % NUM_VERSIONS] += received
         else:
-            plane = (transmission.to(torch.int64) - 1) % NUM_VERSIONS
+            plane = (transmission - 1) % NUM_VERSIONS
             kept.scatter_add_(-1, plane[..., None], received[..., None])
         return kept
 
@@ -193,20 +197,18 @@ class Combining:
         Args:
             row: int64 [block], of the link's tables.
             store: float32 [block, 4].
-            transmission: int [block] or one for all, transmissions so far.
+            transmission: int64 [block] or one for all, transmissions so far.
             efficiency: with which repeated versions count, float32 [block]; None: 1.
         """
         if self.kind == "ideal":
             return _decibel(store[..., 0].expm1()).clamp_(min=NOTHING_DB)
         of_class = _look_up(self._row_class, row)
-        unrepeated = NUM_VERSIONS if self.kind == "ir" else 1
-        if isinstance(transmission, int):
-            repeats: Tensor | int = max(0, transmission - unrepeated)
-        else:
-            repeats = (transmission.to(torch.int64) - unrepeated).clamp_(min=0)
-        loss_db = repeats * _look_up(self._repeat_db, of_class)
-        if efficiency is not None:
-            loss_db = loss_db * efficiency
+        loss_db: Tensor | float = 0.0
+        if not isinstance(transmission, int) or transmission > self.unrepeated:
+            repeats = torch.as_tensor(transmission - self.unrepeated).clamp(min=0)
+            loss_db = repeats * _look_up(self._repeat_db, of_class)
+            if efficiency is not None:
+                loss_db = loss_db * efficiency
         if self.kind == "chase":
             return (_decibel(store[..., 0]) - loss_db).clamp_(min=NOTHING_DB)
         received_db = _decibel(store)

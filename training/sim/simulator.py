@@ -166,7 +166,8 @@ class Simulator:
         always = self.traffic is None and len(self.tables.allocations) == 1
         self._always_prbs = float(self.tables.allocations[0][0]) if always else 0.0
         self._sums = self._zeros((9, *shape))
-        self._decoded_again = self._zeros((MAX_TRANSMISSIONS, self.num_links))  # by number of transmissions, from 2 on
+        # Blocks by number of transmissions, [number, link], from 2 on.
+        self._decoded_again = self._zeros((MAX_TRANSMISSIONS + 1, self.num_links))
         self._counted_from_slot = self._stalled_slots = 0
         self._loses_bits = conditions.rlc == "um"
         self._returning: deque[tuple[int, Tensor, Tensor]] = deque()  # slot, links and bits of lost blocks
@@ -283,7 +284,7 @@ class Simulator:
         slots = self.slot - self._counted_from_slot
         sums[_PRBS] += self._always_prbs * (slots - self._stalled_slots)
         conditions = self.conditions
-        decoded_after = self._decoded_again.T.to(torch.float64)
+        decoded_after = self._decoded_again[1:].T.to(torch.float64)
         decoded_after[:, 0] = sums[_FIRST] - sums[_FAILED]
         return Counters(
             bits=sums[_BITS],
@@ -456,12 +457,14 @@ class Simulator:
         first = ~again
         attempt.mul_(again).add_(1)
         repeated = again.view(-1).nonzero()[:, 0]  # places in [slot, link], one after the other
+        number = _look_up(attempt.view(-1), repeated).to(torch.int64)  # transmissions of these blocks so far
+        link = repeated if count == 1 else repeated % self.num_links
         draws, missed_grant = conditions.draws(slot, count), None
         if conditions.has_dtx:
             # One draw decides both whether the grant was received and, if so, whether the block was decoded.
             missed_grant = draws < conditions.dtx
             draws = (draws - conditions.dtx) / (1 - conditions.dtx)
-        failed = draws < self._error_rate(slot, mcs, row, repeated, missed_grant)
+        failed = draws < self._error_rate(slot, mcs, row, _Repeated(repeated, link, number), missed_grant)
         size = _look_up(tables.tbs_bits, row)
         used = None if self._always_prbs else _look_up(tables.prbs, row)
         if missed_grant is not None:
@@ -476,15 +479,13 @@ class Simulator:
             failed &= sent
             first &= sent
             size, used = payload, used * share
-        retx = self._retx[:, process].view(3, -1).zero_()
+        decoded, undecoded, retx_mcs = self._retx[:, process]
+        torch.logical_and(again, ~failed, out=decoded)
+        torch.logical_and(again, failed, out=undecoded)
+        torch.mul(mcs, again, out=retx_mcs)
         if len(repeated):
-            undecoded = _look_up(failed.view(-1), repeated).to(torch.float32)
-            decoded = 1 - undecoded
-            for column, values in zip(retx, (decoded, undecoded, _look_up(mcs.view(-1), repeated)), strict=True):
-                column.index_copy_(0, repeated, values.to(torch.float32))
-            sent_before = _look_up(attempt.view(-1), repeated).to(torch.int64) - 1
-            place = sent_before * self.num_links + repeated % self.num_links
-            self._decoded_again.view(-1).index_add_(0, place, decoded)
+            place = link.add(number, alpha=self.num_links)
+            self._decoded_again.view(-1).index_add_(0, place, _look_up(decoded.view(-1), repeated))
         last = attempt >= conditions.max_transmissions
         lost = failed & last
         arrived = torch.where(failed, 0.0, size)
@@ -519,43 +520,57 @@ class Simulator:
             bits = size if taken is None else size.clone()
             self._on_sent(Sent(slot, first, failed, lost, bits, prbs * RE_PER_PRB_SLOT))
 
-    def _error_rate(self, slot: int, mcs: Tensor, row: Tensor, repeated: Tensor, missed_grant: Tensor | None) -> Tensor:
+    def _error_rate(
+        self, slot: int, mcs: Tensor, row: Tensor, repeated: "_Repeated", missed_grant: Tensor | None
+    ) -> Tensor:
         """TBLER after this transmission, float32 [slot, link]; what the decoders hold is updated."""
         conditions, tables = self.conditions, self.tables
         sinr_db = conditions.effective_sinr_db(slot, _look_up(tables.beta_db, mcs), row)
         if conditions.max_transmissions > 1:
             process = slice(slot % self._rtt, slot % self._rtt + len(mcs))
-            if len(repeated):
+            if len(repeated.place):
                 combined_db = self._combined_db(process, row, repeated, sinr_db, missed_grant)
             # Needed of blocks that fail; which do is not known yet.
             first_db = self._first_db[process]
             first_db.copy_(sinr_db)
             if missed_grant is not None:
                 first_db.masked_fill_(missed_grant, -torch.inf)
-            if len(repeated):
-                sinr_db.view(-1).index_copy_(0, repeated, combined_db)
+            if len(repeated.place):
+                sinr_db.view(-1).index_copy_(0, repeated.place, combined_db)
         if not conditions.plain_curves:
             sinr_db = steeper(sinr_db, _look_up(tables.centre_db, row), conditions.slope, conditions.shift_db)
         return tables.tbler(row, sinr_db)
 
     def _combined_db(
-        self, process: slice, row: Tensor, repeated: Tensor, sinr_db: Tensor, missed_grant: Tensor | None
+        self, process: slice, row: Tensor, repeated: "_Repeated", sinr_db: Tensor, missed_grant: Tensor | None
     ) -> Tensor:
         """Effective SINR [dB] of the blocks that are sent again, float32 [block], with all that the UEs received."""
-        combining, conditions = self.conditions.combining, self.conditions
+        conditions, place, number = self.conditions, repeated.place, repeated.number
+        combining = conditions.combining
         stores = self._store.view(self._rtt, self.num_links, -1)[process].view(-1, NUM_VERSIONS)
-        attempt = _look_up(self._attempt[process].view(-1), repeated)
-        first = combining.first(_look_up(self._first_db[process].view(-1), repeated))
-        store = torch.where((attempt == 2)[:, None], first, stores.index_select(0, repeated))
+        first = combining.first(_look_up(self._first_db[process].view(-1), place))
+        store = torch.where((number == 2)[:, None], first, stores.index_select(0, place))
         efficiency = None
         if not conditions.combines_fully:
-            efficiency = _look_up(conditions.combining_efficiency, repeated % self.num_links)
-        added = combining.add(store, attempt, _look_up(sinr_db.view(-1), repeated), efficiency)
+            efficiency = _look_up(conditions.combining_efficiency, repeated.link)
+        added = combining.add(store, number, _look_up(sinr_db.view(-1), place), efficiency)
         if missed_grant is not None:
             # The UE does not know of the transmission.
-            added = torch.where(_look_up(missed_grant.view(-1), repeated)[:, None], store, added)
-        stores.index_copy_(0, repeated, added)
-        return combining.effective_sinr_db(_look_up(row.view(-1), repeated), added, attempt, efficiency)
+            added = torch.where(_look_up(missed_grant.view(-1), place)[:, None], store, added)
+        stores.index_copy_(0, place, added)
+        sent = number if conditions.max_transmissions > combining.unrepeated else 1
+        return combining.effective_sinr_db(_look_up(row.view(-1), place), added, sent, efficiency)
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """The blocks of a window that are sent again, int64 [block]."""
+
+    place: Tensor
+    """in [slot, link], one after the other"""
+    link: Tensor
+    number: Tensor
+    """of this transmission, from 2 on"""
 
 
 _BITS, _PRBS, _FIRST, _FAILED, _MISSED, _AGAIN, _RESIDUAL, _MCS, _LOST = range(9)
