@@ -196,11 +196,16 @@ class CombiningErrors(ResultModel):
     ideal_worst_error_db: float = Field(description="largest absolute error of the ideal rule [dB]")
 
 
-class HarqBench(ResultFile):
-    """`distila bench harq`: how well HARQ combining is predicted, beside measured points of a real LDPC decoder."""
+class HarqBench(ResultFile, CombiningErrors):
+    """`distila bench harq`: how well HARQ combining is predicted, beside measured points of a real LDPC decoder.
+
+    The errors at the top are of all settings with several redundancy versions.
+    """
 
     kind: Literal["bench-harq"] = "bench-harq"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     fitted_settings: int = Field(description="measured settings that the rule was fitted to")
-    all: CombiningErrors = Field(description="all settings; the ideal rule where there are several redundancy versions")
     by_transmissions: dict[int, CombiningErrors] = Field(description="by number of transmissions")
+    by_group: dict[str, CombiningErrors] = Field(
+        description="by MCS table, base graph, buffer, SINRs and block length; chase: version 0 repeated"
+    )

@@ -284,6 +284,7 @@ def soft_combining(trace: ChannelTrace, link: Link, config: DuConfig) -> SoftCom
         np.concatenate([part.gain_db for part in parts]),
         np.concatenate([part.repeat_db for part in parts]),
         row_class,
+        np.concatenate([part.decoded_alone for part in parts]),
     )
 
 

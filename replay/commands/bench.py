@@ -8,6 +8,7 @@ import typer
 
 from distila.replay.bench_load import indications
 from distila.replay.bench_results import (
+    CombiningErrors,
     E2apLoopBench,
     EdgericBench,
     HarqBench,
@@ -229,7 +230,11 @@ def harq(json: Annotated[bool, typer.Option("--json", help="Print JSON instead o
     if json:
         print_json(result.model_dump(mode="json"))
         return
-    groups = [("all", result.all), *((str(number), errors) for number, errors in result.by_transmissions.items())]
+    groups: list[tuple[str, CombiningErrors]] = [
+        ("all", result),
+        *((f"{number} transmissions", errors) for number, errors in result.by_transmissions.items()),
+        *result.by_group.items(),
+    ]
     rows = [
         [
             name,
@@ -239,7 +244,7 @@ def harq(json: Annotated[bool, typer.Option("--json", help="Print JSON instead o
         ]
         for name, errors in groups
     ]
-    columns = ["transmissions", "settings", "rule: p95 error", "worst", "ideal rule: p95 error", "worst"]
+    columns = ["", "settings", "rule: p95 error", "worst", "ideal rule: p95 error", "worst"]
     print_table(
         f"SINR at 10 % block errors [dB]; rule fitted to {result.fitted_settings} other settings", columns, rows
     )

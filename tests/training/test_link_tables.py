@@ -312,14 +312,19 @@ def test_a_second_transmission_gains_less_than_capacities_that_add_up_and_more_t
     assert ir < ideal - (0.4 if mcs >= 13 else -0.1)
 
 
-def test_after_a_missed_first_grant_version_2_is_never_decoded_and_version_3_is(tables):
+def test_after_a_missed_first_grant_version_2_is_not_decoded_and_version_3_is(tables):
+    mcs = tables.max_mcs - 4
     combining = Combining(rule_of(tables, "ir"), CPU)
-    assert combined_db(combining, 5, [None, 40.0]) == -60
-    assert combined_db(combining, 5, [None, None, 40.0]) > 30
-    assert combined_db(combining, 5, [None, 40.0, 40.0]) > 30
+    assert combined_db(combining, mcs, [None, 40.0]) == -60
+    assert combined_db(combining, mcs, [None, None, 40.0]) > 30
+    assert combined_db(combining, mcs, [None, 40.0, 40.0]) > 30
     # RV 1 is the fourth.
-    assert combined_db(combining, 5, [None, 40.0, None, 40.0]) == -60
-    assert combined_db(combining, 5, [None, 40.0, None, 40.0, 10.0]) > 9
+    assert combined_db(combining, tables.max_mcs, [None, 40.0, None, 40.0]) == -60
+    assert combined_db(combining, mcs, [None, 40.0, None, 40.0, 10.0]) > 9
+
+
+def test_at_a_low_code_rate_version_2_holds_the_blocks_own_bits_too(tables):
+    assert 37 < combined_db(Combining(rule_of(tables, "ir"), CPU), 3, [None, 40.0]) < 40
 
 
 def test_without_efficiency_each_transmission_stands_alone(tables):

@@ -1,61 +1,122 @@
-"""`distila bench harq`: the combining rule and the ideal one, compared with points that neither was fitted to."""
+"""`distila bench harq`: combining at run time and the ideal rule, compared with points that neither was fitted to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from distila.replay.bench_results import CombiningErrors, HarqBench
-from distila.training.harq_fit.fit import errors_db, split
+from distila.training.harq_fit.fit import split
+from distila.training.harq_fit.measure import Setting
 from distila.training.harq_fit.points import Threshold, read_thresholds
-from distila.xapp.nr.arrays import Float64Array
-from distila.xapp.nr.harq import OVERHEAD, Transmissions
+from distila.training.harq_fit.tabulate import threshold_db
+from distila.xapp.nr.arrays import BoolArray, Float64Array
+from distila.xapp.nr.harq import Transmissions
+from distila.xapp.nr.soft_combining import CombiningKind, SoftCombining
 
 _SEARCH_DB = 24.0
 _HALVINGS = 30
 
 
 def bench_harq() -> HarqBench:
-    """Errors of both rules at the measured settings that the rule was not fitted to.
+    """Errors of the run-time rule and of the ideal one at the measured settings that the rule was not fitted to.
 
     Raises:
         InputError: the table of points cannot be read.
     """
     fitted, held_out = split(read_thresholds())
-    # The ideal rule speaks of incremental redundancy, not of one version repeated.
-    combined = [each for each in held_out if len(set(each.setting.redundancy_versions)) > 1]
-    by_number: dict[int, list[Threshold]] = {}
-    for each in sorted(combined, key=lambda each: len(each.setting.redundancy_versions)):
-        by_number.setdefault(len(each.setting.redundancy_versions), []).append(each)
+    predictions = Predictions([each for each in held_out if len(each.setting.redundancy_versions) > 1])
+    several = [each.setting for each in predictions.thresholds]
+    chase = _where(several, lambda one: len(set(one.redundancy_versions)) == 1)
+    number = np.array([len(one.redundancy_versions) for one in several])
+    groups = {
+        "MCS table 1": _where(several, lambda one: one.table == 1),
+        "MCS table 2": _where(several, lambda one: one.table == 2),
+        "base graph 1": _where(several, lambda one: one.code.graph == 1),
+        "base graph 2": _where(several, lambda one: one.code.graph == 2),
+        "whole buffer": _where(several, lambda one: one.buffer_bits is None),
+        "limited buffer": _where(several, lambda one: one.buffer_bits is not None),
+        "limited buffer, graph 1, above 2000 bits": _where(
+            several, lambda one: one.buffer_bits is not None and one.code.graph == 1 and one.block_bits > 2000
+        ),
+        "equal SINRs": _where(several, lambda one: not any(one.offsets_db)),
+        "unequal SINRs": _where(several, lambda one: any(one.offsets_db)),
+        "up to 1056 bits": _where(several, lambda one: one.block_bits <= 1056),
+        "above 1056 bits": _where(several, lambda one: one.block_bits > 1056),
+    }
     return HarqBench(
         fitted_settings=len(fitted),
-        all=_errors(held_out, combined),
-        by_transmissions={number: _errors(some, some) for number, some in by_number.items()},
+        **dict(predictions.errors(~chase)),
+        by_transmissions={many: predictions.errors(~chase & (number == many)) for many in sorted(set(number.tolist()))},
+        by_group={name: predictions.errors(~chase & which) for name, which in groups.items()}
+        | {"chase": predictions.errors(chase)},
     )
 
 
-def _errors(held_out: Sequence[Threshold], combined: Sequence[Threshold]) -> CombiningErrors:
-    ours = errors_db(held_out, np.array(OVERHEAD))
-    ideal = np.array([ideal_error_db(each) for each in combined])
-    return CombiningErrors(
-        settings=len(held_out),
-        mean_error_db=round(float(ours.mean()), 3),
-        p95_error_db=round(float(np.quantile(np.abs(ours), 0.95)), 3),
-        worst_error_db=round(float(np.abs(ours).max()), 3),
-        ideal_mean_error_db=round(float(ideal.mean()), 3),
-        ideal_p95_error_db=round(float(np.quantile(np.abs(ideal), 0.95)), 3),
-        ideal_worst_error_db=round(float(np.abs(ideal).max()), 3),
-    )
+def _where(settings: Sequence[Setting], is_one: Callable[[Setting], bool]) -> BoolArray:
+    return np.array([is_one(each) for each in settings], np.bool_)
+
+
+class Predictions:
+    """Measured settings, and by how much two rules are too kind at their thresholds [dB].
+
+    Attributes:
+        thresholds: the settings.
+        error_db: of `distila.xapp.nr.soft_combining` with the shipped tables, float64 [setting].
+        ideal_error_db: of adding up capacities (of ``chase``, SINRs), float64 [setting].
+    """
+
+    def __init__(self, thresholds: Sequence[Threshold]) -> None:
+        self.thresholds = thresholds
+        self.error_db = runtime_errors_db(thresholds)
+        self.ideal_error_db = np.array([ideal_error_db(each) for each in thresholds])
+
+    def errors(self, which: BoolArray) -> CombiningErrors:
+        """Errors of some of the settings, bool [setting]."""
+        ours, ideal = self.error_db[which], self.ideal_error_db[which]
+        return CombiningErrors(
+            settings=len(ours),
+            mean_error_db=round(float(ours.mean()), 3),
+            p95_error_db=round(float(np.quantile(np.abs(ours), 0.95)), 3),
+            worst_error_db=round(float(np.abs(ours).max()), 3),
+            ideal_mean_error_db=round(float(ideal.mean()), 3),
+            ideal_p95_error_db=round(float(np.quantile(np.abs(ideal), 0.95)), 3),
+            ideal_worst_error_db=round(float(np.abs(ideal).max()), 3),
+        )
+
+
+def runtime_errors_db(thresholds: Sequence[Threshold]) -> Float64Array:
+    """Effective SINR of `SoftCombining` less what one transmission alone needs, at measured thresholds, float64
+    [threshold]; positive: the rule is too kind. A block all of whose transmissions are RV 0 is combined by chase."""
+    found = []
+    for each in thresholds:
+        setting = each.setting
+        kind: CombiningKind = "ir" if len(set(setting.redundancy_versions)) > 1 else "chase"
+        soft = SoftCombining.for_code_blocks(
+            kind,
+            np.array([setting.order]),
+            np.array([setting.rate]),
+            np.array([setting.code.graph]),
+            np.array([setting.block_bits]),
+            np.array([np.inf if setting.buffer_bits is None else setting.buffer_bits]),
+        )
+        store = np.zeros((4, 1), np.float32)
+        for number, sinr_db in enumerate(each.sinr_db, start=1):
+            store = soft.add(store, np.array([number]), np.array([sinr_db], np.float32))
+        last = np.array([len(each.sinr_db)])
+        found.append(float(soft.effective_sinr_db(np.array([0]), store, last)[0]) - _alone_db(each))
+    return np.array(found)
 
 
 def ideal_error_db(threshold: Threshold) -> float:
     """By how much the ideal rule is too kind at a measured threshold [dB].
 
     The ideal rule adds up capacities: transmissions at SINRs ``g_i`` equal one at ``g`` with
-    ``log2(1 + g) = sum log2(1 + g_i)``. Its threshold of one transmission is that of our rule.
+    ``log2(1 + g) = sum log2(1 + g_i)``. Of one version repeated, SINRs add up. Its threshold of one transmission is
+    that of our rule.
     """
-    sent = threshold.transmissions
-    first = Transmissions(sent.block, sent.num_bits, sent.order, sent.redundancy_versions[:1])
-    alone_db = _threshold_db(first)
+    alone_db = _alone_db(threshold)
+    if len(set(threshold.setting.redundancy_versions)) == 1:
+        return float(10 * np.log10((10 ** (threshold.sinr_db / 10)).sum())) - alone_db
     needed = np.log2(1 + 10 ** (alone_db / 10))
     low, high = -_SEARCH_DB, _SEARCH_DB
     for _ in range(_HALVINGS):
@@ -65,9 +126,7 @@ def ideal_error_db(threshold: Threshold) -> float:
     return (low + high) / 2
 
 
-def _threshold_db(sent: Transmissions) -> float:
-    """SINR [dB] of the only transmission at the target error rate."""
-    sinr_db: Float64Array = np.array([5.0])
-    for _ in range(4):  # the margin is exact within its range, so this ends where the margin is 0
-        sinr_db = sinr_db - sent.margin_db(sinr_db)
-    return float(sinr_db[0])
+def _alone_db(threshold: Threshold) -> float:
+    """SINR [dB] of a first transmission alone at the target error rate, by the rule."""
+    sent = threshold.transmissions
+    return threshold_db(Transmissions(sent.block, sent.num_bits, sent.order, sent.redundancy_versions[:1]))

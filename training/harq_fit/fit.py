@@ -39,9 +39,16 @@ def errors_db(thresholds: Sequence[Threshold], overhead: Float64Array) -> Float6
 
 
 def split(thresholds: Sequence[Threshold]) -> tuple[list[Threshold], list[Threshold]]:
-    """The settings to fit to, and those held out: every other of the drawn ones, by its seed."""
-    held_out = [each for each in thresholds if each.setting.split == "drawn" and each.setting.seed % 2]
-    return [each for each in thresholds if each not in held_out], held_out
+    """The settings to fit to, and those held out: every other of the drawn ones, by its seed, and those meant so.
+
+    Settings with SINRs far apart (``uneven``) are neither: `distila.xapp.nr.harq.LEAST_SYSTEMATIC` was set by them.
+    """
+    held_out = [
+        each
+        for each in thresholds
+        if each.setting.split == "held_out" or (each.setting.split == "drawn" and each.setting.seed % 2)
+    ]
+    return [each for each in thresholds if each not in held_out and each.setting.split != "uneven"], held_out
 
 
 def main() -> None:

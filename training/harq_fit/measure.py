@@ -49,7 +49,8 @@ class Setting:
     """What is measured over the SNR.
 
     Attributes:
-        split: ``grid``: of a regular grid; ``drawn``: drawn at random, for sizes, buffers and SINRs beside the grid.
+        split: ``grid``: of a regular grid; ``drawn``: drawn at random, for sizes, buffers and SINRs beside the grid;
+            ``uneven``: of SINRs far apart; ``held_out``: drawn at random, of what is thin among those.
         table, mcs: of TS 38.214.
         block_bits: K' of the code block, CRC included.
         buffer_bits: N_ref of limited buffer rate matching; None: the whole buffer.
@@ -165,10 +166,38 @@ _DRAWN_PATTERNS: Final[tuple[tuple[float | None, tuple[int, ...], tuple[float, .
     (None, (0, 0), (0, 0)),
     (None, (0,), (0,)),
 )
+# Where one version is far better than the others: base graph 2, and 1 by a high code rate or a long block.
+_UNEVEN: Final = (
+    *((1, mcs, 1056) for mcs in (3, 6, 9, 13, 16, 20, 21, 24, 28)),
+    *((2, mcs, 1056) for mcs in (20, 23, 27)),
+    *((1, mcs, 4224) for mcs in (9, 16, 18)),
+)
+_UNEVEN_PATTERNS: Final[tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]] = (
+    ((0, 2), (0, 6)),
+    ((0, 2), (0, 14)),
+    ((0, 2, 3, 1), (0, 9, 0, 9)),
+)
+_HELD_OUT_BITS: Final = (640, 1536, 2560, 4608, 8448)
+_HELD_OUT_PATTERNS: Final[tuple[tuple[float | None, tuple[int, ...], tuple[float, ...]], ...]] = (
+    (1.5, (0, 2), (0, 3)),
+    (1.75, (0, 2), (0, -3)),
+    (1.5, (0, 2, 3), (0, -4, 2)),
+    (2.0, (0, 2, 3, 1), (0, 3, -3, 1)),
+    (1.5, (0, 2, 3, 1), (0, -2, 4, 0)),
+    (2.5, (0, 2, 3), (0, 2, -3)),
+    (None, (0, 2), (0, 8)),
+    (None, (0, 2), (0, -9)),
+    (None, (0, 2, 3), (0, 6, -6)),
+    (2.0, (0, 2), (0, -9)),
+)
 
 
 def settings() -> Iterator[Setting]:
-    """All settings in the order in which they are measured: cheap ones first, drawn ones among them."""
+    """All settings in the order in which they are measured: of uneven SINRs, held-out ones, then cheap ones, drawn ones
+    among them."""
+    for (versions, offsets), (table, mcs, bits) in itertools.product(_UNEVEN_PATTERNS, _UNEVEN):
+        yield Setting("uneven", table, mcs, bits, None, versions, tuple(map(float, offsets)))
+    yield from sorted(_held_out(), key=lambda each: each.block_bits)
     modulations = [(1, mcs) for mcs in _QPSK_TO_64QAM] + [(2, mcs) for mcs in _256QAM]
     fit = [
         Setting("grid", table, mcs, bits, _buffer_bits(bits, share), versions, (0.0,) * len(versions))
@@ -192,6 +221,21 @@ def settings() -> Iterator[Setting]:
             yield one
         if other is not None:
             yield other
+
+
+def _held_out() -> Iterator[Setting]:
+    rng = np.random.default_rng(3821)
+    for _, (share, versions, offsets), table in itertools.product(range(2), _HELD_OUT_PATTERNS, (1, 2)):
+        while True:
+            mcs = int(rng.integers(0, MCS_TABLES[table].num_mcs))
+            bits = int(rng.choice(_HELD_OUT_BITS))
+            setting = Setting(
+                "held_out", table, mcs, bits, _buffer_bits(bits, share), versions, tuple(map(float, offsets))
+            )
+            # Only base graph 1 ever meets a limit in a real carrier.
+            if base_graph(setting.payload_bits, setting.rate) == 1:
+                break
+        yield setting
 
 
 def _at_most(block_bits: int, table: int, mcs: int) -> int:

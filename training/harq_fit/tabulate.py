@@ -1,15 +1,16 @@
 """Tabulate the combining rule of `distila.xapp.nr.harq` for `distila.xapp.nr.soft_combining`.
 
-    python -m distila.training.harq_fit.tabulate [OUT.npz]
+    python -m distila.training.harq_fit.tabulate [--processes N]
 
 One table for every modulation, code rate, base graph, buffer and block size: what RVs 2, 3 and 1 gain over RV 0 alone,
 at every node of their SINRs relative to RV 0's. Tables resemble each other, so the file holds their principal
 components, and the weights of every table. It takes some five minutes on one core.
 """
 
+import argparse
 import math
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,13 @@ from distila.xapp.nr.harq import Transmissions
 from distila.xapp.nr.mcs import MCS_TABLES
 from distila.xapp.nr.rate_matching import RV_ORDER, BaseGraph, CodeBlock
 from distila.xapp.nr.soft_combining import BUFFER_NODES, NODES_DB, NUM_NODES, SIZE_NODES, TABLES_FILE
+from distila.xapp.nr.tbs import MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2
 
-COMPONENTS: Final = 48
-_CRC_BITS: Final = 24
+Class = tuple[int, float, BaseGraph, float, int]
+"""Modulation order, code rate, base graph, buffer over block length, block length."""
+COMPONENTS: Final = 64
+_LOW_RATE: Final = 0.67
+"""Of higher rates, graph 2 has the smallest blocks only; of others, graph 1 has none of the smallest."""
 
 
 def modulations_and_rates() -> list[tuple[int, float]]:
@@ -44,8 +49,10 @@ def sent(
     order: int, code_rate: float, graph: BaseGraph, buffer: float, block_bits: int, versions: tuple[int, ...]
 ) -> Transmissions:
     """Transmissions of a block of ``block_bits`` K' with a circular buffer of ``buffer`` times as many bits."""
-    limited = None if buffer == BUFFER_NODES[graph][-1] else int(buffer * block_bits)
-    num_bits = math.ceil((block_bits - _CRC_BITS) / code_rate / order) * order
+    begin, end = CodeBlock(graph, block_bits).filler
+    limited = None if buffer == BUFFER_NODES[graph][-1] else int(buffer * block_bits) + end - begin
+    crc_bits = 24 if block_bits > MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2 else 16
+    num_bits = math.ceil((block_bits - crc_bits) / code_rate / order) * order
     return Transmissions(CodeBlock(graph, block_bits, limited), num_bits, order, versions)
 
 
@@ -85,7 +92,7 @@ def exact_gain_db(
         relative = np.stack([np.zeros(chosen[0].shape), *chosen], axis=-1)
         total = 10 * np.log10((10 ** (relative / 10)).sum(axis=-1))
         received = np.isfinite(relative).all(axis=-1)
-        # Near the threshold, because a margin is found within 16 dB.
+        # Near the threshold, because a margin is found within 32 dB.
         near = np.where(received[..., None], alone_db + relative - total[..., None], alone_db)
         best = np.maximum(best, np.where(received, some.margin_db(near) + total, 0.0))
     return best
@@ -114,31 +121,49 @@ def repeat_loss_db(order: int, code_rate: float, graph: BaseGraph, buffer: float
     return 10 * float(np.log10(2)) - (threshold_db(alone) - threshold_db(twice))
 
 
-def classes(graph: BaseGraph) -> Iterator[tuple[int, float, BaseGraph, float, int]]:
+def classes(graph: BaseGraph) -> Iterator[Class]:
     """Every class of a base graph, in the order of the file."""
     pairs = [pair for pair in modulations_and_rates() if graph in graphs_of(pair[1])]
     for (order, rate), buffer, bits in product(pairs, BUFFER_NODES[graph], SIZE_NODES[graph]):
         yield order, rate, graph, buffer, bits
 
 
-def tabulate() -> dict[str, np.ndarray]:
+def occurring(each: Class) -> Class:
+    """The class itself, or that of the nearest block length that its code rate has with its base graph."""
+    order, rate, graph, buffer, bits = each
+    sizes = SIZE_NODES[graph]
+    if graph == 1 and rate <= _LOW_RATE:
+        bits = max(bits, sizes[-2])
+    elif graph == 2 and rate > _LOW_RATE:
+        bits = sizes[0]
+    return order, rate, graph, buffer, bits
+
+
+def one_class(each: Class) -> tuple[Float64Array, float]:
+    """Gain table, flat, and repeat loss."""
+    return gain_table(*each).reshape(-1), repeat_loss_db(*each)
+
+
+def tabulate(processes: int) -> dict[str, np.ndarray]:
     """Arrays of the file that `distila.xapp.nr.soft_combining` reads."""
     arrays: dict[str, np.ndarray] = {}
     tables = {}
     graphs: tuple[BaseGraph, ...] = (1, 2)
-    for graph in graphs:
-        every = list(classes(graph))
-        rows = []
-        for number, each in enumerate(every, start=1):
-            rows.append(gain_table(*each).reshape(-1))
-            if number % 50 == 0:
-                print(f"base graph {graph}: {number}/{len(every)} tables", flush=True)
-        tables[graph] = np.array(rows)
-        shape = (-1, len(BUFFER_NODES[graph]), len(SIZE_NODES[graph]))
-        arrays[f"repeat_{graph}"] = np.array([repeat_loss_db(*each) for each in every], np.float32).reshape(shape)
-        pairs = list(dict.fromkeys(each[:2] for each in every))
-        arrays[f"order_{graph}"] = np.array([order for order, _ in pairs], np.int64)
-        arrays[f"rate_{graph}"] = np.array([rate for _, rate in pairs])
+    with ProcessPoolExecutor(processes) as pool:
+        for graph in graphs:
+            every = list(classes(graph))
+            needed = list(dict.fromkeys(map(occurring, every)))
+            found = {}
+            for each, one in zip(needed, pool.map(one_class, needed, chunksize=8), strict=True):
+                found[each] = one
+                if len(found) % 50 == 0:
+                    print(f"base graph {graph}: {len(found)}/{len(needed)} tables", flush=True)
+            tables[graph] = np.array([found[occurring(each)][0] for each in every])
+            repeat_db = np.array([found[occurring(each)][1] for each in every], np.float32)
+            arrays[f"repeat_{graph}"] = repeat_db.reshape(-1, len(BUFFER_NODES[graph]), len(SIZE_NODES[graph]))
+            pairs = list(dict.fromkeys(each[:2] for each in every))
+            arrays[f"order_{graph}"] = np.array([order for order, _ in pairs], np.int64)
+            arrays[f"rate_{graph}"] = np.array([rate for _, rate in pairs])
     stacked = np.concatenate([tables[1], tables[2]])
     left, strength, components = np.linalg.svd(stacked, full_matrices=False)
     # No gain without retransmissions, exactly.
@@ -154,7 +179,11 @@ def tabulate() -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Command line."""
-    np.savez_compressed(Path(sys.argv[1]) if len(sys.argv) > 1 else TABLES_FILE, allow_pickle=False, **tabulate())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=TABLES_FILE, help="file to write; default: the shipped one")
+    parser.add_argument("--processes", type=int, default=1, help="worker processes")
+    given = parser.parse_args()
+    np.savez_compressed(given.out, allow_pickle=False, **tabulate(given.processes))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,9 @@ class Combining:
         self.unrepeated = NUM_VERSIONS if rule.kind == "ir" else 1
         self._row_class = torch.as_tensor(rule.row_class, device=device)
         self._repeat_db = torch.as_tensor(rule.repeat_db, device=device)
+        decoded_alone = np.ones((len(rule.decoded_alone), NUM_VERSIONS), np.bool_)
+        decoded_alone[:, 1::2] = rule.decoded_alone
+        self._decoded_alone = torch.as_tensor(decoded_alone, device=device)
         gain_db = rule.gain_db.reshape(-1)
         # Each node is packed with the next one of the last axis: an interpolation then reads both at once.
         pairs = np.stack([gain_db, np.roll(gain_db, -1)], axis=1).reshape(-1).view(np.float64)
@@ -214,9 +217,9 @@ class Combining:
         received_db = _decibel(store)
         first_db = torch.maximum(received_db[..., 0], received_db.amax(dim=-1) - LAST_DB)
         effective_db = first_db + self._gain(of_class, received_db[..., 1:] - first_db[..., None]) - loss_db
-        # RV 2 and RV 1 alone hold too few of the block's own bits.
-        undecodable = (store[..., 0] <= _TINY) & (store[..., 2] <= _TINY)
-        return effective_db.clamp_(min=NOTHING_DB).masked_fill_(undecodable, NOTHING_DB)
+        # RV 2 and RV 1 alone hold too few of the block's own bits, unless the code rate is low.
+        decodable = ((store > _TINY) & self._decoded_alone[of_class]).any(dim=-1)
+        return effective_db.clamp_(min=NOTHING_DB).masked_fill_(~decodable, NOTHING_DB)
 
     def _received(self, sinr_db: Tensor) -> Tensor:
         linear = torch.exp2(sinr_db * (np.log2(10) / 10))

@@ -31,10 +31,12 @@ LBRM_RATE: Final = Fraction(2, 3)
 SYSTEMATIC_COLUMNS: Final = {1: 22, 2: 10}
 """Columns of each base graph that hold the block itself, in units of the lifting size."""
 _LARGEST: Final = {1: MAX_CODE_BLOCK_SIZE_BITS, 2: MAX_CODE_BLOCK_SIZE_BITS_GRAPH_2}
-_BUFFER: Final = {1: 66, 2: 50}
-_START: Final = {1: (0, 17, 33, 56), 2: (0, 13, 25, 43)}
-_LIFTING: Final = sorted(
-    base << shift for base in (2, 3, 5, 7, 9, 11, 13, 15) for shift in range(8) if base << shift <= 384
+BUFFER_COLUMNS: Final = {1: 66, 2: 50}
+"""Columns of each base graph that are sent."""
+START_COLUMNS: Final = {1: (0, 17, 33, 56), 2: (0, 13, 25, 43)}
+"""Column of a whole buffer at which each redundancy version starts, by base graph."""
+_LIFTING: Final = np.sort(
+    [base << shift for base in (2, 3, 5, 7, 9, 11, 13, 15) for shift in range(8) if base << shift <= 384]
 )
 
 
@@ -47,6 +49,13 @@ def base_graphs(tbs_bits: IntArray, code_rate: Float64Array) -> IntArray:
     """`base_graph` of many transport blocks, int64 of their shape."""
     second = (tbs_bits <= 292) | ((tbs_bits <= 3824) & (code_rate <= 0.67)) | (code_rate <= 0.25)
     return np.where(second, 2, 1)
+
+
+def lifting_sizes(graph: IntArray, block_bits: IntArray) -> IntArray:
+    """Z_c of code blocks of K' bits, int64 of their shape (TS 38.212 clause 5.2.2)."""
+    second = np.select([block_bits > 640, block_bits > 560, block_bits > 192], [10, 9, 8], 6)
+    columns = np.where(graph == 1, SYSTEMATIC_COLUMNS[1], second)
+    return _LIFTING[np.searchsorted(_LIFTING, -(-block_bits // columns))]
 
 
 def limited_buffer_bits(num_code_blocks: Count, lbrm_tbs_bits: int) -> Count:
@@ -87,12 +96,7 @@ class CodeBlock:
     @cached_property
     def lifting_size(self) -> int:
         """Z_c, TS 38.212 clause 5.2.2."""
-        columns = SYSTEMATIC_COLUMNS[self.graph]
-        if self.graph == 2:
-            columns = next(
-                count for least, count in ((641, 10), (561, 9), (193, 8), (0, 6)) if self.block_bits >= least
-            )
-        return next(size for size in _LIFTING if columns * size >= self.block_bits)
+        return int(lifting_sizes(np.array(self.graph), np.array(self.block_bits)))
 
     @property
     def filler(self) -> tuple[int, int]:
@@ -102,12 +106,12 @@ class CodeBlock:
     @property
     def codeword_bits(self) -> int:
         """Bits of the codeword, with filler bits and with the two columns that are never sent."""
-        return (_BUFFER[self.graph] + 2) * self.lifting_size
+        return (BUFFER_COLUMNS[self.graph] + 2) * self.lifting_size
 
     @property
     def buffer_bits(self) -> int:
         """N_cb."""
-        return min(_BUFFER[self.graph] * self.lifting_size, self.limited_bits or self.codeword_bits)
+        return min(BUFFER_COLUMNS[self.graph] * self.lifting_size, self.limited_bits or self.codeword_bits)
 
     def sent_bits(self, num_bits: int, redundancy_version: int) -> IntArray:
         """Codeword bits that a transmission carries, in the order of rate matching, int64 [num_bits].
@@ -117,7 +121,7 @@ class CodeBlock:
             redundancy_version: 0 to 3.
         """
         size, length = self.lifting_size, self.buffer_bits
-        start = _START[self.graph][redundancy_version] * length // (_BUFFER[self.graph] * size) * size
+        start = START_COLUMNS[self.graph][redundancy_version] * length // (BUFFER_COLUMNS[self.graph] * size) * size
         begin, end = self.filler
         bits = np.roll(np.arange(length), -start) + 2 * size
         return np.resize(bits[(bits < begin) | (bits >= end)], num_bits)

@@ -13,7 +13,8 @@ The rule's margin changes by c dB when all SINRs change by c dB. So it is tabula
 relative to that of RV 0, for classes of blocks: modulation, code rate, base graph, buffer and size. The tables are made
 by `distila.training.harq_fit.tabulate`; no more than look-ups and sums are left for run time.
 
-RV 1 or 2 without RV 0 and RV 3 holds too few of the block's own bits and is not decoded, however good it is.
+RV 1 or 2 without RV 0 and RV 3 holds too few of the block's own bits and is not decoded, however good it is, unless the
+code rate is under some 0.5 (base graph 1) or 0.4 (base graph 2).
 """
 
 import functools
@@ -25,10 +26,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from distila.xapp.errors import InputError
-from distila.xapp.nr.arrays import Float32Array, Float64Array, IntArray
+from distila.xapp.nr.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from distila.xapp.nr.mcs import checked_mcs
 from distila.xapp.nr.mcs import mcs_table as table_of
-from distila.xapp.nr.rate_matching import RV_ORDER, BaseGraph, base_graphs, limited_buffer_bits
+from distila.xapp.nr.rate_matching import (
+    BUFFER_COLUMNS,
+    RV_ORDER,
+    START_COLUMNS,
+    SYSTEMATIC_COLUMNS,
+    BaseGraph,
+    base_graphs,
+    lifting_sizes,
+    limited_buffer_bits,
+)
 from distila.xapp.nr.tbs import MAX_RE_PER_PRB, code_blocks, transport_block_size_bits
 
 CombiningKind = Literal["ir", "chase", "ideal"]
@@ -43,13 +53,18 @@ NUM_NODES: Final = 19
 LAST_DB: Final = FIRST_DB + STEP_DB * (NUM_NODES - 1)
 """Last node: RV 0 counts as no further than this under the strongest version [dB]."""
 NODES_DB: Final[Float64Array] = FIRST_DB + STEP_DB * np.arange(NUM_NODES, dtype=np.float64)
-BUFFER_NODES: Final[dict[BaseGraph, tuple[float, ...]]] = {1: (1.5, 1.75, 2.0, 2.5, 3.0), 2: (1.5, 2.0, 3.0, 5.0)}
-"""Circular buffer N_cb over block length K' of the tables, by base graph; the last is the whole buffer."""
-SIZE_NODES: Final[dict[BaseGraph, tuple[int, ...]]] = {1: (352, 1760, 8448), 2: (320, 1280, 3840)}
+BUFFER_NODES: Final[dict[BaseGraph, tuple[float, ...]]] = {
+    1: (1.4, 1.5, 1.75, 2.0, 2.5, 3.0),
+    2: (1.5, 2.0, 3.0, 5.0),
+}
+"""Bits of the circular buffer over block length K' of the tables, by base graph; the last is the whole buffer."""
+SIZE_NODES: Final[dict[BaseGraph, tuple[int, ...]]] = {1: (352, 704, 1760, 8448), 2: (320, 1280, 3840)}
 """Block lengths K' of the tables, by base graph."""
 TABLES_FILE: Final = Path(__file__).with_name("soft_combining.npz")
 
 NUM_VERSIONS: Final = len(RV_ORDER)
+_OWN_BITS_ALONE: Final[dict[BaseGraph, float]] = {1: 0.33, 2: 0.15}
+"""Share of a block's own bits that RV 2 or 1 must hold to be decoded without RVs 0 and 3, by base graph; measured."""
 _LBRM_PRBS: Final = (32, 66, 107, 135, 162, 217, 273)
 _LBRM_CODE_RATE: Final = 948 / 1024
 _TINY: Final = 1e-12
@@ -106,12 +121,15 @@ class SoftCombining:
             unless ``ir``.
         repeat_db: float32 [class], by how much each repeated version falls short of adding up SINRs [dB].
         row_class: int64 [row].
+        decoded_alone: bool [class, 2], whether RV 2, and whether RV 1, can be decoded without RVs 0 and 3: where a low
+            code rate lets it go round the buffer, so that it holds the block's own bits too.
     """
 
     kind: CombiningKind
     gain_db: Float32Array
     repeat_db: Float32Array
     row_class: IntArray
+    decoded_alone: BoolArray
 
     @classmethod
     def for_blocks(
@@ -146,12 +164,37 @@ class SoftCombining:
             )
         _check_sizes(tables, index, size, carrier)
         size = np.where(used, size, 24)
-        classes, row_class = np.unique(_class_keys(order, rate, size, carrier), axis=0, return_inverse=True)
+        count, block_bits = code_blocks(size, rate)
+        limited = limited_buffer_bits(count, carrier.lbrm_tbs_bits)
+        return cls.for_code_blocks(kind, order, rate, base_graphs(size, rate), block_bits, limited)
+
+    @classmethod
+    def for_code_blocks(
+        cls,
+        kind: CombiningKind,
+        order: IntArray,
+        code_rate: Float64Array,
+        graph: IntArray,
+        block_bits: IntArray,
+        limited_bits: IntArray | Float64Array,
+    ) -> "SoftCombining":
+        """Combining of code blocks.
+
+        Args:
+            kind: see `distila.xapp.nr.soft_combining`.
+            order, code_rate: of an MCS, int and float64 [row].
+            graph: base graph, int [row].
+            block_bits: K', int [row].
+            limited_bits: N_ref, [row]; inf: no limit.
+        """
+        keys = _class_keys(order, code_rate, graph, block_bits, limited_bits)
+        classes, row_class = np.unique(keys, axis=0, return_inverse=True)
         weights, repeat_db = _interpolated(classes)
-        components = _shipped().components if kind == "ir" else np.zeros((weights.shape[1], 0), np.float32)
-        shape = (-1, *(NUM_NODES,) * 3) if kind == "ir" else (0, *(NUM_NODES,) * 3)
-        gain_db = (weights @ components).reshape(shape)
-        return cls(kind, gain_db, repeat_db, row_class.reshape(-1).astype(np.int64))
+        shape = (-1, *(NUM_NODES,) * 3)
+        gain_db = (
+            (weights @ _shipped().components).reshape(shape) if kind == "ir" else np.zeros((0, *shape[1:]), np.float32)
+        )
+        return cls(kind, gain_db, repeat_db, row_class.reshape(-1).astype(np.int64), _decoded_alone(classes))
 
     @property
     def planes(self) -> int:
@@ -205,7 +248,9 @@ class SoftCombining:
         received_db = _decibel(store)
         first_db = np.maximum(received_db[0], received_db.max(axis=0) - np.float32(LAST_DB))
         gain_db = self._gain_db(kind, received_db[1:] - first_db)
-        decodable = (store[0] > _TINY) | (store[2] > _TINY)
+        received = store > _TINY
+        alone = self.decoded_alone[kind]
+        decodable = received[0] | received[2] | (received[1] & alone[:, 0]) | (received[3] & alone[:, 1])
         effective_db = np.maximum(first_db + gain_db - loss_db, np.float32(NOTHING_DB))
         return np.where(decodable, effective_db, np.float32(NOTHING_DB))
 
@@ -245,17 +290,25 @@ def _check_sizes(tables: IntArray, mcs: IntArray, tbs_bits: IntArray, carrier: C
     )
 
 
-def _class_keys(order: IntArray, rate: Float64Array, tbs_bits: IntArray, carrier: Carrier) -> Float64Array:
+def _class_keys(
+    order: IntArray,
+    rate: Float64Array,
+    graph: IntArray,
+    block_bits: IntArray,
+    limited_bits: IntArray | Float64Array,
+) -> Float64Array:
     """(base graph, position of modulation and code rate, buffer over block length, log2 of block length), [row, 4]."""
-    count, block_bits = code_blocks(tbs_bits, rate)
-    graph = base_graphs(tbs_bits, rate)
     shipped = _shipped()
+    lifting = lifting_sizes(graph, block_bits)
+    filler = np.where(graph == 1, SYSTEMATIC_COLUMNS[1], SYSTEMATIC_COLUMNS[2]) * lifting - block_bits
+    whole = np.where(graph == 1, BUFFER_COLUMNS[1], BUFFER_COLUMNS[2]) * lifting
+    # Filler bits have their place in the buffer and are skipped.
+    buffer_bits = np.minimum(limited_bits, whole) - filler
     key = np.empty((len(order), 4))
-    limited = limited_buffer_bits(count, carrier.lbrm_tbs_bits)
     for one in BUFFER_NODES:
         here = graph == one
         nodes, sizes = BUFFER_NODES[one], np.log2(SIZE_NODES[one])
-        buffer = np.clip(limited[here] / block_bits[here], nodes[0], nodes[-1])
+        buffer = np.clip(buffer_bits[here] / block_bits[here], nodes[0], nodes[-1])
         size = np.clip(np.log2(block_bits[here]), sizes[0], sizes[-1])
         key[here, 0] = one
         key[here, 1] = np.searchsorted(shipped.pair[one], _pair(order[here], rate[here]) - 1e-9)
@@ -287,6 +340,19 @@ def _interpolated(keys: Float64Array) -> tuple[Float32Array, Float32Array]:
         weights[here] = sum(shipped.weight[graph][pair, one, other] * share[:, None] for one, other, share in corners)
         repeat_db[here] = sum(shipped.repeat_db[graph][pair, one, other] * share for one, other, share in corners)
     return weights, repeat_db
+
+
+def _decoded_alone(keys: Float64Array) -> BoolArray:
+    """`SoftCombining.decoded_alone` of classes."""
+    alone = np.zeros((len(keys), 2), np.bool_)
+    for graph in BUFFER_NODES:
+        here = keys[:, 0] == graph
+        order_and_rate = _shipped().pair[graph][keys[here, 1].astype(np.int64)]
+        for place, version in enumerate((2, 1)):
+            # From where the version starts to the end of the buffer, and on from its beginning, where own bits are.
+            until_end = keys[here, 2] * (1 - START_COLUMNS[graph][version] / BUFFER_COLUMNS[graph])
+            alone[here, place] = 1 / (order_and_rate % 1) - until_end > _OWN_BITS_ALONE[graph]
+    return alone
 
 
 def _between(value: Float64Array, nodes: Float64Array) -> tuple[IntArray, Float64Array]:

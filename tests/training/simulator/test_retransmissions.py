@@ -292,12 +292,12 @@ def test_efficiency_is_each_links_own():
 
 
 def test_a_missed_first_grant_costs_a_transmission_more_than_one_that_failed():
-    """At 10.5 dB MCS 5 is decoded at once; without RV 0, RV 2 alone is not, and RV 3 is."""
+    """At 10.5 dB MCS 9 is decoded at once; without RV 0, RV 2 alone is not, and RV 3 is."""
     link = {"dtx_probability": 0.5, "harq_rtt_slots": 1}
     received = torch.stack([(conditions(3000, link=link).draws(slot, 1)[0] >= 0.5) for slot in range(3)])
     sim = simulator(num_links=3000, link=link)
     for _ in range(3):
-        sim.step(Decision.absolute(torch.full((3000,), GOOD)))
+        sim.step(Decision.absolute(torch.full((3000,), 9)))
     after = sim.counters.decoded_after
     # RV 2 was received, RV 0 was not.
     late = ~received[0] & received[1]
