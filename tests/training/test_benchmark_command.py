@@ -103,7 +103,7 @@ def results(ran):
 
 def test_it_writes_results_report_and_charts(ran):
     names = {path.name for path in ran.folder.iterdir()}
-    charts = {"gain.png", "frontier.png", "e2_sweep.png"}
+    charts = {"gain.png", "frontier.png", "frontier_delay.png", "e2_sweep.png"}
     assert names == {"results.json", "report.html", "global.html", "episodes"} | charts
     for name in charts:
         assert (ran.folder / name).read_bytes().startswith(b"\x89PNG")
@@ -332,7 +332,7 @@ def test_the_page_is_written_again_from_the_results(ran, monkeypatch, tmp_path):
     (tmp_path / "results.json").write_text(results)
     done = distila("report", "--out", tmp_path, "--json")
     assert (done.status, done.err, done.out) == (0, "", results)
-    charts = {"gain.png", "frontier.png", "e2_sweep.png"}
+    charts = {"gain.png", "frontier.png", "frontier_delay.png", "e2_sweep.png"}
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "report.html", "global.html"} | charts
     for name in ("report.html", "global.html", "gain.png", "frontier.png"):
         assert (tmp_path / name).read_bytes() == (ran.folder / name).read_bytes()
@@ -382,6 +382,68 @@ def test_the_reference_alone_is_a_benchmark_too(small):
     assert found["globally_tuned"]["families"]["bursty"]["policies"]["olla"]["genie_share_pct"] is None
     assert (found["settings"]["split"], found["settings"]["links"]) == ("validation", 8)
     assert found["e2_sweep"] is None
+
+
+# --- BLER targets ---
+
+
+TARGETS = ("--quick", "--policies", "salad,illa", "--targets", "20,1", "--scenarios", "bursty.yaml", "--jobs", 1)
+
+
+@pytest.fixture(scope="module")
+def targeted(small):
+    done = distila(*TARGETS, "--out", "targets", "--cache", "cache")
+    assert (done.status, done.err) == (0, "")
+    results = json.loads((small / "targets" / "results.json").read_text())
+    return SimpleNamespace(output=done, results=results, folder=small / "targets")
+
+
+def test_every_target_has_its_comparison_under_its_percentage(targeted):
+    assert list(targeted.results["targets"]) == ["1", "20"], "in ascending order"
+    assert targeted.results["settings"]["targets_pct"] == [1, 20]
+    for key, comparison in targeted.results["targets"].items():
+        policies = comparison["families"]["bursty"]["policies"]
+        assert list(policies) == ["olla", "olla@10%", "salad", "illa"]
+        ran_with = {name: (figures["takes_target"], figures["target_bler"]) for name, figures in policies.items()}
+        target = float(key) / 100
+        assert ran_with == {
+            "olla": (True, target),
+            "olla@10%": (True, 0.1),
+            "salad": (True, target),
+            "illa": (False, None),
+        }
+        assert policies["olla"]["gain_vs_olla_pct"]["mean"] == 0
+        assert policies["olla"]["equal_bler_gain"]["mean"] == pytest.approx(0, abs=1e-3)
+        assert all(figures["block_delay_ms"]["p50"] > 0 for figures in policies.values())
+
+
+def test_a_policy_without_a_target_is_the_same_run_under_each(targeted):
+    low, high = (targeted.results["targets"][key]["families"]["bursty"]["policies"]["illa"] for key in ("1", "20"))
+    ours = ("goodput", "first_tx_bler", "equal_bler_gain", "elapsed_s")
+    assert {name: low[name] for name in ours} == {name: high[name] for name in ours}
+    assert low["gain_vs_olla_pct"] != high["gain_vs_olla_pct"], "the reference is another"
+
+
+def test_a_lower_target_is_a_lower_bler(targeted):
+    blers = [c["families"]["bursty"]["policies"]["olla"]["first_tx_bler"] for c in targeted.results["targets"].values()]
+    assert blers[0] < blers[1]
+
+
+def test_with_several_targets_there_is_no_sweep_unless_asked_for(targeted):
+    assert targeted.results["e2_sweep"] is None
+
+
+def test_more_targets_run_only_what_is_missing(targeted, monkeypatch):
+    ran, run_episode = [], episode_pool.run_episode
+
+    def watched(plan):
+        ran.append((plan.policy.name, plan.policy.target_bler))
+        return run_episode(plan)
+
+    monkeypatch.setattr(episode_pool, "run_episode", watched)
+    more = [text if text != "20,1" else "20,1,5" for text in TARGETS]
+    assert distila(*more, "--out", "targets", "--cache", "cache").status == 0
+    assert sorted(ran) == [("olla", 0.05), ("salad", 0.05)]
 
 
 def test_an_interrupted_benchmark_says_so(small, monkeypatch):
@@ -453,6 +515,10 @@ def test_settings_that_are_not_given_stay_unchanged():
         (("--policies", "gone/network.pt"), ["gone/network.pt", "no such baseline, bundle or network"]),
         (("--policies", "bursty.yaml"), ["bursty.yaml: not a network"]),
         (("--policies", "olla:best"), ["'best'"]),
+        (("--targets", "ten"), ["--targets ten", "'ten'", "percentage"]),
+        (("--targets", "1,60"), ["--targets 1,60", "'60'", "0.5 to 49"]),
+        (("--targets", "10,10"), ["--targets 10,10: 10 is named twice"]),
+        (("--targets", ","), ["--targets ','", "at least one name"]),
         (("--policies", "olla@ru"), ["'ru'"]),
         (("--policies", "genie@xapp"), ["genie@xapp"]),
         (("--policies", "illa,olla,illa"), ["--policies illa,olla,illa: illa is named twice"]),

@@ -74,7 +74,7 @@ def an_episode():
     rng = np.random.default_rng(0)
     values = {field.name: rng.random(5) for field in fields(Episode)}
     scalars = {"slot_us": 500.0, "period_slots": 20, "delay_slots": 10, "bursty_share": 0.5, "elapsed_s": 1.5}
-    scalars |= {"mcs_table": 1, "decided_share": 1.0}
+    scalars |= {"mcs_table": 1, "decided_share": 1.0, "slots": 1000, "stalled_slots": 40}
     return Episode(**values | {"file_delay_ms": np.empty(0)} | scalars)
 
 

@@ -200,6 +200,34 @@ def test_delays_of_files_are_of_all_links_and_seeds():
     assert found.model_dump() == {"p50": 51, "p95": 96, "p99": 100, "files": 101}
 
 
+def test_block_delays_are_of_the_blocks_of_all_seeds():
+    fast, slow = (
+        an_episode([1.0], block_delay_ms=np.array(ms), delayed_blocks=np.array(blocks))
+        for ms, blocks in (([0.5], [90.0]), ([4.5, 44.5], [8.0, 2.0]))
+    )
+    found = figures_of([fast, slow], [fast, slow]).block_delay_ms
+    assert (found.p50, found.p95, found.p99) == (0.5, 4.5, 44.5)
+
+
+def test_a_delay_of_blocks_that_are_never_delivered_is_null():
+    lost = an_episode([1.0], block_delay_ms=np.array([0.5, np.inf]), delayed_blocks=np.array([97.0, 3.0]))
+    found = figures_of([lost], [lost]).block_delay_ms
+    assert (found.p50, found.p95, found.p99) == (0.5, 0.5, None)
+
+
+def test_retransmissions_and_stalled_slots_are_shares():
+    again = {"retransmissions": np.array([25.0]), "slots": 200, "stalled_slots": 30}
+    found = figures(an_episode([1.0], **again), an_episode([1.0]))
+    assert (found.transmissions_per_block, found.retransmission_share, found.stalled_slot_share) == (1.25, 0.2, 0.15)
+
+
+def test_a_bler_above_the_references_is_a_difference_and_buys_the_gain():
+    more = an_episode(np.full(40, 2.2), first_ack=np.full(40, 70.0), first_nack=np.full(40, 30.0))
+    found = figures(more, an_episode(np.full(40, 2.0)))
+    assert (found.gain_vs_olla_pct.mean, found.bler_vs_olla.mean, found.gain_kind) == (10, 0.2, "bought_with_bler")
+    assert figures(an_episode(np.full(40, 2.2)), an_episode(np.full(40, 2.0))).gain_kind == "better"
+
+
 def test_time_is_summed_over_seeds():
     assert figures_of([an_episode([1.0])] * 3, [an_episode([1.0])] * 3).elapsed_s == 3.75
 
@@ -240,7 +268,8 @@ def test_without_a_genie_or_where_it_is_no_better_there_is_no_share(shares):
 
 def test_where_nothing_was_sent_everything_is_null():
     blank = np.zeros(3)
-    idle = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan)
+    nothing_delivered = {"block_delay_ms": np.empty(0), "delayed_blocks": np.empty(0), "slots": 0}
+    idle = an_episode(blank, 0, first_ack=blank, first_nack=blank, mean_mcs=blank + np.nan, **nothing_delivered)
     found = figures(idle, idle)
     undefined = {name for name, value in found.model_dump().items() if value is None}
     nothing = {"goodput", "goodput_p5", "first_tx_bler", "residual_bler", "mean_mcs", "file_delay_ms"}

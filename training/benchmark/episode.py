@@ -21,7 +21,7 @@ from distila.training.sim.split import Split
 from distila.xapp.kpi.link_metrics import LinkCounts
 from distila.xapp.nr.arrays import Float64Array
 
-_FORMAT: Final = "distila-episode/2"
+_FORMAT: Final = "distila-episode/3"
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class Episode:
     """links with the same number share their fading"""
     file_delay_ms: Float64Array
     """[file], of all links"""
+    block_delay_ms: Float64Array
+    """[value], delays that occurred, see `distila.xapp.kpi.block_delay`; infinite: never delivered"""
+    delayed_blocks: Float64Array
+    """[value], blocks of all links with that delay"""
+    slots: int
+    """after the warm-up"""
+    stalled_slots: int
+    """of them, those without a free HARQ process"""
     mcs_table: int
     slot_us: float
     period_slots: int
@@ -174,7 +182,7 @@ def run_episode(plan: EpisodePlan) -> Episode:
 
 def _episode(simulator: Simulator, decided_share: float, elapsed_s: float) -> Episode:
     conditions, counters = simulator.conditions, simulator.counters
-    delays = simulator.file_delays_slots()
+    delays, block_delays = simulator.file_delays_slots(), counters.block_delays_ms()
     bursty = 0.0 if simulator.traffic is None else float(simulator.traffic.bursty.to(torch.float32).mean())
     return Episode(
         **{
@@ -185,6 +193,10 @@ def _episode(simulator: Simulator, decided_share: float, elapsed_s: float) -> Ep
         snr_db=conditions.snr_db.cpu().numpy().astype(np.float64),
         fading_row=conditions.fading_row.astype(np.float64),
         file_delay_ms=np.concatenate(delays) * conditions.slot_us / 1e3 if delays else np.empty(0),
+        block_delay_ms=block_delays.delay,
+        delayed_blocks=block_delays.blocks,
+        slots=counters.slots,
+        stalled_slots=counters.stalled_slots,
         mcs_table=conditions.mcs_table,
         slot_us=conditions.slot_us,
         period_slots=conditions.report_period_slots,

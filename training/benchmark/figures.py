@@ -14,12 +14,14 @@ from distila.training.benchmark.frontier import gain_kind
 from distila.training.benchmark.policies import REFERENCE, PolicySpec
 from distila.training.benchmark.results import (
     PERCENTILES,
+    BlockDelays,
     EqualBlerGain,
     FileDelays,
     PolicyFigures,
     SpeedGain,
 )
-from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts
+from distila.xapp.kpi import block_delay
+from distila.xapp.kpi.link_metrics import RATIOS, LinkCounts, stalled_slot_share
 from distila.xapp.nr.arrays import BoolArray, Float64Array
 from distila.xapp.result_file import Estimate, rounded
 
@@ -59,7 +61,7 @@ def policy_figures(
     """
     goodput = _joined(episodes, "goodput")
     total = _counts(episodes).total()
-    delays = np.concatenate([episode.file_delay_ms for episode in episodes])
+    file_delays = np.concatenate([episode.file_delay_ms for episode in episodes])
     gained = gain(episodes, reference, used, rng_seed)
     bler_excess = ratio_difference("first_tx_bler", episodes, reference, rng_seed)
     reference_bler = rounded(_counts(reference).total().first_tx_bler, 5)
@@ -79,13 +81,13 @@ def policy_figures(
         first_tx_bler=rounded(total.first_tx_bler, 5),
         bler_vs_olla=bler_excess,
         transmissions_per_block=rounded(total.transmissions_per_block),
-        retransmission_share=rounded(total.retransmissions / total.transmissions, 5) if total.transmissions else None,
-        stalled_slot_share=None,
-        block_delay_ms=None,
+        retransmission_share=rounded(total.retransmission_share, 5),
+        stalled_slot_share=_stalled_slot_share(episodes),
+        block_delay_ms=_block_delays(episodes),
         residual_bler=rounded(total.residual_bler, 6),
         residual_vs_olla=ratio_difference("residual_bler", episodes, reference, rng_seed),
         mean_mcs=rounded(float(np.nanmean(_joined(episodes, "mean_mcs")))) if used.any() else None,
-        file_delay_ms=_delays(delays),
+        file_delay_ms=_delays(file_delays),
         goodput_percentiles=tuple(rounded(x) for x in np.percentile(goodput[used], PERCENTILES)) if used.any() else (),
         gain_by_speed=_by_speed(episodes, reference, used, rng_seed),
         elapsed_s=rounded(sum(episode.elapsed_s for episode in episodes), 2),
@@ -185,6 +187,22 @@ def _by_speed(
             links = int(inside.sum())
             found.append(SpeedGain(speed_kmh=(low, high), links=links, mean=estimate.mean, ci95=estimate.ci95))
     return tuple(found)
+
+
+def _stalled_slot_share(episodes: Sequence[Episode]) -> float | None:
+    stalled, slots = (float(sum(getattr(e, name) for e in episodes)) for name in ("stalled_slots", "slots"))
+    return rounded(stalled_slot_share(stalled, slots), 5)
+
+
+def _block_delays(episodes: Sequence[Episode]) -> BlockDelays | None:
+    """Percentiles over the blocks of all links and seeds; None where nothing was sent."""
+    found = block_delay.BlockDelays.together(
+        [block_delay.BlockDelays(episode.block_delay_ms, episode.delayed_blocks) for episode in episodes]
+    )
+    if not found.blocks.sum():
+        return None
+    p50, p95, p99 = (rounded(value, 4) for value in found.percentiles())
+    return BlockDelays(p50=p50, p95=p95, p99=p99)
 
 
 def _delays(delays_ms: Float64Array) -> FileDelays | None:
