@@ -13,7 +13,7 @@ import numpy as np
 from distila.replay import closed_loop_charts as charts_of
 from distila.replay.decided import Decided
 from distila.replay.page.document import Page
-from distila.replay.page.number_text import NOT_DEFINED, counted
+from distila.replay.page.number_text import NOT_DEFINED, counted, setting
 from distila.replay.page.palette import AGAINST_COLOUR, POLICY_COLOUR
 from distila.replay.page.table import Cell, Column, Row, Table
 from distila.replay.page.verdict import Difference, VerdictLine
@@ -101,6 +101,13 @@ def gain_verdict(summary: ClosedLoopSummary) -> VerdictLine:
     return VerdictLine(gain.kind, sentence, interval)
 
 
+def settings_of_trace(summary: ClosedLoopSummary) -> str:
+    """Which settings of the DU stand-in the trace gave, in one sentence; written as `--du` takes them."""
+    du = summary.settings.du
+    taken = ", ".join(f"{name}={setting(getattr(du, name))}" for name in summary.settings.du_from_trace)
+    return f"Settings of the DU stand-in come with the trace: {taken}; `--du` replaces them."
+
+
 def _gain(summary: ClosedLoopSummary) -> Difference:
     return Difference.of(summary.gain_pct.mean, summary.gain_pct.ci95)
 
@@ -136,6 +143,8 @@ def _caveats(summary: ClosedLoopSummary) -> list[str]:
             lines.insert(0, who_decided(summary, side))
     if settings.decision_delay_slots == 0 and settings.speed == "max":
         lines.append("Decisions took effect in the very slot of their report, which no real loop reaches.")
+    if settings.du_from_trace:
+        lines.append(settings_of_trace(summary))
     if trace.slot_is != "slot":
         lines.append(f"A slot of this trace is a {trace.slot_is}: times count those only, not the pauses between them.")
     return lines

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -97,13 +98,15 @@ def replay_channel(
         channel: the trace.
         policy: directory or name of a bundle, run through the whole xApp.
         against: `NATIVE`, or another bundle, run in process.
-        settings: see `ReplayOptions`.
+        settings: see `ReplayOptions`; what its ``du`` does not set is taken from the trace, where that does.
         out: directory; None: nothing is written.
         progress: given what is being run, gives the function to call with slots done and in all.
 
     Raises:
         InputError: a bundle or a setting cannot be used, or the xApp failed.
     """
+    du_from_trace = [name for name in channel.meta.du.given() if name not in settings.du.given()]
+    settings = replace(settings, du=settings.du.on_top_of(channel.meta.du))
     bundle = load_bundle(policy)
     other = None if against in _NATIVE_NAMES else load_bundle(against)
     valid_slots = run_config(settings.config).loop.valid_for_slots(settings.du.period_slots)
@@ -123,7 +126,7 @@ def replay_channel(
         theirs = native_run(channel, settings, progress("native OLLA"))
     else:
         theirs = in_process_run(channel, other, settings, progress(f"against {against}"))
-    summary = _closed_loop_summary(path, channel, settings, ours, theirs)
+    summary = _closed_loop_summary(path, channel, settings, du_from_trace, ours, theirs)
     if out is not None:
         write_json(out / "summary.json", summary)
         write_closed_loop_page(out / "report.html", summary, ours.record, theirs.record, ours.latency.samples_us())
@@ -178,7 +181,12 @@ def replay_log(
 
 
 def _closed_loop_summary(
-    path: Path, channel: ChannelTrace, settings: ReplayOptions, ours: ComparedRun, theirs: ComparedRun
+    path: Path,
+    channel: ChannelTrace,
+    settings: ReplayOptions,
+    du_from_trace: list[str],
+    ours: ComparedRun,
+    theirs: ComparedRun,
 ) -> ClosedLoopSummary:
     gain = paired_gain(ours.record, theirs.record, np.random.default_rng(settings.seed))
     stats = ours.stats
@@ -187,7 +195,7 @@ def _closed_loop_summary(
         **dict(ours.decided),
         trace=TraceFacts(
             path=str(path),
-            **channel.meta.model_dump(exclude={"ues"}),
+            **channel.meta.model_dump(exclude={"ues", "du"}),
             ues=len(channel.meta.ues),
             mcs_tables=sorted({ue.mcs_table for ue in channel.meta.ues}),
             slots=ours.record.num_slots,
@@ -200,6 +208,7 @@ def _closed_loop_summary(
             bler=settings.bler,
             speed="max" if settings.speed is None else settings.speed,
             du=settings.du,
+            du_from_trace=du_from_trace,
         ),
         policy=RunFigures(**dict(ours.policy), **ours.record.summary(), block_delay_ms=_block_delay(ours)),
         against=AgainstFigures(

@@ -125,6 +125,14 @@ class DuConfig(BaseModel):
         description="largest OLLA offset [CQI steps]",
     )
 
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, without those left at their defaults."""
+        return self.model_dump(exclude_unset=True)
+
+    def on_top_of(self, other: "DuConfig") -> "DuConfig":
+        """Settings that were given here, then those given in ``other``, then the defaults."""
+        return DuConfig.model_validate({**other.given(), **self.given()})
+
     def block_timing(self, slot_us: float) -> BlockTiming:
         """What the delay of a block depends on besides its number of transmissions."""
         delay_slots = math.ceil(self.rlc_delay_ms * 1000 / slot_us)

@@ -33,7 +33,7 @@ from distila.replay.parquet_file import column, read_table, text_column, write_t
 from distila.xapp.errors import InputError
 from distila.xapp.kpi.observations import HARQ_COLUMNS, TABLE
 from distila.xapp.nr.arrays import Float64Array, IntArray
-from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 
 FORMAT = "distila.kpi-log/1"
 _FROM_TABLE = [column for column in TABLE if column.in_kpi_log]
@@ -84,10 +84,15 @@ class KpiLog:
             raise InputError(f"KPI log {self.meta.name}: timestamp_us goes backwards")
         for name in ("cqi", "mcs", "ri", "sinr_db"):
             (low, high), values = _RANGES[name], self.measured[name]
+            of_table = ""
+            if name == "mcs":
+                high = MCS_TABLES[self.meta.mcs_table].num_mcs - 1
+                of_table = f" of MCS table {self.meta.mcs_table}"
             bad = np.flatnonzero((values < low) | (values > high))
             if len(bad):
+                value = f"{name} = {values[bad[0]]:g}"
                 raise InputError(
-                    f"KPI log {self.meta.name}: row {bad[0]}: {name} = {values[bad[0]]} outside {low}..{high}"
+                    f"KPI log {self.meta.name}: row {bad[0]}: {value} is outside {low:g}..{high:g}{of_table}"
                 )
         absent = np.stack([np.isnan(self.measured[name]) for name in HARQ_COLUMNS])
         if (absent.any(axis=0) != absent.all(axis=0)).any():

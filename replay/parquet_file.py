@@ -5,7 +5,7 @@ version, is rejected by name instead of being misread. Writing is atomic: a kill
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from distila.xapp.files import replacing
 
 FORMAT_KEY = b"distila.format"
 META_KEY = b"distila.meta"
+_MAGIC: Final = b"PAR1"
+_IMPORT: Final = "logs and tables are imported first: distila trace import --help"
 
 Meta = TypeVar("Meta", bound=BaseModel)
 
@@ -29,6 +31,19 @@ def write_table(path: Path, table: pa.Table, file_format: str, meta: BaseModel) 
     )
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=19)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet files do.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as start:
+            return start.read(len(_MAGIC)) == _MAGIC
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def file_format(path: Path) -> str:
@@ -75,6 +90,21 @@ def column(table: pa.Table, name: str, dtype: type, fill: float | None) -> npt.N
     return np.asarray(values.fill_null(fill if fill is not None else 0).to_numpy(zero_copy_only=False), dtype)
 
 
+def index_column(table: pa.Table, name: str, dtype: type, high: int, fill: int) -> npt.NDArray[Any]:
+    """A column of indices 0 to ``high`` as numpy array, nulls replaced by ``fill``.
+
+    Raises:
+        InputError: the column holds no integers, or one out of range; names column, row and value.
+    """
+    values = table[name].combine_chunks()
+    found = np.asarray(_cast(values, name, pa.int64()).fill_null(fill).to_numpy(zero_copy_only=False), np.int64)
+    measured = np.asarray(values.is_valid().to_numpy(zero_copy_only=False), bool)
+    bad = np.flatnonzero(measured & ((found < 0) | (found > high)))
+    if len(bad):
+        raise InputError(f"column {name!r}: row {bad[0]} = {found[bad[0]]} is outside 0..{high}")
+    return found.astype(dtype)
+
+
 def text_column(table: pa.Table, name: str) -> npt.NDArray[np.object_]:
     """A column of strings as numpy array; None where it is empty.
 
@@ -95,13 +125,13 @@ def _open(path: Path) -> tuple[pq.ParquetFile, str]:
     if not path.is_file():
         hint = "; `distila trace import` makes a trace of a directory of logs" if path.is_dir() else ""
         raise InputError(f"{no_such_file(path)}{hint}")
+    if not is_parquet(path):
+        raise InputError(f"{path}: not a Parquet file, so no distila trace; {_IMPORT}")
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a whole Parquet file (cut short?): {one_line(error)}") from None
     metadata = file.schema_arrow.metadata or {}
     if FORMAT_KEY not in metadata:
-        raise InputError(
-            f"{path}: a Parquet file, but not a distila trace or log; import it with `distila trace import`"
-        )
+        raise InputError(f"{path}: a Parquet file, but not a distila trace or log; {_IMPORT}")
     return file, metadata[FORMAT_KEY].decode(errors="replace")

@@ -60,6 +60,11 @@ class ReplaySettings(ResultModel):
     bler: str = Field(title="BLER model", description="BLER model")
     speed: float | Literal["max"] = Field(title="speed", description="N times real time; `max`: as fast as possible")
     du: DuConfig = Field(title="DU stand-in", description="the DU stand-in")
+    du_from_trace: list[str] = Field(
+        default_factory=list,
+        title="settings taken from the trace",
+        description="settings of `du` that the trace gave, by name",
+    )
 
 
 class PolicyFacts(ResultModel):

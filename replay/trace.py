@@ -26,12 +26,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from distila.replay.parquet_file import column, read_table, text_column, write_table
+from distila.replay.du_config import DuConfig
+from distila.replay.parquet_file import column, index_column, read_table, text_column, write_table
 from distila.xapp.errors import InputError
 from distila.xapp.nr.arrays import Float32Array, IntArray
-from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
+from distila.xapp.policy.olla import MAX_CQI
 from distila.xapp.shipped import Shipped, package_folder
 
 FORMAT = "distila.channel-trace/1"
@@ -44,6 +46,10 @@ _COLUMNS = ["ue", "slots", "sinr_db", "cqi"]
 _LOGGED_COLUMNS = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
 
 
+Table = Literal[1, 2, 3]
+"""MCS table or CQI table of TS 38.214."""
+
+
 class UeMeta(BaseModel):
     """Constant properties of one UE of a trace."""
 
@@ -52,8 +58,8 @@ class UeMeta(BaseModel):
     name: str
     prbs: int = Field(ge=1, le=275, description="PRBs of each allocation")
     layers: int = Field(default=1, ge=1, le=4)
-    mcs_table: Literal[1, 2, 3] = 1
-    cqi_table: Literal[1, 2, 3] = 1
+    mcs_table: Table = 1
+    cqi_table: Table = 1
     speed_kmh: float | None = Field(default=None, ge=0)
 
 
@@ -67,7 +73,16 @@ class TraceMeta(BaseModel):
     slot_is: Literal["slot", "transmission opportunity"] = "slot"
     source: str = Field(description="who recorded or generated it, how, licence")
     notes: list[str] = Field(default_factory=list, description="assumptions and limits")
+    du: DuConfig = Field(
+        default_factory=DuConfig,
+        description="settings of the DU stand-in that belong to this cell; a replay takes those that are set here,"
+        " unless it is given others",
+    )
     ues: list[UeMeta]
+
+    @field_serializer("du")
+    def _set_here(self, du: DuConfig) -> dict[str, Any]:
+        return du.given()
 
 
 @dataclass(frozen=True)
@@ -113,12 +128,25 @@ class ChannelTrace:
         if any(len(array) != segments for array in arrays):
             raise InputError(f"trace {self.meta.name}: columns have different lengths")
         _check_range(self.meta.name, "slots", self.slots, 1, np.iinfo(np.int32).max)
-        _check_range(self.meta.name, "cqi", self.cqi, NO_CQI, 15)
+        _check_range(self.meta.name, "cqi", self.cqi, NO_CQI, MAX_CQI)
         if self.logged is not None:
-            _check_range(self.meta.name, "logged_mcs", self.logged.mcs, NO_MCS, NUM_MCS - 1)
+            self._check_logged_mcs(self.logged.mcs)
             _check_range(self.meta.name, "logged_first_tx", self.logged.first_tx, 0, np.iinfo(np.int32).max)
             _check_range(self.meta.name, "logged_first_fail", self.logged.first_fail, 0, self.logged.first_tx)
         _check_range(self.meta.name, "sinr_db", self.sinr_db[~np.isnan(self.sinr_db)], -60, 80)
+
+    def _check_logged_mcs(self, mcs: npt.NDArray[np.int8]) -> None:
+        """Every logged MCS must be in its UE's table: 28 is one in table 1, and reserved in table 2."""
+        table = np.repeat([ue.mcs_table for ue in self.meta.ues], np.diff(self.offset))
+        highest = np.array([0, *(MCS_TABLES[one].num_mcs - 1 for one in (1, 2, 3))])[table]
+        bad = np.flatnonzero((mcs < NO_MCS) | (mcs > highest))
+        if len(bad):
+            row = bad[0]
+            ue = self.meta.ues[int(np.searchsorted(self.offset, row, side="right")) - 1]
+            raise InputError(
+                f"trace {self.meta.name}: logged_mcs = {mcs[row]} of UE {ue.name!r} (row {row}) is outside"
+                f" 0..{highest[row]} of its MCS table {ue.mcs_table}"
+            )
 
     @property
     def num_ues(self) -> int:
@@ -187,7 +215,7 @@ class ChannelTrace:
             logged = None
             if all(has_logged):
                 logged = LoggedOutcome(
-                    mcs=column(table, "logged_mcs", np.int8, NO_MCS),
+                    mcs=index_column(table, "logged_mcs", np.int8, NUM_MCS - 1, NO_MCS),
                     first_tx=column(table, "logged_first_tx", np.int32, 0),
                     first_fail=column(table, "logged_first_fail", np.int32, 0),
                 )
@@ -196,7 +224,7 @@ class ChannelTrace:
                 offset=_offsets(path, meta, names),
                 slots=column(table, "slots", np.int32, 0),
                 sinr_db=column(table, "sinr_db", np.float32, np.nan),
-                cqi=column(table, "cqi", np.int8, NO_CQI),
+                cqi=index_column(table, "cqi", np.int8, MAX_CQI, NO_CQI),
                 logged=logged,
             )
         except InputError as error:

@@ -27,6 +27,10 @@ class ChannelInfo(ResultModel):
     sinr_db_min_median_max: list[float] = Field(description="over segments [dB]")
     share_of_slots_with_cqi: float
     mcs_tables: list[int] = Field(description="MCS tables in use, 1 to 3 (TS 38.214)")
+    cqi_tables: list[int] = Field(description="CQI tables in use, 1 to 3 (TS 38.214)")
+    du_settings: dict[str, int | float | str | None] = Field(
+        description="settings of the DU stand-in that a replay takes from the trace, unless it is given others"
+    )
     speeds_kmh: list[float] = Field(description="speeds of UEs, where they are known [km/h]")
     logged_outcome: bool = Field(description="whether it holds the MCS and failures of its source")
     notes: list[str] = Field(description="assumptions and limits")
@@ -48,6 +52,8 @@ class ChannelInfo(ResultModel):
             sinr_db_min_median_max=[round(float(x), 1) for x in np.percentile(sinr_db, [0, 50, 100])],
             share_of_slots_with_cqi=round(float(with_cqi), 3),
             mcs_tables=sorted({ue.mcs_table for ue in channel.meta.ues}),
+            cqi_tables=sorted({ue.cqi_table for ue in channel.meta.ues}),
+            du_settings=channel.meta.du.given(),
             speeds_kmh=sorted({ue.speed_kmh for ue in channel.meta.ues if ue.speed_kmh is not None}),
             logged_outcome=channel.logged is not None,
             notes=channel.meta.notes,

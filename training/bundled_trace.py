@@ -1,6 +1,7 @@
-"""Makes the channel trace that comes with distila: three seconds of an urban cell, to replay. ::
+"""Makes the channel traces that come with distila: two or three seconds of an urban cell, to replay. ::
 
-    python -m distila.training.bundled_trace --out replay/traces/urban.trace --seed 1
+    python -m distila.training.bundled_trace --name urban --seed 1
+    python -m distila.training.bundled_trace --name urban_256qam
 
 or, from Python, ``urban_trace(BundledTraceConfig(...), seed=1)``. Needs the ``training`` extra (Sionna,
 torch).
@@ -31,23 +32,23 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from rich.progress import track
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import TDL
 
-from distila.replay.trace import ChannelTrace, TraceMeta, UeMeta
+from distila.replay.du_config import DuConfig
+from distila.replay.trace import ChannelTrace, Table, TraceMeta, UeMeta
 from distila.training.sim.channels import ornstein_uhlenbeck
 from distila.training.sim.eesm import BETA_AT_0_DB, BETA_MIN, BETA_SLOPE_PER_DB
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
-
-_CQI_TABLE = 1
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class BundledTraceConfig:
     """standard deviation over UEs of the constant error of the CQI measurement [dB]"""
     cqi_error_db: float = 0.5
     """standard deviation of the error that is drawn anew for each CQI measurement [dB]"""
+    tables: tuple[tuple[Table, Table], ...] = ((1, 1),)
+    """MCS table and CQI table of the UEs (TS 38.214), assigned in turn"""
+    du: DuConfig = field(default_factory=DuConfig)
+    """settings of the DU stand-in that belong to the cell; a replay takes them unless others are given"""
 
     def __post_init__(self) -> None:
         if len(self.speeds_kmh) != len(self.ues_per_speed):
@@ -102,6 +107,41 @@ class BundledTraceConfig:
             )
         if min(self.num_slots, self.num_rx, self.interfered_every, *self.ues_per_speed) < 1:
             raise ValueError("num_slots, num_rx, interfered_every and every entry of ues_per_speed must be at least 1")
+
+    def tables_of(self, ue: int) -> tuple[Table, Table]:
+        """MCS table and CQI table of the UE with this index."""
+        return self.tables[ue % len(self.tables)]
+
+
+BUNDLED: Final = {
+    config.name: config
+    for config in (
+        BundledTraceConfig(),
+        BundledTraceConfig(
+            name="urban_256qam",
+            num_slots=5000,
+            ues_per_speed=(4, 4, 4, 4, 4, 4),
+            mean_snr_db=(8.0, 34.0),
+            tables=((2, 2),),
+            du=DuConfig(cqi_period_slots=1, cqi_delay_slots=4),
+        ),
+        BundledTraceConfig(
+            name="single_transmission",
+            num_slots=4000,
+            ues_per_speed=(3, 3, 3, 3, 2, 2),
+            du=DuConfig(max_transmissions=1),
+        ),
+        BundledTraceConfig(
+            name="two_transmissions",
+            num_slots=4000,
+            ues_per_speed=(4, 4, 4, 4, 4, 4),
+            mean_snr_db=(4.0, 31.0),
+            tables=((1, 1), (2, 2), (1, 1), (2, 1), (1, 1)),
+            du=DuConfig(max_transmissions=2, cqi_period_slots=5, cqi_delay_slots=2),
+        ),
+    )
+}
+"""The traces that ship, by name: the first one is the default; the others are small and of another kind of cell."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +299,11 @@ def urban_trace(config: BundledTraceConfig, seed: int, progress: bool = False) -
         sinr_db[index] = effective_sinr_db(gain * 10 ** (level_db[:, index, None] / 10))
     bias_db = config.cqi_bias_db * cqi_rng.standard_normal((len(ues), 1))
     error_db = config.cqi_error_db * cqi_rng.standard_normal(sinr_db.shape)
-    thresholds_db = cqi_thresholds_db(_CQI_TABLE, SmoothBler.load())
-    cqi = cqi_for_sinr_db(sinr_db + bias_db + error_db, thresholds_db)
+    bler, measured_db = SmoothBler.load(), sinr_db + bias_db + error_db
+    cqi = np.empty(sinr_db.shape, np.int64)
+    for table in sorted({cqi_table for _, cqi_table in config.tables}):
+        mine = [config.tables_of(index)[1] == table for index in range(len(ues))]
+        cqi[mine] = cqi_for_sinr_db(measured_db[mine], cqi_thresholds_db(table, bler))
     return ChannelTrace(
         meta=_meta(config, ues, seed),
         offset=np.arange(len(ues) + 1, dtype=np.int64) * config.num_slots,
@@ -293,20 +336,35 @@ def _meta(config: BundledTraceConfig, ues: list[Ue], seed: int) -> TraceMeta:
             f" N(0, {config.cqi_error_db:g} dB) per report; undelayed, the DU adds period and delay",
             "the allocation is fixed: frequency-selective scheduling is not represented",
         ],
-        ues=[UeMeta(name=ue.name, prbs=config.prbs, cqi_table=_CQI_TABLE, speed_kmh=ue.speed_kmh) for ue in ues],
+        du=config.du,
+        ues=[
+            UeMeta(
+                name=ue.name,
+                prbs=config.prbs,
+                mcs_table=config.tables_of(index)[0],
+                cqi_table=config.tables_of(index)[1],
+                speed_kmh=ue.speed_kmh,
+            )
+            for index, ue in enumerate(ues)
+        ],
     )
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Generate the channel trace that comes with distila.")
-    parser.add_argument("--out", type=Path, default=Path("replay/traces/urban.trace"), help="file to write")
+    parser = argparse.ArgumentParser(description="Generate a channel trace that comes with distila.")
+    parser.add_argument("--name", choices=BUNDLED, default=next(iter(BUNDLED)), help="trace (default urban)")
+    parser.add_argument("--out", type=Path, help="file to write (default replay/traces/NAME.trace)")
     parser.add_argument("--seed", type=int, default=1, help="seed of every generator (default 1)")
-    parser.add_argument("--slots", type=int, default=BundledTraceConfig.num_slots, help="length [slots]")
+    parser.add_argument("--slots", type=int, help="length [slots] (default: that of the trace)")
     args = parser.parse_args()
-    trace = urban_trace(BundledTraceConfig(num_slots=args.slots), args.seed, progress=True)
-    trace.save(args.out)
-    print(f"{args.out}: {trace.num_ues} UEs x {args.slots} slots, {args.out.stat().st_size / 1e3:.0f} kB")
+    config = BUNDLED[args.name]
+    if args.slots is not None:
+        config = replace(config, num_slots=args.slots)
+    out = args.out or Path("replay/traces") / f"{args.name}.trace"
+    trace = urban_trace(config, args.seed, progress=True)
+    trace.save(out)
+    print(f"{out}: {trace.num_ues} UEs x {config.num_slots} slots, {out.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from distila.replay import closed_loop_page, kpi_log, open_loop_page
 from distila.replay.compared_run import ReplayOptions
 from distila.replay.comparison import NATIVE, replay_channel, replay_log
 from distila.replay.du_config import load_du_config
+from distila.replay.importers.ranalyzer import import_ranalyzer
+from distila.replay.importers.source_file import holds_oai_reports
 from distila.replay.kpi_log import KpiLog
 from distila.replay.page.number_text import number, percent, signed
-from distila.replay.parquet_file import file_format
+from distila.replay.parquet_file import file_format, is_parquet
 from distila.replay.reason_tables import reason_tables
 from distila.replay.replay_sections import decided_text
 from distila.replay.run_figures import figure_rows
@@ -23,6 +25,7 @@ from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
 from distila.xapp.commands.terminal import print_records, print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
+from distila.xapp.nr.bler import SmoothBler
 from distila.xapp.policy.bundle import DEFAULT_POLICY
 
 app = application(SUMMARIES["replay"].text)
@@ -34,8 +37,8 @@ def replay(
     trace: Annotated[
         str,
         typer.Option(
-            help="What to replay: a channel trace (closed loop), by file or by the name of one that ships; or the file"
-            " of a KPI log (open loop)."
+            help="What to replay: a channel trace (closed loop), by file or by the name of one that ships; the file of"
+            " a KPI log (open loop); or the log of an OpenAirInterface gNB, whose channel is reconstructed first."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Directory for summary.json and report.html.")],
@@ -88,7 +91,8 @@ def replay(
     """Replay a trace with a policy, then with what it is compared with: same channel, same random draws."""
     summary: ReplaySummary
     path = TRACES.find(trace)
-    if file_format(path) == kpi_log.FORMAT:
+    is_oai_log = not is_parquet(path) and holds_oai_reports(path)
+    if not is_oai_log and file_format(path) == kpi_log.FORMAT:
         for option in ("against", "period", "delay", "transport", "speed", "slots", "seed", "listen", "external", "du"):
             if not _is_default(context, option):
                 raise InputError(f"--{option} has no meaning for a KPI log, whose transmissions are over: {path}")
@@ -116,7 +120,7 @@ def replay(
             bler=bler,
             external=(lambda port: _ask_for_xapp(listen, port)) if external else None,
         )
-        channel = ChannelTrace.load(path)
+        channel = _imported(path) if is_oai_log else ChannelTrace.load(path)
         with _progress_bars() as bars:
             summary = replay_channel(path, channel, policy, against, settings, out, bars)
     if isinstance(summary, ClosedLoopSummary):
@@ -136,6 +140,15 @@ def replay(
         stdout.print(f"report: {out / 'report.html'}", soft_wrap=True)
     for sentence in decided_little:
         stderr.print(f"warning: {sentence}", soft_wrap=True)
+
+
+def _imported(path: Path) -> ChannelTrace:
+    """The channel that the log of an OpenAirInterface gNB allows to reconstruct; says so on stderr."""
+    channel, report = import_ranalyzer(path, bler=SmoothBler.load())
+    stderr.print(f"{path}: log of an OpenAirInterface gNB, imported as by `distila trace import ranalyzer`:")
+    for line in report.lines():
+        stderr.print(f"  {line}", soft_wrap=True)
+    return channel
 
 
 def _is_default(context: typer.Context, option: str) -> bool:
@@ -184,6 +197,8 @@ def _print_closed_loop(summary: ClosedLoopSummary) -> None:
     )
     if summary.decided:
         stdout.print(closed_loop_page.gain_verdict(summary).text)
+    if summary.settings.du_from_trace:
+        stdout.print(closed_loop_page.settings_of_trace(summary))
 
 
 def _print_open_loop(summary: OpenLoopSummary) -> None:

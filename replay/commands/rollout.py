@@ -64,7 +64,9 @@ def simulate(
     plan: Annotated[
         str, typer.Argument(help="YAML file of a plan, or one that ships: healthy, harmful, aa, student, challenger.")
     ],
-    trace: Annotated[str, typer.Option(help="Channel trace: a file, or the name of one that ships.")] = DEFAULT_TRACE,
+    trace: Annotated[
+        str, typer.Option(help="Channel trace: a file, or the name of one that ships; its DU settings apply.")
+    ] = DEFAULT_TRACE,
     out: Annotated[Path, typer.Option(help="Directory for report.html and audit.json.")] = Path("out/rollout"),
     ues: Annotated[int, typer.Option(min=2, max=5000, help="UEs in the cell; those of the trace are repeated.")] = 400,
     period: _Period = 20,
@@ -78,7 +80,7 @@ def simulate(
     trace_file = TRACES.find(trace)
     channel = ChannelTrace.load(trace_file)
     check_writable(out)
-    du = DuConfig(period_slots=period, decision_delay_slots=delay)
+    du = DuConfig(period_slots=period, decision_delay_slots=delay).on_top_of(channel.meta.du)
     with progress_bar("rollout", "intervals") as progress:
         result = simulate_rollout(
             loaded, channel, du, ues=ues, interval_slots=interval_slots, seed=seed, progress=progress
@@ -239,7 +241,13 @@ def _study(
         with progress_bar(f"replay {path.name}", "slots") as progress:
             parts.append(
                 record_library(
-                    channel, champion, du, interval_slots=interval_slots, passes=4, seed=seed, progress=progress
+                    channel,
+                    champion,
+                    du.on_top_of(channel.meta.du),
+                    interval_slots=interval_slots,
+                    passes=4,
+                    seed=seed,
+                    progress=progress,
                 )
             )
     library = KpiLibrary.join(parts)

@@ -29,7 +29,7 @@ from distila.xapp.errors import InputError, first_error
 from distila.xapp.kpi.observations import COLUMNS, HARQ_COLUMNS
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel
-from distila.xapp.nr.mcs import NUM_MCS
+from distila.xapp.nr.mcs import MCS_TABLES, NUM_MCS
 from distila.xapp.progress import Progress
 
 NOT_FORWARD = "time does not go forward"
@@ -46,12 +46,13 @@ _LOGGED = ("logged_mcs", "logged_first_tx", "logged_first_fail")
 _COUNTERS = (*HARQ_COLUMNS, "logged_first_tx", "logged_first_fail")
 _CHANNEL_FIELDS = ("time", "ue", "sinr", "cqi", "slots", "duration", *_LOGGED)
 _KPI_FIELDS = ("time", "ue", "sinr", "cqi", *(name for name in KPI_COLUMNS if name not in ("cqi", "sinr_db")))
+_UNITS = {"sinr": " dB", "time": " us", "duration": " us"}
 # Inclusive limits after conversion to our units; a row with a value outside is skipped.
 _LIMITS: dict[str, tuple[float, float]] = {
     "time": (0, 9e18),
     "sinr": (COLUMNS["sinr_db"].low, COLUMNS["sinr_db"].high),
     "cqi": (COLUMNS["cqi"].low, COLUMNS["cqi"].high),
-    "mcs": (0, NUM_MCS - 1),
+    "mcs": (0, NUM_MCS - 1),  # at most; each MCS table has its own
     "ri": (0, COLUMNS["ri"].high),
     "logged_mcs": (0, NUM_MCS - 1),
     "slots": (1, 2**31 - 1),
@@ -347,9 +348,11 @@ def _read(
                     values[:] = np.where(values > 0, 10 * np.log10(values), np.where(np.isnan(values), np.nan, -np.inf))
         for key in list(table.values):
             low, high = _LIMITS[key]
+            unit = _UNITS.get(key, "")
+            if key in ("mcs", "logged_mcs"):
+                high, unit = MCS_TABLES[mapping.mcs_table].num_mcs - 1, f" of MCS table {mapping.mcs_table}"
             bad = (table.values[key] < low) | (table.values[key] > high)
-            unit = " dB" if key == "sinr" else " us" if key in ("time", "duration") else ""
-            table = table.drop(bad, f"{key} is outside {low:g}..{high:g}{unit}", report)
+            table = table.drop(bad, f"{key} is outside {low:g}..{high:g}{unit}", report, key)
         for name, rows in table.by_ue(mapping.ue):
             part = _forward(rows, report)
             if mapping.cumulative:

@@ -44,12 +44,17 @@ class Table:
         values = {key: column[index] for key, column in self.values.items()}
         return Table(self.file, self.row[index], ue, values)
 
-    def drop(self, bad: BoolArray, reason: str, report: ImportReport) -> "Table":
-        """The table without the rows where ``bad`` is true, which are counted."""
+    def drop(self, bad: BoolArray, reason: str, report: ImportReport, field: str | None = None) -> "Table":
+        """The table without the rows where ``bad`` is true, which are counted.
+
+        ``field`` is the one whose value is bad: the first such value is shown.
+        """
         found = np.flatnonzero(bad)
         if not len(found):
             return self
-        report.skip(reason, len(found), self.where(int(found[0])))
+        first = int(found[0])
+        value = "" if field is None else f": {field} = {self.values[field][first]:g}"
+        report.skip(reason, len(found), f"{self.where(first)}{value}")
         return self.take(np.flatnonzero(~bad))
 
     def by_ue(self, default_ue: str) -> Iterator[tuple[str, "Table"]]:

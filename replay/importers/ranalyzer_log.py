@@ -104,7 +104,7 @@ def parse_log(lines: Iterable[str], report: ImportReport, file: str = "log") -> 
             rnti, table, mcs = match[1], match[8], int(match[9])
             mcs_table = UNKNOWN_TABLE if table is None else int(table) + 1
             if not _has_mcs(mcs_table, mcs):
-                report.skip(BAD_MCS, where=where)
+                report.skip(BAD_MCS, where=f"{where}: MCS {'' if table is None else f'({table}) '}{mcs}")
                 continue
             # A second report of a UE in one block: the frame line between them is missing.
             if rnti in seen or block < 0:

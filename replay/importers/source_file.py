@@ -84,6 +84,11 @@ def read_bytes(path: Path, report: ImportReport) -> bytes:
     return b"".join(parts)
 
 
+def holds_oai_reports(path: Path) -> bool:
+    """Whether a plain or gzip text file has HARQ reports of an OpenAirInterface gNB, as its MAC prints them."""
+    return b": dlsch_rounds " in read_bytes(path, ImportReport())
+
+
 def read_lines(path: Path, report: ImportReport) -> list[str]:
     r"""Lines of a plain or gzip text file with their ``\n``: a last line without one may be cut short."""
     text = read_bytes(path, report).decode("utf-8", errors="replace")

@@ -217,6 +217,19 @@ def test_summary_and_report_are_written(tmp_path, transport):
     assert summary.outcomes == {"accepted": 900}
 
 
+def test_du_settings_that_come_with_a_trace_apply_unless_others_are_given(tmp_path):
+    trace = make_trace(slots=60)
+    trace.meta.du = DuConfig(max_transmissions=1, cqi_period_slots=5)
+    options = ReplayOptions(du=DuConfig(cqi_period_slots=20, processes=8))
+    summary = replay_channel(Path("some.trace"), trace, "olla", "native", options, tmp_path / "out")
+    used = summary.settings.du
+    assert (used.max_transmissions, used.cqi_period_slots, used.processes, used.rlc) == (1, 20, 8, "am")
+    assert summary.settings.du_from_trace == ["max_transmissions"]
+    assert summary.policy.retransmission_share == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Settings of the DU stand-in come with the trace: max_transmissions=1;" in page
+
+
 @pytest.mark.parametrize("transport", ["inproc", "grpc"])
 def test_a_paced_replay_accounts_for_every_report(tmp_path, transport):
     settings = ReplayOptions(du=olla_du(period_slots=20), transport=transport, speed=40)

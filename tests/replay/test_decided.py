@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from distila.replay import closed_loop
+from distila.replay.commands.replay import app
 from distila.replay.compared_run import ComparedRun, ReplayOptions, decision_loop
 from distila.replay.comparison import replay_log, replay_trace
 from distila.replay.decided import FEW, Decided, withheld_meaning
@@ -260,3 +262,12 @@ def test_student_decides_nothing_on_a_real_cell_of_table_2_and_says_so(tmp_path)
     assert "MCS table 2 (256QAM)" in summary.verdict
     log, _ = import_ranalyzer_kpi_log(source)
     assert replay_log(path, log, "student", tmp_path / "out").verdict.startswith("student decided nothing: all ")
+
+
+@real_traces
+def test_a_log_of_openairinterface_is_replayed_as_it_is(tmp_path):
+    source = sorted(Path(TRACES, "ranalyzer").glob("*.log.gz"))[0]
+    result = CliRunner().invoke(app, ["--trace", str(source), "--policy", "student", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "log of an OpenAirInterface gNB, imported as by" in " ".join(result.stderr.split())
+    assert result.stdout.startswith("student decided nothing: all ")

@@ -86,7 +86,7 @@ def test_linear_sinr_becomes_db_and_an_empty_cell_means_not_scheduled(tmp_path):
     np.testing.assert_allclose(trace.sinr_db, [20, np.nan, 0], atol=1e-6)
     assert trace.cqi.tolist() == [8, NO_CQI, 15]
     assert report.skipped == {"sinr is outside -60..80 dB": 1}, "0 has no logarithm"
-    assert report.examples["sinr is outside -60..80 dB"] == "table.csv: data row 3"
+    assert report.examples["sinr is outside -60..80 dB"] == "table.csv: data row 3: sinr = -inf"
 
 
 def test_sinr_comes_from_cqi_where_there_is_none(tmp_path):
@@ -166,6 +166,31 @@ def test_a_cell_that_is_no_number_costs_its_row_and_is_shown(tmp_path):
     assert report.examples["not a number in column 'snr'"] == "table.csv: data row 2: 'oops'"
     with pytest.raises(InputError, match=r"no row that can be used: 2 x not a number in column 'snr' \(first: "):
         import_generic_channel(write(tmp_path, "snr\na\nb\n"), channel({"sinr": "snr"}))
+
+
+@pytest.mark.parametrize(("table", "highest"), [(1, 28), (2, 27), (3, 28)])
+@given(mcs=st.integers(-5, 40))
+def test_an_mcs_that_the_table_lacks_costs_its_row_and_is_shown(tmp_path_factory, table, highest, mcs):
+    path = write(tmp_path_factory.getbasetemp(), f"t,m\n1,3\n2,{mcs}\n3,4\n", "mcs.csv")
+    log, report = import_generic_kpi_log(path, kpi({"mcs": "m"}, mcs_table=table))
+    if 0 <= mcs <= highest:
+        assert log.measured["mcs"].tolist() == [3, mcs, 4]
+    else:
+        reason = f"mcs is outside 0..{highest} of MCS table {table}"
+        assert report.skipped == {reason: 1}
+        assert report.examples[reason] == f"mcs.csv: data row 2: mcs = {mcs}"
+    assert books_balance(report)
+
+
+@given(cqi=st.integers(-40, 40))
+def test_a_cqi_outside_0_to_15_costs_its_row_and_is_shown(tmp_path_factory, cqi):
+    path = write(tmp_path_factory.getbasetemp(), f"snr,q\n1,3\n2,{cqi}\n", "cqi.csv")
+    trace, report = import_generic_channel(path, channel({"sinr": "snr", "cqi": "q"}))
+    if 0 <= cqi <= 15:
+        assert trace.cqi.tolist() == [3, cqi]
+    else:
+        assert report.skipped == {"cqi is outside 0..15": 1}
+        assert report.examples["cqi is outside 0..15"] == f"cqi.csv: data row 2: cqi = {cqi}"
 
 
 def test_a_folder_names_ues_by_file(tmp_path):

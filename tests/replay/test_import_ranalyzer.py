@@ -132,6 +132,7 @@ def test_a_report_behind_another_threads_output_is_read():
 def test_an_mcs_that_the_table_lacks_is_counted():
     _, report = parse(line((1, 0), "(1) 28") + line((1, 0), "(3) 1") + line((1, 0), "29"))
     assert report.skipped == {BAD_MCS: 3}
+    assert report.examples[BAD_MCS] == "log: line 1: MCS (1) 28"
 
 
 def test_a_restart_costs_its_interval_only():

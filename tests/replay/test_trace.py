@@ -1,5 +1,7 @@
 """Channel traces and KPI logs on disk: what was saved comes back; what cannot be used is refused in one line."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distila.replay import parquet_file
+from distila.replay.du_config import DuConfig
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.parquet_file import FORMAT_KEY, META_KEY, file_format
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta, bundled_trace
 from distila.xapp import files
 from distila.xapp.errors import InputError
+from distila.xapp.nr.mcs import MCS_TABLES
 
 LOGGED = ["logged_mcs", "logged_first_tx", "logged_first_fail"]
 
@@ -231,7 +235,7 @@ def test_the_logged_columns_come_together_or_not_at_all(trace_file, column):
     assert ChannelTrace.load(trace_file).logged is None
 
 
-WRONG = {"slots": [1.5] * 6, "sinr_db": ["loud"] * 6, "cqi": [200] * 6, "logged_mcs": [[1]] * 6}
+WRONG = {"slots": [1.5] * 6, "sinr_db": ["loud"] * 6, "cqi": ["good"] * 6, "logged_mcs": [[1]] * 6}
 
 
 @pytest.mark.parametrize("column", WRONG)
@@ -289,7 +293,7 @@ def test_a_trace_that_can_be_made_can_be_loaded(tmp_path):
     ("column", "values", "words"),
     [
         ("cqi", [7.0] * 5 + [15.5], ["cqi", "15.5", "row 5"]),
-        ("mcs", [29.0] * 6, ["mcs", "29"]),
+        ("mcs", [29.0] * 6, ["mcs", "29", "MCS table 1"]),
         ("sinr_db", [float("inf")] * 6, ["sinr_db"]),
         ("prbs", [-1.0] * 6, ["prbs is negative"]),
         ("harq_ack", [1] * 6, ["together"]),
@@ -330,3 +334,73 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_whole(trace_file, monkeypat
         make_trace([[(1, 0.0, 0)]]).save(trace_file)
     assert trace_file.read_bytes() == old
     assert [path.name for path in trace_file.parent.iterdir()] == [trace_file.name]
+
+
+# --- an index that its table lacks ---
+
+
+@given(table=st.sampled_from([1, 2, 3]), mcs=st.integers(-128, 300), row=st.integers(0, 5))
+def test_an_mcs_that_the_ues_table_lacks_is_named_with_file_ue_and_value(folder, table, mcs, row):
+    path = folder / "mcs.trace"
+    made = make_trace(RAGGED, logged=True)
+    ues = [ue.model_copy(update={"mcs_table": table}) for ue in made.meta.ues]
+    made.meta.ues[:] = ues
+    made.logged.mcs[:] = 3
+    made.save(path)
+    rewrite(path, {"logged_mcs": [mcs if index == row else 3 for index in range(6)]})
+    if 0 <= mcs < MCS_TABLES[table].num_mcs or mcs == NO_MCS:
+        assert ChannelTrace.load(path).logged.mcs[row] == mcs
+    else:
+        assert_rejected(ChannelTrace.load, path, "logged_mcs", str(mcs), str(row), "outside 0..")
+
+
+@given(cqi=st.integers(-300, 300), row=st.integers(0, 5))
+def test_a_cqi_outside_0_to_15_is_named_with_file_row_and_value(folder, cqi, row):
+    path = folder / "cqi.trace"
+    make_trace(RAGGED).save(path)
+    rewrite(path, {"cqi": [cqi if index == row else 7 for index in range(6)]})
+    if 0 <= cqi <= 15:
+        assert ChannelTrace.load(path).cqi[row] == cqi
+    elif cqi != NO_CQI:
+        assert_rejected(ChannelTrace.load, path, "cqi", str(cqi), "outside")
+
+
+@pytest.mark.parametrize("key", ["mcs_table", "cqi_table"])
+@pytest.mark.parametrize("table", [0, 4, "qam1024"])
+def test_a_table_that_ts_38_214_lacks_is_named(trace_file, key, table):
+    meta = json.loads(pq.read_schema(trace_file).metadata[META_KEY])
+    meta["ues"][1][key] = table
+    rewrite(trace_file, metadata={META_KEY: json.dumps(meta).encode()})
+    assert_rejected(ChannelTrace.load, trace_file, "metadata: ", key, str(table))
+
+
+def test_ues_of_one_cell_may_have_different_tables(tmp_path):
+    made = make_trace(RAGGED, logged=True)
+    made.meta.ues[:] = [ue.model_copy(update={"mcs_table": 1 + i}) for i, ue in enumerate(made.meta.ues)]
+    made.save(tmp_path / "mixed.trace")
+    assert [ue.mcs_table for ue in ChannelTrace.load(tmp_path / "mixed.trace").meta.ues] == [1, 2, 3]
+
+
+# --- settings of the DU that come with a trace ---
+
+
+def test_only_the_du_settings_that_were_given_are_written(tmp_path):
+    made = make_trace(RAGGED)
+    made.meta.du = DuConfig(max_transmissions=1)
+    made.save(tmp_path / "one.trace")
+    assert json.loads(pq.read_schema(tmp_path / "one.trace").metadata[META_KEY])["du"] == {"max_transmissions": 1}
+    assert ChannelTrace.load(tmp_path / "one.trace").meta.du.given() == {"max_transmissions": 1}
+
+
+def test_a_trace_from_before_there_were_du_settings_loads(trace_file):
+    meta = json.loads(pq.read_schema(trace_file).metadata[META_KEY])
+    del meta["du"]
+    rewrite(trace_file, metadata={META_KEY: json.dumps(meta).encode()})
+    assert ChannelTrace.load(trace_file).meta.du.given() == {}
+
+
+@pytest.mark.parametrize(("setting", "value"), [("max_transmissions", 9), ("processes", 0), ("retries", 2)])
+def test_a_wrong_du_setting_of_a_trace_is_named(trace_file, setting, value):
+    meta = json.loads(pq.read_schema(trace_file).metadata[META_KEY]) | {"du": {setting: value}}
+    rewrite(trace_file, metadata={META_KEY: json.dumps(meta).encode()})
+    assert_rejected(ChannelTrace.load, trace_file, "metadata: ", f"du.{setting}")

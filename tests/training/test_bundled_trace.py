@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from distila.replay.trace import ChannelTrace
+from distila.replay.trace import TRACES, ChannelTrace
 from distila.xapp.nr.bler import SmoothBler
-from distila.xapp.nr.cqi import cqi_thresholds_db
+from distila.xapp.nr.cqi import cqi_for_sinr_db, cqi_thresholds_db
 
 PATH = Path(__file__).parents[2] / "replay" / "traces" / "urban.trace"
 UES_PER_SPEED = {0.5: 10, 3: 12, 10: 12, 30: 10, 60: 10, 120: 10}
@@ -105,6 +105,49 @@ def test_sinr_is_rounded_to_a_tenth_of_a_db(urban):
     assert np.array_equal(urban.sinr_db, np.round(urban.sinr_db.astype(np.float64), 1).astype(np.float32))
 
 
+# --- the other traces that ship: cells of another kind ---
+
+OTHERS = {
+    "urban_256qam": ({(2, 2)}, {"cqi_period_slots": 1, "cqi_delay_slots": 4}),
+    "single_transmission": ({(1, 1)}, {"max_transmissions": 1}),
+    "two_transmissions": (
+        {(1, 1), (2, 2), (2, 1)},
+        {"max_transmissions": 2, "cqi_period_slots": 5, "cqi_delay_slots": 2},
+    ),
+}
+"""name -> (MCS table, CQI table) of its UEs, and the DU settings that come with it"""
+
+
+def test_these_traces_ship():
+    assert set(TRACES.names()) == {"urban", *OTHERS}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_trace_is_small_and_says_which_cell_it_is(name):
+    path = TRACES.find(name)
+    trace = ChannelTrace.load(path)
+    assert path.stat().st_size < 150_000
+    assert trace.meta.name == name
+    assert "Sionna" in trace.meta.source
+    assert trace.num_ues >= 10, "enough UEs to resample them"
+    assert ({(ue.mcs_table, ue.cqi_table) for ue in trace.meta.ues}, trace.meta.du.given()) == OTHERS[name]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_cqi_of_each_ue_is_of_its_own_table(name):
+    trace = ChannelTrace.load(TRACES.find(name))
+    bler = SmoothBler.load()
+    for index, ue in enumerate(trace.meta.ues):
+        own = slice(trace.offset[index], trace.offset[index + 1])
+        exact = cqi_for_sinr_db(trace.sinr_db[own].astype(np.float64), cqi_thresholds_db(ue.cqi_table, bler))
+        # A constant error of 0.7 dB per UE moves about a third of a step of 2 dB.
+        assert abs((trace.cqi[own] - exact).mean()) < 1.3
+
+
+def test_the_trace_that_ships_first_brings_no_du_settings(urban):
+    assert urban.meta.du.given() == {}
+
+
 # --- the script ---
 
 
@@ -121,14 +164,20 @@ def test_same_seed_same_arrays_and_another_seed_other_arrays(script):
     assert not np.array_equal(first.cqi, other.cqi)
 
 
+def test_the_script_makes_every_trace_that_ships(script):
+    assert set(script.BUNDLED) == set(TRACES.names())
+
+
 @pytest.mark.slow
-def test_checked_in_file_is_what_the_script_writes(script, urban):
-    fresh = script.urban_trace(script.BundledTraceConfig(), seed=1)
-    assert fresh.meta.ues == urban.meta.ues
+@pytest.mark.parametrize("name", ["urban", *OTHERS])
+def test_checked_in_file_is_what_the_script_writes(script, name):
+    fresh, shipped = script.urban_trace(script.BUNDLED[name], seed=1), ChannelTrace.load(TRACES.find(name))
+    assert (fresh.meta.ues, fresh.meta.du) == (shipped.meta.ues, shipped.meta.du)
     # Another processor may round a borderline value the other way.
-    assert np.abs(fresh.sinr_db - urban.sinr_db).max() < 0.11
-    assert np.mean(fresh.sinr_db == urban.sinr_db) > 0.999
-    assert np.mean(fresh.cqi == urban.cqi) > 0.999, "BLER curves refitted? python -m distila.training.bundled_trace"
+    assert np.abs(fresh.sinr_db - shipped.sinr_db).max() < 0.11
+    assert np.mean(fresh.sinr_db == shipped.sinr_db) > 0.999
+    again = f"BLER curves refitted? python -m distila.training.bundled_trace --name {name}"
+    assert np.mean(fresh.cqi == shipped.cqi) > 0.999, again
 
 
 @pytest.mark.parametrize("speed_kmh", [10.0, 30.0, 120.0])
