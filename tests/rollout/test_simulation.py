@@ -36,12 +36,22 @@ def run(name, trace, **given):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plan", "better"), [("healthy", "olla"), ("student", "student")])
-def test_a_challenger_with_more_goodput_is_promoted(trace, plan, better):
-    result = run(plan, trace)
-    assert (result.status.status, result.status.promoted) == ("promoted", better)
+def test_a_challenger_with_more_goodput_is_promoted(trace):
+    result = run("healthy", trace)
+    assert (result.status.status, result.status.promoted) == ("promoted", "olla")
     assert [one.what for _, one in result.transitions] == ["start", "advance", "advance", "advance", "promote"]
     assert all(one.recorded == one.now for one in replayed(result.entries))
+
+
+@pytest.mark.slow
+def test_the_student_is_held_because_the_guard_takes_decisions_away_from_it(trace):
+    """It lets so many first transmissions fail that the guard's breaker trips: more goodput, but control failures."""
+    result = run("student", trace)
+    assert (result.status.status, result.status.promoted) == ("held", None)
+    assert [one.what for _, one in result.transitions] == ["start", "advance", "advance", "advance", "hold"]
+    findings = {one.metric: one.state for one in result.entries[-1].evaluation.verdict.findings}
+    assert findings["goodput_per_prb"] == "gain"
+    assert findings["control_failures"] == "open"
 
 
 @pytest.mark.slow

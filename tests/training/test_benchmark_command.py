@@ -17,13 +17,24 @@ from rich.console import Console
 
 from distila.training import baselines
 from distila.training.baselines import BASELINES, baseline
+from distila.training.baselines.targets import TAKE_TARGET
 from distila.training.benchmark import episode_pool, suite
 from distila.training.benchmark import tune as tuner
 from distila.training.benchmark.averages import FIVE
 from distila.training.benchmark.policies import GENIES
 from distila.training.benchmark.sizes import Sizes
 from distila.training.benchmark.suite import named_scenarios, with_e2_timing
-from distila.training.benchmark.tune import GRIDS, TUNABLE, grid
+from distila.training.benchmark.tune import (
+    GRIDS,
+    TARGET_GRIDS,
+    TUNABLE,
+    TUNABLE_AT_TARGETS,
+    TuningRun,
+    best_at_target,
+    combinations,
+    settings_at,
+)
+from distila.training.benchmark.tuned_file import TUNED_FILE, read_tuning
 from distila.training.commands import benchmark as command
 from distila.training.network.config import NetworkConfig
 from distila.training.network.filters import PolicyNetwork
@@ -588,15 +599,31 @@ def test_every_baseline_with_tunable_settings_is_tuned():
 
 @pytest.mark.parametrize("name", TUNABLE)
 def test_every_try_is_a_policy(name):
-    tries = grid(name)
+    tries = combinations(GRIDS[name])
     assert len(tries) == np.prod([len(values) for values in GRIDS[name].values()])
     for settings in tries:
         assert baseline(name, **settings).name == name
 
 
+def test_every_baseline_that_takes_a_target_is_tuned_at_targets():
+    assert {*TUNABLE_AT_TARGETS, "genie-target"} == set(TAKE_TARGET)
+
+
+@pytest.mark.parametrize("target", [0.005, 0.01, 0.3, 0.49])
+@pytest.mark.parametrize("name", TUNABLE_AT_TARGETS)
+def test_every_try_at_a_target_is_a_policy_with_that_target(name, target):
+    for tried in combinations(TARGET_GRIDS[name]):
+        settings = baseline(name, **settings_at(name, tried, target)).settings
+        if name == "bler-window":
+            assert (settings.lower, settings.upper) == pytest.approx((tried["lower"] * target, tried["upper"] * target))
+        else:
+            assert settings.target == target
+
+
 @pytest.fixture
 def tiny_grid(small, monkeypatch):
     monkeypatch.setattr(tuner, "GRIDS", {"illa": {"target": (0.1, 0.3), "cqi_position": (0.0,)}})
+    monkeypatch.setattr(tuner, "TARGET_GRIDS", {"olla": {"step_on_nack_db": (0.1, 0.5)}})
     one = families()["slow_e2_10ms"]
     unseen = families()["unseen_carrier"]
     monkeypatch.setattr(tuner, "families", lambda: {"slow_e2_10ms": one, "unseen_carrier": unseen})
@@ -616,16 +643,18 @@ def test_tuning_writes_the_best_of_what_was_tried(tiny_grid, monkeypatch):
     assert (done.status, done.err) == (0, "")
     found = yaml.safe_load((tiny_grid / "tuned" / "tuned.yaml").read_text())
     illa = found["policies"]["illa"]
-    assert list(found["policies"]) == ["illa"]
+    before = yaml.safe_load(TUNED_FILE.read_text())["policies"]
+    assert {**found["policies"], "illa": None} == {**before, "illa": None}, "what was not tuned stays"
     assert list(illa["families"]) == ["slow_e2_10ms"], "what is unseen is not looked at"
     assert illa["global"] == illa["families"]["slow_e2_10ms"]
-    assert illa["global"] in tuner.grid("illa")
+    assert illa["global"] in combinations(tuner.GRIDS["illa"])
     assert illa["tried"] == {"target": [0.1, 0.3], "cqi_position": [0.0]}
     assert illa["worst_loss_of_global_pct"] == 0
     assert {plan.split for plan in plans} == {Split.VALIDATION}
     assert {plan.policy.seat for plan in plans} == {"du"}
-    assert found["how"]["split"] == "validation"
-    assert (found["how"]["links"], found["how"]["duration_ms"]) == (8, 300)
+    assert illa["how"]["split"] == "validation"
+    assert (illa["how"]["links"], illa["how"]["duration_ms"]) == (8, 300)
+    assert illa["how"]["code"] == episode_pool.code_digest()
     assert done.out.rstrip().endswith("written: tuned/tuned.yaml")
 
 
@@ -643,10 +672,64 @@ def test_global_settings_weigh_every_family_the_same(small, monkeypatch):
 
     monkeypatch.setattr(tuner, "run_all", run_all)
     silent = (lambda done, total: None,) * 2
-    found = tuner.tune(["illa"], SIZES, small / "by_hand", 1, None, *silent).policies["illa"]
+    run = TuningRun(SIZES, small / "by_hand", 1, None, *silent)
+    found = tuner.tune(["illa"], run).policies["illa"]
     assert found.overall == {"target": 0.2}
     assert found.families == {seen[0].name: {"target": 0.1}, seen[1].name: {"target": 0.3}}
     assert found.worst_loss_of_global_pct == 5
+
+
+def test_tuning_at_targets_writes_the_best_that_holds_each(tiny_grid):
+    args = (
+        "tune",
+        "--policies",
+        "olla",
+        "--targets",
+        "10, 0.5",
+        "--links",
+        8,
+        "--duration-ms",
+        300,
+        "--jobs",
+        1,
+        "--cache",
+        "cache",
+    )
+    done = distila(*args, "--out", "at_targets")
+    assert (done.status, done.err) == (0, "")
+    found = read_tuning(tiny_grid / "at_targets" / "tuned.yaml").policies
+    olla, before = found["olla"], read_tuning(TUNED_FILE).policies
+    assert olla.targets is not None
+    assert list(olla.targets.by_target) == ["0.5", "10"]
+    assert olla.targets.tried == {"step_on_nack_db": (0.1, 0.5)}
+    for key, best in olla.targets.by_target.items():
+        assert best.settings["target"] == float(key) / 100
+        assert best.settings["step_on_nack_db"] in (0.1, 0.5)
+        assert list(best.families) == ["slow_e2_10ms"]
+        assert best.reached_bler == best.families["slow_e2_10ms"]
+        assert best.distance == pytest.approx(abs(best.reached_bler - float(key) / 100), abs=1e-4)
+    assert olla.model_copy(update={"targets": None}) == before["olla"].model_copy(update={"targets": None})
+    assert {**found, "olla": None} == {**before, "olla": None}
+    assert done.out.rstrip().endswith("written: at_targets/tuned.yaml")
+
+
+def test_at_a_target_the_highest_goodput_counts_among_settings_that_hold_it():
+    goodput = np.array([[1.0, 10.0], [1.2, 12.0], [2.0, 20.0]])
+    holds, holds_too, far = [0.1, 0.104], [0.095, 0.105], [0.2, 0.3]
+    assert best_at_target(goodput, np.array([holds, holds_too, far]), 0.1) == 1
+    assert best_at_target(goodput, np.array([[0.13, 0.13], [0.14, 0.14], far]), 0.1) == 0, "none does: the closest"
+
+
+def test_a_family_where_no_setting_holds_the_target_does_not_decide():
+    goodput = np.array([[1.0, 1.0, 1.0], [1.1, 1.1, 1.1]])
+    assert best_at_target(goodput, np.array([[0.1, 0.1, 0.2], [0.1, 0.1, 0.9]]), 0.1) == 1
+    assert best_at_target(goodput, np.array([[0.1, 0.1, np.nan], [0.1, 0.1, np.nan]]), 0.1) == 1
+
+
+def test_at_low_targets_less_than_a_point_is_allowed():
+    goodput = np.array([[1.0], [2.0]])
+    assert best_at_target(goodput, np.array([[0.012], [0.019]]), 0.01) == 0
+    assert best_at_target(goodput, np.array([[0.102], [0.109]]), 0.1) == 1
 
 
 @pytest.mark.parametrize(
@@ -656,6 +739,10 @@ def test_global_settings_weigh_every_family_the_same(small, monkeypatch):
         (("--policies", "ola"), "ola"),
         (("--policies", "illa,illa"), "twice"),
         (("--policies", "illa", "--out", "file"), "--out file"),
+        (("--targets", "10,60"), "--targets: BLER target '60': expected a percentage from 0.5 to 49"),
+        (("--targets", "10%"), "BLER target '10%'"),
+        (("--targets", "5,5"), "5 is named twice"),
+        (("--targets", "10", "--policies", "illa"), "illa: has nothing to tune at a BLER target"),
     ],
 )
 def test_tuning_rejects_in_one_line(tiny_grid, arguments, says):

@@ -358,7 +358,7 @@ AT_TARGETS = {
 
 
 def test_settings_at_a_target_are_those_tuned_at_it_and_else_at_the_nearest(monkeypatch):
-    monkeypatch.setitem(TUNED, "olla", TUNED["olla"] | {"targets": AT_TARGETS})
+    monkeypatch.setitem(TUNED, "olla", TUNED["olla"] | {"targets": {"by_target": AT_TARGETS}})
     for target, step, position in ((0.1, 0.1, 0.5), (0.01, 0.3, 0.0), (0.2, 0.1, 0.5), (0.02, 0.3, 0.0)):
         found = parse_policy("olla").at_target(target).settings("tuned_one")
         assert found == {"target": target, "step_on_nack_db": step, "cqi_position": position}
@@ -375,7 +375,7 @@ def test_what_was_tuned_at_no_target_has_its_defaults_but_for_the_target():
 def test_thresholds_of_the_bler_window_lie_around_the_target(monkeypatch):
     assert parse_policy("bler-window@20%").settings("") == pytest.approx({"lower": 0.1, "upper": 0.3})
     tuned = {"10": {"settings": {"lower": 0.08, "upper": 0.15, "memory": 0.0}}}
-    monkeypatch.setitem(TUNED, "bler-window", {"global": {}, "families": {}, "targets": tuned})
+    monkeypatch.setitem(TUNED, "bler-window", {"global": {}, "families": {}, "targets": {"by_target": tuned}})
     assert parse_policy("bler-window@20%").settings("") == pytest.approx({"lower": 0.16, "upper": 0.3, "memory": 0.0})
 
 
@@ -412,7 +412,8 @@ def test_specs_travel_to_other_processes():
 def test_the_settings_that_ship_make_policies_for_families_that_may_be_seen(monkeypatch):
     monkeypatch.undo()
     for name, found in baselines._tuned().items():
-        for settings in (found["global"], *found["families"].values()):
+        at_targets = (found["targets"] or {"by_target": {}})["by_target"].values()
+        for settings in (found["global"], *found["families"].values(), *(each["settings"] for each in at_targets)):
             assert BASELINES[name](**settings).name == name
         assert all(not families()[family].unseen for family in found["families"])
 

@@ -112,9 +112,10 @@ def _tuned_at(name: str, family: str | None, target: float) -> dict[str, float |
         raise InputError(f"{name} takes no BLER target ({percent} was given); those that do: {', '.join(TAKE_TARGET)}")
     if family is not None:
         raise InputError(f"{name} was tuned for BLER targets ({percent} was given) over all seen families only")
-    found = _tuned().get(name, {}).get("targets", {})
-    if not found:
+    targets = _tuned().get(name, {}).get("targets")
+    if targets is None:
         return with_target(name, {}, target)
+    found = targets["by_target"]
     nearest = min(found, key=lambda key: abs(math.log(float(key) / 100 / target)))
     return with_target(name, dict(found[nearest]["settings"]), target, float(nearest) / 100)
 

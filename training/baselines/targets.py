@@ -13,7 +13,8 @@ LOWEST_PCT: Final = 0.5
 HIGHEST_PCT: Final = 49.0
 """Targets that a policy can be given [%]. Outer loops need one below 50 %."""
 
-TAKE_TARGET: Final = ("olla", "srsran-olla", "bler-window", "salad", "thompson", "genie-target")
+BLER_WINDOW: Final = "bler-window"
+TAKE_TARGET: Final = ("olla", "srsran-olla", BLER_WINDOW, "salad", "thompson", "genie-target")
 """Baselines that hold a given first-transmission BLER. ``illa`` gets no feedback, so whatever error rate it allows at
 the CQI's SINR, the BLER is what the channel makes of it; ``genie`` maximises bits."""
 
@@ -60,8 +61,8 @@ def with_target(
         target: the target.
         tuned_at: the target that they were tuned at; None: at none.
     """
-    if name != "bler-window":
-        return {**settings, "target": target}
+    if name != BLER_WINDOW:
+        return {"target": target, **{key: value for key, value in settings.items() if key != "target"}}
     lower, upper = settings.get("lower"), settings.get("upper")
     if tuned_at is None or lower is None or upper is None:
         return {**settings, "lower": _WINDOW[0] * target, "upper": _WINDOW[1] * target}

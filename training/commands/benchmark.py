@@ -26,7 +26,8 @@ from distila.training.benchmark.suite import (
     run_benchmark,
     write_reports,
 )
-from distila.training.benchmark.tune import TUNABLE, tune
+from distila.training.benchmark.tune import TUNABLE, TUNABLE_AT_TARGETS, TuningRun, tune, tune_at_targets
+from distila.training.benchmark.tuned_file import TUNED_FILE
 from distila.training.benchmark.verdict import caveats, counts, verdicts
 from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.split import Split
@@ -145,28 +146,48 @@ def report(
 @app.command("tune")
 def tune_baselines(
     policies: Annotated[
-        str, typer.Option(help=f"Baselines to tune, comma-separated: {', '.join(TUNABLE)}.")
-    ] = ",".join(TUNABLE),
+        str | None, typer.Option(help="Baselines to tune, comma-separated; default: all that have something to tune.")
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="BLER targets [%], comma-separated, such as 1,5,10,20,30: find the settings that hold each of them"
+            " instead of those that are best for goodput at any BLER."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for tuned.yaml and episodes.")] = Path("out/tune"),
     links: Annotated[int, typer.Option(min=8, help="Links per scenario.")] = 96,
     duration_ms: Annotated[float, typer.Option(min=300, help="Simulated time per run [ms].")] = 2000,
     jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory of fading banks; default: the user's cache.")] = None,
 ) -> None:
-    """Find the baselines' best settings on validation seeds, per seen family and over all of them.
+    """Find the baselines' best settings on validation seeds, per seen family and over all of them, or at BLER targets.
 
-    The result is tuned.yaml.
+    The result is tuned.yaml: the settings in use, with those that were tuned in their place.
     """
-    names = _names("--policies", policies)
+    tunable = TUNABLE if targets is None else TUNABLE_AT_TARGETS
+    names = list(tunable) if policies is None else _names("--policies", policies)
     for name in names:
-        if name not in TUNABLE:
-            raise InputError(f"--policies {name}: has nothing to tune; there are {', '.join(TUNABLE)}")
+        if name not in tunable:
+            reason = "has nothing to tune" if targets is None else "has nothing to tune at a BLER target"
+            raise InputError(f"--policies {name}: {reason}; there are {', '.join(tunable)}")
     sizes = QUICK.model_copy(update={"links": links, "duration_ms": duration_ms})
+    wanted = [] if targets is None else [read_target(text, "--targets") for text in _names("--targets", targets)]
     with _progress() as (on_bank, on_episode):
-        found = tune(names, sizes, out, jobs or os.cpu_count() or 1, cache, on_bank, on_episode)
-    rows = [[name, str(best.overall)] for name, best in found.policies.items()]
-    print_table("best over all seen families", ["policy", "settings"], rows)
-    stdout.print(f"written: {out / 'tuned.yaml'}", soft_wrap=True)
+        run = TuningRun(sizes, out, jobs or os.cpu_count() or 1, cache, on_bank, on_episode)
+        found = tune(names, run) if targets is None else tune_at_targets(names, wanted, run)
+    if targets is None:
+        rows = [[name, str(found.policies[name].overall)] for name in names]
+        print_table("best over all seen families", ["policy", "settings"], rows)
+    else:
+        rows = []
+        for name in names:
+            at = found.policies[name].targets
+            for key, best in at.by_target.items() if at else ():
+                rows.append([name, key, f"{100 * best.reached_bler:.1f}", str(best.settings)])
+        columns = ["policy", "target [%]", "BLER reached [%]", "settings"]
+        print_table("best over all seen families at each target", columns, rows)
+    stdout.print(f"written: {out / TUNED_FILE.name}", soft_wrap=True)
 
 
 def _names(option: str, text: str) -> list[str]:

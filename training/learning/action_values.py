@@ -13,7 +13,8 @@ time, g, of each slot (Puterman, "Markov Decision Processes", 1994, section 11.4
 Tuninetti, IEEE Trans. Inf. Theory 47(5), 2001). A failed first transmission needs no price here: a high MCS pays off
 where the retransmission meets another channel, and does not where it costs a good slot. ``g`` is the value that the
 policy itself expects of the decision in force in that slot, so this is Q-learning with full information: the simulator
-knows the ``p_k`` of every MCS, and no action has to be tried.
+knows the ``p_k`` of every MCS, and no action has to be tried. Left out are missed grants, which meet all MCS alike, and
+that nothing begins in a slot without a free HARQ process: it counts as one in which a block begins.
 
 Three numbers describe an action, and a trainer combines them: its *share*, the return divided by the action's rate,
 within `SHARE_LOW` and `SHARE_HIGH`; its *failure*, p_1, the probability that the first transmission fails; and its
