@@ -43,7 +43,13 @@ def test_tuned_olla_reaches_every_target_within_a_point_at_every_round_trip(cach
     assert reached("olla", target, rtt, cache) == pytest.approx(target, abs=min(0.01, target / 2))
 
 
-@pytest.mark.parametrize("target", [0.01, 0.1, 0.3])
-@pytest.mark.parametrize("policy", ["srsran-olla", "salad", "thompson"])
-def test_other_tuned_baselines_reach_it_within_two_points(cache, policy, target):
-    assert reached(policy, target, 16, cache) == pytest.approx(target, abs=min(0.02, target))
+@pytest.mark.parametrize("target", [0.01, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("policy", ["srsran-olla", "thompson"])
+def test_other_outer_loops_reach_it_as_well(cache, policy, target):
+    assert reached(policy, target, 16, cache) == pytest.approx(target, abs=min(0.01, target / 2))
+
+
+@pytest.mark.parametrize("target", [0.01, 0.05, 0.1, 0.3])
+def test_salad_reaches_it_within_a_point_at_a_short_round_trip_and_three_at_a_long_one(cache, target):
+    assert reached("salad", target, 1, cache) == pytest.approx(target, abs=min(0.01, target / 2))
+    assert reached("salad", target, 16, cache) == pytest.approx(target, abs=min(0.03, target))
