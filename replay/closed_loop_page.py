@@ -105,7 +105,7 @@ def settings_of_trace(summary: ClosedLoopSummary) -> str:
     """Which settings of the DU stand-in the trace gave, in one sentence; written as `--du` takes them."""
     du = summary.settings.du
     taken = ", ".join(f"{name}={setting(getattr(du, name))}" for name in summary.settings.du_from_trace)
-    return f"Settings of the DU stand-in come with the trace: {taken}; `--du` replaces them."
+    return f"Settings of the DU stand-in come with the trace: {taken}. They apply unless --du says otherwise."
 
 
 def _gain(summary: ClosedLoopSummary) -> Difference:

@@ -227,7 +227,7 @@ def test_du_settings_that_come_with_a_trace_apply_unless_others_are_given(tmp_pa
     assert summary.settings.du_from_trace == ["max_transmissions"]
     assert summary.policy.retransmission_share == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Settings of the DU stand-in come with the trace: max_transmissions=1;" in page
+    assert "Settings of the DU stand-in come with the trace: max_transmissions=1. They apply unless" in page
 
 
 @pytest.mark.parametrize("transport", ["inproc", "grpc"])
