@@ -63,6 +63,10 @@ def policy_figures(
     total = _counts(episodes).total()
     file_delays = np.concatenate([episode.file_delay_ms for episode in episodes])
     gained = gain(episodes, reference, used, rng_seed)
+    decided = decided_share(episodes)
+    if not decided and equal_bler is not None:
+        # It is the DU's own OLLA that gained.
+        equal_bler = equal_bler.model_copy(update={"kind": "nothing_decided"})
     bler_excess = ratio_difference("first_tx_bler", episodes, reference, rng_seed)
     reference_bler = rounded(_counts(reference).total().first_tx_bler, 5)
     return PolicyFigures(
@@ -71,12 +75,12 @@ def policy_figures(
         settings=policy.settings(family),
         takes_target=policy.takes_target,
         target_bler=policy.target_bler,
-        decided_share=decided_share(episodes),
+        decided_share=decided,
         undecided_because=None if all(policy.knows_table(each.mcs_table) for each in episodes) else "mcs_table",
         goodput=rounded(goodput[used].mean() if used.any() else math.nan),
         goodput_p5=rounded(np.percentile(goodput[used], 5) if used.any() else math.nan),
         gain_vs_olla_pct=gained,
-        gain_kind=gain_kind(gained, bler_excess, reference_bler),
+        gain_kind=gain_kind(gained, bler_excess, reference_bler) if decided else "nothing_decided",
         equal_bler_gain=equal_bler,
         first_tx_bler=rounded(total.first_tx_bler, 5),
         bler_vs_olla=bler_excess,

@@ -91,7 +91,7 @@ def _gain_cell(bench: BenchmarkView, family: str, policy: str) -> Cell:
         return Cell("decided nothing", note="the DU's OLLA", kind="nothing-decided")
     gain = bench.gain(family, policy)
     interval = gain.interval_text(1, unit="")
-    note = f"{interval}, {_bler_note(bench, family, policy)}"
+    note = f"{interval}\n{_bler_note(bench, family, policy)}"
     return Cell(gain.mean_text(1), note=note, kind=bench.kind(family, policy))
 
 
@@ -113,7 +113,7 @@ def _means(bench: BenchmarkView, group: GroupAverages) -> Table:
         Column("first-tx BLER", "%"),
         Column("block delay p95", "ms"),
         Column("residual BLER", "%"),
-        Column("bought with BLER", "families"),
+        Column("bought", "families"),
     ]
     rows: list[Row] = []
     for policy in bench.policies:

@@ -47,9 +47,8 @@ def undecided(bench: BenchmarkView, policy: str) -> list[str]:
     """A sentence for each MCS table of the families in which a policy decided nothing."""
     by_table: dict[int | None, list[str]] = {}
     for family in bench.undecided(policy):
-        outcome, table = bench.outcome(family, policy), bench.families[family].mcs_table
-        unknown = outcome is not None and outcome.undecided_because == "mcs_table"
-        by_table.setdefault(table if unknown else None, []).append(family)
+        unknown = bench.undecided_because(family, policy) == "mcs_table"
+        by_table.setdefault(bench.families[family].mcs_table if unknown else None, []).append(family)
     return [
         f"{policy} decided nothing in {', '.join(names)}"
         + ("" if table is None else f": it does not know their MCS table, {table}")
@@ -150,7 +149,13 @@ def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) 
     count, at = counts(bench, policy, families), _at(bench)
     better, worse, bought = count["better"], count["worse"], count["bought-with-bler"]
     where = f"{better or 'none'} of {len(families)} families"
-    sentence = f"{who} has significantly more goodput than {bench.reference}{at} in {where}"
+    sentence = f"{who} has"
+    if without := [family for family in bench.undecided(policy) if family in families]:
+        unknown = all(bench.undecided_because(family, policy) == "mcs_table" for family in without)
+        sentence = f"{who} decided nothing in {len(without)} of {len(families)} families"
+        sentence += ", whose MCS table it does not know. It has" if unknown else ". It has"
+        where = f"{better or 'none'} of the others"
+    sentence += f" significantly more goodput than {bench.reference}{at} in {where}"
     sentence += f" and significantly less in {worse}." if worse else ". It is not significantly worse in any of them."
     if bought:
         those = [family for family in families if bench.kind(family, policy) == "bought-with-bler"]
@@ -158,7 +163,7 @@ def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) 
         sentence += f" In {bought} its gain is bought with a higher first-transmission BLER: {blers}."
     if unclear := count["no-difference"]:
         sentence += f" In {unclear} the difference is not significant."
-    if nothing := count["nothing-decided"]:
+    if nothing := count["nothing-decided"] - len(without):
         sentence += f" In {nothing} nothing can be said."
     mean = _mean_over(bench, policy, families)
     kind: Kind = "better" if better > worse else "worse" if worse > better else mean.kind

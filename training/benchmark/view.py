@@ -204,6 +204,11 @@ class BenchmarkView:
         """Families in which the policy left every MCS to the DU."""
         return [name for name in self.families if (found := self.outcome(name, policy)) and not found.decided_share]
 
+    def undecided_because(self, family: str, policy: str) -> str | None:
+        """Why the policy could decide nothing in the family; None where it could, or did not run."""
+        outcome = self.outcome(family, policy)
+        return None if outcome is None else outcome.undecided_because
+
     def beyond_targets(self, policy: str) -> list[str]:
         """Families in which no target of OLLA comes to the policy's BLER."""
         found = []
