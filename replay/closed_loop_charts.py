@@ -37,9 +37,9 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
     bler = new_figure(x_title, "first-transmission BLER [%]")
     for name, run, look in _runs(names, policy, against):
         counts = run.counts_over_time(starts)
-        # Where nothing was sent the curve has a gap.
-        served = np.where(counts.resource > 0, counts.goodput, np.nan)
-        goodput.add_scatter(x=middle, y=served, name=name, line=look.line)
+        # Where no UE was scheduled the curve has a gap.
+        scheduled = np.where(counts.resource > 0, counts.goodput, np.nan)
+        goodput.add_scatter(x=middle, y=scheduled, name=name, line=look.line)
         bler.add_scatter(x=middle, y=100 * counts.first_tx_bler, name=name, line=look.line)
     bler.update_yaxes(rangemode="tozero")
     for figure in (goodput, bler):
@@ -47,7 +47,11 @@ def over_time(names: tuple[str, str], policy: RunRecord, against: RunRecord, tar
         alone = len(starts) < 2 or np.isnan(figure.data[0].y).any()
         figure.update_traces(mode="lines+markers" if alone else "lines", marker_size=4)
         figure.update_layout(hovermode="x unified", xaxis_hoverformat=".4~g", yaxis_hoverformat=".4~g")
-    each = f"Each point: {edges[1]:,} slots ({edges[1] * policy.slot_us / 1000:g} ms) of all UEs that are served then."
+    each = (
+        f"Each point: {edges[1]:,} slots ({edges[1] * policy.slot_us / 1000:g} ms) of all UEs that are scheduled then."
+    )
+    if (policy.stalled + against.stalled).any():
+        each += " Slots without a free HARQ process count as time."
     aim = "NACKs over ACKs and NACKs of first transmissions."
     if target_bler is not None:
         add_level(bler, 100 * target_bler, GREY, "target of the DU's own OLLA", legend=True)

@@ -115,24 +115,25 @@ class RunRecord:
         return BlockDelays.together(of_ue)
 
     def counts(self) -> LinkCounts[float]:
-        """What happened to all UEs together, per microsecond of transmission."""
+        """What happened to all UEs together, per microsecond of a UE that is scheduled, stalled slots included."""
         return self.counts_over_time(np.zeros(1, np.int64)).total()
 
     def counts_over_time(self, starts: IntArray) -> LinkCounts[Float64Array]:
-        """What happened to all UEs together in stretches of time, per microsecond of transmission.
+        """What happened to all UEs together in stretches of time, per microsecond of a UE that is scheduled.
 
-        The DU stand-in detects all feedback, so there is no DTX.
+        A slot in which a UE has data but no free HARQ process is time of the UE too. The DU stand-in detects all
+        feedback, so there is no DTX.
 
         Args:
             starts: [stretch], the first bin of each, ascending.
         """
-        bits, slots, first_tx, first_fail, lost = (
+        bits, slots, stalled, first_tx, first_fail, lost = (
             np.add.reduceat(getattr(self, name).sum(axis=0), starts)
-            for name in ("bits", "slots", "first_tx", "first_fail", "lost")
+            for name in ("bits", "slots", "stalled", "first_tx", "first_fail", "lost")
         )
         return LinkCounts(
             bits=bits,
-            resource=slots * self.slot_us,
+            resource=(slots + stalled) * self.slot_us,
             first_ack=first_tx - first_fail,
             first_nack=first_fail,
             first_dtx=np.zeros_like(first_tx),
@@ -141,7 +142,7 @@ class RunRecord:
         )
 
     def goodput_mbps(self) -> float:
-        """Mean over UEs and time of what one UE gets while it is served [Mbit/s]."""
+        """Mean over UEs and time of what one UE gets while it is in the trace, stalled slots included [Mbit/s]."""
         return self.counts().goodput
 
     def summary(self) -> dict[str, float | None]:

@@ -92,7 +92,10 @@ class BlockDelay(ResultModel):
 class RunFigures(PolicyFacts):
     """Which policy decided, and the figures of its run; null where nothing was sent."""
 
-    goodput_mbps: float | None = Field(description="mean goodput of a UE while it is served [Mbit/s]")
+    goodput_mbps: float | None = Field(
+        description="mean goodput of a UE over all slots in which it is scheduled, those without a free HARQ process"
+        " included [Mbit/s]"
+    )
     first_tx_bler: float | None = Field(description="NACKs over ACKs and NACKs of first transmissions; DTX is left out")
     transmissions_per_block: float | None = Field(description="mean number of transmissions of a block")
     retransmission_share: float | None = Field(description="grants that carry retransmissions, over all grants")

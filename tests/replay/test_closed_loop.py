@@ -217,6 +217,20 @@ def test_summary_and_report_are_written(tmp_path, transport):
     assert summary.outcomes == {"accepted": 900}
 
 
+def test_slots_without_a_free_harq_process_cost_goodput(constant):
+    trace, mcs_8 = make_trace(slots=1600, mean_db=30.0, gap=slice(400, 800)), constant("mcs", 8)
+    full, half = (
+        run(trace, InProcess(a_loop(mcs_8)), config=olla_du(harq_rtt_slots=16, processes=count))[0] for count in (16, 8)
+    )
+    assert full.summary()["stalled_slot_share"] == 0
+    assert half.summary()["stalled_slot_share"] == 0.5
+    # Half of the blocks in the same time; time away from the cell counts for neither.
+    assert half.goodput_mbps() == pytest.approx(full.goodput_mbps() / 2, rel=0.01)
+    assert full.goodput_mbps() == pytest.approx(full.bits.sum() / (12 * 1200 * 500))
+    for name in ("bits", "slots", "first_tx"):
+        assert getattr(half, name).sum() == pytest.approx(getattr(full, name).sum() / 2, rel=0.01)
+
+
 def test_du_settings_that_come_with_a_trace_apply_unless_others_are_given(tmp_path):
     trace = make_trace(slots=60)
     trace.meta.du = DuConfig(max_transmissions=1, cqi_period_slots=5)
