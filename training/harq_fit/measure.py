@@ -177,6 +177,17 @@ _UNEVEN_PATTERNS: Final[tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]] =
     ((0, 2), (0, 14)),
     ((0, 2, 3, 1), (0, 9, 0, 9)),
 )
+# Buffers between 1.5 times the block and the whole one, by which three versions overlap.
+_OVERLAP_PATTERNS: Final[tuple[tuple[float, tuple[int, ...]], ...]] = (
+    (2.0, (0, 2, 3)),
+    (2.5, (0, 2, 3)),
+    (2.0, (0, 2, 3, 1)),
+)
+_OVERLAP: Final = (
+    *((1, mcs, 1056) for mcs in (20, 22, 24, 26, 28, 9, 16, 13)),
+    *((2, mcs, 1056) for mcs in (20, 23, 27)),
+    *((1, mcs, 4224) for mcs in (9, 16)),
+)
 _HELD_OUT_BITS: Final = (640, 1536, 2560, 4608, 8448)
 _HELD_OUT_PATTERNS: Final[tuple[tuple[float | None, tuple[int, ...], tuple[float, ...]], ...]] = (
     (1.5, (0, 2), (0, 3)),
@@ -197,6 +208,9 @@ def settings() -> Iterator[Setting]:
     among them."""
     for (versions, offsets), (table, mcs, bits) in itertools.product(_UNEVEN_PATTERNS, _UNEVEN):
         yield Setting("uneven", table, mcs, bits, None, versions, tuple(map(float, offsets)))
+    for (overlap, versions), (table, mcs, bits) in itertools.product(_OVERLAP_PATTERNS, _OVERLAP):
+        limited = _buffer_bits(bits, overlap)
+        yield Setting("grid", table, mcs, bits, limited, versions, (0.0,) * len(versions))
     yield from sorted(_held_out(), key=lambda each: each.block_bits)
     modulations = [(1, mcs) for mcs in _QPSK_TO_64QAM] + [(2, mcs) for mcs in _256QAM]
     fit = [

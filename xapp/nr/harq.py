@@ -30,21 +30,23 @@ from distila.xapp.nr.rate_matching import BaseGraph, CarriedBits, CodeBlock
 TARGET_BLER: Final = 0.1
 """Block error rate that the overhead is for."""
 OVERHEAD: Final = (
-    0.66377,
-    0.66458,
-    -0.12475,
-    -0.00658,
-    -0.01396,
-    -0.02280,
-    0.01336,
-    -0.00865,
-    0.94741,
-    -0.60592,
-    -0.61342,
-    0.00202,
-    -0.00375,
-    0.02683,
-    0.00513,
+    0.67231,
+    0.61321,
+    -0.10816,
+    -0.00684,
+    -0.01284,
+    -0.01897,
+    -0.01061,
+    0.00971,
+    0.91478,
+    -0.52969,
+    -0.58833,
+    0.00186,
+    -0.03616,
+    0.07281,
+    0.00438,
+    0.06279,
+    -0.08482,
 )
 """Coefficients of `Transmissions.overhead_terms`; ``python -m distila.training.harq_fit.fit`` prints them."""
 
@@ -111,7 +113,7 @@ class Transmissions:
         return np.asarray(information @ (size / size.sum()))
 
     def overhead_terms(self, information: Float64Array) -> Float64Array:
-        """What the overhead is linear in, float64 [..., 15].
+        """What the overhead is linear in, float64 [..., 17].
 
         A lower effective rate, a shorter block, unequal bits, poor systematic bits, many different redundancy versions
         and repeated symbols of many bits each cost a decoder something.
@@ -127,6 +129,7 @@ class Transmissions:
         systematic = information @ (carried.size * carried.systematic) / self.block.block_bits
         rate = float(-np.log(self.effective_rate))
         length = float(np.log2(self.block.block_bits / _NOMINAL_BITS))
+        sent_rate = self.block.block_bits / self.num_bits
         one = np.ones_like(mean)
         terms = (
             one,
@@ -144,6 +147,8 @@ class Transmissions:
             (len(self._different) >= 3) * rate * one,
             (len(self._different) >= 4) * rate * one,
             (self.order > 2) * (len(self.redundancy_versions) - len(self._different)) * one,
+            (len(self._different) >= 3) * sent_rate * one,
+            (len(self._different) >= 4) * sent_rate * one,
         )
         return np.stack(terms, axis=-1)
 
