@@ -127,7 +127,8 @@ def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_an_unknown_trace_lists_what_was_looked_at_and_what_ships(tmp_path: Path, command: tuple[str, ...]) -> None:
     line = checked_error_line(python("-m", "distila.xapp.cli", *command, "urbn", cwd=tmp_path))
-    assert f"urbn: no such channel trace: there is no file {tmp_path / 'urbn'}, and distila ships urban" in line
+    ships = "single_transmission, two_transmissions, urban, urban_256qam"
+    assert f"urbn: no such channel trace: there is no file {tmp_path / 'urbn'}, and distila ships {ships}" in line
     assert line.endswith("; did you mean 'urban'?")
     assert list(tmp_path.iterdir()) == []
 
