@@ -160,6 +160,8 @@ def load_du_config(given: Sequence[str], options: Mapping[str, object]) -> DuCon
         key, equals, _ = text.partition("=")
         if equals and key.strip().isidentifier():
             settings |= _checked(_settings(text), _OPTION)
+        elif not text.strip() or (equals and not Path(text).exists()):
+            raise InputError(f"{_OPTION} {text}: expected key=value or a YAML file")
         elif text.isidentifier() and not Path(text).exists():
             raise InputError(f"{_OPTION} {text}: neither key=value nor a YAML file")
         else:

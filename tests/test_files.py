@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from distila.xapp.errors import InputError
 from distila.xapp.files import (
@@ -179,6 +179,40 @@ def test_an_invalid_file_is_one_line_with_file_and_field(text, says):
     assert str(caught.value).startswith("bad.yaml: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Wood(BaseModel):
+    trees: dict[str, Tree] = {}
+    rows: list[float] = []
+    mixed: int | bool = 0
+    fenced: bool = False
+    area_ha: float = Field(default=1.0, gt=0, validation_alias=AliasChoices("area_ha", "area"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("area_ha: yes", "area_ha = True: must be a number"),
+        ("area: yes", "area = True: must be a number"),
+        ("area_ha: no", "area_ha = False: must be a number"),
+        ("rows: [1, on]", "rows.1 = True: must be a number"),
+        ("trees: {ash: {height: true}}", "trees.ash.height = True: must be a number"),
+        ("trees: {ash: {branches: [2, true]}}", "trees.ash.branches.1 = True: must be a number"),
+        ("area_ha: .nan", "area_ha = nan: is not a number"),
+        ("area_ha: -1e3", "area_ha = -1e3: Input should be greater than 0"),
+    ],
+)
+def test_what_is_no_number_is_not_taken_for_one(text, line):
+    Path("wood.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_model(Path("wood.yaml"), Wood)
+    assert str(caught.value) == f"wood.yaml: {line}"
+
+
+def test_booleans_stay_booleans():
+    Path("wood.yaml").write_text("{fenced: yes, mixed: true}")
+    wood = read_model(Path("wood.yaml"), Wood)
+    assert (wood.fenced, wood.mixed) == (True, True)
 
 
 @pytest.mark.parametrize("read", [read_yaml, read_json, lambda path: read_model(path, Tree)])

@@ -3,13 +3,20 @@
 The command line prints it without a traceback and exits with status 2.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 if TYPE_CHECKING:
     # Only for their types: `distila --help` needs no pydantic.
     from pydantic import BaseModel, ValidationError
+
+
+_OUT_OF_RANGE: Final = frozenset(
+    ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number", "multiple_of")
+)
+"""Types of pydantic's errors about a number."""
 
 
 class InputError(ValueError):
@@ -41,6 +48,12 @@ def first_error(error: "ValidationError", model: "type[BaseModel] | None" = None
         return f"{field}: no such field"
     value = first["input"]
     given = f" = {value!r}" if isinstance(value, str | int | float) else ""
+    if first["type"] in _OUT_OF_RANGE and isinstance(value, bool):
+        what = "must be a number"
+    elif first["type"] in _OUT_OF_RANGE and isinstance(value, str | int | float):
+        # Text that was taken for a number, such as 1e9 in YAML, is shown as one.
+        given = f" = {str(value).strip()}"
+        what = "is not a number" if not isinstance(value, int) and math.isnan(float(value)) else what
     return f"{field}{given}: {what}"
 
 

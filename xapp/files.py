@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,6 +179,44 @@ def parse_model(data: Any, model: type[Model], where: str) -> Model:
         InputError: one line that names ``where``, field and value.
     """
     try:
-        return model.model_validate(data)
+        read = model.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {first_error(error, model)}") from None
+    wrong = boolean_for_a_number(data, read)
+    if wrong is not None:
+        raise InputError(f"{where}: {wrong}")
+    return read
+
+
+def boolean_for_a_number(given: Any, read: Any, place: str = "") -> str | None:
+    """The first boolean (``yes`` in YAML) that was read as the number 1 or 0, in words; None if there is none.
+
+    Pydantic takes booleans for numbers, unless it is so strict that ``8.0`` is no integer either.
+
+    Args:
+        given: what a file or a message holds.
+        read: the model or value that it became.
+        place: the field that holds it.
+    """
+    if isinstance(given, bool):
+        as_number = isinstance(read, int | float) and not isinstance(read, bool)
+        return f"{place} = {given}: must be a number" if as_number else None
+    parts: Iterable[tuple[object, Any, Any]] = ()
+    if isinstance(given, Mapping) and isinstance(read, BaseModel | Mapping):
+        parts = ((key, value, _part(read, key)) for key, value in given.items())
+    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        parts = ((index, *pair) for index, pair in enumerate(zip(given, read, strict=False)))
+    found = (
+        boolean_for_a_number(value, became, f"{place}.{key}" if place else str(key)) for key, value, became in parts
+    )
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+def _part(read: BaseModel | Mapping[Any, Any], key: Any) -> Any:
+    """What became of the value under a key; None if nothing did."""
+    if isinstance(read, Mapping):
+        return read.get(key)
+    for name, field in type(read).model_fields.items():
+        if key in (name, field.alias, field.validation_alias, *getattr(field.validation_alias, "choices", ())):
+            return getattr(read, name)
+    return None

@@ -26,6 +26,7 @@ from distila.replay.importers.source_file import source_files
 from distila.replay.kpi_log import KPI_COLUMNS, KpiLog, KpiLogMeta
 from distila.replay.trace import NO_CQI, NO_MCS, ChannelTrace, LoggedOutcome, TraceMeta, UeMeta
 from distila.xapp.errors import InputError, first_error
+from distila.xapp.files import boolean_for_a_number
 from distila.xapp.kpi.observations import COLUMNS, HARQ_COLUMNS
 from distila.xapp.nr.arrays import Float64Array
 from distila.xapp.nr.bler import BlerModel
@@ -126,6 +127,9 @@ class GenericMapping(BaseModel):
                 known = ", ".join(model.model_fields)
                 raise InputError(f"{where}: unknown key {key!r}; known are {known}") from None
             raise InputError(f"{where}: {first_error(error)}") from None
+        wrong = boolean_for_a_number(data, mapping)
+        if wrong is not None:
+            raise InputError(f"{where}: {wrong}")
         mapping.check(where)
         return mapping
 

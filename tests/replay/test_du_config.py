@@ -41,6 +41,17 @@ def test_a_file_without_settings_and_no_file_are_the_defaults(tmp_path):
         ("processes", "--du processes: neither key=value nor a YAML file"),
         ("nowhere.yaml", "nowhere.yaml: no such file"),
         ("rlc={", "--du rlc={: not a value"),
+        ("max_transmissions=yes", "--du: max_transmissions = True: must be a number"),
+        ("processes=true", "--du: processes = True: must be a number"),
+        ("combining_efficiency=off", "--du: combining_efficiency = False: must be a number"),
+        ("olla_target_bler=yes", "--du: olla_target_bler = True: must be a number"),
+        ("", "--du : expected key=value or a YAML file"),
+        (" ", "--du  : expected key=value or a YAML file"),
+        ("=1", "--du =1: expected key=value or a YAML file"),
+        ("max transmissions=1", "--du max transmissions=1: expected key=value or a YAML file"),
+        ("combining_efficiency=nan", "--du: combining_efficiency = nan: is not a number"),
+        ("combining_efficiency=.nan", "--du: combining_efficiency = nan: is not a number"),
+        ("rlc_delay_ms=1e9", "--du: rlc_delay_ms = 1e9: Input should be less than or equal to 10000"),
     ],
 )
 def test_a_wrong_setting_is_one_line(given, message):
@@ -53,6 +64,7 @@ def test_a_wrong_setting_is_one_line(given, message):
     ("text", "message"),
     [
         ("processs: 8", "processs = 8: no such setting; did you mean 'processes'?"),
+        ("max_transmissions: yes", "max_transmissions = True: must be a number"),
         ("processes: 0", "processes = 0: Input should be greater than or equal to 1"),
         ("- 1", "not a YAML mapping of settings of the DU stand-in"),
     ],

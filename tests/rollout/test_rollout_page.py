@@ -84,6 +84,16 @@ def test_the_terminal_shows_names_units_and_findings_in_words(desk, capsys, monk
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_title_is_as_wide_as_the_terminal_and_never_breaks_a_path(capsys, monkeypatch):
+    monkeypatch.setattr(stdout, "width", 80)
+    paths = ["/work/distila/training/bundles/student-of-last-week", "/somewhere" * 9 + "/student"]
+    for path in paths:
+        print_table(path, ["check", "result"], [["sha256", "passed"]])
+        assert path in capsys.readouterr().out
+    print_table(f"{paths[0]} with more words than fit on one line of it", ["check"], [["sha256"]])
+    assert [len(line) <= 80 for line in capsys.readouterr().out.splitlines()][:2] == [True, True]
+
+
 def test_records_wrap_within_their_last_column(capsys, monkeypatch):
     monkeypatch.setattr(stdout, "width", 60)
     print_records([["interval 1", "advance", "a reason " * 12], ["interval 10", "hold", "short"]])

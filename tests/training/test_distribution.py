@@ -197,7 +197,6 @@ def test_yaml_round_trip(distribution):
     ("text", "expected"),
     [
         ("3.5", of("constant", 3.5)),
-        ("true", of("constant", True)),
         ("{uniform: [0, 25]}", of("uniform", 0, 25)),
         ("{log_uniform: [30, 300]}", of("log_uniform", 30, 300)),
         ("{normal: [0, 0.7]}", of("normal", 0, 0.7)),
@@ -227,7 +226,12 @@ FORMS = "a number or one of {uniform, log_uniform, normal, choice: [...]}"
         (Number, "{choice: []}", "setting: choice is empty; must have at least one value"),
         (Number, "{choice: [1, two]}", "setting: [1, 'two'] must be numbers"),
         (Number, "much", "setting = 'much': ['much'] must be numbers"),
-        (Number, ".nan", "must be finite"),
+        (Number, "true", "setting = True: [True] must be numbers"),
+        (Count, "yes", "setting = True: [True] must be numbers"),
+        (Share, "{choice: [0, true]}", "setting: [0, True] must be numbers"),
+        (Number, "{choice: [[1], 2]}", "setting: choice [[1], 2] must be single values"),
+        (Number, "{choice: [null]}", "setting: choice [None] must be single values"),
+        (Number, ".nan", "setting: nan must be finite"),
         (Number, "{uniform: [0, .inf]}", "must be finite"),
         (Number, "{uniform: [.nan, 1]}", "must be finite"),
         (Number, "{triangular: [0, 1]}", f"setting: {{'triangular': [0, 1]}} must be {FORMS}"),
@@ -257,9 +261,7 @@ def test_bad_forms_are_rejected_in_one_clear_line(form, text, message):
     assert "\n" not in answer
 
 
-@pytest.mark.parametrize(
-    ("form", "text"), [(Whole, "0"), (Whole, "2.0"), (Count, "1"), (Share, "{choice: [0, 1]}"), (Share, "true")]
-)
+@pytest.mark.parametrize(("form", "text"), [(Whole, "0"), (Whole, "2.0"), (Count, "1"), (Share, "{choice: [0, 1]}")])
 def test_edges_are_taken(form, text):
     assert isinstance(parsed(form, yaml.safe_load(text)), Distribution)
 

@@ -69,7 +69,13 @@ def benchmark(
         bool, typer.Option(help="Run few links for a short time with one seed: minutes instead of hours.")
     ] = False,
     links: Annotated[int | None, typer.Option(min=8, help="Links per scenario and seed.")] = None,
-    duration_ms: Annotated[float | None, typer.Option(min=50, help="Simulated time per run [ms].")] = None,
+    duration_ms: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Simulated time per run [ms], with the warm-up: more than {Sizes().warmup_ms:g}, with --quick"
+            f" more than {QUICK.warmup_ms:g}."
+        ),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
     split: Annotated[
         Literal["test", "validation"], typer.Option(help="Split that the seeds, channels and random draws come from.")
@@ -102,9 +108,13 @@ def benchmark(
     if context.invoked_subcommand is not None:
         return
     sizes = QUICK if quick else Sizes()
-    sizes = sizes.model_copy(update={"links": links or sizes.links, "duration_ms": duration_ms or sizes.duration_ms})
-    if sizes.duration_ms <= sizes.warmup_ms:
-        raise InputError(f"--duration-ms {sizes.duration_ms:g}: the first {sizes.warmup_ms:g} ms are warm-up")
+    if duration_ms is not None and not sizes.warmup_ms < duration_ms < math.inf:
+        raise InputError(
+            f"--duration-ms {duration_ms:g}: must be more than {sizes.warmup_ms:g}, because the first"
+            f" {sizes.warmup_ms:g} ms are warm-up"
+        )
+    duration_ms = sizes.duration_ms if duration_ms is None else duration_ms
+    sizes = sizes.model_copy(update={"links": links or sizes.links, "duration_ms": duration_ms})
     _check_timing(sizes, {"--e2-period-ms": e2_period_ms, "--e2-delay-ms": e2_delay_ms})
     periods: tuple[float, ...] = QUICK_SWEEP_PERIODS_MS if quick else SWEEP_PERIODS_MS
     blers = tuple(read_target(text, f"--targets {targets}") for text in _names("--targets", targets))

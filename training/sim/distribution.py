@@ -8,7 +8,8 @@
 ``{choice: [1, 2, 4]}``                   one of these, with equal probability
 ========================================  ===============================================
 
-A constant or a choice may also hold booleans or text. A scenario is a point if all its settings are constants.
+A constant or a choice may also hold booleans or text, where the setting is no number. A scenario is a point if all its
+settings are constants.
 """
 
 import math
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_serializer, model_validator
 
 from distila.xapp.nr.arrays import Float64Array
 
@@ -35,15 +36,10 @@ class Distribution(BaseModel):
     kind: Literal["constant", "uniform", "log_uniform", "normal", "choice"]
     values: tuple[Scalar, ...]
 
-    @field_validator("values")
-    @classmethod
-    def _finite(cls, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        if any(_is_number(value) and not abs(value) < _LARGEST for value in values):  # type: ignore[arg-type]
-            raise ValueError(f"{str(list(values))[:60]} must be finite")
-        return values
-
     @model_validator(mode="after")
     def _possible(self) -> "Distribution":
+        if any(_is_number(value) and not abs(value) < _LARGEST for value in self.values):  # type: ignore[arg-type]
+            raise ValueError(f"{', '.join(map(str, self.values))[:60]} must be finite")
         if self.kind in _RANGES:
             if len(self.values) != 2 or not all(_is_number(value) for value in self.values):
                 raise ValueError(f"{self.kind} {list(self.values)} must be two numbers")
@@ -118,6 +114,8 @@ def _parse(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1:
         ((kind, values),) = value.items()
         if kind in _KINDS and isinstance(values, list | tuple):
+            if not all(isinstance(each, bool | int | float | str) for each in values):
+                raise ValueError(f"{kind} {list(values)} must be single values")
             return {"kind": kind, "values": tuple(values)}
     raise ValueError(f"{value!r} must be a number or one of {{{', '.join(_KINDS)}: [...]}}")
 
@@ -128,7 +126,7 @@ def _bounded(
     def check(value: Any) -> Distribution:
         data = _parse(value)
         drawn = data if isinstance(data, Distribution) else Distribution.model_validate(data)
-        if not all(isinstance(v, bool) or _is_number(v) for v in drawn.values):
+        if not all(map(_is_number, drawn.values)):
             raise ValueError(f"{list(drawn.values)} must be numbers")
         bottom, top = drawn.bounds
         if whole and (drawn.kind not in ("constant", "choice") or any(float(v) != int(v) for v in drawn.values)):

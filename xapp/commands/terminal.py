@@ -47,14 +47,13 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         _print_paragraphs(title, columns, rows)
         return
     # Without lines and with little space between columns nine of them fit a terminal of 80 characters.
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if index == 0 else "right"
         table.add_column(column, justify=justify, no_wrap=index > 0 and not figures_wrap, overflow="fold")
     for row in rows:
         table.add_row(*row)
+    _print_title(title)
     stdout.print(table)
 
 
@@ -77,8 +76,15 @@ def _narrowest(columns: list[str], rows: list[list[str]]) -> int:
     )
 
 
+def _print_title(title: str) -> None:
+    """As wide as the terminal, not as the table below; a path in it stays whole, however long."""
+    if title:
+        longest = max(map(len, title.split()), default=0)
+        stdout.print(title, style="bold", soft_wrap=longest > stdout.width)
+
+
 def _print_paragraphs(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    stdout.print(title, style="bold")
+    _print_title(title)
     for name, *cells in rows:
         stdout.print(f"  {name}", soft_wrap=True)
         # A cell without a figure says nothing, so its heading is left out too.
