@@ -87,6 +87,28 @@ def test_a_figure_that_is_unknown_in_one_case_has_no_mean(a_view):
     assert found == {"olla": Estimate(mean=0, ci95=(0, 0)), "mine": Estimate(mean=None, ci95=(None, None))}
 
 
+def test_families_in_which_a_policy_decided_nothing_are_left_out(policy_figures, family_results, benchmark_results):
+    # In b and c the gain is that of the DU's OLLA.
+    made = {"a": (8.0, 1.0, 0.4), "b": (0.1, 0.0, 0.2), "c": (0.1, 0.0, 0.2)}
+    families = {
+        name: family_results(
+            {
+                policy: policy_figures(
+                    gain_vs_olla_pct={"mean": gain, "ci95": [gain, gain]}, decided_share=share, first_tx_bler=bler
+                )
+                for policy, share in (("mine", decided), ("never", 0.0))
+            }
+        )
+        for name, (gain, decided, bler) in made.items()
+    }
+    resamples = {name: dict.fromkeys(("mine", "never"), np.full(9, gain)) for name, (gain, _, _) in made.items()}
+    found = average_gains(BenchmarkView.globally_tuned(benchmark_results(families)), resamples)["seen_real_time"]
+    assert found.policies["mine"] == Estimate(mean=8, ci95=(8, 8))
+    assert (found.figures["mine"].decided_in, found.figures["mine"].first_tx_bler) == (1, 0.4)
+    assert found.policies["never"] == Estimate(mean=None, ci95=(None, None))
+    assert (found.figures["never"].decided_in, found.figures["never"].first_tx_bler) == (0, None)
+
+
 def test_a_resample_without_a_gain_is_left_out(a_view):
     bench = a_view({"a": {"mine": 2.0}, "b": {"mine": 4.0}})
     resamples = {"a": {"mine": np.array([2.0, np.nan, 2.0])}, "b": {"mine": np.array([4.0, 9.0, 4.0])}}

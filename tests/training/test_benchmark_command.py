@@ -200,7 +200,9 @@ def test_json_is_what_the_file_has_and_nothing_is_run_again(ran, monkeypatch):
     before = (ran.folder / "results.json").read_text()
     monkeypatch.setattr(episode_pool, "run_episode", lambda plan: pytest.fail("run again"))
     done = distila(*RUN, "--out", "bench", "--cache", "cache", "--json")
-    assert (done.status, done.err) == (0, "")
+    assert done.status == 0
+    reused = len(list((ran.folder / "episodes").iterdir()))
+    assert done.err == f"{reused} of {reused} episodes reused from bench/episodes\n", "without a terminal, too"
     assert done.out == (ran.folder / "results.json").read_text() == before
 
 
@@ -287,12 +289,13 @@ NAMES = ("student", "olla", "genie-target", "out/my-run/student-48x48/bundle")
 def printed(monkeypatch, policy_figures, family_results, benchmark_results):
     """What `distila benchmark` prints of four policies on a terminal of so many columns."""
 
-    def of(width, groups=4, names=NAMES):
+    def of(width, groups=4, names=NAMES, decided_in=2):
         entry = {"mean": -12.34, "ci95": [-13.45, -11.23]}
         delays = {"p50": 10.0, "p95": 41.5, "p99": 120.25, "files": 1234}
         figures = policy_figures(gain_vs_olla_pct=entry, genie_share_pct=-48.0, file_delay_ms=delays)
         group_names = ("five", "seen_real_time", "seen_slow", "unseen_real_time")[:groups]
         means = {"first_tx_bler": 0.1, "residual_bler": 1e-3, "block_delay_p95_ms": 4.5, "bought_with_bler": 0}
+        means["decided_in"] = decided_in
         averages = {
             group: {
                 "families": [f"{group}_{n}" for n in range(2)],
@@ -314,6 +317,12 @@ def printed(monkeypatch, policy_figures, family_results, benchmark_results):
         return out.getvalue()
 
     return of
+
+
+def test_a_mean_that_leaves_out_families_says_over_how_many_it_is(printed):
+    assert "decided" not in printed(80)
+    assert "means of student: over the one family in which it decided" in printed(80, decided_in=1)
+    assert "student decided nothing in any of them" in printed(80, decided_in=0)
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -591,7 +600,7 @@ def test_a_policy_that_knows_another_table_is_said_first_to_decide_nothing(small
     page = (small / "picky_out" / "report.html").read_text()
     headline = page.split('<h1 class="verdict">')[1].split("</h1>")[0]
     assert said in html.unescape(headline)
-    assert "picky: made for MCS table 2" in error_line(*args, "--policies", "picky@du", "--out", "picky_out")
+    assert "picky: made for MCS table 2" in error_line(*args, "--policies", "picky@du", "--out", "picky_du_out")
 
 
 # --- tuning ---

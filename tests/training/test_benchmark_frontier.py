@@ -7,6 +7,7 @@ from benchmark_episodes import an_episode
 from distila.training.benchmark.comparison import TEXTBOOK, Compared, columns_at
 from distila.training.benchmark.frontier import EQUAL_WITHIN, Frontier, gain_kind, interpolated
 from distila.training.benchmark.policies import parse_policy
+from distila.training.sim.scenario import families
 from distila.xapp.result_file import Estimate
 
 LINKS = 40
@@ -101,6 +102,41 @@ def test_blers_within_a_tenth_of_each_other_are_equal(bler, beyond):
     gain, _ = frontier(*OLLA).gain(run_of(3.6, bler))
     assert gain.beyond_targets is beyond
     assert gain.kind == ("bought_with_bler" if beyond else "better")
+
+
+@pytest.mark.parametrize(
+    ("bler", "coarse"),
+    [
+        (0.01, False),  # OLLA's own points
+        (0.0105, False),
+        (0.02, True),
+        (0.10, False),
+        (0.15, True),
+        (0.30, False),
+        (0.50, False),  # beyond them there is no line
+        (0.001, False),
+    ],
+)
+def test_a_line_between_far_points_is_a_coarse_reference(bler, coarse):
+    assert frontier(*OLLA).gain(run_of(3.0, bler))[0].coarse_reference is coarse
+
+
+def test_between_near_points_the_reference_is_not_coarse():
+    near = frontier((0.05, 2.8), (0.10, 3.0), (0.20, 3.3))
+    assert not any(near.gain(run_of(3.0, bler))[0].coarse_reference for bler in (0.07, 0.15))
+
+
+def test_the_textbooks_olla_is_a_point_of_the_frontier_whatever_the_targets():
+    reached = {0.05: (2.9, 0.05), 0.10: (3.2, 0.10), 0.20: (3.1, 0.20), None: (3.2, 0.10)}
+    compared = Compared.of([parse_policy("olla"), parse_policy("illa")], (0.05, 0.20), globally_tuned=False)
+    scenarios = [families()[name] for name in ("no_harq", "qam256")]
+    at_targets, _ = compared.results(scenarios, lambda _, spec: run_of(*reached[spec.target_bler]))
+    for comparison in at_targets.values():
+        for family in comparison.families.values():
+            gain = family.policies[TEXTBOOK].equal_bler_gain
+            assert (gain.mean, gain.ci95, gain.kind) == (0, (0, 0), "no_difference")
+            assert gain.coarse_reference is False
+            assert family.policies["illa"].equal_bler_gain.mean == 0, "at 10 % the reference is OLLA at 10 %"
 
 
 def test_the_order_in_which_targets_are_given_does_not_matter():

@@ -2,17 +2,21 @@
 
 import html
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
+from distila.training.benchmark.averages import average_gains
 from distila.training.benchmark.frontier_charts import frontiers, points, x_axis
 from distila.training.benchmark.pages import write_pages
 from distila.training.benchmark.png_charts import write_pngs
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.verdict import caveats, verdicts
 from distila.training.benchmark.view import BenchmarkView
+from distila.training.commands import benchmark as command
 
 TARGETS = ("1", "10", "30")
 OLLA = {"1": (2.0, 0.01), "10": (3.0, 0.10), "30": (3.4, 0.28)}
@@ -145,6 +149,80 @@ def test_a_policy_that_decided_nothing_is_named_first(results):
         " significantly more goodput than olla at equal BLER in 2 of the others."
     )
     assert caveats(few, bench)[0].startswith("student decided nothing in a: it does not know their MCS table, 2.")
+
+
+UNDECIDED = {
+    "mcs_table": 2,
+    "student": (3.0, 0.23, 0.1, "bought_with_bler"),
+    "student_changes": {"decided_share": 0.0, "undecided_because": "mcs_table"},
+}
+
+
+def with_averages(found):
+    """The results with means over their families, as a benchmark writes them."""
+    for target, view in views(found).items():
+        resamples = {
+            f: {policy: np.full(9, view.equal_bler_gain(f, policy).mean) for policy in view.policies}
+            for f in view.families
+        }
+        averages = average_gains(view, resamples, resamples)
+        found.targets[target] = found.targets[target].model_copy(update={"averages": averages})
+    return found
+
+
+def test_the_mean_is_over_the_families_in_which_the_policy_decided(results):
+    found = with_averages(results(a=UNDECIDED, b=GAINS, c=GAINS))
+    text = said(found)
+    assert "Its mean gain at equal BLER over the 2 families in which it decided is +4.0 %." in text
+    assert found.targets["10"].averages["seen_real_time"].figures["student"].first_tx_bler == 0.15
+    everywhere = said(with_averages(results(a=GAINS, b=GAINS)))
+    assert "Its mean gain at equal BLER over these families is +4.0 %." in everywhere
+
+
+def test_what_no_target_comes_to_is_the_policys_own_bler(results):
+    text = said(results(a=UNDECIDED, b={}, c={}))
+    assert "No target of olla comes to the BLER of student in b, c: 60.0 % against 28.0 %." in text
+
+
+def test_a_coarse_reference_is_said_to_be_one(results):
+    assert "coarse" not in said(results(a={}, b=GAINS))
+    found = results(a={}, b=GAINS).model_dump(mode="json")
+    for comparison in found["targets"].values():
+        comparison["families"]["b"]["policies"]["student"]["equal_bler_gain"]["coarse_reference"] = True
+    found["targets"]["1"]["families"]["a"]["policies"]["salad"]["equal_bler_gain"]["coarse_reference"] = True
+    text = said(BenchmarkResults.model_validate(found))
+    assert "The reference of student at equal BLER is coarse in b: it lies on a straight line between two BLERs" in text
+    assert text.count("coarse in") == 1
+    assert "The reference of salad is as coarse at a target of 1 % (families: 1)." in text
+
+
+def test_the_headline_is_about_10_percent_or_else_the_middle_target(results, family, benchmark_results):
+    def headline(*targets):
+        found = {target: results(a={}).targets["10"] for target in targets}
+        return BenchmarkView.headline(results(a={}).model_copy(update={"targets": found})).target
+
+    assert headline("1", "5", "10") == "10"
+    assert headline("5", "20", "30") == "20"
+    assert headline("5", "20") == "5"
+
+
+def test_the_terminal_names_the_target_of_its_tables_and_where_the_others_are(results, capsys):
+    command._show(results(a={}, b=GAINS), Path("out"), json=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("tables: target 10 %; those of 1, 30 % are in report.html and results.json")
+    one = results(a={}).model_copy(update={"targets": {"10": results(a={}).targets["10"]}})
+    command._show(one, Path("out"), json=False)
+    assert "tables:" not in capsys.readouterr().out
+
+
+def test_both_pages_say_decided_nothing_in_the_same_words(results, tmp_path):
+    found = with_averages(results(a=UNDECIDED, b=GAINS, c=GAINS))
+    write_pages(tmp_path, found.model_copy(update={"globally_tuned": found.targets["10"]}))
+    for name in ("report.html", "global.html"):
+        source = html.unescape((tmp_path / name).read_text("utf-8").split("<script")[0])
+        text = " ".join(re.sub(r"<[^>]+>", " ", source).split())
+        assert "decided nothing the DU's OLLA" in text, name
+        assert "over the 2 families in which it decided" in text, name
 
 
 # --- the page ---

@@ -1,7 +1,8 @@
 """Mean gains over groups of families: by E2 period and whether they are in training, and the five of the literature.
 
 Groups are named ``five``, and ``seen`` or ``unseen`` with the pace of E2 (`BenchmarkView.pace`): ``seen_real_time``...;
-`distila.xapp.policy.benchmark_figures.group_title` says them in words.
+`distila.xapp.policy.benchmark_figures.group_title` says them in words. Means of a policy leave out the families in
+which it decided nothing: the figures there are those of the DU's OLLA.
 """
 
 import math
@@ -53,23 +54,24 @@ def average_gains(
     found = {}
     for group, names in family_groups(bench).items():
         has_targets = equal_bler is not None and bool(equal_bler[names[0]])
+        decided = {policy: bench.decided(policy, names) for policy in bench.policies}
         found[group] = GroupAverages(
             families=names,
             policies={
                 policy: _average(
-                    [bench.same_target_gain(f, policy) for f in names], [resamples[f] for f in names], policy
+                    [bench.same_target_gain(f, policy) for f in over], [resamples[f] for f in over], policy
                 )
-                for policy in bench.policies
+                for policy, over in decided.items()
             },
             equal_bler={
                 policy: _average(
-                    [bench.equal_bler_gain(f, policy) for f in names], [equal_bler[f] for f in names], policy
+                    [bench.equal_bler_gain(f, policy) for f in over], [equal_bler[f] for f in over], policy
                 )
-                for policy in bench.policies
+                for policy, over in decided.items()
             }
             if equal_bler is not None and has_targets
             else {},
-            figures={policy: _mean_figures(bench, names, policy) for policy in bench.policies},
+            figures={policy: _mean_figures(bench, over, policy) for policy, over in decided.items()},
         )
     return found
 
@@ -84,7 +86,7 @@ def distinct(averages: Mapping[str, GroupAverages]) -> dict[str, GroupAverages]:
 
 
 def _average(gains: Sequence[Difference], resamples: Sequence[Resamples], policy: str) -> Estimate:
-    mean = float(np.mean([gain.mean for gain in gains]))
+    mean = float(np.mean([gain.mean for gain in gains])) if gains else math.nan
     if math.isnan(mean):
         return Estimate(mean=None, ci95=(None, None))
     low, high = np.nanpercentile(np.mean([found[policy] for found in resamples], axis=0), [2.5, 97.5])
@@ -95,11 +97,16 @@ def _mean_figures(bench: BenchmarkView, families: Sequence[str], policy: str) ->
     def mean(figure: Figure, digits: int) -> float | None:
         return rounded(float(np.mean([bench.value(family, policy, figure) for family in families])), digits)
 
+    if not families:
+        return MeanFigures(
+            decided_in=0, first_tx_bler=None, residual_bler=None, block_delay_p95_ms=None, bought_with_bler=0
+        )
     outcomes = [bench.outcome(family, policy) for family in families]
     delays = [None if outcome is None else outcome.block_delay_ms for outcome in outcomes]
     p95 = [figure_of(None if delay is None else delay.p95) for delay in delays]
     gains = [None if outcome is None else outcome.equal_bler_gain for outcome in outcomes]
     return MeanFigures(
+        decided_in=len(families),
         first_tx_bler=mean("first_tx_bler", 5),
         residual_bler=mean("residual_bler", 6),
         block_delay_p95_ms=rounded(float(np.mean(p95)), 3),

@@ -96,7 +96,9 @@ class _Family:
         self.used: BoolArray = used_links(self.episodes.values())
         # Other numbers for every family: the same ones would make their resamples depend on each other.
         self.seed = (BOOTSTRAP_SEED, zlib.crc32(scenario.name.encode()))
-        olla = [self.episodes[columns[REFERENCE]] for columns in compared.at_targets.values()]
+        # The textbook's OLLA is a point, too, whatever the targets: OLLA must not gain over OLLA.
+        olla_specs = [columns[name] for columns in compared.at_targets.values() for name in (REFERENCE, TEXTBOOK)]
+        olla = [self.episodes[spec] for spec in dict.fromkeys(olla_specs)]
         self.frontier = Frontier(olla, self.used, self.seed) if olla else None
         self.equal_bler = (
             {} if self.frontier is None else {spec: self.frontier.gain(own) for spec, own in self.episodes.items()}

@@ -1,12 +1,13 @@
 """Comparison at equal BLER: a policy's goodput against OLLA's at the first-transmission BLER that the policy reaches.
 
-OLLA runs once for each BLER target. What it reaches, goodput over BLER, is its *frontier*: straight lines between the
-targets, in order of BLER. A policy that reaches BLER ``p`` is compared with the frontier at ``p``. Nothing is
-extrapolated: below the lowest and above the highest BLER the frontier goes on level, so that the policy is compared
-with OLLA's nearest target, and `EqualBlerGain.beyond_targets` says so.
+OLLA runs once for each BLER target, and at the textbook's 10 % in any case. What it reaches, goodput over BLER, is its
+*frontier*: straight lines between these points, in order of BLER. A policy that reaches BLER ``p`` is compared with the
+frontier at ``p``. Nothing is extrapolated: below the lowest and above the highest BLER the frontier goes on level, so
+that the policy is compared with OLLA's nearest target, and `EqualBlerGain.beyond_targets` says so.
 
 Goodput over BLER is concave where OLLA works well, so straight lines lie a little under the true curve: with few
-targets far apart a policy looks a little better than it is.
+targets far apart a policy looks a little better than it is. `EqualBlerGain.coarse_reference` says where they are far
+apart.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ from distila.xapp.result_file import Estimate, rounded
 
 EQUAL_WITHIN: Final = 0.1
 """BLERs that differ by less than this share of the reference's count as equal."""
+
+COARSE_ABOVE: Final = 2.5
+"""Between two points of OLLA whose BLERs differ by more than this factor, a straight line is a coarse reference."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Frontier:
             reference_bler=rounded(reference_bler[0], 5),
             bler_vs_reference=excess,
             beyond_targets=bool(away > EQUAL_WITHIN * reference_bler[0]),
+            coarse_reference=is_coarse(self._bler[0], float(bler[0])),
             kind=gain_kind(gain, excess, rounded(reference_bler[0], 5)),
         )
         return found, np.asarray(gains[1:])
@@ -136,6 +141,22 @@ def interpolated(bler: Float64Array, goodput: Float64Array, at: Float64Array) ->
     share = np.divide(at - bler[rows, below], width, out=np.ones(len(rows)), where=width > 0).clip(0, 1)
     found = goodput[rows, below] + share * (goodput[rows, above] - goodput[rows, below])
     return np.where((points > 0) & np.isfinite(at), found, np.nan)
+
+
+def is_coarse(points: Float64Array, at: float) -> bool:
+    """Whether a BLER lies between two points of a frontier that are far apart, and is equal to neither.
+
+    Args:
+        points: BLERs of the frontier, ascending; NaN, at the end, is no point.
+        at: the BLER.
+    """
+    points = points[np.isfinite(points)]
+    above = int(np.searchsorted(points, at))
+    if not 0 < above < len(points):  # beyond the ends there is no line; NaN sorts last
+        return False
+    low, high = points[above - 1], points[above]
+    nearest = low if at - low < high - at else high
+    return bool(high > COARSE_ABOVE * low and abs(at - nearest) > EQUAL_WITHIN * nearest)
 
 
 def gain_kind(gain: Estimate, bler_vs_reference: Estimate, reference_bler: float | None) -> GainKind:

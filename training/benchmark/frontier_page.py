@@ -3,6 +3,7 @@
 write_frontier_page(Path("report.html"), results)
 """
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from distila.training.benchmark.run_tables import (
     eyebrow,
     families_table,
     family_cell,
+    gain_cell,
+    mean_cell,
     period_text,
     run_settings_table,
     seat_text,
@@ -73,10 +76,7 @@ def _headline(bench: BenchmarkView) -> Table:
         [
             Cell(f"mean over {group_title(name)}", note=counted(len(group.families), "family", "families")),
             "",
-            *(
-                difference_cell(bench.mean_gain(group, policy), kind=bench.mean_kind(group, policy))
-                for policy in bench.others
-            ),
+            *(mean_cell(bench, group, policy) for policy in bench.others),
         ]
         for name, group in distinct(bench.averages).items()
     ]
@@ -87,12 +87,10 @@ def _headline(bench: BenchmarkView) -> Table:
 
 
 def _gain_cell(bench: BenchmarkView, family: str, policy: str) -> Cell:
+    cell = gain_cell(bench, family, policy, bench.gain(family, policy), bench.kind(family, policy), "%")
     if family in bench.undecided(policy):
-        return Cell("decided nothing", note="the DU's OLLA", kind="nothing-decided")
-    gain = bench.gain(family, policy)
-    interval = gain.interval_text(1, unit="")
-    note = f"{interval}\n{_bler_note(bench, family, policy)}"
-    return Cell(gain.mean_text(1), note=note, kind=bench.kind(family, policy))
+        return cell
+    return replace(cell, note=f"{cell.note}\n{_bler_note(bench, family, policy)}")
 
 
 def _bler_note(bench: BenchmarkView, family: str, policy: str) -> str:
@@ -114,6 +112,7 @@ def _means(bench: BenchmarkView, group: GroupAverages) -> Table:
         Column("block delay p95", "ms"),
         Column("residual BLER", "%"),
         Column("bought", "families"),
+        Column("decided in", "families"),
     ]
     rows: list[Row] = []
     for policy in bench.policies:
@@ -135,6 +134,7 @@ def _means(bench: BenchmarkView, group: GroupAverages) -> Table:
                 number(figures.block_delay_p95_ms, 2),
                 number(_percent(figures.residual_bler), 3),
                 number(figures.bought_with_bler),
+                f"{figures.decided_in} of {len(group.families)}",
             ]
         )
     return Table(columns, rows, style="grid", label="Mean gains and costs")
@@ -177,11 +177,11 @@ def _figures_of(bench: BenchmarkView, family: str, policy: str, found: PolicyFig
         number(found.goodput, 3),
         "reference"
         if is_reference
-        else difference_cell(bench.gain(family, policy), unit="", kind=bench.kind(family, policy)),
+        else gain_cell(bench, family, policy, bench.gain(family, policy), bench.kind(family, policy)),
         DASH
         if is_reference
-        else difference_cell(
-            bench.same_target_gain(family, policy), unit="", kind=bench.same_target_kind(family, policy)
+        else gain_cell(
+            bench, family, policy, bench.same_target_gain(family, policy), bench.same_target_kind(family, policy)
         ),
         number(_percent(found.first_tx_bler), 2),
         DASH if is_reference else Cell(f"{100 * excess.mean:+.2f}" if excess.kind != "nothing-decided" else DASH),

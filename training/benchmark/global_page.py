@@ -19,6 +19,8 @@ from distila.training.benchmark.run_tables import (
     eyebrow,
     families_table,
     family_cell,
+    gain_cell,
+    mean_cell,
     period_text,
     run_settings_table,
     seat_text,
@@ -85,7 +87,8 @@ def _headline(bench: BenchmarkView) -> Table:
     for family in bench.families:
         goodput = Cell(number(bench.value(family, bench.reference, "goodput"), 3), note="bit/s/Hz")
         gains = [
-            difference_cell(bench.gain(family, policy), kind=bench.kind(family, policy)) for policy in bench.others
+            gain_cell(bench, family, policy, bench.gain(family, policy), bench.kind(family, policy), "%")
+            for policy in bench.others
         ]
         rows.append([family_cell(bench, family, period_text(bench, family)), goodput, *gains])
     return Table(columns, rows, [*_averages(bench), *_tallies(bench)], "grid", "Gain by family and policy", "headline")
@@ -97,10 +100,7 @@ def _averages(bench: BenchmarkView) -> list[Row]:
         [
             Cell(f"mean over {group_title(name)}", note=counted(len(group.families), "family", "families")),
             "",
-            *(
-                difference_cell(bench.mean_gain(group, policy), kind=bench.mean_kind(group, policy))
-                for policy in bench.others
-            ),
+            *(mean_cell(bench, group, policy) for policy in bench.others),
         ]
         for name, group in distinct(bench.averages).items()
     ]
@@ -136,7 +136,7 @@ def _figures_of(bench: BenchmarkView, family: str, policy: str) -> Row:
     cells: list[Cell | str] = [
         "reference"
         if is_reference
-        else difference_cell(bench.gain(family, policy), unit="", kind=bench.kind(family, policy))
+        else gain_cell(bench, family, policy, bench.gain(family, policy), bench.kind(family, policy))
     ]
     for figure, (_, _, scale, digits) in _COLUMNS.items():
         cells.append(number(bench.value(family, policy, figure, scale), digits))

@@ -47,6 +47,11 @@ class EqualBlerGain(Estimate):
     beyond_targets: bool = Field(
         description="whether no target of OLLA comes to this BLER: the policy is compared with the nearest one"
     )
+    coarse_reference: bool = Field(
+        default=False,
+        description="whether OLLA's points on both sides of this BLER differ by more than a factor of 2.5 in BLER: the"
+        " straight line between them is coarse, and the policy may look better than it is",
+    )
     kind: GainKind = Field(description="what the gain shows")
 
 
@@ -127,8 +132,13 @@ class FamilyResults(ResultModel):
 
 
 class MeanFigures(ResultModel):
-    """Plain means of a policy's figures over a group of families; null where one of them has none."""
+    """Plain means of a policy's figures over the families of a group in which it decided; null where one has none."""
 
+    decided_in: int = Field(
+        ge=0,
+        description="number of families that all means of the policy are over: those of the group without any in which"
+        " it left every MCS to the DU",
+    )
     first_tx_bler: float | None = Field(description="first-transmission BLER")
     residual_bler: float | None = Field(description="residual BLER")
     block_delay_p95_ms: float | None = Field(description="95th percentile of block delay [ms]")
@@ -142,7 +152,8 @@ class GroupAverages(ResultModel):
 
     families: tuple[str, ...] = Field(description="names of the families")
     policies: dict[str, Estimate] = Field(
-        description="plain mean of the gains over the reference in these families [%], by policy"
+        description="plain mean of the gains over the reference in these families [%], by policy; families in which"
+        " the policy decided nothing are left out"
     )
     equal_bler: dict[str, Estimate] = Field(
         default_factory=dict, description="plain mean of the gains at equal BLER [%], by policy; empty without targets"

@@ -1,10 +1,16 @@
 """What both pages of a benchmark say about the run: its size, families, seats, and the settings of every policy."""
 
+from dataclasses import replace
+from typing import Final
+
 from distila.replay.page.number_text import DASH, counted, number, setting, significant
-from distila.replay.page.table import Cell, Column, Row, Table, settings_table
-from distila.training.benchmark.results import BenchmarkResults
-from distila.training.benchmark.verdict import PACES, SEATS
+from distila.replay.page.table import Cell, Column, Row, Table, difference_cell, settings_table
+from distila.replay.page.verdict import Difference, Kind
+from distila.training.benchmark.results import BenchmarkResults, GroupAverages
+from distila.training.benchmark.verdict import PACES, SEATS, decided_text
 from distila.training.benchmark.view import MIXED, BenchmarkView
+
+_NOTHING: Final = Cell("decided nothing", note="the DU's OLLA", kind="nothing-decided")
 
 
 def eyebrow(results: BenchmarkResults, bench: BenchmarkView) -> str:
@@ -27,6 +33,20 @@ def family_cell(bench: BenchmarkView, family: str, note: str = "") -> Cell:
     """A family as the head of a row."""
     about = bench.families[family]
     return Cell(family, badge="unseen" if about.unseen else "", note=note, title=about.description)
+
+
+def gain_cell(bench: BenchmarkView, family: str, policy: str, gain: Difference, kind: Kind, unit: str = "") -> Cell:
+    """A policy's gain in a family, which is not its own where it decided nothing."""
+    return _NOTHING if family in bench.undecided(policy) else difference_cell(gain, unit=unit, kind=kind)
+
+
+def mean_cell(bench: BenchmarkView, group: GroupAverages, policy: str) -> Cell:
+    """A policy's mean gain over a group of families, and over how many if it did not decide in all."""
+    over = group.figures[policy].decided_in if policy in group.figures else len(group.families)
+    if not over:
+        return _NOTHING
+    cell = difference_cell(bench.mean_gain(group, policy), kind=bench.mean_kind(group, policy))
+    return cell if over == len(group.families) else replace(cell, note=f"{cell.note}\nover {decided_text(over)}")
 
 
 def period_text(bench: BenchmarkView, family: str) -> str:

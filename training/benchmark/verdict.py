@@ -7,6 +7,7 @@ from typing import Final
 
 from distila.replay.page.number_text import DASH, number
 from distila.replay.page.verdict import Difference, Kind, VerdictLine
+from distila.training.benchmark.frontier import COARSE_ABOVE
 from distila.training.benchmark.results import BenchmarkResults, BenchmarkSettings
 from distila.training.benchmark.view import MIXED, REAL_TIME, SLOW, UNSEEN, BenchmarkView, difference
 
@@ -62,7 +63,8 @@ def caveats(results: BenchmarkResults, bench: BenchmarkView) -> list[str]:
     lines = [sentence for policy in bench.others for sentence in undecided(bench, policy)]
     if results.quick:
         lines.append("This was a quick run, with fewer links and less time than the full benchmark. Do not quote it.")
-    lines += _beyond_targets(bench)
+    if bench.target is not None:
+        lines += _beyond_targets(bench) + _coarse_references(results, bench)
     unseen = [name for name, family in bench.families.items() if family.unseen]
     if unseen:
         lines.append(f"No training configuration contains the families marked {UNSEEN}: {', '.join(unseen)}.")
@@ -71,7 +73,8 @@ def caveats(results: BenchmarkResults, bench: BenchmarkView) -> list[str]:
         lines.append(f"{paces[0].upper()}{paces[1:]}. The E2 period affects only policies in the xApp.")
     lines += _timing(results.settings)
     for policy in bench.others:
-        worse = [family for family in bench.families if bench.residual(family, policy).kind == "worse"]
+        own = bench.decided(policy, list(bench.families))
+        worse = [family for family in own if bench.residual(family, policy).kind == "worse"]
         if worse and not bench.is_genie(policy):
             lines.append(
                 f"{policy} has a significantly higher residual BLER than {bench.reference} in {', '.join(worse)}."
@@ -106,6 +109,11 @@ def bought_text(bench: BenchmarkView, policy: str, families: Sequence[str]) -> s
     return f"{_range_text(ours)} against {_range_text(theirs)}"
 
 
+def decided_text(families: int) -> str:
+    """What a mean is over that leaves out families: ``the 3 families in which it decided``."""
+    return f"the {'one family' if families == 1 else f'{families} families'} in which it decided"
+
+
 def _range_text(values: Sequence[float]) -> str:
     low, high = number(min(values), 1), number(max(values), 1)
     return f"{low} %" if low == high else f"{low} to {high} %"
@@ -125,6 +133,31 @@ def _beyond_targets(bench: BenchmarkView) -> list[str]:
     return lines
 
 
+def _coarse_references(results: BenchmarkResults, bench: BenchmarkView) -> list[str]:
+    """A sentence for each policy whose gains in some families are over a line between far points of OLLA."""
+    lines = []
+    for policy in bench.others:
+        if bench.is_genie(policy):
+            continue
+        families = bench.coarse_references(policy)
+        if families:
+            where = "every family" if len(families) == len(bench.families) else ", ".join(families)
+            lines.append(
+                f"The reference of {policy} at equal BLER is coarse in {where}: it lies on a straight line between two"
+                f" BLERs of {bench.reference} that differ by more than a factor of {COARSE_ABOVE:g}, so {policy}"
+                " may look better there than it is. More --targets make it finer."
+            )
+        others = {
+            target: len(view.coarse_references(policy))
+            for target, view in BenchmarkView.at_targets(results).items()
+            if target != bench.target and view.coarse_references(policy) not in ([], families)
+        }
+        if others:
+            where = ", ".join(f"{target} % (families: {number})" for target, number in others.items())
+            lines.append(f"The reference of {policy} is as coarse at a target of {where}.")
+    return lines
+
+
 def _verdict_on_best(
     bench: BenchmarkView, policies: list[str], families: list[str], pace: str = ""
 ) -> list[VerdictLine]:
@@ -137,7 +170,7 @@ def _verdict_on_best(
 
 def _rank(bench: BenchmarkView, policy: str, families: list[str]) -> tuple[int, float]:
     count = counts(bench, policy, families)
-    means = [gain.mean for f in families if not math.isnan((gain := bench.gain(f, policy)).mean)]
+    means = [gain.mean for f in bench.decided(policy, families) if not math.isnan((gain := bench.gain(f, policy)).mean)]
     return count["better"] - count["worse"], sum(means) / len(means) if means else -math.inf
 
 
@@ -172,8 +205,9 @@ def _verdict(bench: BenchmarkView, policy: str, families: list[str], pace: str) 
     if mean.kind == "nothing-decided":
         return VerdictLine(kind, sentence)
     including = ", those bought with BLER included," if bought else ""
+    over = "these families" if not without else decided_text(len(families) - len(without))
     return VerdictLine(
-        kind, f"{sentence} Its mean gain{at} over these families{including} is {mean.mean_text(1)}.", _interval(mean)
+        kind, f"{sentence} Its mean gain{at} over {over}{including} is {mean.mean_text(1)}.", _interval(mean)
     )
 
 

@@ -4,6 +4,7 @@ Every policy keeps its colour and its marker everywhere; genies are grey.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -15,6 +16,7 @@ from distila.training.benchmark.results import (
     BenchmarkResults,
     BlockDelays,
     Comparison,
+    EqualBlerGain,
     FamilyResults,
     GainKind,
     GroupAverages,
@@ -27,7 +29,7 @@ Figure = Literal["goodput", "goodput_p5", "first_tx_bler", "residual_bler", "gen
 
 _GENIES: Final = (Look(GREY, "x", "dot"), Look(SECOND_GENIE_COLOUR, "x", "dot"))
 
-_TEXTBOOK_PCT: Final = 10.0
+_TEXTBOOK_PCT: Final = "10"
 _KINDS: Final[dict[GainKind, Kind]] = {
     "better": "better",
     "worse": "worse",
@@ -71,14 +73,17 @@ class BenchmarkView:
 
     @classmethod
     def headline(cls, results: BenchmarkResults) -> "BenchmarkView":
-        """What the verdicts are about: the target nearest to 10 %, the textbook's; without targets the only comparison.
+        """What the verdicts are about: the target of 10 %, the textbook's, or else the middle one (of two, the lower).
+
+        Without targets it is the only comparison.
 
         Raises:
             ValueError: the results have no comparison at all.
         """
         views = cls.at_targets(results)
         if views:
-            return views[min(views, key=lambda target: abs(math.log(float(target) / _TEXTBOOK_PCT)))]
+            ascending = sorted(views, key=float)
+            return views.get(_TEXTBOOK_PCT, views[ascending[(len(ascending) - 1) // 2]])
         tuned = cls.globally_tuned(results)
         if tuned is None:
             raise ValueError("no comparison in these results")
@@ -204,6 +209,11 @@ class BenchmarkView:
         """Families in which the policy left every MCS to the DU."""
         return [name for name in self.families if (found := self.outcome(name, policy)) and not found.decided_share]
 
+    def decided(self, policy: str, families: Sequence[str]) -> list[str]:
+        """Those of the families whose figures are the policy's own; one where it did not run is not left out."""
+        without = set(self.undecided(policy))
+        return [family for family in families if family not in without]
+
     def undecided_because(self, family: str, policy: str) -> str | None:
         """Why the policy could decide nothing in the family; None where it could, or did not run."""
         outcome = self.outcome(family, policy)
@@ -211,12 +221,20 @@ class BenchmarkView:
 
     def beyond_targets(self, policy: str) -> list[str]:
         """Families in which no target of OLLA comes to the policy's BLER."""
-        found = []
-        for family in self.families:
-            outcome = self.outcome(family, policy)
-            if outcome is not None and outcome.equal_bler_gain is not None and outcome.equal_bler_gain.beyond_targets:
-                found.append(family)
-        return found
+        return [family for family, gain in self._equal_bler_gains(policy).items() if gain.beyond_targets]
+
+    def coarse_references(self, policy: str) -> list[str]:
+        """Families in which the policy's BLER lies between two points of OLLA that are far apart."""
+        return [family for family, gain in self._equal_bler_gains(policy).items() if gain.coarse_reference]
+
+    def _equal_bler_gains(self, policy: str) -> dict[str, EqualBlerGain]:
+        """By family, where the policy decided something."""
+        outcomes = {family: self.outcome(family, policy) for family in self.decided(policy, list(self.families))}
+        return {
+            family: outcome.equal_bler_gain
+            for family, outcome in outcomes.items()
+            if outcome is not None and outcome.equal_bler_gain is not None
+        }
 
     def block_delay_ms(self, family: str, policy: str) -> BlockDelays | None:
         """Block delay [ms]; None where the policy did not run or nothing was delivered."""

@@ -28,12 +28,12 @@ from distila.training.benchmark.suite import (
 )
 from distila.training.benchmark.tune import TUNABLE, TUNABLE_AT_TARGETS, TuningRun, tune, tune_at_targets
 from distila.training.benchmark.tuned_file import TUNED_FILE
-from distila.training.benchmark.verdict import caveats, counts, verdicts
+from distila.training.benchmark.verdict import caveats, counts, decided_text, verdicts
 from distila.training.benchmark.view import BenchmarkView
 from distila.training.sim.split import Split
 from distila.xapp.commands import SUMMARIES
 from distila.xapp.commands.application import application
-from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stdout
+from distila.xapp.commands.terminal import print_json, print_table, progress_bar, stderr, stdout
 from distila.xapp.errors import InputError
 from distila.xapp.policy.benchmark_figures import group_title
 from distila.xapp.progress import Progress
@@ -134,6 +134,7 @@ def benchmark(
         device=known_device(device),
     )
     with _progress() as (on_bank, on_episode):
+        on_episode = _saying_what_is_reused(on_episode, out)
         results = run_benchmark(
             plan, out, jobs or (1 if device == "cuda" else os.cpu_count() or 1), on_bank, on_episode
         )
@@ -227,11 +228,30 @@ def _progress() -> Iterator[tuple[Progress, Progress]]:
         yield on_bank, on_episode
 
 
+def _saying_what_is_reused(on_episode: Progress, out: Path) -> Progress:
+    """The same progress; its first call, before any episode runs, says on stderr how many are there already."""
+    begun = False
+
+    def update(done: int, total: int) -> None:
+        nonlocal begun
+        if done and not begun:
+            stderr.print(f"{done} of {total} episodes reused from {out / 'episodes'}", soft_wrap=True)
+        begun = True
+        on_episode(done, total)
+
+    return update
+
+
 def _show(results: BenchmarkResults, out: Path, json: bool) -> None:
     if json:
         print_json(results.model_dump(mode="json"))
         return
     bench = BenchmarkView.headline(results)
+    others = [target for target in results.targets if target != bench.target]
+    if others:
+        stdout.print(
+            f"tables: target {bench.target} %; those of {', '.join(others)} % are in {PAGE_FILE} and {RESULTS_FILE}"
+        )
     for name in bench.families:
         _print_family(bench, name)
     at = "" if bench.target is None else " at equal BLER"
@@ -292,6 +312,11 @@ def _print_group(bench: BenchmarkView, name: str, group: GroupAverages) -> None:
         )
     gain = "mean gain" if bench.target is None else "mean gain at equal BLER"
     print_table(f"{gain}, {group_title(name)} ({len(group.families)}){at}", columns, rows)
+    for policy, means in group.figures.items():
+        if not means.decided_in:
+            stdout.print(f"{policy} decided nothing in any of them")
+        elif means.decided_in < len(group.families):
+            stdout.print(f"means of {policy}: over {decided_text(means.decided_in)}")
 
 
 def _residual(residual_bler: float | None, difference: Estimate) -> str:

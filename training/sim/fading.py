@@ -90,7 +90,7 @@ class LinkFading:
         return below.lerp_(above, position).mul_(0.01)
 
     def gain_and_slope(self, place: Tensor, slot_index: Tensor, relative_beta_db: Tensor) -> tuple[Tensor, Tensor]:
-        """E [dB] as `gain_db`, and how much it rises per dB of beta there; beyond the nodes the slope of the last two."""
+        """E [dB] as `gain_db`, and how much it rises per dB of beta; beyond the nodes as between the last two."""
         below, above, position = self._nodes(place, slot_index, relative_beta_db.clone())
         step = above.sub_(below)
         return below.addcmul_(step, position).mul_(0.01), step.mul_(0.01 / NODE_STEP_DB)
