@@ -186,3 +186,14 @@ def test_bad_arguments_are_named(change, message):
 def test_a_carrier_that_cannot_be_is_an_input_error(given, message):
     with pytest.raises(InputError, match=message):
         Carrier(*given)
+
+
+def test_a_class_has_the_same_table_alone_and_among_others():
+    """Bit by bit: trainings and replays repeat exactly, whatever else is in their tables and however many threads."""
+    table = MCS_TABLES[2]
+    tbs_bits = transport_block_size_bits(num_re(106), table.code_rate, table.modulation_order, 2)
+    carrier = Carrier(106, 2, 8)
+    together = SoftCombining.for_blocks("ir", 2, np.arange(table.num_mcs), tbs_bits, carrier)
+    for mcs in range(table.num_mcs):
+        alone = SoftCombining.for_blocks("ir", 2, [mcs], tbs_bits[mcs : mcs + 1], carrier)
+        assert np.array_equal(alone.gain_db[0], together.gain_db[together.row_class[mcs]])

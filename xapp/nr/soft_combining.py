@@ -192,7 +192,9 @@ class SoftCombining:
         weights, repeat_db = _interpolated(classes)
         shape = (-1, *(NUM_NODES,) * 3)
         gain_db = (
-            (weights @ _shipped().components).reshape(shape) if kind == "ir" else np.zeros((0, *shape[1:]), np.float32)
+            _combined(weights, _shipped().components).reshape(shape)
+            if kind == "ir"
+            else np.zeros((0, *shape[1:]), np.float32)
         )
         return cls(kind, gain_db, repeat_db, row_class.reshape(-1).astype(np.int64), _decoded_alone(classes))
 
@@ -272,6 +274,18 @@ class SoftCombining:
 
         low, high = along_middle(corner), along_middle(corner + NUM_NODES**2)
         return np.asarray(low + (high - low) * weight[0])
+
+
+def _combined(weights: Float32Array, components: Float32Array) -> Float32Array:
+    """Their matrix product, float32 [class, node]: the same bits whatever the number of threads and of classes.
+
+    Libraries of linear algebra sum in another order with another number of threads, and a training with several workers
+    must give the weights of one with one.
+    """
+    product: Float32Array = np.zeros((len(weights), components.shape[1]), np.float32)
+    for index, component in enumerate(components):
+        product += weights[:, index, None] * component
+    return product
 
 
 def _decibel(linear: Float32Array) -> Float32Array:
