@@ -91,15 +91,14 @@ def column(table: pa.Table, name: str, dtype: type, fill: float | None) -> npt.N
 
 
 def index_column(table: pa.Table, name: str, dtype: type, high: int, fill: int) -> npt.NDArray[Any]:
-    """A column of indices 0 to ``high`` as numpy array, nulls replaced by ``fill``.
+    """A column of indices 0 to ``high`` as numpy array, nulls replaced by ``fill``, which may stand in their place too.
 
     Raises:
         InputError: the column holds no integers, or one out of range; names column, row and value.
     """
     values = table[name].combine_chunks()
     found = np.asarray(_cast(values, name, pa.int64()).fill_null(fill).to_numpy(zero_copy_only=False), np.int64)
-    measured = np.asarray(values.is_valid().to_numpy(zero_copy_only=False), bool)
-    bad = np.flatnonzero(measured & ((found < 0) | (found > high)))
+    bad = np.flatnonzero((found != fill) & ((found < 0) | (found > high)))
     if len(bad):
         raise InputError(f"column {name!r}: row {bad[0]} = {found[bad[0]]} is outside 0..{high}")
     return found.astype(dtype)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distila.replay import parquet_file
@@ -340,6 +340,7 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_whole(trace_file, monkeypat
 
 
 @given(table=st.sampled_from([1, 2, 3]), mcs=st.integers(-128, 300), row=st.integers(0, 5))
+@example(table=1, mcs=NO_MCS, row=0)
 def test_an_mcs_that_the_ues_table_lacks_is_named_with_file_ue_and_value(folder, table, mcs, row):
     path = folder / "mcs.trace"
     made = make_trace(RAGGED, logged=True)
