@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,7 +125,7 @@ class DuConfig(BaseModel):
         description="largest OLLA offset [CQI steps]",
     )
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, object]:
         """The settings that were given, without those left at their defaults."""
         return self.model_dump(exclude_unset=True)
 
@@ -169,9 +169,9 @@ def load_du_config(given: Sequence[str], options: Mapping[str, object]) -> DuCon
     return parse_model({**settings, **options}, DuConfig, "DU settings")
 
 
-def _settings(text: str) -> dict[str, Any]:
+def _settings(text: str) -> dict[str, object]:
     """``max_transmissions=1,rlc=um`` as a mapping."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
         key = key.strip()

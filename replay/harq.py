@@ -1,4 +1,4 @@
-"""HARQ processes of the DU stand-in: transport blocks, sent until they are decoded or given up, for all UEs at once.
+"""HARQ processes of the DU stand-in: transport blocks, sent until they are decoded or dropped, for all UEs at once.
 
 Stop-and-wait: slot ``t`` uses process ``t mod harq_rtt_slots`` of every UE, whose previous feedback arrives with that
 slot. With fewer processes than slots of the round trip, slots are left in which no process is free: nothing is sent

@@ -81,7 +81,7 @@ class TraceMeta(BaseModel):
     ues: list[UeMeta]
 
     @field_serializer("du")
-    def _set_here(self, du: DuConfig) -> dict[str, Any]:
+    def _set_here(self, du: DuConfig) -> dict[str, object]:
         return du.given()
 
 

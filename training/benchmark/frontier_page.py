@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from distila.replay.page.document import Page, write_page
-from distila.replay.page.number_text import DASH, counted, number
+from distila.replay.page.number_text import DASH, number
 from distila.replay.page.table import Cell, Column, Group, Row, Table, difference_cell
 from distila.replay.page.verdict import Kind
 from distila.training.benchmark.averages import distinct
@@ -19,13 +19,14 @@ from distila.training.benchmark.run_tables import (
     families_table,
     family_cell,
     gain_cell,
-    mean_cell,
+    headline_columns,
+    headline_footer,
     period_text,
     run_settings_table,
     seat_text,
     setups_table,
 )
-from distila.training.benchmark.verdict import COUNTED, PACES, caveats, count_text, counts, verdicts
+from distila.training.benchmark.verdict import caveats, verdicts
 from distila.training.benchmark.view import BenchmarkView, difference
 from distila.xapp.policy.benchmark_figures import group_title
 
@@ -59,10 +60,6 @@ def write_frontier_page(path: Path, results: BenchmarkResults) -> None:
 
 def _headline(bench: BenchmarkView) -> Table:
     """Gain at equal BLER by family and policy, and the BLER reached; for the reference itself its goodput."""
-    columns = [Column("family", text=True)]
-    for policy in bench.policies:
-        role = ", reference" if policy == bench.reference else ", genie" if bench.is_genie(policy) else ""
-        columns.append(Column(policy, colour=bench.looks[policy].colour, note=f"{seat_text(bench, policy)}{role}"))
     rows: list[Row] = []
     for family in bench.families:
         goodput = Cell(
@@ -72,18 +69,8 @@ def _headline(bench: BenchmarkView) -> Table:
         )
         gains = [_gain_cell(bench, family, policy) for policy in bench.others]
         rows.append([family_cell(bench, family, period_text(bench, family)), goodput, *gains])
-    footer: list[Row] = [
-        [
-            Cell(f"mean over {group_title(name)}", note=counted(len(group.families), "family", "families")),
-            "",
-            *(mean_cell(bench, group, policy) for policy in bench.others),
-        ]
-        for name, group in distinct(bench.averages).items()
-    ]
-    for pace, families in bench.by_pace.items():
-        title = Cell(f"{PACES[pace]}, {counted(len(families), 'family', 'families')}", note=COUNTED)
-        footer.append([title, "", *(count_text(counts(bench, policy, families)) for policy in bench.others)])
-    return Table(columns, rows, footer, "grid", "Gain at equal BLER by family and policy", "headline")
+    label = "Gain at equal BLER by family and policy"
+    return Table(headline_columns(bench), rows, headline_footer(bench), "grid", label, "headline")
 
 
 def _gain_cell(bench: BenchmarkView, family: str, policy: str) -> Cell:

@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Final
 
 from distila.replay.page.document import Page, write_page
-from distila.replay.page.number_text import DASH, counted, number
+from distila.replay.page.number_text import DASH, number
 from distila.replay.page.table import Cell, Column, Group, Row, Table, difference_cell
 from distila.training.benchmark import charts
-from distila.training.benchmark.averages import distinct
 from distila.training.benchmark.results import BenchmarkResults
 from distila.training.benchmark.run_tables import (
     eyebrow,
     families_table,
     family_cell,
     gain_cell,
-    mean_cell,
+    headline_columns,
+    headline_footer,
     period_text,
     run_settings_table,
-    seat_text,
     setups_table,
 )
-from distila.training.benchmark.verdict import COUNTED, PACES, caveats, count_text, counts, verdicts
+from distila.training.benchmark.verdict import caveats, verdicts
 from distila.training.benchmark.view import BenchmarkView, Figure
-from distila.xapp.policy.benchmark_figures import group_title
 
 _RESIDUAL: Final = "residual_bler"
 _RESIDUAL_DIGITS: Final = 3
@@ -79,10 +77,6 @@ def write_global_page(path: Path, results: BenchmarkResults) -> None:
 
 def _headline(bench: BenchmarkView) -> Table:
     """Gain by family and policy; for the reference itself its goodput."""
-    columns = [Column("family", text=True)]
-    for policy in bench.policies:
-        role = ", reference" if policy == bench.reference else ", genie" if bench.is_genie(policy) else ""
-        columns.append(Column(policy, colour=bench.looks[policy].colour, note=f"{seat_text(bench, policy)}{role}"))
     rows: list[Row] = []
     for family in bench.families:
         goodput = Cell(number(bench.value(family, bench.reference, "goodput"), 3), note="bit/s/Hz")
@@ -91,29 +85,8 @@ def _headline(bench: BenchmarkView) -> Table:
             for policy in bench.others
         ]
         rows.append([family_cell(bench, family, period_text(bench, family)), goodput, *gains])
-    return Table(columns, rows, [*_averages(bench), *_tallies(bench)], "grid", "Gain by family and policy", "headline")
-
-
-def _averages(bench: BenchmarkView) -> list[Row]:
-    """Mean gains, a row for each group of families."""
-    return [
-        [
-            Cell(f"mean over {group_title(name)}", note=counted(len(group.families), "family", "families")),
-            "",
-            *(mean_cell(bench, group, policy) for policy in bench.others),
-        ]
-        for name, group in distinct(bench.averages).items()
-    ]
-
-
-def _tallies(bench: BenchmarkView) -> list[Row]:
-    """Families that are better, worse and neither: a row for real-time E2 and one for slow E2, never their sum."""
-    rows: list[Row] = []
-    for pace, families in bench.by_pace.items():
-        cells = [count_text(counts(bench, policy, families)) for policy in bench.others]
-        families_text = counted(len(families), "family", "families")
-        rows.append([Cell(f"{PACES[pace]}, {families_text}", note=COUNTED), "", *cells])
-    return rows
+    label = "Gain by family and policy"
+    return Table(headline_columns(bench), rows, headline_footer(bench), "grid", label, "headline")
 
 
 def _figures(bench: BenchmarkView) -> Table:

@@ -6,9 +6,11 @@ from typing import Final
 from distila.replay.page.number_text import DASH, counted, number, setting, significant
 from distila.replay.page.table import Cell, Column, Row, Table, difference_cell, settings_table
 from distila.replay.page.verdict import Difference, Kind
+from distila.training.benchmark.averages import distinct
 from distila.training.benchmark.results import BenchmarkResults, GroupAverages
-from distila.training.benchmark.verdict import PACES, SEATS, decided_text
+from distila.training.benchmark.verdict import COUNTED, PACES, SEATS, count_text, counts, decided_text
 from distila.training.benchmark.view import MIXED, BenchmarkView
+from distila.xapp.policy.benchmark_figures import group_title
 
 _NOTHING: Final = Cell("decided nothing", note="the DU's OLLA", kind="nothing-decided")
 
@@ -47,6 +49,32 @@ def mean_cell(bench: BenchmarkView, group: GroupAverages, policy: str) -> Cell:
         return _NOTHING
     cell = difference_cell(bench.mean_gain(group, policy), kind=bench.mean_kind(group, policy))
     return cell if over == len(group.families) else replace(cell, note=f"{cell.note}\nover {decided_text(over)}")
+
+
+def headline_columns(bench: BenchmarkView) -> list[Column]:
+    """A column for the family, then one for each policy, in its colour and with where it decides."""
+    columns = [Column("family", text=True)]
+    for policy in bench.policies:
+        role = ", reference" if policy == bench.reference else ", genie" if bench.is_genie(policy) else ""
+        columns.append(Column(policy, colour=bench.looks[policy].colour, note=f"{seat_text(bench, policy)}{role}"))
+    return columns
+
+
+def headline_footer(bench: BenchmarkView) -> list[Row]:
+    """Mean gains, a row for each group of families; then how many families are better, worse and neither, a row for
+    real-time E2 and one for slow E2, never their sum."""
+    rows: list[Row] = [
+        [
+            Cell(f"mean over {group_title(name)}", note=counted(len(group.families), "family", "families")),
+            "",
+            *(mean_cell(bench, group, policy) for policy in bench.others),
+        ]
+        for name, group in distinct(bench.averages).items()
+    ]
+    for pace, families in bench.by_pace.items():
+        title = Cell(f"{PACES[pace]}, {counted(len(families), 'family', 'families')}", note=COUNTED)
+        rows.append([title, "", *(count_text(counts(bench, policy, families)) for policy in bench.others)])
+    return rows
 
 
 def period_text(bench: BenchmarkView, family: str) -> str:

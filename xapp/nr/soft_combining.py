@@ -198,11 +198,6 @@ class SoftCombining:
         )
         return cls(kind, gain_db, repeat_db, row_class.reshape(-1).astype(np.int64), _decoded_alone(classes))
 
-    @property
-    def planes(self) -> int:
-        """Planes of a store that this kind uses."""
-        return NUM_VERSIONS if self.kind == "ir" else 1
-
     def add(
         self, store: Float32Array, transmission: IntArray, sinr_db: Float32Array, efficiency: Float32Array | float = 1.0
     ) -> Float32Array:
